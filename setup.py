@@ -1,0 +1,32 @@
+"""Build the compiled kernels of ``spooky._core``; ``SPOOKY_PURE=1`` builds none."""
+
+import os
+from pathlib import Path
+
+from setuptools import Extension, setup
+
+KERNELS = Path("spooky/_core")
+
+
+def kernels() -> list[Extension]:
+    """Return one extension for each kernel source, or none for a pure build."""
+    if os.environ.get("SPOOKY_PURE", "0") not in ("", "0"):
+        return []
+    from Cython.Build import cythonize
+
+    # SPOOKY_SANITIZE=1: bounds checks on and AddressSanitizer, for `make test-sanitize`.
+    sanitize = os.environ.get("SPOOKY_SANITIZE", "0") not in ("", "0")
+    flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
+    extensions = [
+        Extension(
+            f"spooky._core.{source.stem}",
+            [str(source)],
+            extra_compile_args=flags if sanitize else ["-O3"],
+            extra_link_args=["-fsanitize=address,undefined"] if sanitize else [],
+        )
+        for source in sorted(KERNELS.glob("*.pyx"))
+    ]
+    return cythonize(extensions, nthreads=os.cpu_count() or 1, force=sanitize)
+
+
+setup(ext_modules=kernels())

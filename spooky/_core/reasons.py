@@ -1,0 +1,355 @@
+"""The one table of decisions: why a request, stream or connection ended as it did.
+
+Whoever refuses, sheds, retries, reroutes or resets names a :class:`Reason` from here. Metrics
+labels, the access log and ``docs/reasons.md`` are read from this table.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+# HTTP/3 error codes, RFC 9114 section 8.1.
+H3_NO_ERROR: Final = 0x100
+H3_GENERAL_PROTOCOL_ERROR: Final = 0x101
+H3_INTERNAL_ERROR: Final = 0x102
+H3_EXCESSIVE_LOAD: Final = 0x107
+H3_REQUEST_REJECTED: Final = 0x10B
+H3_REQUEST_CANCELLED: Final = 0x10C
+H3_MESSAGE_ERROR: Final = 0x10E
+
+# HTTP/2 error codes, RFC 9113 section 7.
+H2_NO_ERROR: Final = 0x0
+H2_PROTOCOL_ERROR: Final = 0x1
+H2_INTERNAL_ERROR: Final = 0x2
+H2_REFUSED_STREAM: Final = 0x7
+H2_CANCEL: Final = 0x8
+H2_ENHANCE_YOUR_CALM: Final = 0xB
+
+_H2_OF_H3: Final = {
+    H3_NO_ERROR: H2_NO_ERROR,
+    H3_GENERAL_PROTOCOL_ERROR: H2_PROTOCOL_ERROR,
+    H3_INTERNAL_ERROR: H2_INTERNAL_ERROR,
+    H3_EXCESSIVE_LOAD: H2_ENHANCE_YOUR_CALM,
+    H3_REQUEST_REJECTED: H2_REFUSED_STREAM,
+    H3_REQUEST_CANCELLED: H2_CANCEL,
+    H3_MESSAGE_ERROR: H2_PROTOCOL_ERROR,
+}
+
+
+class Stage(StrEnum):
+    """Where in the life of a request or connection a decision falls."""
+
+    CONNECTION = "connection"
+    VALIDATE = "validate"
+    POLICY = "policy"
+    ROUTE = "route"
+    ADMIT = "admit"
+    BALANCE = "balance"
+    CONNECT = "connect"
+    REQUEST = "request"
+    RESPONSE = "response"
+    END = "end"
+
+
+class Fault(StrEnum):
+    """Whose fault it was."""
+
+    NOBODY = "nobody"
+    CLIENT = "client"
+    UPSTREAM = "upstream"
+    US = "us"
+
+
+class Reason:
+    """One row of the table; compare with ``is``.
+
+    Attributes:
+        index: Position in :data:`TABLE`; the slot that counters use.
+        code: Stable identifier, used as metric label and log value.
+        stage: Where it is decided.
+        status: HTTP status answered if no response head was sent; 0 where none is.
+        h3_error: HTTP/3 code when the stream is reset (RFC 9114 section 8.1).
+        h2_error: HTTP/2 code when the stream is reset (RFC 9113 section 7).
+        retryable: Whether another backend may be tried.
+        fault: Whose fault it was.
+        text: One sentence for people; also the body of the answer.
+    """
+
+    __slots__ = (
+        "code", "fault", "h2_error", "h3_error", "index", "retryable", "stage", "status", "text",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        stage: Stage,
+        code: str,
+        status: int,
+        text: str,
+        fault: Fault,
+        *,
+        h3_error: int = H3_INTERNAL_ERROR,
+        retryable: bool = False,
+    ) -> None:
+        self.index = len(TABLE)
+        self.stage = stage
+        self.code = code
+        self.status = status
+        self.text = text
+        self.fault = fault
+        self.h3_error = h3_error
+        self.h2_error = _H2_OF_H3[h3_error]
+        self.retryable = retryable
+        TABLE.append(self)
+
+    def __repr__(self) -> str:
+        return f"<Reason {self.stage}/{self.code}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return by_code, (self.code,)
+
+
+TABLE: Final[list[Reason]] = []
+
+
+def by_code(code: str) -> Reason:
+    """Return the row with this code.
+
+    Raises:
+        KeyError: No row has it.
+    """
+    for reason in TABLE:
+        if reason.code == code:
+            return reason
+    raise KeyError(code)
+
+
+def _malformed(code: str, text: str, status: int = 400) -> Reason:
+    """Add a row for a request that breaks the rules (RFC 9114 section 4.1.2)."""
+    return Reason(
+        Stage.VALIDATE, code, status, text, Fault.CLIENT, h3_error=H3_MESSAGE_ERROR
+    )
+
+
+# --- the end of a request that went well ------------------------------------------------------
+COMPLETED = Reason(
+    Stage.END, "completed", 0, "The exchange completed.", Fault.NOBODY, h3_error=H3_NO_ERROR
+)
+
+# --- validate: request heads, trailers and content --------------------------------------------
+TOO_MANY_FIELDS = _malformed("too_many_fields", "The request has too many header fields.", 431)
+FIELDS_TOO_LARGE = _malformed("fields_too_large", "The request header fields are too large.", 431)
+BAD_FIELD_NAME = _malformed("bad_field_name", "A header field name is not a lowercase token.")
+BAD_FIELD_VALUE = _malformed("bad_field_value", "A header field value has a forbidden byte.")
+BAD_PSEUDO_HEADER = _malformed(
+    "bad_pseudo_header", "A pseudo-header is unknown, repeated, misplaced or not allowed here."
+)
+MISSING_PSEUDO_HEADER = _malformed("missing_pseudo_header", "A required pseudo-header is missing.")
+CONNECTION_SPECIFIC_FIELD = _malformed(
+    "connection_specific_field", "A connection-specific field is not allowed in HTTP/2 or HTTP/3."
+)
+BAD_METHOD = _malformed("bad_method", "The method is not a token.")
+BAD_SCHEME = _malformed("bad_scheme", "The scheme is neither http nor https.")
+BAD_AUTHORITY = _malformed("bad_authority", "The authority is missing or malformed.")
+AUTHORITY_MISMATCH = _malformed("authority_mismatch", "The authority and Host differ.")
+DUPLICATE_HOST = _malformed("duplicate_host", "There is more than one Host field.")
+BAD_PATH = _malformed("bad_path", "The path is malformed.")
+PATH_DOT_SEGMENT = _malformed("path_dot_segment", "The path has a dot segment.")
+PATH_BACKSLASH = _malformed("path_backslash", "The path has a backslash.")
+PATH_BAD_ESCAPE = _malformed("path_bad_escape", "The path has an invalid percent-escape.")
+BAD_CONTENT_LENGTH = _malformed("bad_content_length", "The content-length is not one number.")
+CONTENT_LENGTH_MISMATCH = _malformed(
+    "content_length_mismatch", "The body is not as long as its content-length."
+)
+BODY_NOT_ALLOWED = _malformed("body_not_allowed", "This request must not have a body.")
+BAD_TRAILER = _malformed("bad_trailer", "A trailer field is not allowed.")
+BAD_FRAMING = _malformed("bad_framing", "The request framing is ambiguous or malformed.")
+UPGRADE_NOT_SUPPORTED = _malformed("upgrade_not_supported", "Protocol upgrades are not supported.")
+VERSION_NOT_SUPPORTED = _malformed(
+    "version_not_supported", "The HTTP version is not supported.", 505
+)
+EXPECTATION_FAILED = _malformed("expectation_failed", "The expectation cannot be met.", 417)
+
+# --- policy -----------------------------------------------------------------------------------
+METHOD_NOT_ALLOWED = Reason(
+    Stage.POLICY, "method_not_allowed", 405, "The method is not allowed.", Fault.CLIENT
+)
+PATH_DENIED = Reason(Stage.POLICY, "path_denied", 403, "The path is denied.", Fault.CLIENT)
+CONNECT_NOT_ALLOWED = Reason(
+    Stage.POLICY, "connect_not_allowed", 403, "CONNECT is not allowed.", Fault.CLIENT
+)
+BODY_TOO_LARGE = Reason(
+    Stage.POLICY, "body_too_large", 413, "The request body is too large.", Fault.CLIENT
+)
+
+# --- route, admit, balance --------------------------------------------------------------------
+NO_ROUTE = Reason(Stage.ROUTE, "no_route", 404, "No route matches the request.", Fault.CLIENT)
+GLOBAL_INFLIGHT = Reason(
+    Stage.ADMIT, "global_inflight", 503, "Too many requests are in flight.", Fault.US,
+    h3_error=H3_REQUEST_REJECTED,
+)  # fmt: skip
+UPSTREAM_INFLIGHT = Reason(
+    Stage.ADMIT, "upstream_inflight", 503, "Too many requests are in flight to this upstream.",
+    Fault.US, h3_error=H3_REQUEST_REJECTED,
+)  # fmt: skip
+BACKEND_INFLIGHT = Reason(
+    Stage.ADMIT, "backend_inflight", 503, "Too many requests are in flight to this backend.",
+    Fault.US, h3_error=H3_REQUEST_REJECTED, retryable=True,
+)  # fmt: skip
+REQUEST_BUFFER_CAP = Reason(
+    Stage.ADMIT, "request_buffer_cap", 503, "The request buffers are full.", Fault.US,
+    h3_error=H3_REQUEST_REJECTED,
+)  # fmt: skip
+NO_BACKEND = Reason(
+    Stage.BALANCE, "no_backend", 503, "No backend is available.", Fault.UPSTREAM
+)
+
+# --- connect ----------------------------------------------------------------------------------
+CONNECT_TIMEOUT = Reason(
+    Stage.CONNECT, "connect_timeout", 504, "The backend did not accept a connection in time.",
+    Fault.UPSTREAM, retryable=True,
+)  # fmt: skip
+CONNECT_REFUSED = Reason(
+    Stage.CONNECT, "connect_refused", 502, "The backend refused the connection.",
+    Fault.UPSTREAM, retryable=True,
+)  # fmt: skip
+CONNECT_FAILED = Reason(
+    Stage.CONNECT, "connect_failed", 502, "The backend could not be reached.",
+    Fault.UPSTREAM, retryable=True,
+)  # fmt: skip
+NAME_RESOLUTION_FAILED = Reason(
+    Stage.CONNECT, "name_resolution_failed", 502, "The backend's name did not resolve.",
+    Fault.UPSTREAM, retryable=True,
+)  # fmt: skip
+UPSTREAM_TLS_FAILED = Reason(
+    Stage.CONNECT, "upstream_tls_failed", 502, "The TLS handshake with the backend failed.",
+    Fault.UPSTREAM,
+)  # fmt: skip
+UPSTREAM_CERTIFICATE_INVALID = Reason(
+    Stage.CONNECT, "upstream_certificate_invalid", 502,
+    "The backend's certificate could not be verified.", Fault.UPSTREAM,
+)  # fmt: skip
+UPSTREAM_ALPN_MISMATCH = Reason(
+    Stage.CONNECT, "upstream_alpn_mismatch", 502,
+    "The backend did not negotiate the configured protocol.", Fault.UPSTREAM,
+)  # fmt: skip
+
+# --- request: while the request is being sent -------------------------------------------------
+CLIENT_RESET = Reason(
+    Stage.REQUEST, "client_reset", 0, "The client gave the request up.", Fault.CLIENT,
+    h3_error=H3_REQUEST_CANCELLED,
+)  # fmt: skip
+CLIENT_CONNECTION_LOST = Reason(
+    Stage.REQUEST, "client_connection_lost", 0, "The client's connection was lost.", Fault.CLIENT,
+    h3_error=H3_REQUEST_CANCELLED,
+)  # fmt: skip
+CLIENT_PROTOCOL_ERROR = Reason(
+    Stage.REQUEST, "client_protocol_error", 0, "The client broke the protocol.", Fault.CLIENT,
+    h3_error=H3_GENERAL_PROTOCOL_ERROR,
+)  # fmt: skip
+CLIENT_BODY_TIMEOUT = Reason(
+    Stage.REQUEST, "client_body_timeout", 408, "The request body did not arrive in time.",
+    Fault.CLIENT, h3_error=H3_REQUEST_CANCELLED,
+)  # fmt: skip
+CLIENT_READ_TIMEOUT = Reason(
+    Stage.RESPONSE, "client_read_timeout", 0, "The client did not read the response in time.",
+    Fault.CLIENT, h3_error=H3_REQUEST_CANCELLED,
+)  # fmt: skip
+CLIENT_HEAD_TIMEOUT = Reason(
+    Stage.REQUEST, "client_head_timeout", 408, "The request head did not arrive in time.",
+    Fault.CLIENT, h3_error=H3_REQUEST_CANCELLED,
+)  # fmt: skip
+REQUEST_TIMEOUT = Reason(
+    Stage.REQUEST, "request_timeout", 408, "The request took longer than its total timeout.",
+    Fault.NOBODY,
+)  # fmt: skip
+UPSTREAM_REFUSED = Reason(
+    Stage.REQUEST, "upstream_refused", 502, "The backend refused the stream unprocessed.",
+    Fault.UPSTREAM, retryable=True,
+)  # fmt: skip
+
+# --- response ---------------------------------------------------------------------------------
+UPSTREAM_RESET = Reason(
+    Stage.RESPONSE, "upstream_reset", 502, "The backend reset the stream.", Fault.UPSTREAM
+)
+UPSTREAM_CONNECTION_LOST = Reason(
+    Stage.RESPONSE, "upstream_connection_lost", 502, "The connection to the backend was lost.",
+    Fault.UPSTREAM,
+)  # fmt: skip
+UPSTREAM_PROTOCOL_ERROR = Reason(
+    Stage.RESPONSE, "upstream_protocol_error", 502, "The backend broke the protocol.",
+    Fault.UPSTREAM,
+)  # fmt: skip
+UPSTREAM_BAD_RESPONSE = Reason(
+    Stage.RESPONSE, "upstream_bad_response", 502, "The backend's response head is malformed.",
+    Fault.UPSTREAM,
+)  # fmt: skip
+UPSTREAM_FIELDS_TOO_LARGE = Reason(
+    Stage.RESPONSE, "upstream_fields_too_large", 502,
+    "The backend's response header fields are too large.", Fault.UPSTREAM,
+)  # fmt: skip
+UPSTREAM_BODY_CUT_SHORT = Reason(
+    Stage.RESPONSE, "upstream_body_cut_short", 502, "The backend cut its response short.",
+    Fault.UPSTREAM,
+)  # fmt: skip
+UPSTREAM_HEAD_TIMEOUT = Reason(
+    Stage.RESPONSE, "upstream_head_timeout", 504, "The backend did not answer in time.",
+    Fault.UPSTREAM,
+)  # fmt: skip
+UPSTREAM_BODY_TIMEOUT = Reason(
+    Stage.RESPONSE, "upstream_body_timeout", 504, "The backend's response body stalled.",
+    Fault.UPSTREAM,
+)  # fmt: skip
+RESPONSE_TOO_LARGE = Reason(
+    Stage.RESPONSE, "response_too_large", 503, "The response is larger than its limit.",
+    Fault.UPSTREAM,
+)  # fmt: skip
+APPLICATION_ERROR = Reason(
+    Stage.RESPONSE, "application_error", 500, "The embedded application failed.", Fault.UPSTREAM
+)
+INTERNAL_ERROR = Reason(Stage.RESPONSE, "internal_error", 500, "Spooky failed.", Fault.US)
+
+# --- connection -------------------------------------------------------------------------------
+CONNECTION_CAP = Reason(
+    Stage.CONNECTION, "connection_cap", 0, "Too many connections are open.", Fault.US
+)
+HALF_OPEN_CAP = Reason(
+    Stage.CONNECTION, "half_open_cap", 0, "Too many handshakes are under way.", Fault.US
+)
+NEW_CONNECTION_RATE = Reason(
+    Stage.CONNECTION, "new_connection_rate", 0, "Connections arrive too fast.", Fault.US
+)
+SOURCE_CONNECTION_RATE = Reason(
+    Stage.CONNECTION, "source_connection_rate", 0, "Connections from this source arrive too fast.",
+    Fault.CLIENT,
+)  # fmt: skip
+DRAINING = Reason(
+    Stage.CONNECTION, "draining", 503, "This worker is shutting down.", Fault.US,
+    h3_error=H3_REQUEST_REJECTED,
+)  # fmt: skip
+DRAIN_TIMEOUT = Reason(
+    Stage.CONNECTION, "drain_timeout", 503, "The exchange outlived the shutdown drain.", Fault.US
+)
+IDLE_TIMEOUT = Reason(
+    Stage.CONNECTION, "idle_timeout", 0, "The connection was idle for too long.", Fault.NOBODY,
+    h3_error=H3_NO_ERROR,
+)  # fmt: skip
+HANDSHAKE_TIMEOUT = Reason(
+    Stage.CONNECTION, "handshake_timeout", 0, "The handshake did not complete in time.",
+    Fault.CLIENT,
+)  # fmt: skip
+HANDSHAKE_FAILED = Reason(
+    Stage.CONNECTION, "handshake_failed", 0, "The handshake failed.", Fault.CLIENT
+)
+CLIENT_CERTIFICATE_INVALID = Reason(
+    Stage.CONNECTION, "client_certificate_invalid", 0,
+    "The client's certificate is missing or could not be verified.", Fault.CLIENT,
+)  # fmt: skip
+BAD_PACKET = Reason(
+    Stage.CONNECTION, "bad_packet", 0, "A datagram is not a valid QUIC packet.", Fault.CLIENT
+)
+UNKNOWN_CONNECTION = Reason(
+    Stage.CONNECTION, "unknown_connection", 0, "A packet belongs to no connection.", Fault.CLIENT
+)
+CLIENT_EXCESSIVE_LOAD = Reason(
+    Stage.CONNECTION, "client_excessive_load", 0, "The client exceeded a protocol budget.",
+    Fault.CLIENT, h3_error=H3_EXCESSIVE_LOAD,
+)  # fmt: skip
