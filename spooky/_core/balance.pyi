@@ -1,0 +1,98 @@
+"""Which backend of an upstream gets a request."""
+
+from collections.abc import Sequence
+
+RING_LAYOUT_VERSION: int
+"""Changes when the placement of backends on a ring or in a Maglev table does."""
+
+def hash_key(key: bytes) -> int:
+    """Return the 64-bit hash of a balancing key; stable across processes and releases."""
+
+class Balancer:
+    """Choices among the backends of one upstream, with their load.
+
+    Backends are named by position. Every balancer honours weights and skips backends that are
+    not eligible.
+
+    Arguments:
+        ids: Backend identities; hash layouts depend on these and the weights alone.
+        weights: 1 to 1000 each.
+        seed: Of the balancer's own random numbers.
+    """
+
+    def __init__(self, ids: Sequence[bytes], weights: Sequence[int], seed: int = 0) -> None: ...
+    def __len__(self) -> int: ...
+    def pick(self, key: int = 0) -> int:
+        """Return the backend for a request, or -1 if none is eligible.
+
+        Arguments:
+            key: ``hash_key`` of the balancing key; ignored by those that do not hash.
+        """
+
+    def pick_other(self, key: int, excluded: int) -> int:
+        """Return a backend other than ``excluded``, or -1; for a second try."""
+
+    def set_eligible(self, backend: int, eligible: bool) -> None:
+        """Put a backend in or out of the choice."""
+
+    def started(self, backend: int) -> None:
+        """Count a request as active on a backend."""
+
+    def finished(self, backend: int, latency_ms: float = -1.0) -> None:
+        """Count a request as ended.
+
+        Arguments:
+            latency_ms: Time to the response head; negative gives no latency sample.
+        """
+
+    def active(self, backend: int) -> int:
+        """Return the number of active requests on a backend."""
+
+class RoundRobin(Balancer):
+    """Smooth weighted round-robin, as an interleaved sequence."""
+
+class Random(Balancer):
+    """Weighted random."""
+
+class RingHash(Balancer):
+    """Consistent hashing on a ring.
+
+    Arguments:
+        balance_factor: 0 for none, else at least 1.0: a backend takes at most this times its fair
+            share of active requests, and the overflow jumps elsewhere (bounded load).
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[bytes],
+        weights: Sequence[int],
+        seed: int = 0,
+        balance_factor: float = 0.0,
+    ) -> None: ...
+
+class Maglev(Balancer):
+    """Maglev hashing on a table of prime size.
+
+    Arguments:
+        balance_factor: As for ``RingHash``.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[bytes],
+        weights: Sequence[int],
+        seed: int = 0,
+        balance_factor: float = 0.0,
+    ) -> None: ...
+
+class LeastRequest(Balancer):
+    """The less loaded of two weighted random draws, by active requests over weight."""
+
+class LatencyAware(Balancer):
+    """Lowest latency estimate (EWMA) plus a charge for active requests, over weight.
+
+    A failed request is reported through ``failed`` so that fast errors attract no traffic.
+    """
+
+    def failed(self, backend: int, elapsed_ms: float) -> None:
+        """Count a request as ended badly: the estimate rises to at least a second."""

@@ -1,0 +1,75 @@
+"""Which upstream serves a request: hosts, path prefixes and methods."""
+
+from collections.abc import Sequence
+
+class Rule:
+    """One route.
+
+    Arguments:
+        name: The upstream's name.
+        host: Exact host, or ``*.`` and a suffix; ``None`` matches every host. Normalised here.
+        path_prefix: Matched on segment boundaries; ``None`` means ``/``.
+        method: ``None`` matches every method.
+        target: What a lookup returns.
+    """
+
+    name: str
+    host: bytes | None
+    path_prefix: bytes
+    method: bytes | None
+    target: object
+
+    def __init__(
+        self,
+        name: str,
+        host: bytes | None,
+        path_prefix: bytes | None,
+        method: bytes | None,
+        target: object,
+    ) -> None: ...
+
+class RouteConflict(ValueError):
+    """Two rules match exactly the same requests.
+
+    Attributes:
+        first: Name of one rule.
+        second: Name of the other.
+    """
+
+    first: str
+    second: str
+
+class Explanation:
+    """Why a lookup chose its rule.
+
+    Attributes:
+        rule: The rule chosen, or ``None``.
+        decided_by: ``only_match``, ``path_length``, ``host_specific``, ``exact_host``,
+            ``wildcard_length``, ``method_specific``, ``name``, or ``no_match``: what set the
+            chosen rule apart from the next best.
+        candidates: Every rule that matched, best first.
+    """
+
+    rule: Rule | None
+    decided_by: str
+    candidates: list[Rule]
+
+class RouteTable:
+    """An immutable index of rules; declaration order is irrelevant.
+
+    Raises:
+        RouteConflict: Two rules have the same host, path prefix and method.
+    """
+
+    def __init__(self, rules: Sequence[Rule]) -> None: ...
+    def __len__(self) -> int: ...
+    def lookup(self, host: bytes, path: bytes, method: bytes) -> object | None:
+        """Return the target of the best rule, or ``None``.
+
+        Arguments:
+            host: Normalised: lowercase, no port, no trailing dot (``Request.host``).
+            path: Canonical, without query (``Request.path``).
+        """
+
+    def explain(self, host: bytes, path: bytes, method: bytes) -> Explanation:
+        """Return the choice with its reason; for people, not for the hot path."""
