@@ -1,0 +1,171 @@
+"""The seam between QUIC engines and those who use them: a sans-I/O session.
+
+Datagrams go in as batches and come out as runs of equal-sized segments (the shape of UDP GSO).
+Time is an argument. Received stream data is credited to the peer only by :meth:`QuicSession.consume`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeAlias
+
+Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
+"""A socket address, as the socket module gives it."""
+
+
+class Datagram(NamedTuple):
+    """A received UDP payload.
+
+    Attributes:
+        payload: Its bytes.
+        source: Where it came from.
+        ecn: The two ECN bits of its IP header; 0 when unknown.
+    """
+
+    payload: bytes
+    source: Address
+    ecn: int = 0
+
+
+class Transmit(NamedTuple):
+    """A run of datagrams for one destination.
+
+    Attributes:
+        payload: The datagrams, one after the other.
+        segment_size: Length of each but the last, which may be shorter; bytes.
+        destination: Where they go.
+        ecn: The two ECN bits to send with.
+    """
+
+    payload: bytes
+    segment_size: int
+    destination: Address
+    ecn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """What a completed handshake agreed on.
+
+    Attributes:
+        version: The QUIC version in use.
+        alpn: The application protocol.
+        server_name: The name the client asked for (SNI), lowercase, or ``None``.
+        resumed: Whether a session ticket was accepted.
+        client_certificate: The verified client certificate, DER, or ``None``.
+    """
+
+    version: int
+    alpn: str
+    server_name: str | None
+    resumed: bool
+    client_certificate: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """How a connection ended.
+
+    Attributes:
+        error_code: QUIC transport or application error code; 0 for an idle timeout.
+        is_application: Whether ``error_code`` is the application's (RFC 9000 section 20.2).
+        phrase: The reason phrase.
+        by_peer: Whether the peer closed it.
+        timed_out: Whether nobody did, and the idle timeout passed.
+    """
+
+    error_code: int
+    is_application: bool
+    phrase: str
+    by_peer: bool
+    timed_out: bool
+
+
+class QuicHandler(Protocol):
+    """What a session delivers to, inside ``receive`` and ``expire`` only."""
+
+    def on_handshake(self, handshake: Handshake) -> None:
+        """Learn that the handshake completed."""
+
+    def on_stream_data(self, stream_id: int, data: bytes, fin: bool) -> None:
+        """Take the next bytes of a stream, in order; ``data`` may be empty if ``fin``."""
+
+    def on_stream_reset(self, stream_id: int, error_code: int) -> None:
+        """Learn that the peer reset its sending part (RESET_STREAM)."""
+
+    def on_stop_sending(self, stream_id: int, error_code: int) -> None:
+        """Learn that the peer wants no more (STOP_SENDING); the session resets our part."""
+
+    def on_stream_writable(self, stream_id: int) -> None:
+        """Learn that a stream, once refused in part, accepts more."""
+
+    def on_streams_available(self) -> None:
+        """Learn that the peer lets us open more streams."""
+
+    def on_connection_id_issued(self, connection_id: bytes) -> None:
+        """Route packets with this destination connection ID here from now on."""
+
+    def on_connection_id_retired(self, connection_id: bytes) -> None:
+        """Stop routing packets with this destination connection ID here."""
+
+    def on_closed(self, close: Close) -> None:
+        """Learn that the connection ended; no upcall follows.
+
+        Packets it still has to send come from ``flush``, deadlines until it may be forgotten
+        (RFC 9000 section 10.2) from ``deadline``.
+        """
+
+
+class QuicSession(Protocol):
+    """One QUIC connection, client or server.
+
+    Attributes:
+        handler: Where upcalls go; set before the first ``receive``.
+        is_client: Which role it has.
+        established: Whether the handshake completed.
+        terminated: Whether it is over and may be forgotten: nothing to send, no deadline.
+        peer: The address packets are sent to; changes when the peer migrates.
+    """
+
+    handler: QuicHandler
+    is_client: bool
+    established: bool
+    terminated: bool
+    peer: Address
+
+    def receive(self, batch: Sequence[Datagram], now: float) -> None:
+        """Take datagrams, in order, and make the upcalls they cause."""
+
+    def open_stream(self, unidirectional: bool) -> int | None:
+        """Return the ID of a new stream, or ``None`` while the peer's limit is reached."""
+
+    def send(self, stream_id: int, data: bytes, fin: bool) -> int:
+        """Send stream data.
+
+        Returns:
+            How many bytes were accepted; if not all, ``on_stream_writable`` tells when to offer
+            the rest. ``fin`` counts only if all were accepted.
+        """
+
+    def consume(self, stream_id: int, count: int) -> None:
+        """Credit ``count`` delivered bytes back to the peer."""
+
+    def reset(self, stream_id: int, error_code: int) -> None:
+        """Abandon our sending part (RESET_STREAM); what is unsent is dropped."""
+
+    def stop_sending(self, stream_id: int, error_code: int) -> None:
+        """Ask the peer to abandon its sending part; what still arrives is dropped and credited."""
+
+    def ping(self) -> None:
+        """Send a PING, to keep the connection or to probe it."""
+
+    def close(self, error_code: int, phrase: str, is_application: bool) -> None:
+        """Close the connection; ``on_closed`` follows from the next ``expire`` or ``flush``."""
+
+    def deadline(self) -> float | None:
+        """Return when ``expire`` must be called, or ``None``."""
+
+    def expire(self, now: float) -> None:
+        """Do what is due: loss detection, idle timeout, pacing."""
+
+    def flush(self, now: float) -> list[Transmit]:
+        """Return the datagrams to send now."""
