@@ -1,0 +1,236 @@
+"""The ``performance`` section: limits, timeouts, windows and buffers."""
+
+from typing import Annotated, Final, Literal, TypeAlias
+
+from msgspec import Meta
+
+from spooky.config.fields import (
+    MAX_BYTES,
+    MAX_MILLISECONDS,
+    Bytes,
+    Count,
+    Milliseconds,
+    Section,
+    described,
+)
+
+SOCKET_BUFFER_MIN: Final = 65_536  # one datagram of the largest size must fit
+SOCKET_BUFFER_MAX: Final = 1 << 30  # SO_RCVBUF is a 32-bit int and the kernel doubles it
+WINDOW_MIN: Final = 16_384  # one HTTP/2 frame of the usual size must fit
+WINDOW_MAX: Final = (1 << 31) - 1  # RFC 9113 section 6.9.1; QUIC would allow more
+STREAMS_MAX: Final = 65_536  # far above any client's use; bounds the table of one connection
+
+SocketBuffer: TypeAlias = Annotated[
+    int, Meta(ge=SOCKET_BUFFER_MIN, le=SOCKET_BUFFER_MAX, extra={"unit": "bytes"})
+]
+Window: TypeAlias = Annotated[int, Meta(ge=WINDOW_MIN, le=WINDOW_MAX, extra={"unit": "bytes"})]
+
+
+class Performance(Section, frozen=True):
+    """Limits, timeouts, flow-control windows and buffers.
+
+    Every limit counts for the whole machine, whatever the number of workers.
+    """
+
+    quic_engine: Annotated[
+        Literal["aioquic"],
+        described("The QUIC implementation that serves HTTP/3."),
+    ] = "aioquic"
+
+    # --- sockets and connections --------------------------------------------------------------
+    udp_recv_buffer_bytes: Annotated[
+        SocketBuffer,
+        described(
+            "Receive buffer asked of the kernel for each UDP socket.",
+            hazard="The kernel caps it at net.core.rmem_max without an error; a small buffer drops "
+            "datagrams under bursts.",
+        ),
+    ] = 8_388_608
+    udp_send_buffer_bytes: Annotated[
+        SocketBuffer,
+        described(
+            "Send buffer asked of the kernel for each UDP socket.",
+            hazard="The kernel caps it at net.core.wmem_max without an error.",
+        ),
+    ] = 8_388_608
+    max_active_connections: Annotated[
+        Count,
+        described(
+            "Client connections open at once, QUIC and TCP counted apart; more are refused.",
+            hazard="Each TCP connection takes a file descriptor: raise that limit too.",
+        ),
+    ] = 20_000
+    max_half_open_connections: Annotated[
+        Count,
+        described(
+            "Client connections whose handshake is under way at once, QUIC and TCP counted apart; "
+            "more are refused. Bounds what a flood of handshakes can hold."
+        ),
+    ] = 2_048
+    new_connections_per_sec: Annotated[
+        Count,
+        described("Rate of new client connections from everywhere.", unit="connections/s"),
+    ] = 2_000
+    new_connections_burst: Annotated[
+        Count,
+        described("New connections taken at once above the rate, from everywhere."),
+    ] = 500
+    new_connections_per_source_per_sec: Annotated[
+        Count,
+        described(
+            "Rate of new client connections from one source: an IPv4 address or an IPv6 /64.",
+            unit="connections/s",
+            hazard="Clients behind one address translator or load balancer are one source.",
+        ),
+    ] = 200
+    new_connections_per_source_burst: Annotated[
+        Count,
+        described("New connections taken at once above the rate, from one source."),
+    ] = 200
+    client_head_timeout_ms: Annotated[
+        Milliseconds,
+        described(
+            "Time a client on TCP has for its TLS handshake, and again for each complete request "
+            "head from its first byte; a slower one is disconnected. Also the time for a QUIC "
+            "handshake."
+        ),
+    ] = 10_000
+    shutdown_drain_timeout_ms: Annotated[
+        Milliseconds,
+        described("Time that requests in flight have to finish at shutdown, before all is closed."),
+    ] = 5_000
+
+    # --- QUIC and HTTP/2 flow control ---------------------------------------------------------
+    quic_max_idle_timeout_ms: Annotated[
+        Milliseconds,
+        described(
+            "A client connection with no traffic for so long is closed: QUIC by its idle timeout, "
+            "HTTP/2 and HTTP/1.1 when no request is in flight."
+        ),
+    ] = 30_000
+    quic_initial_max_data: Annotated[
+        Window,
+        described(
+            "Flow-control window of a client connection: request-body bytes, of all its streams "
+            "together, that it may have sent and no backend has yet taken. Holds for HTTP/3 and "
+            "HTTP/2.",
+            hazard="With a window no larger than one stream's, one stalled upload stalls every "
+            "other upload of the connection.",
+        ),
+    ] = 1_048_576
+    quic_initial_max_stream_data: Annotated[
+        Window,
+        described(
+            "Flow-control window of one request stream: bytes of its body that the client may "
+            "have sent and the backend has not yet taken. Holds for HTTP/3 and HTTP/2.",
+            hazard="An upload is never faster than this window per round trip.",
+        ),
+    ] = 262_144
+    quic_initial_max_streams_bidi: Annotated[
+        int,
+        Meta(ge=1, le=STREAMS_MAX),
+        described(
+            "Requests that one client connection may have in flight. Holds for HTTP/3 and HTTP/2.",
+        ),
+    ] = 100
+
+    # --- backends -----------------------------------------------------------------------------
+    h2_pool_max_idle_per_backend: Annotated[
+        Count,
+        described("Idle connections, HTTP/2 or HTTP/1.1, kept open to one backend."),
+    ] = 256
+    h2_pool_idle_timeout_ms: Annotated[
+        Milliseconds,
+        described(
+            "An idle connection to a backend, HTTP/2 or HTTP/1.1, is closed after this time.",
+            hazard="A backend that closes idle connections sooner makes requests race its close.",
+        ),
+    ] = 90_000
+    backend_connect_timeout_ms: Annotated[
+        Milliseconds,
+        described("Time to connect to a backend, TLS handshake included; then 504."),
+    ] = 500
+    backend_timeout_ms: Annotated[
+        Milliseconds,
+        described(
+            "Time a backend has to begin its response, once it has taken the whole request; "
+            "then 504.",
+            hazard="Slow endpoints (reports, long polling) need more than the default.",
+        ),
+    ] = 2_000
+    backend_body_idle_timeout_ms: Annotated[
+        Milliseconds,
+        described(
+            "Longest pause between two pieces of a response body; then the response is cut off.",
+            hazard="Server-sent events with rarer events than this need a larger value.",
+        ),
+    ] = 60_000
+    backend_body_total_timeout_ms: Annotated[
+        Milliseconds,
+        described(
+            "Time from the response head to the first byte of its body; after that the idle "
+            "timeout alone rules."
+        ),
+    ] = 30_000
+    backend_total_request_timeout_ms: Annotated[
+        Milliseconds | None,
+        described(
+            "Time for a whole exchange, both bodies included; null for no such limit.",
+            hazard="Cuts off long downloads, event streams and gRPC streams.",
+        ),
+    ] = None
+    client_body_idle_timeout_ms: Annotated[
+        Milliseconds,
+        described(
+            "Longest time a client may stall: between two pieces of its request body (then 408), "
+            "or in reading the response (then the stream is reset)."
+        ),
+    ] = 60_000
+
+    # --- admission ----------------------------------------------------------------------------
+    global_inflight_limit: Annotated[
+        Count, described("Requests in flight, all together; more are refused with 503.")
+    ] = 4_096
+    per_upstream_inflight_limit: Annotated[
+        Count, described("Requests in flight to one upstream; more are refused with 503.")
+    ] = 1_024
+    per_backend_inflight_limit: Annotated[
+        Count,
+        described("Requests in flight to one backend; more are refused with 503."),
+    ] = 1_024
+    inflight_acquire_wait_ms: Annotated[
+        int,
+        Meta(ge=0, le=MAX_MILLISECONDS, extra={"unit": "ms"}),
+        described(
+            "Time a request waits for a place in flight before it is refused; 0 refuses at once.",
+        ),
+    ] = 0
+
+    # --- bodies -------------------------------------------------------------------------------
+    max_request_body_bytes: Annotated[
+        Bytes | None,
+        described("Largest request body; a larger one gets 413. Null for no such limit."),
+    ] = None
+    max_response_body_bytes: Annotated[
+        Bytes | None,
+        described(
+            "Largest response body: a larger one gets 503 if its length is declared, else it is "
+            "cut off. Null for no such limit."
+        ),
+    ] = None
+    unknown_length_response_prebuffer_bytes: Annotated[
+        int,
+        Meta(ge=0, le=MAX_BYTES, extra={"unit": "bytes"}),
+        described(
+            "Bytes of a response of undeclared length held back before its head is sent; a longer "
+            "one gets 503. 0 streams every response as it comes.",
+            hazard="Anything but 0 breaks event streams, gRPC and large downloads.",
+        ),
+    ] = 0
+    request_buffer_global_cap_bytes: Annotated[
+        Bytes,
+        described(
+            "Request-body bytes held at once, of all exchanges together; when they are full, new "
+            "requests with a body are refused with 503."
+        ),
+    ] = 67_108_864

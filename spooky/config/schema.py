@@ -1,0 +1,469 @@
+"""What an operator can ask for: the typed configuration, version 1.
+
+Attribute names are the YAML keys. A ``Configuration`` is immutable; :mod:`spooky.config.loading`
+makes one from a file.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, TypeAlias
+
+from msgspec import Meta
+from msgspec.structs import force_setattr
+
+from spooky.config.fields import Section, described
+from spooky.config.performance import Performance
+
+DEFAULT_PATH: Final = "/etc/spooky/config.yaml"
+DEFAULT_PORT: Final = 9889
+
+WEIGHT_MAX: Final = 1_000  # keeps ring and Maglev layouts small whatever the weights
+NAME_LENGTH_MAX: Final = 128  # names become metric labels and log fields
+BALANCE_FACTOR_MAX: Final = 100  # beyond this a bound on load bounds nothing
+
+BALANCING_ALIASES: Final[Mapping[str, str]] = {
+    "round_robin": "round-robin",
+    "rr": "round-robin",
+    "consistent_hash": "consistent-hash",
+    "ch": "consistent-hash",
+    "least_request": "least-request",
+    "least-connections": "least-request",
+    "least_connections": "least-request",
+    "lc": "least-request",
+    "latency_aware": "latency-aware",
+    "la": "latency-aware",
+    "sticky_cid": "sticky-cid",
+    "cid-sticky": "sticky-cid",
+    "cid_sticky": "sticky-cid",
+}
+"""Other spellings of balancing types; a loaded configuration has only the canonical ones."""
+
+BALANCING_TYPES: Final = (
+    "round-robin", "random", "consistent-hash", "maglev", "least-request", "latency-aware",
+    "sticky-cid",
+)  # fmt: skip
+"""The canonical balancing types."""
+
+HASHING_TYPES: Final = ("consistent-hash", "maglev", "sticky-cid")
+"""The balancing types that use a key and may bound the load."""
+
+BALANCING_KEYS: Final = (
+    "path", "authority", "method", "cid", "sticky-cid", "peer_ip", "client_ip", "bearer_token",
+)  # fmt: skip
+"""Key sources without a name; ``sticky-cid`` is ``cid``, ``peer_ip`` is ``client_ip``."""
+
+BALANCING_NAMED_KEYS: Final = ("header", "cookie", "query")
+"""Key sources written as ``SOURCE:NAME``."""
+
+BalancingType: TypeAlias = Literal[
+    "round-robin", "round_robin", "rr",
+    "random",
+    "consistent-hash", "consistent_hash", "ch",
+    "maglev",
+    "least-request", "least_request", "least-connections", "least_connections", "lc",
+    "latency-aware", "latency_aware", "la",
+    "sticky-cid", "sticky_cid", "cid-sticky", "cid_sticky",
+]  # fmt: skip
+
+
+# --- listeners --------------------------------------------------------------------------------
+class ClientAuth(Section, frozen=True):
+    """Client certificates (mutual TLS)."""
+
+    enabled: Annotated[bool, described("Ask clients for a certificate.")] = False
+    require_client_cert: Annotated[
+        bool,
+        described(
+            "Refuse clients without one; otherwise a certificate is verified only if it is sent."
+        ),
+    ] = False
+    ca_file: Annotated[
+        str | None,
+        described(
+            "PEM file of the authorities that client certificates must chain to; required when "
+            "enabled.",
+            path=True,
+        ),
+    ] = None
+
+
+class Certificate(Section, frozen=True):
+    """One more certificate of a listener, chosen by server name (SNI)."""
+
+    server_name: Annotated[
+        str,
+        described(
+            "Host name that selects this certificate: exact, or `*.` and a domain for the names "
+            "one label below it. The certificate must cover it."
+        ),
+    ]
+    cert: Annotated[str, described("PEM file of the certificate and its chain.", path=True)]
+    key: Annotated[str, described("PEM file of its private key.", path=True)]
+
+
+class ListenerTLS(Section, frozen=True):
+    """Certificates of a listener."""
+
+    cert: Annotated[
+        str,
+        described(
+            "PEM file of the default certificate and its chain: for clients whose server name "
+            "matches none of `certificates`. Without it the first of those is the default.",
+            path=True,
+        ),
+    ] = ""
+    key: Annotated[
+        str, described("PEM file of the default certificate's private key.", path=True)
+    ] = ""
+    certificates: Annotated[
+        tuple[Certificate, ...], described("More certificates, chosen by server name.")
+    ] = ()
+    client_auth: Annotated[ClientAuth, described("Client certificates (mutual TLS).")] = (
+        ClientAuth()
+    )
+    strict_sni: Annotated[
+        bool,
+        described(
+            "Refuse handshakes whose server name is absent or matches no certificate "
+            "(`unrecognized_name`), instead of answering with the default certificate.",
+            hazard="Clients that connect by address send no server name.",
+        ),
+    ] = False
+
+
+class Listener(Section, frozen=True):
+    """Where clients come in: HTTP/3 on UDP, HTTP/2 and HTTP/1.1 over TLS on TCP, same port."""
+
+    protocol: Annotated[
+        Literal["http3"], described("HTTP/3, with HTTP/2 and HTTP/1.1 beside it.")
+    ] = "http3"
+    address: Annotated[
+        str, described("IP address to listen on; `0.0.0.0` for all IPv4, `::` for all.")
+    ] = "0.0.0.0"
+    port: Annotated[
+        int,
+        Meta(ge=0, le=65_535),
+        described(
+            "UDP and TCP port; 0 takes a free one, the same for both.",
+            hazard="Firewalls that open a port for TCP often leave UDP closed: then no client "
+            "ever uses HTTP/3.",
+        ),
+    ] = DEFAULT_PORT
+    tls: Annotated[ListenerTLS, described("Certificates; a listener needs at least one.")] = (
+        ListenerTLS()
+    )
+
+
+# --- upstreams --------------------------------------------------------------------------------
+class Route(Section, frozen=True):
+    """Which requests go to an upstream; what is given must all match.
+
+    The order of upstreams does not matter. A longer path prefix wins, then a host over none, an
+    exact host over a wildcard, a longer wildcard, a method over none.
+    """
+
+    host: Annotated[
+        str | None,
+        described(
+            "Host name, exact or `*.` and a domain (any names below it, not the domain itself); "
+            "null for every host."
+        ),
+    ] = None
+    path_prefix: Annotated[
+        str | None,
+        described(
+            "Path prefix, matched on segment boundaries: `/api` matches `/api` and `/api/x`, not "
+            "`/apix`. Null for every path. Route by `host`, `path_prefix` or both."
+        ),
+    ] = None
+    method: Annotated[str | None, described("Request method; null for every method.")] = None
+
+    def __post_init__(self) -> None:
+        if self.method is not None:
+            force_setattr(self, "method", self.method.upper())
+
+
+class Backend(Section, frozen=True):
+    """One server of an upstream."""
+
+    id: Annotated[
+        str,
+        Meta(min_length=1, max_length=NAME_LENGTH_MAX),
+        described(
+            "Name of the backend, unique in its upstream: in logs and metrics, and its place on "
+            "hash rings.",
+            hazard="Renaming a backend moves its share of a consistent hash.",
+        ),
+    ]
+    address: Annotated[
+        str,
+        described(
+            "`http://HOST[:PORT]`, `https://HOST[:PORT]` or `HOST[:PORT]`, which means https; "
+            "IPv6 addresses in brackets. `app:NAME` is an application embedded with Spooky.",
+            hazard="Without `http://` the backend is spoken to over TLS.",
+        ),
+    ]
+    weight: Annotated[
+        int,
+        Meta(ge=1, le=WEIGHT_MAX),
+        described("Share of the requests, relative to the other backends."),
+    ] = 100
+
+
+class LoadBalancing(Section, frozen=True):
+    """How an upstream's requests are spread over its backends."""
+
+    type: Annotated[
+        BalancingType,
+        described(
+            "`round-robin` in turn; `random`; `consistent-hash` (ring) and `maglev` by key; "
+            "`least-request` the less busy of two; `latency-aware` the faster to answer; "
+            "`sticky-cid` by client connection. All honour weights. The other names are "
+            "spellings of these."
+        ),
+    ] = "round-robin"
+    key: Annotated[
+        str | None,
+        described(
+            "What the hashing types hash: `header:NAME`, `cookie:NAME`, `query:NAME`, `path`, "
+            "`authority`, `method`, `cid`, `client_ip` (or `peer_ip`), `bearer_token`. A request "
+            "that lacks it falls back to its authority, then path, then method."
+        ),
+    ] = None
+    balance_factor: Annotated[
+        Annotated[float, Meta(ge=1, le=BALANCE_FACTOR_MAX)] | None,
+        described(
+            "For the hashing types: a backend takes at most this times its fair share of requests "
+            "in flight, the overflow goes elsewhere. 1.25 is a good start; null for no bound.",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.type in BALANCING_ALIASES:
+            force_setattr(self, "type", BALANCING_ALIASES[self.type])
+
+
+class HostPolicy(Section, frozen=True):
+    """The authority that backends see."""
+
+    mode: Annotated[
+        Literal["pass_through", "rewrite", "upstream"],
+        described(
+            "`pass_through` sends the client's, `rewrite` sends `host`, `upstream` sends the "
+            "backend's own."
+        ),
+    ] = "pass_through"
+    host: Annotated[
+        str | None, described("Authority sent with `rewrite`: host, or host and port.")
+    ] = None
+
+
+class ForwardedHeaders(Section, frozen=True):
+    """`Forwarded` and `X-Forwarded-For`, `-Proto` and `-Host`."""
+
+    mode: Annotated[
+        Literal["overwrite", "append", "preserve"],
+        described(
+            "`overwrite` drops what the client sent and states what Spooky saw, `append` adds to "
+            "it, `preserve` leaves it as it is.",
+            hazard="With `append` and `preserve` backends read what clients wrote; use them only "
+            "behind a proxy you trust.",
+        ),
+    ] = "overwrite"
+
+
+class UpstreamTLS(Section, frozen=True):
+    """TLS towards backends with `https` addresses."""
+
+    verify_certificates: Annotated[
+        bool,
+        described(
+            "Verify that a backend's certificate chains to a trusted authority and is in date.",
+            hazard="Off: whoever can reach the network path can pose as the backend.",
+        ),
+    ] = True
+    strict_sni: Annotated[
+        bool,
+        described(
+            "Require the certificate to name the host of the backend's address.",
+            hazard="Off: any certificate of a trusted authority passes.",
+        ),
+    ] = True
+    ca_file: Annotated[
+        str | None,
+        described("PEM file of authorities trusted besides the system's.", path=True),
+    ] = None
+    ca_dir: Annotated[
+        str | None,
+        described("Directory of PEM files of authorities, trusted likewise.", path=True),
+    ] = None
+    client_certificate: Annotated[
+        str | None,
+        described("PEM file of the certificate shown to backends that ask for one.", path=True),
+    ] = None
+    client_key: Annotated[str | None, described("PEM file of its private key.", path=True)] = None
+
+
+class Upstream(Section, frozen=True):
+    """A group of backends that serve the same requests."""
+
+    route: Annotated[Route, described("Which requests go to this upstream.")]
+    backends: Annotated[
+        tuple[Backend, ...],
+        Meta(min_length=1),
+        described("The servers that requests are spread over."),
+    ]
+    protocol: Annotated[
+        Literal["auto", "http1", "http2"],
+        described(
+            "Protocol spoken to backends. `auto`: over TLS what ALPN settles (HTTP/2, else "
+            "HTTP/1.1), without TLS HTTP/1.1. `http2` without TLS is HTTP/2 by prior knowledge."
+        ),
+    ] = "auto"
+    load_balancing: Annotated[
+        LoadBalancing | None,
+        described("How requests are spread; null for the top-level `load_balancing`."),
+    ] = None
+    host_policy: Annotated[HostPolicy, described("The authority that backends see.")] = HostPolicy()
+    forwarded_headers: Annotated[
+        ForwardedHeaders, described("What backends learn about the client.")
+    ] = ForwardedHeaders()
+    tls: Annotated[
+        UpstreamTLS | None,
+        described(
+            "TLS towards these backends; replaces the top-level `upstream_tls` as a whole; null "
+            "for that."
+        ),
+    ] = None
+
+
+# --- logs -------------------------------------------------------------------------------------
+class LogFile(Section, frozen=True):
+    """Where the log goes."""
+
+    enabled: Annotated[bool, described("Write the log to a file instead of stderr.")] = False
+    path: Annotated[
+        str,
+        described("The file; reopened on SIGUSR1, so that it can be rotated.", path=True),
+    ] = "/var/log/spooky/spooky.log"
+
+
+class Log(Section, frozen=True):
+    """What Spooky says about itself."""
+
+    level: Annotated[
+        Literal["off", "error", "warn", "info", "debug", "trace"],
+        described("Least severity that is written."),
+    ] = "info"
+    format: Annotated[Literal["plain", "json"], described("Text for people, or JSON lines.")] = (
+        "plain"
+    )
+    file: Annotated[LogFile, described("Write to a file instead of stderr.")] = LogFile()
+
+
+class AccessLog(Section, frozen=True):
+    """One line for each request; independent of `log`."""
+
+    enabled: Annotated[bool, described("Write the access log.")] = True
+    format: Annotated[Literal["plain", "json"], described("Text for people, or JSON lines.")] = (
+        "plain"
+    )
+    path: Annotated[
+        str | None,
+        described(
+            "The file; reopened on SIGUSR1, so that it can be rotated. Null for stderr.", path=True
+        ),
+    ] = None
+
+
+# --- resilience -------------------------------------------------------------------------------
+class ProtocolLimits(Section, frozen=True):
+    """What a request may look like, on every protocol."""
+
+    max_headers_count: Annotated[
+        int,
+        Meta(ge=1, le=10_000),
+        described("Header fields in a request head; more get 431."),
+    ] = 128
+    max_headers_bytes: Annotated[
+        int,
+        Meta(ge=256, le=1_048_576, extra={"unit": "bytes"}),
+        described(
+            "Sum of the lengths of header names and values; more gets 431.",
+            hazard="Backends have limits of their own, often 8 KiB.",
+        ),
+    ] = 16_384
+    enforce_authority_host_match: Annotated[
+        bool, described("Refuse a request whose `Host` differs from its `:authority`, with 400.")
+    ] = True
+    allowed_methods: Annotated[
+        tuple[str, ...],
+        described("Methods let through, the others get 405; empty for every method."),
+    ] = ()
+    denied_path_prefixes: Annotated[
+        tuple[str, ...],
+        described(
+            "Requests whose path starts with one of these get 403; plain text prefixes of the "
+            "canonical path.",
+            hazard="`/admin` denies `/administrator` too.",
+        ),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "allowed_methods", tuple(m.upper() for m in self.allowed_methods))
+
+
+class Resilience(Section, frozen=True):
+    """Protection of Spooky and of backends."""
+
+    protocol: Annotated[
+        ProtocolLimits, described("What a request may look like, on every protocol.")
+    ] = ProtocolLimits()
+
+
+# --- the whole --------------------------------------------------------------------------------
+class Configuration(Section, frozen=True):
+    """The whole configuration."""
+
+    upstream: Annotated[
+        dict[str, Upstream],
+        Meta(min_length=1),
+        described("Backends and the requests they serve, by name."),
+    ]
+    version: Annotated[Literal[1], described("Version of this format.")] = 1
+    listen: Annotated[
+        Listener | None,
+        described("The listener; not used when there are `listeners`."),
+    ] = None
+    listeners: Annotated[
+        tuple[Listener, ...],
+        described("Several listeners; `listen` or at least one of these is required."),
+    ] = ()
+    load_balancing: Annotated[
+        LoadBalancing, described("For upstreams without `load_balancing` of their own.")
+    ] = LoadBalancing()
+    upstream_tls: Annotated[UpstreamTLS, described("For upstreams without `tls` of their own.")] = (
+        UpstreamTLS()
+    )
+    log: Annotated[Log, described("What Spooky says about itself.")] = Log()
+    access_log: Annotated[AccessLog, described("One line for each request.")] = AccessLog()
+    performance: Annotated[Performance, described("Limits, timeouts, windows and buffers.")] = (
+        Performance()
+    )
+    resilience: Annotated[Resilience, described("Protection of Spooky and of backends.")] = (
+        Resilience()
+    )
+
+    @property
+    def active_listeners(self) -> tuple[Listener, ...]:
+        """The listeners in force: ``listeners`` if there are any, else ``listen``."""
+        if self.listeners:
+            return self.listeners
+        return (self.listen,) if self.listen is not None else ()
+
+    def load_balancing_of(self, upstream: str) -> LoadBalancing:
+        """Return how the upstream of this name balances."""
+        return self.upstream[upstream].load_balancing or self.load_balancing
+
+    def tls_of(self, upstream: str) -> UpstreamTLS:
+        """Return the TLS settings towards the backends of the upstream of this name."""
+        return self.upstream[upstream].tls or self.upstream_tls
