@@ -1,0 +1,1 @@
+"""How requests reach backends: origins, connections, pools and embedded applications."""

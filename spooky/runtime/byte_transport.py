@@ -1,0 +1,101 @@
+"""Joins a byte-stream session to an asyncio transport; both client and upstream sides use it."""
+
+import asyncio
+from typing import cast
+
+from spooky._core.reasons import Reason
+from spooky.protocol.session import ByteSession
+from spooky.runtime.runtime import Runtime
+
+WRITE_BUFFER_HIGH_BYTES = 256 * 1024
+"""Above this many unsent bytes in the transport a session is told to hold back."""
+
+
+class ByteTransport(asyncio.Protocol):
+    """Feeds a session what the socket delivers, and writes what it wants once a turn.
+
+    Subclasses say what loss means to them and may watch progress.
+
+    Attributes:
+        session: The session; set by the subclass in or before :meth:`connection_made`.
+        lost_reason: What streams are told when the transport goes away.
+    """
+
+    session: ByteSession
+    lost_reason: Reason
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.transport: asyncio.Transport | None = None
+        self.bytes_received = 0
+        self._marked = False
+        self._reading = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH_BYTES)
+        self.wake()
+
+    def data_received(self, data: bytes) -> None:
+        self.bytes_received += len(data)
+        self.session.receive(data, self.runtime.now())
+        self._settle()
+
+    def eof_received(self) -> bool:
+        self.session.receive_eof()
+        self._settle()
+        # The session decides when to close: a response may still be on its way.
+        return not self.session.closed
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.transport = None
+        self.session.connection_lost(self.lost_reason)
+        self.on_closed()
+
+    def pause_writing(self) -> None:
+        self.session.set_transport_writable(False)
+
+    def resume_writing(self) -> None:
+        self.session.set_transport_writable(True)
+        self.wake()
+
+    def wake(self) -> None:
+        """Flush at the end of this turn."""
+        if not self._marked:
+            self._marked = True
+            self.runtime.mark(self)
+
+    def flush(self) -> None:
+        """Write what the session has, then follow its wishes about reading and closing."""
+        self._marked = False
+        transport = self.transport
+        if transport is None:
+            return
+        session = self.session
+        while data := session.transmit():
+            transport.write(data)
+        if session.closed:
+            transport.close()
+            return
+        if session.want_read != self._reading:
+            self._reading = session.want_read
+            if self._reading:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
+        self.on_progress()
+
+    def abort(self) -> None:
+        """Drop the transport at once; unsent bytes are lost."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def on_progress(self) -> None:
+        """Learn that bytes moved; called after every flush while the session is open."""
+
+    def on_closed(self) -> None:
+        """Learn that the transport is gone."""
+
+    def _settle(self) -> None:
+        """Arrange for the flush that follows every delivery."""
+        self.wake()

@@ -1,0 +1,199 @@
+"""Connecting to a backend: resolve, connect, TLS, and the protocol it agrees to."""
+
+import asyncio
+import hashlib
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from spooky._core import reasons
+from spooky._core.reasons import Reason
+from spooky.runtime.memory_file import memory_file
+from spooky.upstream.origin import Origin
+
+ALPN_HTTP1: Final = "http/1.1"
+ALPN_HTTP2: Final = "h2"
+
+ALPN_BY_PROTOCOL: Final = {
+    "auto": [ALPN_HTTP2, ALPN_HTTP1],
+    "http1": [ALPN_HTTP1],
+    "http2": [ALPN_HTTP2],
+}
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+"""Gives the addresses of a host; raises ``socket.gaierror``."""
+
+
+class DialError(Exception):
+    """A backend could not be connected.
+
+    Attributes:
+        reason: Why.
+        detail: What the system said.
+    """
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason.code}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """How TLS to a backend is verified and authenticated; equal values share pools.
+
+    Attributes:
+        verify_certificates: Whether the backend's chain must be trusted.
+        strict_sni: Whether its name must match as well.
+        ca_pem: Authorities trusted besides the system's; PEM.
+        client_certificate_pem: Our certificate chain; PEM, empty for none.
+        client_key_pem: Its key; PEM.
+    """
+
+    verify_certificates: bool = True
+    strict_sni: bool = True
+    ca_pem: bytes = b""
+    client_certificate_pem: bytes = b""
+    client_key_pem: bytes = b""
+
+    @property
+    def fingerprint(self) -> str:
+        """A name for this identity that gives no key away."""
+        digest = hashlib.sha256()
+        for part in (
+            bytes([self.verify_certificates, self.strict_sni]),
+            self.ca_pem,
+            self.client_certificate_pem,
+            self.client_key_pem,
+        ):
+            digest.update(len(part).to_bytes(8) + part)
+        return digest.hexdigest()
+
+    def context(self, protocol: str) -> ssl.SSLContext:
+        """Return a client context that offers what ``protocol`` allows by ALPN.
+
+        Raises:
+            ssl.SSLError: The certificates or the key cannot be used.
+        """
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+        context.check_hostname = self.verify_certificates and self.strict_sni
+        context.verify_mode = ssl.CERT_REQUIRED if self.verify_certificates else ssl.CERT_NONE
+        if self.ca_pem:
+            context.load_verify_locations(cadata=self.ca_pem.decode("ascii"))
+        if self.client_certificate_pem:
+            with memory_file(self.client_certificate_pem + b"\n" + self.client_key_pem) as path:
+                context.load_cert_chain(path)
+        context.set_alpn_protocols(ALPN_BY_PROTOCOL[protocol])
+        return context
+
+
+@dataclass(frozen=True, slots=True)
+class DialSettings:
+    """How to connect to one origin.
+
+    Attributes:
+        origin: Where to.
+        protocol: ``auto``, ``http1`` or ``http2``.
+        tls: The TLS context for https origins, else ``None``.
+        connect_timeout: For resolving, connecting and TLS together; seconds.
+    """
+
+    origin: Origin
+    protocol: str
+    tls: ssl.SSLContext | None
+    connect_timeout: float
+
+
+async def dial(
+    settings: DialSettings,
+    resolve: Resolve,
+    loop: asyncio.AbstractEventLoop,
+    make_protocol: Callable[[], asyncio.Protocol],
+) -> None:
+    """Connect to an origin.
+
+    Arguments:
+        make_protocol: Makes the protocol object for the connection; it asks
+            :func:`agreed_protocol` what to speak.
+
+    Raises:
+        DialError: It could not be connected; says why.
+    """
+    origin = settings.origin
+    try:
+        async with asyncio.timeout(settings.connect_timeout):
+            transport = await _connect_any(settings, resolve, loop, make_protocol)
+    except TimeoutError as error:
+        milliseconds = settings.connect_timeout * 1000
+        raise DialError(
+            reasons.CONNECT_TIMEOUT, f"{origin} did not accept within {milliseconds:.0f} ms"
+        ) from error
+    agreed = agreed_protocol(transport, settings.protocol)
+    if settings.tls is not None and agreed not in ALPN_BY_PROTOCOL[settings.protocol]:
+        transport.abort()
+        raise DialError(
+            reasons.UPSTREAM_ALPN_MISMATCH,
+            f"{origin} speaks {agreed}, but protocol is {settings.protocol}",
+        )
+
+
+def agreed_protocol(transport: asyncio.BaseTransport, protocol: str) -> str:
+    """Return ``h2`` or ``http/1.1``: what ALPN chose, or without TLS what is configured."""
+    tls = transport.get_extra_info("ssl_object")
+    if tls is None:
+        return ALPN_HTTP2 if protocol == "http2" else ALPN_HTTP1
+    return tls.selected_alpn_protocol() or ALPN_HTTP1
+
+
+async def _connect_any(
+    settings: DialSettings,
+    resolve: Resolve,
+    loop: asyncio.AbstractEventLoop,
+    make_protocol: Callable[[], asyncio.Protocol],
+) -> asyncio.Transport:
+    """Connect to the first address that accepts."""
+    origin = settings.origin
+    try:
+        addresses = await resolve(origin.host, origin.port)
+    except socket.gaierror as error:
+        raise DialError(
+            reasons.NAME_RESOLUTION_FAILED, f"{origin.host}: {error.strerror}"
+        ) from error
+    failure = DialError(reasons.NAME_RESOLUTION_FAILED, f"{origin.host} has no address")
+    for address in addresses:
+        try:
+            transport, _ = await loop.create_connection(
+                make_protocol,
+                address,
+                origin.port,
+                ssl=settings.tls,
+                server_hostname=origin.host if settings.tls is not None else None,
+            )
+        except ssl.SSLCertVerificationError as error:
+            failure = DialError(
+                reasons.UPSTREAM_CERTIFICATE_INVALID, f"{origin}: {error.verify_message}"
+            )
+        except ssl.SSLError as error:
+            failure = DialError(reasons.UPSTREAM_TLS_FAILED, f"{origin}: {error.reason}")
+        except ConnectionRefusedError:
+            failure = DialError(reasons.CONNECT_REFUSED, f"{origin} at {address} refused")
+        except ConnectionError as error:
+            reason = reasons.CONNECT_FAILED if settings.tls is None else reasons.UPSTREAM_TLS_FAILED
+            failure = DialError(reason, f"{origin} at {address}: {error}")
+        except OSError as error:
+            failure = DialError(reasons.CONNECT_FAILED, f"{origin} at {address}: {error}")
+        else:
+            return transport
+    raise failure
+
+
+def system_resolver(loop: asyncio.AbstractEventLoop) -> Resolve:
+    """Return a resolver that asks the system, IPv4 and IPv6, in the system's order."""
+
+    async def resolve(host: str, port: int) -> list[str]:
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+    return resolve

@@ -1,0 +1,273 @@
+"""The connections to one backend: reused, grown when full, closed when idle."""
+
+import asyncio
+import logging
+from collections import deque
+from dataclasses import dataclass
+from typing import Protocol
+
+from spooky._core import reasons
+from spooky._core.reasons import Reason
+from spooky._core.timers import Timer
+from spooky.protocol.h1.client import ClientSession as Http1Session
+from spooky.protocol.h1.limits import Limits as Http1Limits
+from spooky.protocol.h2.client import ClientSession as Http2Session
+from spooky.protocol.h2.limits import Limits as Http2Limits
+from spooky.protocol.session import ClientByteSession
+from spooky.protocol.stream import Stream, StreamHandler
+from spooky.runtime import Runtime
+from spooky.runtime.byte_transport import ByteTransport
+from spooky.upstream.dial import ALPN_HTTP2, DialError, DialSettings, Resolve, agreed_protocol, dial
+
+logger = logging.getLogger(__name__)
+
+PING_INTERVAL_SECONDS = 10.0
+"""A silent HTTP/2 connection is asked for a sign of life this often, and dropped at the next."""
+
+HTTP2_EXPECTED_STREAMS = 100
+"""How many requests a connection being dialled is expected to carry once it speaks HTTP/2."""
+
+
+class Caller(StreamHandler, Protocol):
+    """Who asks a pool for a stream."""
+
+    def on_connected(self, stream: Stream, reused: bool) -> None:
+        """Take the stream; ``reused`` says that its connection served requests before."""
+
+    def on_connect_failed(self, reason: Reason, detail: str) -> None:
+        """Learn that no connection could be made."""
+
+
+class RequestPool(Protocol):
+    """What an exchange needs of a backend, remote or embedded."""
+
+    def request(self, caller: Caller) -> None:
+        """Give ``caller`` a stream, now if a connection has room, else when one has."""
+
+    def discard_idle(self) -> None:
+        """Close the connections that serve nobody: one of their kind proved to be stale."""
+
+    def cancel(self, caller: Caller) -> None:
+        """Forget a caller that is still waiting."""
+
+    def close(self) -> None:
+        """Take no more requests; end each connection when its streams have ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How a pool behaves; replaced when a configuration changes it.
+
+    Attributes:
+        max_idle: Connections kept without a request.
+        idle_timeout: How long they are kept; seconds.
+        http1: Limits of HTTP/1.1 sessions.
+        http2: Limits of HTTP/2 sessions.
+    """
+
+    max_idle: int
+    idle_timeout: float
+    http1: Http1Limits
+    http2: Http2Limits
+
+
+class Connection(ByteTransport):
+    """One connection of a pool.
+
+    Attributes:
+        served: How many requests it was given.
+        ready: Whether the pool has it among those with room.
+        expected_streams: How many requests one like it can be expected to carry.
+    """
+
+    session: ClientByteSession
+    lost_reason = reasons.UPSTREAM_CONNECTION_LOST
+
+    def __init__(self, pool: "Pool") -> None:
+        super().__init__(pool.runtime)
+        self.pool = pool
+        self.served = 0
+        self.ready = False
+        self.expected_streams = 1
+        self._idle_timer: Timer | None = None
+        self._ping_timer: Timer | None = None
+        self._received_at_ping = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Speak what ALPN chose; TLS is complete by now, and the peer may speak first."""
+        if agreed_protocol(transport, self.pool.dial_settings.protocol) == ALPN_HTTP2:
+            self.session = Http2Session(self.wake, limits=self.pool.settings.http2)
+            self.expected_streams = HTTP2_EXPECTED_STREAMS
+            self._schedule_ping()
+        else:
+            self.session = Http1Session(self.wake, limits=self.pool.settings.http1)
+        super().connection_made(transport)
+
+    def open(self, caller: Caller) -> None:
+        """Give a caller a stream."""
+        reused = self.served > 0
+        self.served += 1
+        caller.on_connected(self.session.open(caller), reused)
+
+    def on_progress(self) -> None:
+        if not self.ready and self.session.capacity > 0:
+            self.pool.on_room(self)
+        if self.session.active_streams == 0 and self._idle_timer is None:
+            self._schedule_idle()
+
+    def on_closed(self) -> None:
+        for timer in (self._idle_timer, self._ping_timer):
+            if timer is not None:
+                timer.cancel()
+        self.pool.on_closed(self)
+
+    def _schedule_idle(self) -> None:
+        deadline = self.runtime.now() + self.pool.settings.idle_timeout
+        self._idle_timer = self.runtime.schedule(deadline, self._on_idle)
+        self._served_at_idle = self.served
+
+    def _on_idle(self) -> None:
+        self._idle_timer = None
+        if self.session.active_streams == 0 and self._served_at_idle == self.served:
+            self.session.shutdown()
+            self.wake()
+        elif self.session.active_streams == 0:
+            self._schedule_idle()
+
+    def _schedule_ping(self) -> None:
+        deadline = self.runtime.now() + PING_INTERVAL_SECONDS
+        self._ping_timer = self.runtime.schedule(deadline, self._on_ping_due)
+
+    def _on_ping_due(self) -> None:
+        silent = self.bytes_received == self._received_at_ping
+        self._received_at_ping = self.bytes_received
+        if silent and self.session.unanswered_pings > 0:
+            self.session.terminate(reasons.UPSTREAM_CONNECTION_LOST)
+        elif silent:
+            self.session.ping(b"spooky--")
+        self.wake()
+        self._schedule_ping()
+
+
+class Pool:
+    """Connections to one origin with one protocol and one TLS identity.
+
+    Arguments:
+        runtime: The worker's.
+        dial_settings: How to connect.
+        settings: How to behave.
+        resolve: Gives the origin's addresses.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        dial_settings: DialSettings,
+        settings: PoolSettings,
+        resolve: Resolve,
+    ) -> None:
+        self.runtime = runtime
+        self.dial_settings = dial_settings
+        self.settings = settings
+        self._resolve = resolve
+        self._ready: list[Connection] = []
+        self._connections: set[Connection] = set()
+        self._waiting: deque[Caller] = deque()
+        self._dialling = 0
+        # What a new connection will probably carry; None until one was made.
+        self._expected_streams: int | None = None
+        self._closed = False
+
+    def request(self, caller: Caller) -> None:
+        """Give ``caller`` a stream, now if a connection has room, else when one has."""
+        connection = self._take_ready()
+        if connection is not None:
+            connection.open(caller)
+            return
+        self._waiting.append(caller)
+        self._grow()
+
+    def discard_idle(self) -> None:
+        """Close the connections that serve nobody: one of their kind proved to be stale."""
+        for connection in self._ready:
+            if connection.session.active_streams == 0:
+                connection.session.shutdown()
+                connection.wake()
+
+    def cancel(self, caller: Caller) -> None:
+        """Forget a caller that is still waiting."""
+        if caller in self._waiting:
+            self._waiting.remove(caller)
+
+    def close(self) -> None:
+        """Take no more requests; end each connection when its streams have ended."""
+        self._closed = True
+        for connection in self._connections:
+            connection.session.shutdown()
+            connection.wake()
+
+    def on_room(self, connection: Connection) -> None:
+        """Learn that a connection has room for another stream."""
+        while self._waiting and connection.session.capacity > 0:
+            connection.open(self._waiting.popleft())
+        if connection.session.capacity == 0:
+            return
+        if self._closed or len(self._ready) >= self.settings.max_idle:
+            connection.session.shutdown()
+            connection.wake()
+            return
+        connection.ready = True
+        self._ready.append(connection)
+
+    def on_closed(self, connection: Connection) -> None:
+        """Learn that a connection is gone."""
+        self._connections.discard(connection)
+        if connection.ready:
+            self._ready.remove(connection)
+            connection.ready = False
+
+    def _take_ready(self) -> Connection | None:
+        """Return the connection used last that has room; few stay warm, the rest go idle."""
+        while self._ready:
+            connection = self._ready[-1]
+            if connection.session.capacity > 0:
+                return connection
+            connection.ready = False
+            self._ready.pop()
+        return None
+
+    def _grow(self) -> None:
+        """Dial until what is being dialled can be expected to carry all who wait.
+
+        Until the first connection tells whether the backend multiplexes, one is dialled.
+        """
+        while self._dialling == 0 or (
+            self._expected_streams is not None
+            and self._dialling * self._expected_streams < len(self._waiting)
+        ):
+            self._dialling += 1
+            self.runtime.start_task(self._dial())
+
+    async def _dial(self) -> None:
+        connection = Connection(self)
+        try:
+            await dial(self.dial_settings, self._resolve, self.runtime.loop, lambda: connection)
+        except DialError as error:
+            self._dialling -= 1
+            self._on_dial_failed(error)
+            return
+        self._dialling -= 1
+        self._expected_streams = connection.expected_streams
+        if connection.transport is not None:
+            self._connections.add(connection)
+            self.on_room(connection)
+        if self._waiting:
+            self._grow()
+
+    def _on_dial_failed(self, error: DialError) -> None:
+        """Tell those who can no longer be served by a dial under way."""
+        logger.info("cannot connect: %s", error.detail)
+        served = self._dialling * (self._expected_streams or 1)
+        while len(self._waiting) > served:
+            self._waiting.popleft().on_connect_failed(error.reason, error.detail)
+
