@@ -1,0 +1,1 @@
+"""What is in force: the compiled, immutable result of a configuration."""

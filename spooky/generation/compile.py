@@ -1,0 +1,287 @@
+"""Compiling a configuration into a generation."""
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from spooky._core.balance import Balancer
+from spooky._core.fields import ForwardingPolicy
+from spooky._core.routes import RouteTable, Rule
+from spooky._core.validate import Limits
+from spooky.balancing.factory import make_balancer
+from spooky.balancing.key import KeySource
+from spooky.config.performance import Performance
+from spooky.config.schema import HASHING_TYPES, Configuration, UpstreamTLS
+from spooky.config.schema import Backend as BackendConfiguration
+from spooky.generation.generation import Backend, BodyLimits, Generation, Timeouts, Upstream
+from spooky.generation.materials import Materials
+from spooky.generation.registry import Registry
+from spooky.overload.gate import Gate
+from spooky.protocol.h1.limits import Limits as Http1Limits
+from spooky.protocol.h2.limits import Limits as Http2Limits
+from spooky.runtime import Runtime
+from spooky.upstream.dial import DialSettings, Resolve, UpstreamTls
+from spooky.upstream.embedded import Application, EmbeddedPool
+from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
+from spooky.upstream.pool import Pool, PoolSettings, RequestPool
+
+
+class CompileError(Exception):
+    """The configuration is valid but cannot be put in force; says what is wrong and where."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolIdentity:
+    """What makes two backends share connections.
+
+    Attributes:
+        origin: Where to.
+        protocol: ``auto``, ``http1`` or ``http2``.
+        tls: Fingerprint of the TLS identity, or ``None`` without TLS.
+    """
+
+    origin: Origin
+    protocol: str
+    tls: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BalancerIdentity:
+    """What makes a balancer, with the load it knows, outlive a generation."""
+
+    upstream: str
+    type: str
+    backends: tuple[tuple[str, int], ...]
+    balance_factor: float | None
+
+
+class Environment:
+    """What generations are compiled into: a worker's runtime and its registries.
+
+    Arguments:
+        runtime: The worker's.
+        resolve: Gives the addresses of backends.
+        applications: Embedded applications by name.
+        seed: Of the balancers' random numbers.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        resolve: Resolve,
+        applications: Mapping[str, Application],
+        seed: int = 0,
+    ) -> None:
+        self.runtime = runtime
+        self.resolve = resolve
+        self.applications = applications
+        self.seed = seed
+        self.pools: Registry[PoolIdentity, RequestPool] = Registry(lambda pool: pool.close())
+        self.balancers: Registry[BalancerIdentity, Balancer] = Registry(lambda _: None)
+        self.gates: Registry[tuple[str, ...], Gate] = Registry(lambda _: None)
+
+
+def compile_generation(
+    configuration: Configuration, materials: Materials, environment: Environment, number: int
+) -> Generation:
+    """Compile a configuration.
+
+    Arguments:
+        materials: The files it names.
+        environment: Where it will be in force.
+        number: The generation's number.
+
+    Raises:
+        CompileError: It cannot be put in force; nothing was acquired.
+    """
+    compiler = _Compiler(configuration, materials, environment)
+    try:
+        return compiler.compile(number)
+    except CompileError:
+        compiler.release()
+        raise
+
+
+class _Compiler:
+    """Acquires from the registries, and remembers what to give up."""
+
+    def __init__(
+        self, configuration: Configuration, materials: Materials, environment: Environment
+    ) -> None:
+        self._configuration = configuration
+        self._performance = configuration.performance
+        self._materials = materials
+        self._environment = environment
+        self._releases: list[Callable[[], None]] = []
+
+    def release(self) -> None:
+        """Give up everything acquired."""
+        while self._releases:
+            self._releases.pop()()
+
+    def compile(self, number: int) -> Generation:
+        """Return the generation."""
+        configuration = self._configuration
+        rules = []
+        for name, upstream in configuration.upstream.items():
+            route = upstream.route
+            target = self._upstream(name)
+            rules.append(
+                Rule(
+                    name,
+                    route.host.encode() if route.host is not None else None,
+                    route.path_prefix.encode() if route.path_prefix is not None else None,
+                    route.method.encode() if route.method is not None else None,
+                    target,
+                )
+            )
+        protocol = configuration.resilience.protocol
+        return Generation(
+            number=number,
+            configuration=configuration,
+            routes=RouteTable(rules),
+            limits=Limits(
+                protocol.max_headers_count,
+                protocol.max_headers_bytes,
+                protocol.enforce_authority_host_match,
+                [method.encode() for method in protocol.allowed_methods],
+                [prefix.encode() for prefix in protocol.denied_path_prefixes],
+            ),
+            timeouts=_timeouts(self._performance),
+            bodies=_body_limits(self._performance),
+            gate=self._gate(("global",), self._performance.global_inflight_limit),
+            release=self.release,
+        )
+
+    def _upstream(self, name: str) -> Upstream:
+        upstream = self._configuration.upstream[name]
+        balancing = self._configuration.load_balancing_of(name)
+        performance = self._performance
+        identity = BalancerIdentity(
+            name,
+            balancing.type,
+            tuple((backend.id, backend.weight) for backend in upstream.backends),
+            balancing.balance_factor,
+        )
+        balancer = self._environment.balancers.acquire(
+            identity,
+            lambda: make_balancer(
+                balancing.type,
+                [backend.id.encode() for backend in upstream.backends],
+                [backend.weight for backend in upstream.backends],
+                self._environment.seed,
+                balancing.balance_factor or 0.0,
+            ),
+        )
+        self._releases.append(lambda: self._environment.balancers.release(identity))
+        key_source = None
+        if balancing.type in HASHING_TYPES:
+            default = "cid" if balancing.type == "sticky-cid" else "authority"
+            key_source = KeySource.parse(balancing.key or default)
+        return Upstream(
+            name=name,
+            balancer=balancer,
+            key_source=key_source,
+            backends=tuple(self._backend(name, backend) for backend in upstream.backends),
+            forwarding=ForwardingPolicy(
+                upstream.forwarded_headers.mode,
+                upstream.host_policy.mode,
+                (upstream.host_policy.host or "").encode(),
+            ),
+            gate=self._gate(("upstream", name), performance.per_upstream_inflight_limit),
+        )
+
+    def _backend(self, upstream: str, backend: BackendConfiguration) -> Backend:
+        origin = Origin.parse(backend.address)
+        gate = self._gate(
+            ("backend", upstream, backend.id), self._performance.per_backend_inflight_limit
+        )
+        if origin.scheme == EMBEDDED_SCHEME:
+            pool = self._embedded_pool(origin)
+            return Backend(backend.id, b"https", origin.authority, pool, gate)
+        pool = self._remote_pool(upstream, origin)
+        return Backend(backend.id, origin.scheme.encode(), origin.authority, pool, gate)
+
+    def _embedded_pool(self, origin: Origin) -> RequestPool:
+        application = self._environment.applications.get(origin.host)
+        if application is None:
+            known = ", ".join(sorted(self._environment.applications)) or "none"
+            raise CompileError(
+                f"app:{origin.host} names no embedded application; there are: {known}"
+            )
+        identity = PoolIdentity(origin, "auto", None)
+        return self._pool(identity, lambda: EmbeddedPool(self._environment.runtime, application))
+
+    def _remote_pool(self, upstream: str, origin: Origin) -> RequestPool:
+        protocol = self._configuration.upstream[upstream].protocol
+        tls = None
+        if origin.scheme == "https":
+            tls = _upstream_tls(self._configuration.tls_of(upstream), self._materials)
+        identity = PoolIdentity(origin, protocol, tls.fingerprint if tls is not None else None)
+
+        def make() -> RequestPool:
+            try:
+                context = tls.context(protocol) if tls is not None else None
+            except (ssl.SSLError, ValueError) as error:
+                raise CompileError(f"upstream.{upstream}.tls: {error}") from error
+            performance = self._performance
+            return Pool(
+                self._environment.runtime,
+                DialSettings(
+                    origin, protocol, context, performance.backend_connect_timeout_ms / 1000
+                ),
+                PoolSettings(
+                    max_idle=performance.h2_pool_max_idle_per_backend,
+                    idle_timeout=performance.h2_pool_idle_timeout_ms / 1000,
+                    http1=Http1Limits(),
+                    http2=Http2Limits(),
+                ),
+                self._environment.resolve,
+            )
+
+        return self._pool(identity, make)
+
+    def _pool(self, identity: PoolIdentity, make: Callable[[], RequestPool]) -> RequestPool:
+        pool = self._environment.pools.acquire(identity, make)
+        self._releases.append(lambda: self._environment.pools.release(identity))
+        return pool
+
+    def _gate(self, key: tuple[str, ...], limit: int) -> Gate:
+        gate = self._environment.gates.acquire(key, lambda: Gate(limit))
+        gate.limit = limit
+        self._releases.append(lambda: self._environment.gates.release(key))
+        return gate
+
+
+def _upstream_tls(tls: UpstreamTLS, materials: Materials) -> UpstreamTls:
+    authorities = [materials[path] for path in (tls.ca_file, tls.ca_dir) if path is not None]
+    return UpstreamTls(
+        verify_certificates=tls.verify_certificates,
+        strict_sni=tls.strict_sni,
+        ca_pem=b"\n".join(authorities),
+        client_certificate_pem=(
+            materials[tls.client_certificate] if tls.client_certificate is not None else b""
+        ),
+        client_key_pem=materials[tls.client_key] if tls.client_key is not None else b"",
+    )
+
+
+def _timeouts(performance: Performance) -> Timeouts:
+    total = performance.backend_total_request_timeout_ms
+    return Timeouts(
+        response_head=performance.backend_timeout_ms / 1000,
+        first_byte=performance.backend_body_total_timeout_ms / 1000,
+        response_idle=performance.backend_body_idle_timeout_ms / 1000,
+        request_idle=performance.client_body_idle_timeout_ms / 1000,
+        total=total / 1000 if total is not None else None,
+        admission=performance.inflight_acquire_wait_ms / 1000,
+    )
+
+
+def _body_limits(performance: Performance) -> BodyLimits:
+    return BodyLimits(
+        request=performance.max_request_body_bytes,
+        response=performance.max_response_body_bytes,
+        prebuffer=performance.unknown_length_response_prebuffer_bytes,
+        held_requests=performance.request_buffer_global_cap_bytes,
+    )

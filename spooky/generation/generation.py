@@ -1,0 +1,116 @@
+"""A generation: everything a request needs to know, compiled and immutable."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from spooky._core.balance import Balancer
+from spooky._core.fields import ForwardingPolicy
+from spooky._core.routes import RouteTable
+from spooky._core.validate import Limits
+from spooky.balancing.key import KeySource
+from spooky.config.schema import Configuration
+from spooky.overload.gate import Gate
+from spooky.upstream.pool import RequestPool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Backend:
+    """One backend of an upstream, as a request sees it.
+
+    Attributes:
+        id: Its name.
+        scheme: ``http`` or ``https``; what its requests say.
+        authority: Its own authority, for the ``upstream`` host policy.
+        pool: Its connections.
+        gate: Its limit on requests in flight.
+    """
+
+    id: str
+    scheme: bytes
+    authority: bytes
+    pool: RequestPool
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Upstream:
+    """One upstream, as a request sees it; what a route leads to.
+
+    Attributes:
+        name: Its name.
+        balancer: Chooses among ``backends`` by position.
+        key_source: Where the balancing key comes from; ``None`` if none is used.
+        backends: In the order of the configuration.
+        forwarding: How requests are rewritten.
+        gate: Its limit on requests in flight.
+    """
+
+    name: str
+    balancer: Balancer
+    key_source: KeySource | None
+    backends: tuple[Backend, ...]
+    forwarding: ForwardingPolicy
+    gate: Gate
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long an exchange may take; seconds, ``None`` for no limit.
+
+    Attributes:
+        response_head: From the request, all sent, to the response head.
+        first_byte: From the response head to the first byte of the body.
+        response_idle: Between pieces of the response body.
+        request_idle: Between pieces of the request body, and between a client's reads.
+        total: The whole exchange.
+        admission: How long a request may wait for a place in flight.
+    """
+
+    response_head: float
+    first_byte: float
+    response_idle: float
+    request_idle: float
+    total: float | None
+    admission: float
+
+
+@dataclass(frozen=True, slots=True)
+class BodyLimits:
+    """How large bodies may be; bytes, ``None`` for no limit.
+
+    Attributes:
+        request: Largest request body.
+        response: Largest response body.
+        prebuffer: How much of a response of unknown length is held before its head; 0 for none.
+        held_requests: Request body bytes held by all exchanges together.
+    """
+
+    request: int | None
+    response: int | None
+    prebuffer: int
+    held_requests: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generation:
+    """What is in force.
+
+    Attributes:
+        number: Counts up with every change.
+        configuration: What it was compiled from.
+        routes: Leads to :class:`Upstream` objects.
+        limits: What a request head may be.
+        timeouts: How long exchanges may take.
+        bodies: How large bodies may be.
+        gate: The limit on requests in flight, all together.
+        release: Gives up what the generation refers to; call it once, when it is superseded.
+    """
+
+    number: int
+    configuration: Configuration
+    routes: RouteTable
+    limits: Limits
+    timeouts: Timeouts
+    bodies: BodyLimits
+    gate: Gate
+    release: Callable[[], None]

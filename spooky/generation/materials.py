@@ -1,0 +1,73 @@
+"""The files that a configuration names, read once, so that workers open no path."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from spooky.config.schema import Configuration, Listener, UpstreamTLS
+
+FILE_MAX_BYTES = 1024 * 1024
+"""No certificate, key or authority file is larger; a path given by mistake may be."""
+
+
+class MaterialError(Exception):
+    """A file that the configuration names cannot be used; says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Materials:
+    """The contents of files.
+
+    Attributes:
+        files: Content by path as the configuration names it; a directory's is the content of all
+            its PEM files, one after the other.
+    """
+
+    files: Mapping[str, bytes]
+
+    def __getitem__(self, path: str) -> bytes:
+        return self.files[path]
+
+
+def read_materials(configuration: Configuration) -> Materials:
+    """Read every file that the configuration names, logs apart.
+
+    Raises:
+        MaterialError: One cannot be read.
+    """
+    return Materials({path: _read(Path(path)) for path in _paths(configuration)})
+
+
+def _paths(configuration: Configuration) -> Iterator[str]:
+    for listener in configuration.active_listeners:
+        yield from _listener_paths(listener)
+    for name in configuration.upstream:
+        yield from _upstream_paths(configuration.tls_of(name))
+
+
+def _listener_paths(listener: Listener) -> Iterator[str]:
+    tls = listener.tls
+    candidates = [tls.cert, tls.key]
+    for certificate in tls.certificates:
+        candidates += [certificate.cert, certificate.key]
+    if tls.client_auth.enabled:
+        candidates.append(tls.client_auth.ca_file or "")
+    yield from (path for path in candidates if path)
+
+
+def _upstream_paths(tls: UpstreamTLS) -> Iterator[str]:
+    candidates = (tls.ca_file, tls.ca_dir, tls.client_certificate, tls.client_key)
+    yield from (path for path in candidates if path)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if path.is_dir():
+            files = sorted(file for file in path.iterdir() if file.suffix in (".pem", ".crt"))
+            return b"\n".join(_read(file) for file in files)
+        size = path.stat().st_size
+        if size > FILE_MAX_BYTES:
+            raise MaterialError(f"{path}: {size} bytes is too large; at most {FILE_MAX_BYTES}")
+        return path.read_bytes()
+    except OSError as error:
+        raise MaterialError(f"{path}: {error.strerror}") from error

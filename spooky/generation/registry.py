@@ -1,0 +1,47 @@
+"""Long-lived things, keyed by identity and counted by reference, that outlive a generation."""
+
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+Key = TypeVar("Key", bound=Hashable)
+Value = TypeVar("Value")
+
+
+class Registry(Generic[Key, Value]):
+    """One value for each identity, kept while any generation refers to it.
+
+    Arguments:
+        close: Called with a value whose last reference was given up.
+    """
+
+    def __init__(self, close: Callable[[Value], None]) -> None:
+        self._close = close
+        self._entries: dict[Key, tuple[Value, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def acquire(self, key: Key, make: Callable[[], Value]) -> Value:
+        """Return the value of this identity, made if nobody refers to it yet.
+
+        Each call owes one :meth:`release`.
+        """
+        if key in self._entries:
+            value, references = self._entries[key]
+        else:
+            value, references = make(), 0
+        self._entries[key] = (value, references + 1)
+        return value
+
+    def release(self, key: Key) -> None:
+        """Give one reference up.
+
+        Raises:
+            KeyError: Nobody refers to this identity.
+        """
+        value, references = self._entries[key]
+        if references > 1:
+            self._entries[key] = (value, references - 1)
+            return
+        del self._entries[key]
+        self._close(value)

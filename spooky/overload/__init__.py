@@ -1,0 +1,1 @@
+"""What gives when there is too much: limits on what is in flight."""
