@@ -1,0 +1,140 @@
+"""How commands fail: one place that prints errors for people and decides exit codes."""
+
+import os
+import sys
+import unicodedata
+from collections.abc import Sequence
+from typing import Final, TextIO
+
+import click
+
+from spooky.config.problems import ConfigurationError, Problem, Severity
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+
+
+class CommandError(Exception):
+    """A command failed in a way its user can mend.
+
+    Attributes:
+        message: What went wrong.
+        remedy: What to do about it; may be empty.
+        exit_code: Exit code of the process.
+    """
+
+    def __init__(self, message: str, remedy: str = "", exit_code: int = EXIT_FAILED) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.exit_code = exit_code
+
+
+def report(error: Exception) -> int | None:
+    """Print an error to stderr.
+
+    Returns:
+        The exit code; ``None``, and nothing printed, for an error that is a defect of Spooky.
+    """
+    match error:
+        case ConfigurationError():
+            print_problems(error.problems, error.source, sys.stderr)
+            return EXIT_FAILED
+        case CommandError():
+            _print_error(error.message, error.remedy)
+            return error.exit_code
+        case click.exceptions.NoArgsIsHelpError():
+            click.echo(error.format_message(), err=True)
+            return EXIT_USAGE
+        case click.UsageError():
+            command = error.ctx.command_path if error.ctx else "spooky"
+            _print_error(error.format_message(), f"see `{command} --help`")
+            return EXIT_USAGE
+        case click.ClickException():
+            _print_error(error.format_message(), "")
+            return error.exit_code
+        case click.Abort():
+            click.echo("interrupted", err=True)
+            return EXIT_INTERRUPTED
+        case BrokenPipeError():
+            # Whoever read stdout has gone (`spooky schema | head`); keep the interpreter from
+            # failing again when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return EXIT_FAILED
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            _print_error(f"{where}{error.strerror or error}", "")
+            return EXIT_FAILED
+    return None
+
+
+def print_problems(problems: Sequence[Problem], source: str, stream: TextIO) -> None:
+    """Print problems with the lines they are on and a caret under the place.
+
+    Arguments:
+        source: The text of the file.
+        stream: Where to; coloured only if it is a terminal.
+    """
+    lines = source.splitlines()
+    colour = _is_terminal(stream)
+    for problem in problems:
+        click.echo(_format_problem(problem, lines), file=stream, color=colour)
+    click.echo(_summary(problems), file=stream, color=colour)
+
+
+def _format_problem(problem: Problem, lines: Sequence[str]) -> str:
+    severity_colour = "red" if problem.severity is Severity.ERROR else "yellow"
+    place = problem.file
+    if problem.line is not None:
+        place = f"{place}:{problem.line}:{problem.column}"
+    text = [
+        f"{click.style(place, bold=True)}: {click.style(problem.severity, fg=severity_colour)}: "
+        + (f"{problem.path}: " if problem.path else "")
+        + problem.message
+    ]
+    if problem.line is not None and problem.column is not None and problem.line <= len(lines):
+        line = _printable(lines[problem.line - 1])
+        gutter = f"{problem.line:>5} | "
+        indent = " " * _width(_printable(lines[problem.line - 1][: problem.column - 1]))
+        caret = click.style("^", fg=severity_colour)
+        text += [f"{gutter}{line}", f"{' ' * (len(gutter) - 2)}| {indent}{caret}"]
+    if problem.remedy:
+        text.append(f"        {click.style('remedy:', bold=True)} {problem.remedy}")
+    return "\n".join(text)
+
+
+def _summary(problems: Sequence[Problem]) -> str:
+    errors = sum(problem.severity is Severity.ERROR for problem in problems)
+    warnings = len(problems) - errors
+    counts = []
+    if errors:
+        counts.append(f"{errors} error{'s' if errors > 1 else ''}")
+    if warnings:
+        counts.append(f"{warnings} warning{'s' if warnings > 1 else ''}")
+    return ", ".join(counts)
+
+
+def _printable(text: str) -> str:
+    """Return a text with nothing in it that a terminal obeys."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _width(text: str) -> int:
+    """Return the columns that a text takes on a terminal."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and "NO_COLOR" not in os.environ
+
+
+def _print_error(message: str, remedy: str) -> None:
+    colour = _is_terminal(sys.stderr)
+    click.echo(f"{click.style('error:', fg='red')} {message}", err=True, color=colour)
+    if remedy:
+        click.echo(f"  {click.style('remedy:', bold=True)} {remedy}", err=True, color=colour)
