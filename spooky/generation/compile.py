@@ -4,7 +4,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from spooky._core.balance import Balancer
+from spooky._core.balance import Balancer, LatencyAware
 from spooky._core.fields import ForwardingPolicy
 from spooky._core.routes import RouteTable, Rule
 from spooky._core.validate import Limits
@@ -189,6 +189,7 @@ class _Compiler:
                 (upstream.host_policy.host or "").encode(),
             ),
             gate=self._gate(("upstream", name), performance.per_upstream_inflight_limit),
+            report_failure=balancer.failed if isinstance(balancer, LatencyAware) else None,
         )
 
     def _backend(self, upstream: str, backend: BackendConfiguration) -> Backend:

@@ -43,6 +43,8 @@ class Upstream:
         backends: In the order of the configuration.
         forwarding: How requests are rewritten.
         gate: Its limit on requests in flight.
+        report_failure: Takes a backend's position and the elapsed ms of a request that failed
+            there; ``None`` where the balancer does not learn from it.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Upstream:
     backends: tuple[Backend, ...]
     forwarding: ForwardingPolicy
     gate: Gate
+    report_failure: Callable[[int, float], None] | None
 
 
 @dataclass(frozen=True, slots=True)

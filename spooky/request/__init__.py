@@ -1,0 +1,1 @@
+"""What happens to one request: validate, route, admit, balance, dispatch, stream, account."""

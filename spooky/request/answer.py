@@ -1,0 +1,31 @@
+"""The responses that Spooky gives itself."""
+
+from email.utils import formatdate
+
+from spooky._core.reasons import Reason, Stage
+from spooky.protocol.stream import Field
+
+RETRY_AFTER_SECONDS = 1
+"""What those who were shed for want of room are told to wait."""
+
+_SHEDDING_STAGES = frozenset({Stage.ADMIT, Stage.BALANCE, Stage.CONNECTION})
+
+
+def answer_fields(reason: Reason, extra: tuple[Field, ...]) -> tuple[list[Field], bytes]:
+    """Return the head and the body of the answer for a reason.
+
+    Arguments:
+        extra: Fields that every response on this connection carries.
+    """
+    body = reason.text.encode() + b"\n"
+    fields = [
+        (b":status", b"%d" % reason.status),
+        (b"date", formatdate(usegmt=True).encode()),
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", b"%d" % len(body)),
+        (b"cache-control", b"no-store"),
+        *extra,
+    ]
+    if reason.status == 503 and reason.stage in _SHEDDING_STAGES:
+        fields.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+    return fields, body

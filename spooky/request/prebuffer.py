@@ -1,0 +1,40 @@
+"""Holding a response of undeclared length back, where the configuration asks for it."""
+
+from spooky.protocol.stream import Field
+
+
+class Prebuffer:
+    """A response head and what came of its body.
+
+    Arguments:
+        head: The response head for the client.
+        limit: Most bytes to hold.
+    """
+
+    def __init__(self, head: list[Field], limit: int) -> None:
+        self._head = head
+        self._room = limit
+        self._pieces: list[bytes] = []
+
+    def add(self, data: bytes) -> bool:
+        """Keep a piece.
+
+        Returns:
+            Whether there was room for it.
+        """
+        self._room -= len(data)
+        if self._room < 0:
+            return False
+        self._pieces.append(data)
+        return True
+
+    def body(self) -> bytes:
+        """Return what was kept."""
+        return b"".join(self._pieces)
+
+    def head(self, complete: bool) -> list[Field]:
+        """Return the head, with the length where the body is complete."""
+        if not complete:
+            return self._head
+        length = sum(len(piece) for piece in self._pieces)
+        return [*self._head, (b"content-length", b"%d" % length)]
