@@ -1,0 +1,316 @@
+"""From YAML text, or a Python mapping, to nodes with places.
+
+YAML is read through its event stream and with limits: composing recursively, as PyYAML does, lets a
+deeply nested document overflow the C stack, and aliases of aliases multiply without bound.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    CollectionEndEvent,
+    DocumentStartEvent,
+    Event,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceStartEvent,
+)
+
+from spooky.config.positions import Place
+from spooky.config.problems import Path
+from spooky.config.report import Report
+
+MAX_DOCUMENT_BYTES: Final = 16 << 20  # some 50,000 upstreams
+MAX_NODES: Final = 1_000_000  # likewise, aliases counted as what they stand for
+MAX_DEPTH: Final = 32  # the schema is 8 deep
+
+_Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_TAG_PREFIX: Final = "tag:yaml.org,2002:"
+
+
+@dataclass(slots=True)
+class Scalar:
+    """A single value.
+
+    Attributes:
+        kind: What YAML 1.1 takes it for: ``str``, ``int``, ``float``, ``bool``, ``null``,
+            ``timestamp``, ``merge``, ``value``; or a tag that is none of YAML's own.
+        text: As written, quotes and escapes resolved.
+        plain: Written without quotes.
+        place: Where it starts.
+        size: Always 1.
+    """
+
+    kind: str
+    text: str
+    plain: bool
+    place: Place | None
+    size: int = 1
+
+
+@dataclass(slots=True)
+class Items:
+    """A list.
+
+    Attributes:
+        items: Its nodes.
+        place: Where it starts.
+        size: Nodes in it, itself included, aliases counted as what they stand for.
+    """
+
+    items: list["Node"]
+    place: Place | None
+    size: int = 1
+
+
+@dataclass(slots=True)
+class Entries:
+    """A mapping.
+
+    Attributes:
+        entries: Its keys and values, in their order, repeated keys included.
+        place: Where it starts.
+        size: As for ``Items``.
+    """
+
+    entries: list[tuple["Node", "Node"]]
+    place: Place | None
+    size: int = 1
+
+
+Node: TypeAlias = Scalar | Items | Entries
+
+
+class _Mark(Protocol):
+    """A place as either of PyYAML's parsers has it."""
+
+    line: int
+    column: int
+
+
+class _DocumentError(Exception):
+    """The document cannot be read any further."""
+
+    def __init__(self, message: str, remedy: str, mark: _Mark | None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.place = _place(mark)
+
+
+def decode(data: bytes, report: Report) -> str | None:
+    """Return the text of a file, or ``None`` after reporting why it has none."""
+    if len(data) > MAX_DOCUMENT_BYTES:
+        report.broken((), f"the file is larger than {MAX_DOCUMENT_BYTES >> 20} MiB")
+        return None
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8-sig", "replace")
+        report.broken((), "a byte is not UTF-8", "save the file as UTF-8", _place_after(before))
+        return None
+    return text
+
+
+def read_yaml(text: str, report: Report) -> Node | None:
+    """Return the root of a YAML document, or ``None`` after reporting why it has none."""
+    unprintable = yaml.reader.Reader.NON_PRINTABLE.search(text)
+    if unprintable is not None:
+        report.broken(
+            (),
+            f"the character {unprintable.group()!a} is not allowed in YAML",
+            "remove it, or write it as an escape in double quotes",
+            _place_after(text[: unprintable.start()]),
+        )
+        return None
+    try:
+        root = _Composer(text).compose()
+    except _DocumentError as error:
+        report.broken((), error.message, error.remedy, error.place)
+        return None
+    except yaml.MarkedYAMLError as error:
+        context = f" ({error.context})" if error.context else ""
+        report.broken(
+            (),
+            f"this is not valid YAML: {error.problem}{context}",
+            _syntax_remedy(error, text),
+            _place(error.problem_mark or error.context_mark),
+        )
+        return None
+    if root is None:
+        report.broken(
+            (), "the file is empty", "`spooky init` writes one to start from", Place(1, 1)
+        )
+    return root
+
+
+class _Open:
+    """A list or mapping whose end has not come."""
+
+    def __init__(self, node: Items | Entries, anchor: str | None) -> None:
+        self.node = node
+        self.anchor = anchor
+        self.key: Node | None = None
+
+    def add(self, child: Node) -> None:
+        self.node.size += child.size
+        if isinstance(self.node, Items):
+            self.node.items.append(child)
+        elif self.key is None:
+            self.key = child
+        else:
+            self.node.entries.append((self.key, child))
+            self.key = None
+
+
+class _Composer:
+    """Makes nodes of the events of one document."""
+
+    def __init__(self, text: str) -> None:
+        self._loader = _Loader(text)
+        self._anchors: dict[str, Node] = {}
+        self._open: list[_Open] = []
+        self._root: Node | None = None
+        self._count = 0
+
+    def compose(self) -> Node | None:
+        try:
+            while self._loader.check_event():
+                self._take(self._loader.get_event())
+        finally:
+            self._loader.dispose()
+        return self._root
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case DocumentStartEvent() if self._root is not None:
+                raise _DocumentError(
+                    "a second document starts here", "keep one document in a file", event.start_mark
+                )
+            case AliasEvent():
+                self._add(self._aliased(event), event, None)
+            case ScalarEvent():
+                kind = _kind(self._loader, event)
+                scalar = Scalar(kind, event.value, event.style is None, _place(event.start_mark))
+                self._add(scalar, event, event.anchor)
+            case SequenceStartEvent():
+                self._open.append(_Open(Items([], _place(event.start_mark)), event.anchor))
+            case MappingStartEvent():
+                self._open.append(_Open(Entries([], _place(event.start_mark)), event.anchor))
+            case CollectionEndEvent():
+                closed = self._open.pop()
+                self._add(closed.node, event, closed.anchor)
+        if len(self._open) > MAX_DEPTH:
+            raise _DocumentError(
+                f"lists and mappings are nested more than {MAX_DEPTH} deep",
+                "no setting is nested so deeply",
+                event.start_mark,
+            )
+
+    def _add(self, node: Node, event: Event, anchor: str | None) -> None:
+        # A collection's children were counted when they were added.
+        self._count += node.size if isinstance(event, AliasEvent) else 1
+        if self._count > MAX_NODES:
+            raise _DocumentError(
+                f"the document has more than {MAX_NODES:,} values, aliases counted as what they "
+                "stand for",
+                "",
+                event.start_mark,
+            )
+        if anchor is not None:
+            self._anchors[anchor] = node
+        if self._open:
+            self._open[-1].add(node)
+        else:
+            self._root = node
+
+    def _aliased(self, event: AliasEvent) -> Node:
+        if any(opened.anchor == event.anchor for opened in self._open):
+            raise _DocumentError(
+                f"the alias *{event.anchor} stands inside what it stands for", "", event.start_mark
+            )
+        if event.anchor not in self._anchors:
+            raise _DocumentError(
+                f"the alias *{event.anchor} has no anchor before it",
+                f"mark a value with &{event.anchor}, or put the text in quotes",
+                event.start_mark,
+            )
+        return self._anchors[event.anchor]
+
+
+def _kind(loader: yaml.SafeLoader, event: ScalarEvent) -> str:
+    tag = event.tag
+    if tag is None or tag == "!":
+        tag = loader.resolve(yaml.ScalarNode, event.value, event.implicit)  # type: ignore[no-untyped-call]
+    return str(tag).removeprefix(_TAG_PREFIX)
+
+
+def _place(mark: _Mark | None) -> Place | None:
+    return None if mark is None else Place(mark.line + 1, mark.column + 1)
+
+
+def _place_after(text: str) -> Place:
+    """Return the place of the character that follows a text."""
+    lines = f"{text}.".splitlines()
+    return Place(len(lines), len(lines[-1]))
+
+
+def _syntax_remedy(error: yaml.MarkedYAMLError, text: str) -> str:
+    """Return what most often mends a syntax error, or nothing."""
+    mark = error.problem_mark
+    lines = text.splitlines()
+    line = lines[mark.line] if mark is not None and mark.line < len(lines) else ""
+    if "\t" in line[: len(line) - len(line.lstrip())]:
+        return "indent with spaces: YAML does not allow tabs"
+    if "mapping values are not allowed" in (error.problem or ""):
+        return 'put the text in quotes if it has ": " in it; else check the indentation'
+    if mark is not None and line[mark.column : mark.column + 1] in ("*", "&", "%", "@", "`"):
+        return "put a text that starts with this character in quotes"
+    return "check the indentation, brackets and quotes here and on the line above"
+
+
+def from_python(value: object, report: Report) -> Node:
+    """Return the node of a Python value: mappings, sequences, paths and scalars."""
+    return _python_node(value, (), report)
+
+
+def _python_node(value: object, path: Path, report: Report) -> Node:
+    if len(path) > MAX_DEPTH:
+        report.broken(path, f"mappings and lists are nested more than {MAX_DEPTH} deep")
+        return Scalar("null", "", True, None)
+    match value:
+        case None:
+            return Scalar("null", "", True, None)
+        case bool():
+            return Scalar("bool", str(value).lower(), True, None)
+        case int():
+            # Python refuses to write thousands of digits in decimal; no such number is in range.
+            text = str(value) if value.bit_length() <= 128 else hex(value)
+            return Scalar("int", text, True, None)
+        case float():
+            return Scalar("float", repr(value), True, None)
+        case str():
+            return Scalar("str", str(value), False, None)
+        case os.PathLike():
+            return Scalar("str", os.fsdecode(value), False, None)
+        case Mapping():
+            return Entries(
+                [
+                    (_python_key(key), _python_node(item, (*path, str(key)), report))
+                    for key, item in value.items()
+                ],
+                None,
+            )
+        case Sequence() if not isinstance(value, bytes | bytearray):
+            return Items(
+                [_python_node(item, (*path, i), report) for i, item in enumerate(value)], None
+            )
+    return Scalar(f"a Python {type(value).__name__}", "", True, None)
+
+
+def _python_key(key: object) -> Scalar:
+    return Scalar("str" if isinstance(key, str) else type(key).__name__, str(key), False, None)
