@@ -166,6 +166,7 @@ UPGRADE_NOT_SUPPORTED = _malformed("upgrade_not_supported", "Protocol upgrades a
 VERSION_NOT_SUPPORTED = _malformed(
     "version_not_supported", "The HTTP version is not supported.", 505
 )
+TARGET_TOO_LONG = _malformed("target_too_long", "The request target is too long.", 414)
 EXPECTATION_FAILED = _malformed("expectation_failed", "The expectation cannot be met.", 417)
 
 # --- policy -----------------------------------------------------------------------------------
