@@ -1,0 +1,1 @@
+"""How clients get in: the worker, its listeners, their connections, and how they drain."""

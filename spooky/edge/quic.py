@@ -1,0 +1,247 @@
+"""HTTP/3 over QUIC: dispatching datagrams to connections."""
+
+import logging
+import socket
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from spooky._core import reasons
+from spooky._core.reasons import Reason
+from spooky.edge.limits import ConnectionCap, ConnectionRate
+from spooky.edge.quic_connection import QuicConnection
+from spooky.observe.counters import Counters
+from spooky.protocol.h3.limits import Limits as Http3Limits
+from spooky.protocol.quic.aioquic_session import ServerParameters, server_session
+from spooky.protocol.quic.packet import (
+    PacketHeader,
+    make_connection_id,
+    parse_header,
+    version_negotiation,
+)
+from spooky.protocol.quic.session import Address, Datagram, Transmit
+from spooky.request.service import RequestService
+from spooky.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+DATAGRAMS_PER_TURN: Final = 64
+"""Datagrams read in one turn of the loop, so that a flood leaves time for the others."""
+
+DATAGRAM_MAX_BYTES: Final = 65_535
+"""Largest UDP payload there is."""
+
+INITIAL_MIN_BYTES: Final = 1200
+"""Smaller Initial datagrams are discarded (RFC 9000 section 14.1)."""
+
+UNSENT_MAX: Final = 1024
+"""Datagrams kept while the socket takes none; more are dropped, as a router would."""
+
+
+@dataclass(frozen=True, slots=True)
+class QuicSettings:
+    """How QUIC connections of a listener behave.
+
+    Attributes:
+        parameters: Of the transport and of TLS.
+        http3: Limits of HTTP/3 sessions.
+        handshake_timeout: For the handshake; seconds.
+    """
+
+    parameters: ServerParameters
+    http3: Http3Limits
+    handshake_timeout: float
+
+
+class QuicListener:
+    """A UDP socket and the connections that came through it.
+
+    Arguments:
+        runtime: The worker's.
+        udp: A bound, non-blocking socket; closed by :meth:`close`.
+        settings: For new connections; may be replaced at any time.
+        service: Where requests go.
+        slot: The worker's slot; the first byte of the connection IDs it issues.
+        cap: How many connections there may be.
+        rate: How fast they may come.
+        counters: The worker's slots.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        udp: socket.socket,
+        settings: QuicSettings,
+        service: RequestService,
+        slot: int,
+        cap: ConnectionCap,
+        rate: ConnectionRate,
+        counters: Counters,
+    ) -> None:
+        self.settings = settings
+        self.runtime = runtime
+        self.service = service
+        self.cap = cap
+        self._socket = udp
+        self._slot = slot
+        self._rate = rate
+        self._draining = False
+        # Every connection ID in use, issued by us or chosen by a client for its first packets.
+        self._by_connection_id: dict[bytes, QuicConnection] = {}
+        self._connections: set[QuicConnection] = set()
+        self._buffer = bytearray(DATAGRAM_MAX_BYTES)
+        self._view = memoryview(self._buffer)
+        self._unsent: deque[tuple[memoryview, Address]] = deque()
+        self._values = counters.values
+        self._refused = counters.reason_slots("connections_refused_total")
+        self._accepted = counters.slot("connections_total", {"transport": "quic"})
+        self._received = counters.slot("datagrams_received_total")
+        self._sent = counters.slot("datagrams_sent_total")
+        self._unsendable = counters.slot("datagrams_unsendable_total")
+        runtime.loop.add_reader(udp.fileno(), self._on_readable)
+
+    # --- life ---------------------------------------------------------------------------------
+
+    def stop_accepting(self) -> None:
+        """Refuse new connections."""
+        self._draining = True
+
+    def shutdown(self) -> None:
+        """Let every connection finish gracefully."""
+        for connection in list(self._connections):
+            connection.shutdown()
+
+    def terminate(self, reason: Reason) -> None:
+        """Close every connection now."""
+        for connection in list(self._connections):
+            connection.terminate(reason)
+
+    def close(self) -> None:
+        """Forget every connection and close the socket."""
+        for connection in list(self._connections):
+            connection.forget()
+        self.runtime.loop.remove_reader(self._socket.fileno())
+        self.runtime.loop.remove_writer(self._socket.fileno())
+        self._socket.close()
+
+    # --- receiving ----------------------------------------------------------------------------
+
+    def _on_readable(self) -> None:
+        """Read datagrams, and hand each connection its share at once."""
+        batches: dict[QuicConnection, list[Datagram]] = {}
+        now = self.runtime.now()
+        for _ in range(DATAGRAMS_PER_TURN):
+            try:
+                size, source = self._socket.recvfrom_into(self._buffer)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                # An ICMP error of an earlier datagram; the socket itself is fine.
+                logger.debug("UDP socket: %s", error)
+                continue
+            datagram = Datagram(bytes(self._view[:size]), source)
+            connection = self._find(datagram, now)
+            if connection is not None:
+                batches.setdefault(connection, []).append(datagram)
+        for connection, batch in batches.items():
+            self._values[self._received] += len(batch)
+            connection.receive(batch, now)
+
+    def _find(self, datagram: Datagram, now: float) -> QuicConnection | None:
+        """Return the connection a datagram belongs to, made if it begins one."""
+        header = parse_header(datagram.payload)
+        if header is None:
+            self._count_refusal(reasons.BAD_PACKET)
+            return None
+        connection = self._by_connection_id.get(header.destination_connection_id)
+        if connection is not None:
+            return connection
+        if not header.is_long:
+            self._count_refusal(reasons.UNKNOWN_CONNECTION)
+            return None
+        return self._begin(datagram, header, now)
+
+    def _begin(
+        self, datagram: Datagram, header: PacketHeader, now: float
+    ) -> QuicConnection | None:
+        """Begin a connection with its first Initial, or refuse to."""
+        if len(datagram.payload) < INITIAL_MIN_BYTES:
+            self._count_refusal(reasons.BAD_PACKET)
+            return None
+        parameters = self.settings.parameters
+        if header.version not in parameters.versions:
+            answer = version_negotiation(header, parameters.versions)
+            if answer is not None:
+                self._transmit_one(memoryview(answer), datagram.source)
+            return None
+        if not header.is_initial:
+            self._count_refusal(reasons.UNKNOWN_CONNECTION)
+            return None
+        refused = reasons.DRAINING if self._draining else self.cap.admit()
+        refused = refused or self._rate.admit(datagram.source[0], now)
+        if refused is not None:
+            self._count_refusal(refused)
+            return None
+        session = server_session(
+            parameters, header, datagram.source, now, lambda: make_connection_id(self._slot)
+        )
+        connection = QuicConnection(self, session, header.destination_connection_id)
+        self._connections.add(connection)
+        self._values[self._accepted] += 1
+        self.cap.opened()
+        connection.start()
+        return connection
+
+    def _count_refusal(self, reason: Reason) -> None:
+        self._values[self._refused[reason.index]] += 1
+
+    # --- what connections need ----------------------------------------------------------------
+
+    def route(self, connection_id: bytes, connection: QuicConnection) -> None:
+        """Send packets with this destination connection ID to a connection."""
+        self._by_connection_id[connection_id] = connection
+
+    def unroute(self, connection_id: bytes) -> None:
+        """Stop sending packets with this connection ID anywhere."""
+        self._by_connection_id.pop(connection_id, None)
+
+    def forget(self, connection: QuicConnection, was_established: bool) -> None:
+        """Forget a connection that is over."""
+        self._connections.discard(connection)
+        self.cap.closed(was_established)
+
+    def transmit(self, runs: list[Transmit]) -> None:
+        """Send runs of datagrams."""
+        for run in runs:
+            view = memoryview(run.payload)
+            for start in range(0, len(view), run.segment_size):
+                self._transmit_one(view[start : start + run.segment_size], run.destination)
+
+    def _transmit_one(self, payload: memoryview, destination: Address) -> None:
+        if self._unsent:
+            self._keep_unsent(payload, destination)
+            return
+        try:
+            self._socket.sendto(payload, destination)
+        except BlockingIOError:
+            self._keep_unsent(payload, destination)
+            self.runtime.loop.add_writer(self._socket.fileno(), self._on_writable)
+            return
+        except OSError as error:
+            # Unreachable or forbidden: to QUIC, a lost packet.
+            logger.debug("cannot send to %s: %s", destination[0], error)
+            self._values[self._unsendable] += 1
+            return
+        self._values[self._sent] += 1
+
+    def _keep_unsent(self, payload: memoryview, destination: Address) -> None:
+        if len(self._unsent) < UNSENT_MAX:
+            self._unsent.append((payload, destination))
+        else:
+            self._values[self._unsendable] += 1
+
+    def _on_writable(self) -> None:
+        self.runtime.loop.remove_writer(self._socket.fileno())
+        unsent, self._unsent = self._unsent, deque()
+        for payload, destination in unsent:
+            self._transmit_one(payload, destination)

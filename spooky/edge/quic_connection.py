@@ -1,0 +1,166 @@
+"""One QUIC connection of a client: its sessions, its timers and its connection IDs."""
+
+from typing import TYPE_CHECKING, Final
+
+from spooky._core import reasons
+from spooky._core.reasons import H3_NO_ERROR, Reason
+from spooky._core.timers import Timer
+from spooky._core.validate import HTTP_3
+from spooky.edge.limits import address_text
+from spooky.protocol.h3.server import ServerSession as Http3Session
+from spooky.protocol.quic.session import Close, Datagram, Handshake, QuicSession
+from spooky.protocol.stream import Stream, StreamHandler
+from spooky.request.client import Client
+
+if TYPE_CHECKING:
+    from spooky.edge.quic import QuicListener
+
+CLIENT_INITIAL_ID_SECONDS: Final = 3.0
+"""How long packets with the ID a client first chose are taken after the handshake; they may be
+late by some round trips (RFC 9000 section 7.2)."""
+
+
+class QuicConnection:
+    """Joins a QUIC session, its HTTP/3 session and the listener's socket.
+
+    Arguments:
+        listener: The listener it came through.
+        session: The QUIC session.
+        client_initial_id: The destination connection ID the client chose for its first packets.
+    """
+
+    def __init__(
+        self, listener: "QuicListener", session: QuicSession, client_initial_id: bytes
+    ) -> None:
+        self._listener = listener
+        self._runtime = listener.runtime
+        self._quic = session
+        self._client_initial_id = client_initial_id
+        self._connection_ids: set[bytes] = set()
+        self._http3 = Http3Session(session, self._on_stream, listener.settings.http3, self)
+        self._client = self._make_client(client_initial_id)
+        self._timer: Timer | None = None
+        self._handshake_timer: Timer | None = None
+        self._marked = False
+        self._established = False
+        self._shutting_down = False
+        self._forgotten = False
+
+    def start(self) -> None:
+        """Take packets with the ID the client chose, and limit the handshake's time."""
+        self.on_connection_id_issued(self._client_initial_id)
+        deadline = self._runtime.now() + self._listener.settings.handshake_timeout
+        self._handshake_timer = self._runtime.schedule(deadline, self._on_handshake_timer)
+
+    def receive(self, batch: list[Datagram], now: float) -> None:
+        """Take datagrams."""
+        self._quic.receive(batch, now)
+        self.wake()
+
+    def wake(self) -> None:
+        """Flush at the end of this turn."""
+        if not self._marked:
+            self._marked = True
+            self._runtime.mark(self)
+
+    def flush(self) -> None:
+        """Send what is pending, and set the timer for what comes next."""
+        self._marked = False
+        if self._forgotten:
+            return
+        if self._shutting_down and self._http3.drained:
+            self._quic.close(H3_NO_ERROR, "draining", is_application=True)
+        now = self._runtime.now()
+        runs = self._quic.flush(now)
+        if runs:
+            self._listener.transmit(runs)
+        if self._quic.terminated:
+            self.forget()
+        else:
+            self._set_timer()
+
+    def shutdown(self) -> None:
+        """Send GOAWAY, and close when the last stream has ended (RFC 9114 section 5.2)."""
+        self._shutting_down = True
+        self._http3.shutdown()
+        self.wake()
+
+    def terminate(self, reason: Reason) -> None:
+        """Close now; streams still open end with ``reason``."""
+        self._http3.terminate(reason)
+        self.wake()
+
+    def forget(self) -> None:
+        """Let go of everything; nothing more is sent or received."""
+        if self._forgotten:
+            return
+        self._forgotten = True
+        for connection_id in self._connection_ids:
+            self._listener.unroute(connection_id)
+        self._connection_ids.clear()
+        for timer in (self._timer, self._handshake_timer):
+            if timer is not None:
+                timer.cancel()
+        self._listener.forget(self, self._established)
+
+    # --- the session's upcalls ----------------------------------------------------------------
+
+    def on_established(self, handshake: Handshake) -> None:
+        """Count the handshake as complete; it may have moved the client's address."""
+        self._established = True
+        self._listener.cap.established()
+        self._client = self._make_client(self._client_initial_id)
+        if self._handshake_timer is not None:
+            self._handshake_timer.cancel()
+        deadline = self._runtime.now() + CLIENT_INITIAL_ID_SECONDS
+        self._handshake_timer = self._runtime.schedule(deadline, self._on_handshake_timer)
+
+    def on_connection_id_issued(self, connection_id: bytes) -> None:
+        """Take packets with this ID."""
+        self._connection_ids.add(connection_id)
+        self._listener.route(connection_id, self)
+
+    def on_connection_id_retired(self, connection_id: bytes) -> None:
+        """Take no more packets with this ID."""
+        self._connection_ids.discard(connection_id)
+        self._listener.unroute(connection_id)
+
+    def on_closed(self, close: Close, reason: Reason) -> None:
+        """Send what the session still has to say; it is forgotten when it says it is over."""
+        self.wake()
+
+    # --- timers -------------------------------------------------------------------------------
+
+    def _set_timer(self) -> None:
+        deadline = self._quic.deadline()
+        if deadline is None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            return
+        if self._timer is not None:
+            if deadline >= self._timer.deadline:
+                self._timer.postpone(deadline)
+                return
+            self._timer.cancel()
+        self._timer = self._runtime.schedule(deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._quic.expire(self._runtime.now())
+        self.wake()
+
+    def _on_handshake_timer(self) -> None:
+        """Close what never became a connection; else stop taking the client's first ID."""
+        self._handshake_timer = None
+        if self._established:
+            self.on_connection_id_retired(self._client_initial_id)
+        else:
+            self.terminate(reasons.HANDSHAKE_TIMEOUT)
+
+    def _on_stream(self, stream: Stream) -> StreamHandler:
+        return self._listener.service.accept(stream, self._client)
+
+    def _make_client(self, connection_id: bytes) -> Client:
+        address, port = self._quic.peer[:2]
+        return Client(address_text(address), port, HTTP_3, connection_id, ())

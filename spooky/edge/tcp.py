@@ -1,0 +1,286 @@
+"""HTTP/2 and HTTP/1.1 over TLS: accepting connections, and one connection."""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from spooky._core import reasons
+from spooky._core.reasons import Reason
+from spooky._core.timers import Timer
+from spooky._core.validate import HTTP_1, HTTP_2
+from spooky.edge.limits import ConnectionCap, ConnectionRate, address_text
+from spooky.observe.counters import Counters
+from spooky.protocol.h1.limits import Limits as Http1Limits
+from spooky.protocol.h1.server import ServerSession as Http1Session
+from spooky.protocol.h2.limits import Limits as Http2Limits
+from spooky.protocol.h2.server import ServerSession as Http2Session
+from spooky.protocol.stream import Field, Stream, StreamHandler
+from spooky.request.client import Client
+from spooky.request.service import RequestService
+from spooky.runtime import Runtime
+from spooky.runtime.byte_transport import ByteTransport
+
+logger = logging.getLogger(__name__)
+
+ACCEPTS_PER_TURN: Final = 64
+"""Connections accepted in one turn of the loop, so that a flood leaves time for the others."""
+
+CLOSE_GRACE_SECONDS: Final = 5.0
+"""How long an idle connection that was told to close may take before it is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class TcpSettings:
+    """How TCP connections of a listener behave.
+
+    Attributes:
+        tls: The context that new connections use.
+        handshake_timeout: For the TLS handshake; seconds.
+        head_timeout: For a complete HTTP/1.1 request head, from its first byte; seconds.
+        idle_timeout: For a connection without a request; seconds.
+        response_fields: Fields added to every response, such as ``alt-svc``.
+        http1: Limits of HTTP/1.1 sessions.
+        http2: Limits of HTTP/2 sessions.
+    """
+
+    tls: ssl.SSLContext
+    handshake_timeout: float
+    head_timeout: float
+    idle_timeout: float
+    response_fields: tuple[Field, ...]
+    http1: Http1Limits
+    http2: Http2Limits
+
+
+class TcpConnection(ByteTransport):
+    """One client connection over TLS.
+
+    Arguments:
+        runtime: The worker's.
+        settings: The listener's.
+        service: Where requests go.
+        peer: The client's address and port.
+        on_gone: Called when the connection is gone.
+    """
+
+    lost_reason = reasons.CLIENT_CONNECTION_LOST
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        settings: TcpSettings,
+        service: RequestService,
+        peer: tuple[str, int],
+        on_gone: Callable[["TcpConnection"], None],
+    ) -> None:
+        super().__init__(runtime)
+        self._settings = settings
+        self._service = service
+        self._peer = peer
+        self._on_gone = on_gone
+        self._client: Client
+        self._speaks_http1 = False
+        self._head_timer: Timer | None = None
+        self._idle_timer: Timer | None = None
+        self._last_active = runtime.now()
+        self._told_to_close = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Speak what ALPN chose; the handshake is complete by now."""
+        agreed = transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        settings = self._settings
+        self._speaks_http1 = agreed != "h2"
+        version = HTTP_1 if self._speaks_http1 else HTTP_2
+        self._client = Client(
+            address_text(self._peer[0]), self._peer[1], version, b"", settings.response_fields
+        )
+        if self._speaks_http1:
+            self.session = Http1Session(self._on_stream, self.wake, limits=settings.http1)
+        else:
+            self.session = Http2Session(self._on_stream, self.wake, limits=settings.http2)
+        self._schedule_idle(settings.idle_timeout)
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self._speaks_http1 and self.session.active_streams == 0 and self._head_timer is None:
+            deadline = self.runtime.now() + self._settings.head_timeout
+            self._head_timer = self.runtime.schedule(deadline, self._on_head_timeout)
+
+    def on_progress(self) -> None:
+        if self.session.active_streams:
+            self._last_active = self.runtime.now()
+
+    def on_closed(self) -> None:
+        for timer in (self._head_timer, self._idle_timer):
+            if timer is not None:
+                timer.cancel()
+        self._on_gone(self)
+
+    def shutdown(self) -> None:
+        """Finish gracefully."""
+        self._told_to_close = True
+        self.session.shutdown()
+        self.wake()
+
+    def terminate(self, reason: Reason) -> None:
+        """Close now, as far as the peer lets us."""
+        self.session.terminate(reason)
+        self.wake()
+
+    def _on_stream(self, stream: Stream) -> StreamHandler:
+        self._last_active = self.runtime.now()
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+        return self._service.accept(stream, self._client)
+
+    def _on_head_timeout(self) -> None:
+        self._head_timer = None
+        if self.session.active_streams == 0:
+            self.terminate(reasons.CLIENT_HEAD_TIMEOUT)
+
+    def _schedule_idle(self, seconds: float) -> None:
+        deadline = self.runtime.now() + seconds
+        self._idle_timer = self.runtime.schedule(deadline, self._on_idle_check)
+
+    def _on_idle_check(self) -> None:
+        """Close a connection without requests: kindly at first, then for good."""
+        timeout = self._settings.idle_timeout
+        idle = self.runtime.now() - self._last_active
+        if self.session.active_streams:
+            self._schedule_idle(timeout)
+        elif self._told_to_close:
+            self.abort()
+        elif idle < timeout:
+            self._schedule_idle(timeout - idle)
+        else:
+            self.shutdown()
+            self._schedule_idle(CLOSE_GRACE_SECONDS)
+
+
+class TcpListener:
+    """A listening TCP socket and the connections that came through it.
+
+    Arguments:
+        runtime: The worker's.
+        listening: A bound, listening, non-blocking socket; closed by :meth:`stop_accepting`.
+        settings: For new connections; may be replaced at any time.
+        service: Where requests go.
+        cap: How many connections there may be.
+        rate: How fast they may come.
+        counters: The worker's slots.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        listening: socket.socket,
+        settings: TcpSettings,
+        service: RequestService,
+        cap: ConnectionCap,
+        rate: ConnectionRate,
+        counters: Counters,
+    ) -> None:
+        self.settings = settings
+        self._runtime = runtime
+        self._socket: socket.socket | None = listening
+        self._service = service
+        self._cap = cap
+        self._rate = rate
+        self._values = counters.values
+        self._refused = counters.reason_slots("connections_refused_total")
+        self._accepted = counters.slot("connections_total", {"transport": "tcp"})
+        self._connections: set[TcpConnection] = set()
+        runtime.loop.add_reader(listening.fileno(), self._on_acceptable)
+
+    def stop_accepting(self) -> None:
+        """Close the listening socket; connections stay."""
+        if self._socket is not None:
+            self._runtime.loop.remove_reader(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    def shutdown(self) -> None:
+        """Let every connection finish gracefully."""
+        for connection in list(self._connections):
+            connection.shutdown()
+
+    def terminate(self, reason: Reason) -> None:
+        """Close every connection now."""
+        for connection in list(self._connections):
+            connection.terminate(reason)
+
+    def abort(self) -> None:
+        """Drop every connection."""
+        for connection in list(self._connections):
+            connection.abort()
+
+    def _on_acceptable(self) -> None:
+        for _ in range(ACCEPTS_PER_TURN):
+            if self._socket is None:
+                return
+            try:
+                accepted, peer = self._socket.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                # Out of descriptors, or the client was gone already: try again next turn.
+                logger.warning("cannot accept a connection: %s", error)
+                return
+            self._take(accepted, peer)
+
+    def _take(self, accepted: socket.socket, peer: tuple[str, int]) -> None:
+        """Start TLS on a connection, or refuse it."""
+        refused = self._cap.admit() or self._rate.admit(peer[0], self._runtime.now())
+        if refused is not None:
+            self._values[self._refused[refused.index]] += 1
+            accepted.close()
+            return
+        self._values[self._accepted] += 1
+        accepted.setblocking(False)
+        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._cap.opened()
+        self._runtime.start_task(self._handshake(accepted, peer))
+
+    async def _handshake(self, accepted: socket.socket, peer: tuple[str, int]) -> None:
+        connection = TcpConnection(
+            self._runtime, self.settings, self._service, peer[:2], self._on_gone
+        )
+        try:
+            await self._runtime.loop.connect_accepted_socket(
+                lambda: connection,
+                accepted,
+                ssl=self.settings.tls,
+                ssl_handshake_timeout=self.settings.handshake_timeout,
+            )
+        except (OSError, TimeoutError) as error:
+            # ssl.SSLError is an OSError: the client's failure, not ours.
+            logger.debug("TLS handshake with %s failed: %s", peer[0], error)
+            reason = (
+                reasons.HANDSHAKE_TIMEOUT
+                if isinstance(error, TimeoutError)
+                else reasons.HANDSHAKE_FAILED
+            )
+            self._values[self._refused[reason.index]] += 1
+            accepted.close()
+            self._cap.closed(was_established=False)
+            return
+        except asyncio.CancelledError:
+            accepted.close()
+            raise
+        self._cap.established()
+        if connection.transport is None:
+            self._cap.closed(was_established=True)
+            return
+        self._connections.add(connection)
+
+    def _on_gone(self, connection: TcpConnection) -> None:
+        """Forget a connection; one that is gone before its handshake was counted is not here."""
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._cap.closed(was_established=True)
