@@ -1,0 +1,94 @@
+# Every target installs what it needs: Debian packages that are missing, and Python packages into $(VENV).
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+BUILD_PACKAGES := ca-certificates gcc libc6-dev python3-dev python3-venv
+TEST_PACKAGES := chromium-headless-shell nginx
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test build lint format docs wheel bench-micro soak clean \
+	build-packages test-packages test-install test-pure test-sanitize test-packaging test-compiled
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 20
+
+demo: build ## run the proxy in front of a small backend and make an HTTP/3 request (ONCE=1: then exit)
+	$(BIN)/python tools/demo.py $(if $(ONCE),--once)
+
+test: test-packages ## everything: lint, build, and the whole suite on compiled, pure and sanitized kernels
+	@$(PYTHON) tools/suite.py
+
+build: $(VENV)/.spooky ## compile the kernels in place, for `.venv/bin/spooky`
+	$(BIN)/python setup.py -q build_ext --inplace
+
+lint: $(VENV)/.lint $(VENV)/.spooky ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.lint ## let ruff format and repair what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: $(VENV)/.spooky ## write again the pages that come from the source
+	$(BIN)/python -m spooky.config.reference >build/page.md && mv build/page.md docs/configuration.md
+	$(BIN)/python -m spooky.observe.reasons_page >build/page.md && mv build/page.md docs/reasons.md
+
+wheel: $(VENV)/.wheel $(VENV)/.build ## build the sdist and the manylinux_2_28 wheel into dist/
+	$(BIN)/python tools/build_wheel.py dist
+
+bench-micro: build $(VENV)/.test ## measure the kernels against their twins
+	$(BIN)/pytest benchmarks --benchmark-only --benchmark-json=build/bench-micro.json -q
+	$(BIN)/python tools/bench_table.py build/bench-micro.json
+
+soak: build $(VENV)/.test ## the long tests
+	$(BIN)/pytest -m soak --timeout=3600
+
+clean: ## remove what was built, but not $(VENV)
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	rm -f spooky/_core/*.c spooky/_core/*.so spooky/_core/*.html
+	find spooky tests tools benchmarks fuzz -name __pycache__ -prune -exec rm -rf {} +
+
+# The parts of `make test`, in tools/suite.py with their budgets.
+
+test-install: test-packages $(VENV)/.lint $(VENV)/.test $(VENV)/.spooky
+
+test-pure: test-install
+	SPOOKY_PURE=1 $(BIN)/pytest -m "not interop and not soak and not packaging"
+
+test-sanitize: test-install
+	$(BIN)/python tools/sanitize.py
+
+test-packaging: test-install
+	$(BIN)/pytest -m packaging
+
+test-compiled: test-install build
+	$(BIN)/pytest tests benchmarks -m "not soak and not packaging" --benchmark-disable
+
+# What the targets stand on.
+
+build-packages:
+	@tools/debian-packages $(BUILD_PACKAGES)
+
+test-packages:
+	@tools/debian-packages $(BUILD_PACKAGES) $(TEST_PACKAGES)
+
+# Debian's pip knows no dependency groups.
+$(VENV)/.pip: | build-packages
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
+	touch $@
+
+$(VENV)/.build $(VENV)/.wheel $(VENV)/.lint $(VENV)/.test: $(VENV)/.%: pyproject.toml $(VENV)/.pip
+	$(BIN)/pip install --quiet --group $*
+	touch $@
+
+# Without extensions: `build` compiles them in place, and again only those whose source changed.
+$(VENV)/.spooky: pyproject.toml setup.py $(VENV)/.build
+	mkdir -p build
+	SPOOKY_PURE=1 $(BIN)/pip install --quiet --no-build-isolation --editable .
+	touch $@

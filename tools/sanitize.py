@@ -1,0 +1,63 @@
+"""Run the kernels' tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+
+Works in a copy of the tree, so the ordinary build beside it is left alone. In the copy every
+``boundscheck=False`` is turned on: a directive in a source file beats one given to the compiler.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+COPY = Path("build/sanitize")
+BOUNDS_UNCHECKED = re.compile(r"(boundscheck\s*[=(]\s*)False")
+
+
+def copy_tree() -> None:
+    """Copy sources and tests, without what was built."""
+    shutil.rmtree(COPY, ignore_errors=True)
+    built = shutil.ignore_patterns("*.so", "*.c", "__pycache__")
+    for folder in ("spooky", "tests"):
+        shutil.copytree(folder, COPY / folder, ignore=built)
+    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(file, COPY)
+    for source in (COPY / "spooky/_core").glob("*.p[yx][xd]"):
+        source.write_text(BOUNDS_UNCHECKED.sub(r"\1True", source.read_text()))
+
+
+def sanitizer_runtime() -> str:
+    """Return the path of the AddressSanitizer library that belongs to the compiler."""
+    command = ["gcc", "-print-file-name=libasan.so"]
+    return subprocess.check_output(command, text=True).strip()
+
+
+def main() -> None:
+    """Copy, build, and run ``tests/core`` there; exit with pytest's status."""
+    copy_tree()
+    environment = os.environ | {"CC": "gcc", "SPOOKY_SANITIZE": "1", "PYTHONPATH": "."}
+    environment.pop("SPOOKY_PURE", None)
+    build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace"]
+    subprocess.run(build, cwd=COPY, env=environment, check=True)
+    environment |= {
+        "LD_PRELOAD": sanitizer_runtime(),
+        # The interpreter itself leaves memory behind at exit: leaks are another test's subject.
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        # Every bytes object in a heap block of its own, so that reading past it is seen.
+        "PYTHONMALLOC": "malloc",
+    }
+    # PYTHONPATH comes before the editable install; make sure that it is the copy that is tested.
+    check = (
+        "import spooky, spooky._core as core\n"
+        "assert core.COMPILED and 'build/sanitize' in spooky.__file__, spooky.__file__\n"
+        "import ctypes\nassert b'__asan_init' in open(core.validate.__file__, 'rb').read()"
+    )
+    subprocess.run([sys.executable, "-c", check], cwd=COPY, env=environment, check=True)
+    tests = [sys.executable, "-m", "pytest", "tests/core", "-m", "not soak"]
+    sys.exit(subprocess.run(tests, cwd=COPY, env=environment, check=False).returncode)
+
+
+if __name__ == "__main__":
+    main()
