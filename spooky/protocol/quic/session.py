@@ -1,7 +1,8 @@
 """The seam between QUIC engines and those who use them: a sans-I/O session.
 
 Datagrams go in as batches and come out as runs of equal-sized segments (the shape of UDP GSO).
-Time is an argument. Received stream data is credited to the peer only by :meth:`QuicSession.consume`.
+Time is an argument. Received stream data is credited to the peer only by
+:meth:`QuicSession.consume`.
 """
 
 from collections.abc import Sequence
