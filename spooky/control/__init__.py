@@ -1,0 +1,1 @@
+"""How Spooky is started, changed and stopped: everything that needs privileges or the disk."""

@@ -5,6 +5,8 @@ import os
 import time
 from typing import Final
 
+import msgspec
+
 from spooky._core.reasons import Reason
 from spooky._core.validate import Request
 
@@ -139,19 +141,27 @@ class AccessLog:
         self._as_json = as_json
         self._lines: list[bytes] = []
         self._size = 0
+        self._flush_expected = False
         self.dropped_lines = 0
 
-    def write(self, record: AccessRecord) -> None:
-        """Add a line; it is written at the next :meth:`flush`."""
+    def write(self, record: AccessRecord) -> bool:
+        """Add a line.
+
+        Returns:
+            Whether a :meth:`flush` has to be arranged; one is enough for many lines.
+        """
         line = _json_line(record) if self._as_json else _plain_line(record)
         if self._size + len(line) > BUFFER_MAX_BYTES:
             self.dropped_lines += 1
-            return
-        self._lines.append(line)
-        self._size += len(line)
+        else:
+            self._lines.append(line)
+            self._size += len(line)
+        was_expected, self._flush_expected = self._flush_expected, True
+        return not was_expected
 
     def flush(self) -> None:
         """Write what is pending; what the descriptor does not take now is kept."""
+        self._flush_expected = False
         if not self._lines:
             return
         content = b"".join(self._lines)
@@ -174,7 +184,7 @@ class AccessLog:
 
 
 def _json_line(record: AccessRecord) -> bytes:
-    return json.dumps(record.values(), separators=(",", ":")).encode() + b"\n"
+    return msgspec.json.encode(record.values()) + b"\n"
 
 
 def _plain_line(record: AccessRecord) -> bytes:

@@ -1,0 +1,94 @@
+"""``spooky proxy``: HTTP/3 in front of one backend, without a file."""
+
+import tempfile
+from pathlib import Path
+
+import click
+
+from spooky.cli.errors import EXIT_FAILED, EXIT_OK
+from spooky.cli.serving import serve_until_stopped
+
+DEFAULT_LISTEN = "127.0.0.1:9889"
+
+
+@click.command()
+@click.option(
+    "--to",
+    "backend",
+    required=True,
+    metavar="URL",
+    help="The backend: http://HOST:PORT or https://HOST:PORT.",
+)
+@click.option(
+    "--listen",
+    default=DEFAULT_LISTEN,
+    show_default=True,
+    metavar="ADDR:PORT",
+    help="Where clients come in; port 0 takes a free one.",
+)
+@click.option(
+    "--cert",
+    type=click.Path(exists=True, dir_okay=False),
+    help="PEM file of the certificate and its chain; one is made if none is given.",
+)
+@click.option(
+    "--key", type=click.Path(exists=True, dir_okay=False), help="PEM file of its private key."
+)
+@click.option("--insecure", is_flag=True, help="Do not verify the backend's certificate.")
+def command(backend: str, listen: str, cert: str | None, key: str | None, insecure: bool) -> int:
+    """Put HTTP/3 in front of one backend, without a file.
+
+    Without --cert a certificate for localhost is made that no client trusts: use it to try things
+    out, with `spooky request --insecure`, and never in earnest.
+    """
+    if (cert is None) != (key is None):
+        raise click.UsageError("--cert and --key go together: give both or neither")
+    address, port = _parse_listen(listen)
+    from spooky import config
+
+    with tempfile.TemporaryDirectory(prefix="spooky-") as directory:
+        if cert is None or key is None:
+            cert, key = _make_certificate(Path(directory), address)
+            click.echo(f"made a certificate for this run: {cert}", err=True)
+        configuration = config.from_mapping(
+            {
+                "version": 1,
+                "listen": {"address": address, "port": port, "tls": {"cert": cert, "key": key}},
+                "upstream": {
+                    "backend": {
+                        "route": {"path_prefix": "/"},
+                        "backends": [{"id": "backend", "address": backend}],
+                        "tls": {"verify_certificates": not insecure},
+                    }
+                },
+            }
+        )
+
+        def announce(addresses: list[tuple[str, int]]) -> None:
+            for host, bound_port in addresses:
+                shown = f"[{host}]" if ":" in host else host
+                click.echo(f"https://{shown}:{bound_port} -> {backend}", err=True)
+
+        return EXIT_OK if serve_until_stopped(configuration, announce) else EXIT_FAILED
+
+
+def _parse_listen(listen: str) -> tuple[str, int]:
+    """Return the address and the port of ``ADDR:PORT``, ``[ADDR]:PORT`` or ``:PORT``."""
+    address, colon, port = listen.rpartition(":")
+    address = address.removeprefix("[").removesuffix("]") or "0.0.0.0"
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise click.UsageError(
+            f"--listen {listen!r} is not ADDR:PORT, such as 127.0.0.1:9889 or [::1]:9889"
+        )
+    return address, int(port)
+
+
+def _make_certificate(directory: Path, address: str) -> tuple[str, str]:
+    """Write a self-signed certificate and its key; the directory is private to this user."""
+    from spooky.edge.self_signed import self_signed_certificate
+
+    certificate, key = self_signed_certificate([address])
+    certificate_path, key_path = directory / "cert.pem", directory / "key.pem"
+    certificate_path.write_bytes(certificate)
+    key_path.write_bytes(key)
+    return str(certificate_path), str(key_path)

@@ -1,0 +1,202 @@
+"""Embedding: the proxy inside somebody else's event loop."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from spooky import config
+from spooky.config.schema import Configuration
+from spooky.control.sockets import ListenerSockets, open_listener
+from spooky.edge.worker import Worker, WorkerListener
+from spooky.generation.certificates import load_listener_tls
+from spooky.generation.compile import Environment, compile_generation
+from spooky.generation.generation import Generation
+from spooky.generation.materials import read_materials
+from spooky.observe.access_log import AccessLog
+from spooky.observe.counters import Counters
+from spooky.runtime import Runtime
+from spooky.upstream.dial import system_resolver
+from spooky.upstream.embedded import Application, Lifespan
+
+
+class Proxy:
+    """A proxy in this process, on the running event loop (asyncio's own or uvloop).
+
+    ``async with spooky.Proxy(configuration) as proxy:`` serves until the block ends, then drains.
+
+    Arguments:
+        configuration: A mapping as the YAML file would have it, the path of such a file, or a
+            loaded :class:`~spooky.config.schema.Configuration`.
+        apps: Embedded applications by name: ASGI applications, or callables that take a
+            :class:`~spooky.Request` and return a :class:`~spooky.Response`. A backend whose
+            address is ``app:NAME`` is the application of that name.
+
+    Raises:
+        spooky.ConfigurationError: The configuration is wrong; it lists every problem.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration | Mapping[str, Any] | str | os.PathLike[str],
+        *,
+        apps: Mapping[str, Application] | None = None,
+    ) -> None:
+        self._applications = dict(apps or {})
+        if isinstance(configuration, Configuration):
+            self.configuration = configuration
+        elif isinstance(configuration, Mapping):
+            self.configuration = config.from_mapping(configuration, apps=self._applications)
+        else:
+            self.configuration = config.load(Path(configuration), apps=self._applications)
+        self.counters = Counters()
+        self._lifespans = [Lifespan(application) for application in self._applications.values()]
+        self._sockets: list[ListenerSockets] = []
+        self._access_log: AccessLog | None = None
+        self._access_log_file: int | None = None
+        self._runtime: Runtime | None = None
+        self._generation: Generation | None = None
+        self._worker: Worker | None = None
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Address and port of each listener, as bound."""
+        return [socket.udp.getsockname()[:2] for socket in self._sockets]
+
+    @property
+    def port(self) -> int:
+        """The port of the first listener, as bound."""
+        return self._sockets[0].port
+
+    @property
+    def worker(self) -> Worker:
+        """The worker, while the proxy runs.
+
+        Raises:
+            RuntimeError: It does not run.
+        """
+        if self._worker is None:
+            raise RuntimeError("the proxy is not running; use `async with` or start()")
+        return self._worker
+
+    async def start(self) -> None:
+        """Bind, start the applications, and serve.
+
+        Raises:
+            spooky.BindError: An address cannot be bound.
+            spooky.MaterialError: A certificate or key cannot be used.
+            spooky.CompileError: The configuration cannot be put in force.
+            RuntimeError: An application failed to start.
+        """
+        configuration = self.configuration
+        materials = read_materials(configuration)
+        listeners = configuration.active_listeners
+        tls = [load_listener_tls(listener, materials) for listener in listeners]
+        runtime = Runtime(asyncio.get_running_loop())
+        environment = Environment(runtime, system_resolver(runtime.loop), self._applications)
+        self._generation = compile_generation(configuration, materials, environment, number=1)
+        try:
+            self._open_access_log()
+            for listener in listeners:
+                self._sockets.append(open_listener(listener, configuration.performance))
+            for lifespan in self._lifespans:
+                await lifespan.startup()
+        except BaseException:
+            self._release()
+            raise
+        self._runtime = runtime
+        self._worker = Worker(
+            runtime,
+            self._generation,
+            [
+                WorkerListener(sockets.udp, sockets.tcp, identity)
+                for sockets, identity in zip(self._sockets, tls, strict=True)
+            ],
+            self.counters,
+            self._access_log,
+        )
+
+    async def drain(self) -> bool:
+        """Stop accepting, finish what is in flight within ``shutdown_drain_timeout_ms``, and stop.
+
+        Returns:
+            Whether everything in flight finished.
+        """
+        milliseconds = self.configuration.performance.shutdown_drain_timeout_ms
+        finished = await self.worker.drain(milliseconds / 1000)
+        await self._stop()
+        return finished
+
+    async def close(self) -> None:
+        """Stop at once; what is in flight is cut."""
+        await self.worker.close()
+        await self._stop()
+
+    def reopen_logs(self) -> None:
+        """Open the access log's file anew, after it was rotated."""
+        if self._access_log is not None and self.configuration.access_log.path is not None:
+            old = self._access_log_file
+            self._access_log_file = _open_log(self.configuration.access_log.path)
+            self._access_log.reopen(self._access_log_file)
+            if old is not None:
+                os.close(old)
+
+    async def __aenter__(self) -> "Proxy":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._worker is None:
+            return
+        if kind is None:
+            await self.drain()
+        else:
+            await self.close()
+
+    async def _stop(self) -> None:
+        self._worker = None
+        for lifespan in self._lifespans:
+            await lifespan.shutdown()
+        self._release()
+        if self._runtime is not None:
+            await self._runtime.close()
+            self._runtime = None
+
+    def _release(self) -> None:
+        """Give up the generation, the sockets and the access log."""
+        if self._generation is not None:
+            self._generation.release()
+            self._generation = None
+        for sockets in self._sockets:
+            sockets.close()
+        self._sockets.clear()
+        if self._access_log is not None:
+            self._access_log.flush()
+            self._access_log = None
+        if self._access_log_file is not None:
+            os.close(self._access_log_file)
+            self._access_log_file = None
+
+    def _open_access_log(self) -> None:
+        settings = self.configuration.access_log
+        if not settings.enabled:
+            return
+        if settings.path is not None:
+            self._access_log_file = _open_log(settings.path)
+            descriptor = self._access_log_file
+        else:
+            descriptor = sys.__stderr__.fileno() if sys.__stderr__ is not None else 2
+        self._access_log = AccessLog(descriptor, settings.format == "json")
+
+
+def _open_log(path: str) -> int:
+    """Open a log file to append to; not readable by others, as paths can be confidential."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
