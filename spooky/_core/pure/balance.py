@@ -1,0 +1,569 @@
+"""Which backend of an upstream gets a request.
+
+Weights divide the work in proportion. All arithmetic is on integers, or on doubles in a fixed
+order, and random numbers are SplitMix64, so that both builds make the same choices.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from math import isfinite, log
+from typing import Final
+
+RING_LAYOUT_VERSION: Final = 1
+"""Changes when the placement of backends on a ring or in a Maglev table does."""
+
+MAX_WEIGHT: Final = 1000
+
+RING_POINTS: Final = 512
+"""Ring points of a backend of mean weight; shares then deviate by about 1/sqrt(512) = 4.4 %."""
+
+MAX_RING_POINTS: Final = 262_144
+"""Bound of a whole ring, about 4 MiB; beyond 512 backends each gets fewer points."""
+
+MAX_RING_WALK: Final = 4096
+"""Ring points looked at for an eligible backend before every backend is ranked instead."""
+
+MAGLEV_SIZE: Final = 65_537
+"""Prime, as Maglev requires; 100 backends get 655 slots each, so shares deviate below 1 %."""
+
+MAX_MAGLEV_PROBES: Final = 16
+"""Slots looked at for an eligible backend before every backend is ranked instead."""
+
+MAX_OVERFLOW_JUMPS: Final = 16
+"""Jumps away from full backends before the least loaded one is taken."""
+
+PROBE_EVERY: Final = 16
+"""Every so many picks, an idle backend without a latency estimate is tried."""
+
+STALE_TURNS: Final = 128
+"""A latency estimate is forgotten after this many picks for each backend without a sample, so
+that a backend that was slow once is tried again; at most 1 % of requests are such tries."""
+
+EWMA_ALPHA: Final = 0.2
+MIN_LATENCY_MS: Final = 1.0
+MAX_LATENCY_MS: Final = 60_000.0
+FAILURE_LATENCY_MS: Final = 1000.0
+ACTIVE_CHARGE_MS: Final = 10.0
+
+_MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
+_GOLDEN: Final = 0x9E37_79B9_7F4A_7C15
+
+_PRIME_1: Final = 0x9E37_79B1_85EB_CA87
+_PRIME_2: Final = 0xC2B2_AE3D_27D4_EB4F
+_PRIME_3: Final = 0x1656_67B1_9E37_79F9
+_PRIME_4: Final = 0x85EB_CA77_C2B2_AE63
+_PRIME_5: Final = 0x27D4_EB2F_1656_67C5
+
+
+def hash_key(key: bytes) -> int:
+    """Return the 64-bit hash of a balancing key; stable across processes and releases.
+
+    It is XXH64 with seed 0.
+    """
+    length = len(key)
+    at = 0
+    if length >= 32:
+        lanes = [(_PRIME_1 + _PRIME_2) & _MASK, _PRIME_2, 0, -_PRIME_1 & _MASK]
+        while at + 32 <= length:
+            for lane in range(4):
+                lanes[lane] = _round(lanes[lane], _word(key, at + 8 * lane, 8))
+            at += 32
+        value = sum(_rotate(lanes[i], bits) for i, bits in enumerate((1, 7, 12, 18))) & _MASK
+        for lane_value in lanes:
+            value = ((value ^ _round(0, lane_value)) * _PRIME_1 + _PRIME_4) & _MASK
+    else:
+        value = _PRIME_5
+    value = (value + length) & _MASK
+    while at + 8 <= length:
+        value ^= _round(0, _word(key, at, 8))
+        value = (_rotate(value, 27) * _PRIME_1 + _PRIME_4) & _MASK
+        at += 8
+    if at + 4 <= length:
+        value ^= (_word(key, at, 4) * _PRIME_1) & _MASK
+        value = (_rotate(value, 23) * _PRIME_2 + _PRIME_3) & _MASK
+        at += 4
+    for byte in key[at:]:
+        value ^= (byte * _PRIME_5) & _MASK
+        value = (_rotate(value, 11) * _PRIME_1) & _MASK
+    value = ((value ^ (value >> 33)) * _PRIME_2) & _MASK
+    value = ((value ^ (value >> 29)) * _PRIME_3) & _MASK
+    return value ^ (value >> 32)
+
+
+def _word(data: bytes, at: int, size: int) -> int:
+    return int.from_bytes(data[at : at + size], "little")
+
+
+def _rotate(value: int, bits: int) -> int:
+    return ((value << bits) | (value >> (64 - bits))) & _MASK
+
+
+def _round(lane: int, word: int) -> int:
+    return (_rotate((lane + word * _PRIME_2) & _MASK, 31) * _PRIME_1) & _MASK
+
+
+def _mix(value: int) -> int:
+    """Return the SplitMix64 output for a state: every bit depends on every bit."""
+    value = ((value ^ (value >> 30)) * 0xBF58_476D_1CE4_E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D0_49BB_1331_11EB) & _MASK
+    return value ^ (value >> 31)
+
+
+class Balancer:
+    """Choices among the backends of one upstream, with their load.
+
+    Backends are named by position. Every balancer honours weights and skips backends that are
+    not eligible.
+
+    Arguments:
+        ids: Backend identities; hash layouts depend on these and the weights alone.
+        weights: 1 to 1000 each.
+        seed: Of the balancer's own random numbers.
+
+    Raises:
+        ValueError: A weight out of range, an identity twice, or not as many of both.
+        IndexError: By every method, for a backend that does not exist.
+    """
+
+    def __init__(self, ids: Sequence[bytes], weights: Sequence[int], seed: int = 0) -> None:
+        if len(ids) != len(weights):
+            raise ValueError(f"{len(ids)} backends but {len(weights)} weights")
+        if len(set(ids)) != len(ids):
+            raise ValueError("two backends have the same id")
+        if not all(1 <= weight <= MAX_WEIGHT for weight in weights):
+            raise ValueError(f"weights must be 1 to {MAX_WEIGHT}")
+        self._weights = list(weights)
+        self._active = [0] * len(ids)
+        self._eligible = [True] * len(ids)
+        # Sums over the eligible backends.
+        self._eligible_count = len(ids)
+        self._eligible_weight = sum(weights)
+        self._eligible_active = 0
+        self._changed = True
+        self._random = seed & _MASK
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+    def pick(self, key: int = 0) -> int:
+        """Return the backend for a request, or -1 if none is eligible.
+
+        Arguments:
+            key: ``hash_key`` of the balancing key; ignored by those that do not hash.
+        """
+        raise TypeError("a Balancer of no kind cannot pick")
+
+    def pick_other(self, key: int, excluded: int) -> int:
+        """Return a backend other than ``excluded``, or -1; for a second try."""
+        return self._draw_other(excluded)
+
+    def set_eligible(self, backend: int, eligible: bool) -> None:
+        """Put a backend in or out of the choice."""
+        self._check(backend)
+        if self._eligible[backend] == eligible:
+            return
+        sign = 1 if eligible else -1
+        self._eligible[backend] = eligible
+        self._eligible_count += sign
+        self._eligible_weight += sign * self._weights[backend]
+        self._eligible_active += sign * self._active[backend]
+        self._changed = True
+
+    def started(self, backend: int) -> None:
+        """Count a request as active on a backend."""
+        self._check(backend)
+        self._active[backend] += 1
+        self._eligible_active += self._eligible[backend]
+
+    def finished(self, backend: int, latency_ms: float = -1.0) -> None:
+        """Count a request as ended.
+
+        Arguments:
+            latency_ms: Time to the response head; negative gives no latency sample.
+        """
+        self._check(backend)
+        if self._active[backend] > 0:
+            self._active[backend] -= 1
+            self._eligible_active -= self._eligible[backend]
+
+    def active(self, backend: int) -> int:
+        """Return the number of active requests on a backend."""
+        self._check(backend)
+        return self._active[backend]
+
+    def _check(self, backend: int) -> None:
+        if not 0 <= backend < len(self._weights):
+            raise IndexError("no such backend")
+
+    def _next_random(self) -> int:
+        self._random = (self._random + _GOLDEN) & _MASK
+        return _mix(self._random)
+
+    def _others(self, excluded: int) -> Iterator[int]:
+        """Yield the eligible backends other than ``excluded``."""
+        for backend, eligible in enumerate(self._eligible):
+            if eligible and backend != excluded:
+                yield backend
+
+    def _counts_in(self, excluded: int) -> bool:
+        """Return whether ``excluded`` is an eligible backend, and so part of the sums."""
+        return 0 <= excluded < len(self._weights) and self._eligible[excluded]
+
+    def _draw_other(self, excluded: int) -> int:
+        """Return a weighted random eligible backend other than ``excluded``, or -1."""
+        total = self._eligible_weight
+        if self._counts_in(excluded):
+            total -= self._weights[excluded]
+        at = ((self._next_random() >> 32) * total) >> 32
+        for backend in self._others(excluded):
+            if at < self._weights[backend]:
+                return backend
+            at -= self._weights[backend]
+        return -1
+
+    def _is_less_loaded(self, one: int, other: int) -> bool:
+        """Return whether ``one`` has fewer active requests for its weight than ``other``."""
+        return self._active[one] * self._weights[other] < self._active[other] * self._weights[one]
+
+
+class RoundRobin(Balancer):
+    """Smooth weighted round-robin.
+
+    Backends of one weight form a group and take turns; the groups take turns by nginx's smooth
+    algorithm: each earns its weight at every pick, the richest is picked and pays for all. So a
+    pick costs one step for each distinct weight, and no sequence is stored, however long. The
+    turns begin at backend ``seed`` of each group, so that workers do not move in step.
+    """
+
+    def __init__(self, ids: Sequence[bytes], weights: Sequence[int], seed: int = 0) -> None:
+        super().__init__(ids, weights, seed)
+        self._distinct = list(dict.fromkeys(weights))
+        self._members: list[list[int]] = [[] for _ in self._distinct]
+        self._cursors = [seed & _MASK for _ in self._distinct]
+        self._credits = [0 for _ in self._distinct]
+
+    def pick(self, key: int = 0) -> int:
+        if self._changed:
+            self._regroup()
+        if self._eligible_count == 0:
+            return -1
+        best = -1
+        for group, weight in enumerate(self._distinct):
+            self._credits[group] += weight * len(self._members[group])
+            if self._members[group] and (best < 0 or self._credits[group] > self._credits[best]):
+                best = group
+        self._credits[best] -= self._eligible_weight
+        cursor = self._cursors[best]
+        self._cursors[best] = (cursor + 1) % len(self._members[best])
+        return self._members[best][cursor]
+
+    def _regroup(self) -> None:
+        for group, weight in enumerate(self._distinct):
+            members = [b for b in self._others(-1) if self._weights[b] == weight]
+            self._members[group] = members
+            self._credits[group] = 0
+            if members:
+                self._cursors[group] %= len(members)
+        self._changed = False
+
+
+class _Drawing(Balancer):
+    """Weighted random draws in constant time, by Walker's alias method in Vose's form.
+
+    There is one column for each eligible backend. A column belongs to its backend up to a
+    threshold, and to another, its alias, from there to the total weight.
+    """
+
+    def __init__(self, ids: Sequence[bytes], weights: Sequence[int], seed: int = 0) -> None:
+        super().__init__(ids, weights, seed)
+        self._columns: list[tuple[int, int, int]] = []
+
+    def _draw(self) -> int:
+        """Return a weighted random eligible backend; there must be one."""
+        if self._changed:
+            self._fill_columns()
+        number = self._next_random()
+        backend, threshold, alias = self._columns[((number >> 32) * self._eligible_count) >> 32]
+        at = ((number & 0xFFFF_FFFF) * self._eligible_weight) >> 32
+        return backend if at < threshold else alias
+
+    def _fill_columns(self) -> None:
+        owners = list(self._others(-1))
+        total = self._eligible_weight
+        left = [self._weights[backend] * len(owners) for backend in owners]
+        self._columns = [(backend, total, backend) for backend in owners]
+        small = [column for column, weight in enumerate(left) if weight < total]
+        large = [column for column, weight in enumerate(left) if weight >= total]
+        while small:
+            column, giver = small.pop(), large[-1]
+            self._columns[column] = (owners[column], left[column], owners[giver])
+            left[giver] -= total - left[column]
+            if left[giver] < total:
+                small.append(large.pop())
+        self._changed = False
+
+
+class Random(_Drawing):
+    """Weighted random."""
+
+    def pick(self, key: int = 0) -> int:
+        return -1 if self._eligible_count == 0 else self._draw()
+
+
+class LeastRequest(_Drawing):
+    """The less loaded of two weighted random draws, by active requests over weight."""
+
+    def pick(self, key: int = 0) -> int:
+        if self._eligible_count == 0:
+            return -1
+        one, other = self._draw(), self._draw()
+        if one == other:
+            other = self._draw()  # Once more: a single draw compares nothing.
+        return other if self._is_less_loaded(other, one) else one
+
+    def pick_other(self, key: int, excluded: int) -> int:
+        one, other = self._draw_other(excluded), self._draw_other(excluded)
+        return other if one >= 0 and self._is_less_loaded(other, one) else one
+
+
+class LatencyAware(Balancer):
+    """Lowest latency estimate (EWMA) plus a charge for active requests, over weight.
+
+    A failed request is reported through ``failed`` so that fast errors attract no traffic.
+    Backends without an estimate, or with a stale one, are tried now and then while idle; while
+    no backend has one, the fewest active requests for the weight decide.
+    """
+
+    def __init__(self, ids: Sequence[bytes], weights: Sequence[int], seed: int = 0) -> None:
+        super().__init__(ids, weights, seed)
+        self._estimates = [0.0 for _ in ids]
+        self._sampled_at = [0 for _ in ids]
+        self._picks = 0
+
+    def pick(self, key: int = 0) -> int:
+        return self._choose(-1)
+
+    def pick_other(self, key: int, excluded: int) -> int:
+        return self._choose(excluded)
+
+    def finished(self, backend: int, latency_ms: float = -1.0) -> None:
+        super().finished(backend)
+        if latency_ms >= 0.0:
+            sample = min(max(MIN_LATENCY_MS, latency_ms), MAX_LATENCY_MS)
+            if self._has_estimate(backend):
+                sample = self._estimates[backend] + EWMA_ALPHA * (sample - self._estimates[backend])
+            self._estimate(backend, sample)
+
+    def failed(self, backend: int, elapsed_ms: float) -> None:
+        """Count a request as ended badly: the estimate rises to at least a second."""
+        super().finished(backend)
+        sample = min(max(FAILURE_LATENCY_MS, elapsed_ms), MAX_LATENCY_MS)
+        if self._has_estimate(backend):
+            sample = max(sample, self._estimates[backend])
+        self._estimate(backend, sample)
+
+    def _estimate(self, backend: int, estimate: float) -> None:
+        self._estimates[backend] = estimate
+        self._sampled_at[backend] = self._picks
+
+    def _has_estimate(self, backend: int) -> bool:
+        age = self._picks - self._sampled_at[backend]
+        return self._estimates[backend] > 0.0 and age <= STALE_TURNS * len(self)
+
+    def _choose(self, excluded: int) -> int:
+        self._picks += 1
+        best = unknown = idle = -1
+        best_score = 0.0
+        for backend in self._others(excluded):
+            if not self._has_estimate(backend):
+                if unknown < 0 or self._is_less_loaded(backend, unknown):
+                    unknown = backend
+                if idle < 0 and self._active[backend] == 0:
+                    idle = backend
+                continue
+            load = ACTIVE_CHARGE_MS * self._active[backend]
+            score = (self._estimates[backend] + load) / self._weights[backend]
+            if (
+                best < 0
+                or score < best_score
+                or (score == best_score and self._active[backend] < self._active[best])
+            ):
+                best, best_score = backend, score
+        if best < 0:
+            return unknown
+        return idle if idle >= 0 and self._picks % PROBE_EVERY == 0 else best
+
+
+class _Hashing(Balancer):
+    """What ring and Maglev share: load bounds, and ranking when nothing eligible is near."""
+
+    def __init__(
+        self,
+        ids: Sequence[bytes],
+        weights: Sequence[int],
+        seed: int = 0,
+        balance_factor: float = 0.0,
+    ) -> None:
+        super().__init__(ids, weights, seed)
+        if balance_factor != 0.0 and not (isfinite(balance_factor) and balance_factor >= 1.0):
+            raise ValueError("balance_factor must be 0 (none) or at least 1.0")
+        self._balance_factor = balance_factor
+        self._id_hashes = [hash_key(identity) for identity in ids]
+        # Layouts are made in the order of the ids, so that the order given does not matter.
+        self._by_id = sorted(range(len(ids)), key=lambda backend: ids[backend])
+
+    def pick(self, key: int = 0) -> int:
+        return self._choose(key, -1)
+
+    def pick_other(self, key: int, excluded: int) -> int:
+        return self._choose(key, excluded)
+
+    def _choose(self, key: int, excluded: int) -> int:
+        if self._eligible_count - self._counts_in(excluded) == 0:
+            return -1
+        backend = self._locate(key, excluded)
+        if self._balance_factor == 0.0:
+            return backend
+        for jump in range(1, MAX_OVERFLOW_JUMPS + 1):
+            if self._has_room(backend, excluded):
+                return backend
+            # To a random place, not the neighbour: one full backend must not fill the next.
+            backend = self._locate(_mix((key + jump * _GOLDEN) & _MASK), excluded)
+        return backend if self._has_room(backend, excluded) else self._least_loaded(excluded)
+
+    def _locate(self, key: int, excluded: int) -> int:
+        """Return the eligible backend other than ``excluded`` for a key; there must be one."""
+        raise TypeError("a hashing Balancer of no kind cannot locate")
+
+    def _has_room(self, backend: int, excluded: int) -> bool:
+        """Return whether one more request keeps a backend within its bound.
+
+        The bound is ``ceil(balance_factor * fair share of (active + 1))``. The least loaded
+        backend always has room: a factor of 1 or more leaves places for all requests.
+        """
+        active, weight = self._eligible_active, self._eligible_weight
+        if self._counts_in(excluded):
+            active -= self._active[excluded]
+            weight -= self._weights[excluded]
+        share = self._balance_factor * self._weights[backend] * (active + 1)
+        return self._active[backend] * weight < share
+
+    def _least_loaded(self, excluded: int) -> int:
+        best = -1
+        for backend in self._others(excluded):
+            if best < 0 or self._is_less_loaded(backend, best):
+                best = backend
+        return best
+
+    def _rank(self, key: int, excluded: int) -> int:
+        """Return the backend of a key by weighted rendezvous hashing, in O(backends)."""
+        best, best_score = -1, 0.0
+        for backend in self._others(excluded):
+            number = _mix(key ^ self._id_hashes[backend])
+            score = -log(((number >> 12) + 0.5) * 2.0**-52) / self._weights[backend]
+            if best < 0 or score < best_score:
+                best, best_score = backend, score
+        return best
+
+
+class RingHash(_Hashing):
+    """Consistent hashing on a ring.
+
+    A key belongs to the first point at or after it. Points come from the backend's id alone,
+    their number from its weight over the mean weight: a backend that joins or leaves moves about
+    its own share of the keys, and backends that are not eligible are walked past, not removed.
+
+    Arguments:
+        balance_factor: 0 for none, else at least 1.0: a backend takes at most this times its fair
+            share of active requests, and the overflow jumps elsewhere (bounded load).
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[bytes],
+        weights: Sequence[int],
+        seed: int = 0,
+        balance_factor: float = 0.0,
+    ) -> None:
+        super().__init__(ids, weights, seed, balance_factor)
+        points = [
+            (_mix((self._id_hashes[backend] + number * _GOLDEN) & _MASK), rank)
+            for rank, backend in enumerate(self._by_id)
+            for number in range(1, self._point_count(backend) + 1)
+        ]
+        points.sort()
+        self._positions = [position for position, _ in points]
+        self._owners = [self._by_id[rank] for _, rank in points]
+
+    def _point_count(self, backend: int) -> int:
+        total, count = sum(self._weights), len(self._weights)
+        of_mean_weight = min(RING_POINTS, max(1, MAX_RING_POINTS // count))
+        points = (of_mean_weight * count * self._weights[backend] + total // 2) // total
+        return max(1, points)
+
+    def _locate(self, key: int, excluded: int) -> int:
+        owners = self._owners
+        at = bisect_left(self._positions, key)
+        for _ in range(min(MAX_RING_WALK, len(owners))):
+            if at == len(owners):
+                at = 0
+            if self._eligible[owners[at]] and owners[at] != excluded:
+                return owners[at]
+            at += 1
+        return self._rank(key, excluded)
+
+
+class Maglev(_Hashing):
+    """Maglev hashing on a table of prime size.
+
+    Backends take the slots of the table in turns, as often as their weights say. The slot of a
+    key names its backend; if that is not eligible, the key is hashed again to another slot, so
+    only the keys of that backend move, and return with it. A backend that joins or leaves moves
+    its share and a little more.
+
+    Arguments:
+        balance_factor: As for ``RingHash``.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[bytes],
+        weights: Sequence[int],
+        seed: int = 0,
+        balance_factor: float = 0.0,
+    ) -> None:
+        super().__init__(ids, weights, seed, balance_factor)
+        if len(ids) >= MAGLEV_SIZE:
+            raise ValueError(f"Maglev takes fewer than {MAGLEV_SIZE} backends")
+        self._table = self._fill_table() if ids else []
+
+    def _fill_table(self) -> list[int]:
+        table = [-1] * MAGLEV_SIZE
+        slots = [self._id_hashes[backend] % MAGLEV_SIZE for backend in self._by_id]
+        skips = [_mix(self._id_hashes[b]) % (MAGLEV_SIZE - 1) + 1 for b in self._by_id]
+        heaviest = max(self._weights)
+        earned = [0] * len(slots)
+        filled = 0
+        while True:
+            for rank, backend in enumerate(self._by_id):
+                earned[rank] += self._weights[backend]
+                if earned[rank] < heaviest:
+                    continue
+                earned[rank] -= heaviest
+                slot = slots[rank]
+                while table[slot] >= 0:
+                    slot = (slot + skips[rank]) % MAGLEV_SIZE
+                table[slot] = backend
+                slots[rank] = slot
+                filled += 1
+                if filled == MAGLEV_SIZE:
+                    return table
+
+    def _locate(self, key: int, excluded: int) -> int:
+        probe = key
+        for _ in range(MAX_MAGLEV_PROBES):
+            backend = self._table[probe % MAGLEV_SIZE]
+            if self._eligible[backend] and backend != excluded:
+                return backend
+            probe = _mix((probe + _GOLDEN) & _MASK)
+        return self._rank(key, excluded)
