@@ -20,21 +20,25 @@ _HOP_BY_HOP: Final = frozenset(
 trailers that it did not announce.
 """
 
-_FORWARDING: Final = frozenset(
-    (
-        b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port",
-        b"x-forwarded-proto",
-    )
-)  # fmt: skip
-"""What backends believe about the way of a request; dropped under ``overwrite``."""
+_EMITTED: Final = frozenset(
+    (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto")
+)
+"""What tells a backend about the way of a request; ours come in their place."""
+
+_REPLACED: Final = {
+    "overwrite": _EMITTED | {b"x-forwarded-port"},
+    "append": _EMITTED,
+    "preserve": frozenset[bytes](),
+}
+"""What does not pass as it came, by forwarded mode."""
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """RFC 9110 section 5.6.2."""
 
-_QUOTES_CLOSED: Final = re.compile(rb'(?:[^"]|"(?:[^"\\]|\\.)*")*')
+_QUOTES_CLOSED: Final = re.compile(rb'(?:[^"]|"(?:[^"\\]|\\.)*")*', re.DOTALL)
 """A field value in which every quoted-string ends (RFC 9110 section 5.6.4)."""
 
-_REASON_PHRASES: Final = {status.value: status.phrase.encode() for status in HTTPStatus}
+REASON_PHRASES: Final = {b"%d" % status: status.phrase.encode() for status in HTTPStatus}
 
 
 class ForwardingPolicy:
@@ -84,7 +88,7 @@ def forward_request(
     ]
 
     dropped = _HOP_BY_HOP | _nominated(request.fields)
-    replaced = frozenset() if policy.forwarded == "preserve" else _FORWARDING
+    replaced = _REPLACED[policy.forwarded]
     inbound: dict[bytes, list[bytes]] = {}
     trailers_accepted = False
     for field in request.fields:
@@ -167,7 +171,7 @@ def pack_http1_request(fields: list[Field], chunked: bool) -> bytes:
 def pack_http1_response(fields: list[Field], chunked: bool, close: bool) -> bytes:
     """Return an HTTP/1.1 response head, from ``:status`` and fields."""
     status = fields[0][1]
-    lines = [b"HTTP/1.1 %b %b" % (status, _REASON_PHRASES.get(int(status), b""))]
+    lines = [b"HTTP/1.1 %b %b" % (status, REASON_PHRASES.get(status, b""))]
     for name, value in fields[1:]:
         if chunked and name == b"content-length":
             continue

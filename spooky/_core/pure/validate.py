@@ -73,7 +73,7 @@ _CONNECTION_SPECIFIC: Final = frozenset(
 )
 """Not allowed in HTTP/2 and HTTP/3 (RFC 9113 section 8.2.2, RFC 9114 section 4.2)."""
 
-_NOT_IN_TRAILERS: Final = frozenset(
+NOT_IN_TRAILERS: Final = frozenset(
     (
         # Framing, and what belongs to one connection.
         b"connection", b"content-length", b"keep-alive", b"proxy-connection", b"te", b"trailer",
@@ -323,7 +323,7 @@ def validate_trailers(
             return reasons.BAD_FIELD_NAME
         if not _is_field_value(value):
             return reasons.BAD_FIELD_VALUE
-        if name in _NOT_IN_TRAILERS:
+        if name in NOT_IN_TRAILERS:
             return reasons.BAD_TRAILER
     return None
 

@@ -1,0 +1,16 @@
+cdef enum Forwarded:
+    OVERWRITE
+    APPEND
+    PRESERVE
+
+
+cdef enum HostMode:
+    PASS_THROUGH
+    REWRITE
+    UPSTREAM
+
+
+cdef class ForwardingPolicy:
+    cdef Forwarded forwarded
+    cdef HostMode host_mode
+    cdef bytes host
