@@ -85,9 +85,9 @@ def _parse_listen(listen: str) -> tuple[str, int]:
 
 def _make_certificate(directory: Path, address: str) -> tuple[str, str]:
     """Write a self-signed certificate and its key; the directory is private to this user."""
-    from spooky.edge.self_signed import self_signed_certificate
+    from spooky.edge.self_signed import self_signed
 
-    certificate, key = self_signed_certificate([address])
+    certificate, key = self_signed([address])
     certificate_path, key_path = directory / "cert.pem", directory / "key.pem"
     certificate_path.write_bytes(certificate)
     key_path.write_bytes(key)

@@ -44,6 +44,14 @@ class Report:
         self._broken.add(path)
         self._add(Severity.ERROR, place or self.positions.of_value(path), path, message, remedy)
 
+    def error_at(self, place: Place | None, path: Path, message: str, remedy: str = "") -> None:
+        """Add an error at a place that no value at a path has, such as a repeated key."""
+        self._add(Severity.ERROR, place, path, message, remedy)
+
+    def is_broken_itself(self, path: Path) -> bool:
+        """Return whether the value at exactly this path could not be read."""
+        return path in self._broken
+
     def error(
         self, path: Path, message: str, remedy: str = "", related: tuple[Path, ...] = ()
     ) -> None:

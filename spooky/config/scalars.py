@@ -92,7 +92,7 @@ def found(node: Node) -> str:
             return "nothing"
         case Scalar(kind="bool") if node.text.lower() in ("true", "false"):
             return node.text
-        case Scalar(kind="bool"):
+        case Scalar(kind="bool") if _truth(node) is not None:
             return f"{node.text}, which YAML reads as {str(_truth(node)).lower()}"
         case Scalar(kind="timestamp"):
             return f"{node.text}, which YAML reads as a date"

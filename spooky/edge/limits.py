@@ -83,9 +83,7 @@ class ConnectionRate:
     def _bucket(self, source: str, now: float) -> TokenBucket:
         bucket = self._sources.get(source)
         if bucket is None:
-            bucket = TokenBucket(
-                self._limits.source_per_second, self._limits.source_burst, now
-            )
+            bucket = TokenBucket(self._limits.source_per_second, self._limits.source_burst, now)
             self._sources[source] = bucket
             if len(self._sources) > SOURCES_MAX:
                 self._sources.popitem(last=False)

@@ -161,9 +161,7 @@ class QuicListener:
             return None
         return self._begin(datagram, header, now)
 
-    def _begin(
-        self, datagram: Datagram, header: PacketHeader, now: float
-    ) -> QuicConnection | None:
+    def _begin(self, datagram: Datagram, header: PacketHeader, now: float) -> QuicConnection | None:
         """Begin a connection with its first Initial, or refuse to."""
         if len(datagram.payload) < INITIAL_MIN_BYTES:
             self._count_refusal(reasons.BAD_PACKET)

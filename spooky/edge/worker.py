@@ -78,9 +78,7 @@ class Worker:
             runtime.now(),
         )
         caps = [
-            ConnectionCap(
-                performance.max_active_connections, performance.max_half_open_connections
-            )
+            ConnectionCap(performance.max_active_connections, performance.max_half_open_connections)
             for _ in range(2)
         ]
         self.quic_cap, self.tcp_cap = caps

@@ -89,9 +89,7 @@ class AccessRecord:
             return -1.0
         return (self._first_byte - self._connected) * 1000
 
-    def close(
-        self, now: float, reason: Reason, address: bytes, port: int, protocol: str
-    ) -> None:
+    def close(self, now: float, reason: Reason, address: bytes, port: int, protocol: str) -> None:
         """Note the end, and whose request it was."""
         self._ended = now
         self._reason = reason

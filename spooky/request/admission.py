@@ -74,9 +74,7 @@ def admit(
         return Refusal(reasons.UPSTREAM_INFLIGHT, upstream.gate)
     key = 0
     if upstream.key_source is not None:
-        key = hash_key(
-            upstream.key_source.extract(request, client.address, client.connection_id)
-        )
+        key = hash_key(upstream.key_source.extract(request, client.address, client.connection_id))
     balancer = upstream.balancer
     index = balancer.pick(key)
     if index >= 0 and not upstream.backends[index].gate.try_enter():

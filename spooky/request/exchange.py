@@ -446,8 +446,7 @@ class Exchange:
         if reason is reasons.UPSTREAM_REFUSED:
             return True
         return (
-            reason is reasons.UPSTREAM_CONNECTION_LOST
-            and self.request.method in IDEMPOTENT_METHODS
+            reason is reasons.UPSTREAM_CONNECTION_LOST and self.request.method in IDEMPOTENT_METHODS
         )
 
     def _report_failure(self, admission: Admission) -> None:

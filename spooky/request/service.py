@@ -69,7 +69,6 @@ class RequestService:
         values[self._request_bytes] += record.bytes_received
         values[self._response_bytes] += record.bytes_sent
         if self.access_log is not None:
-            record.close(
-                self.runtime.now(), reason, client.address, client.port, stream.protocol
-            )
-            self.access_log.write(record)
+            record.close(self.runtime.now(), reason, client.address, client.port, stream.protocol)
+            if self.access_log.write(record):
+                self.runtime.mark(self.access_log)

@@ -10,8 +10,8 @@ from spooky._core.timers import Timer, TimerWheel
 
 logger = logging.getLogger(__name__)
 
-TICK_SECONDS = 0.005
-"""Timer resolution: fine enough for a 20 ms loss-detection timeout, coarse enough to batch."""
+TICK_SECONDS = 0.001
+"""Timer resolution: paced packets leave in bursts of 16, and a coarser tick would limit their rate."""
 
 
 class Flushable(Protocol):

@@ -270,4 +270,3 @@ class Pool:
         served = self._dialling * (self._expected_streams or 1)
         while len(self._waiting) > served:
             self._waiting.popleft().on_connect_failed(error.reason, error.detail)
-
