@@ -99,7 +99,12 @@ class TcpConnection(ByteTransport):
             address_text(self._peer[0]), self._peer[1], version, b"", settings.response_fields
         )
         if self._speaks_http1:
-            self.session = Http1Session(self._on_stream, self.wake, limits=settings.http1)
+            self.session = Http1Session(
+                self._on_stream,
+                self.wake,
+                limits=settings.http1,
+                answer_fields=settings.response_fields,
+            )
         else:
             self.session = Http2Session(self._on_stream, self.wake, limits=settings.http2)
         self._schedule_idle(settings.idle_timeout)
@@ -114,6 +119,13 @@ class TcpConnection(ByteTransport):
     def on_progress(self) -> None:
         if self.session.active_streams:
             self._last_active = self.runtime.now()
+
+    def end(self) -> None:
+        """Close; by a reset where an orderly close would pass a cut response off as complete."""
+        if isinstance(self.session, Http1Session) and self.session.truncated:
+            self.abort()
+        else:
+            super().end()
 
     def on_closed(self) -> None:
         for timer in (self._head_timer, self._idle_timer):

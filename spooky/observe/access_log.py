@@ -11,7 +11,7 @@ from spooky._core.reasons import Reason
 from spooky._core.validate import Request
 
 BUFFER_MAX_BYTES: Final = 1024 * 1024
-"""What is kept for a log that takes no more (a full pipe); lines beyond it are counted, not kept."""
+"""What is kept for a log that takes no more (a full pipe); lines beyond it are only counted."""
 
 FIELD_MAX_BYTES: Final = 2048
 """Longest path or authority that is logged; the rest is cut, as clients choose these."""

@@ -33,7 +33,7 @@ RESPONSE_FIELDS_MAX_BYTES = 64 * 1024
 """Bytes of a response head or trailers, names and values; what the strictest client takes."""
 
 IDEMPOTENT_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
-"""Methods that may be sent again when a kept connection turns out stale (RFC 9110 section 9.2.2)."""
+"""May be sent again when a kept connection turns out stale (RFC 9110 section 9.2.2)."""
 
 
 class Exchange:

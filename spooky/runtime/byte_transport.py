@@ -39,11 +39,11 @@ class ByteTransport(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.bytes_received += len(data)
         self.session.receive(data, self.runtime.now())
-        self._settle()
+        self.wake()
 
     def eof_received(self) -> bool:
         self.session.receive_eof()
-        self._settle()
+        self.wake()
         # The session decides when to close: a response may still be on its way.
         return not self.session.closed
 
@@ -75,7 +75,7 @@ class ByteTransport(asyncio.Protocol):
         while data := session.transmit():
             transport.write(data)
         if session.closed:
-            transport.close()
+            self.end()
             return
         if session.want_read != self._reading:
             self._reading = session.want_read
@@ -84,6 +84,11 @@ class ByteTransport(asyncio.Protocol):
             else:
                 transport.pause_reading()
         self.on_progress()
+
+    def end(self) -> None:
+        """Close the transport, after what was written has left."""
+        if self.transport is not None:
+            self.transport.close()
 
     def abort(self) -> None:
         """Drop the transport at once; unsent bytes are lost."""
@@ -95,7 +100,3 @@ class ByteTransport(asyncio.Protocol):
 
     def on_closed(self) -> None:
         """Learn that the transport is gone."""
-
-    def _settle(self) -> None:
-        """Arrange for the flush that follows every delivery."""
-        self.wake()

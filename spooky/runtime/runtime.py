@@ -11,7 +11,7 @@ from spooky._core.timers import Timer, TimerWheel
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.001
-"""Timer resolution: paced packets leave in bursts of 16, and a coarser tick would limit their rate."""
+"""Timer resolution: paced packets leave in bursts of 16; a coarser tick would limit their rate."""
 
 
 class Flushable(Protocol):
