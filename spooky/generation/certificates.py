@@ -1,0 +1,115 @@
+"""A listener's certificates, loaded: for QUIC as a selector, for TCP as TLS contexts."""
+
+import ssl
+from dataclasses import dataclass
+from typing import Final
+
+from spooky.config.schema import Listener, ListenerTLS
+from spooky.generation.materials import MaterialError, Materials
+from spooky.protocol.quic.certificates import (
+    CertificateChain,
+    CertificateSelector,
+    ClientVerifier,
+    normalize_server_name,
+)
+from spooky.runtime.memory_file import memory_file
+
+ALPN_PROTOCOLS: Final = ["h2", "http/1.1"]
+"""What is spoken on TCP, in our order of preference."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ListenerTls:
+    """What a listener presents and demands in handshakes.
+
+    Attributes:
+        selector: Chooses a certificate by server name.
+        client_verifier: Verifies client certificates; ``None`` if none are asked for.
+        tcp_context: The context for TCP connections; it switches to the selected certificate.
+    """
+
+    selector: CertificateSelector
+    client_verifier: ClientVerifier | None
+    tcp_context: ssl.SSLContext
+
+
+def load_listener_tls(listener: Listener, materials: Materials) -> ListenerTls:
+    """Load a listener's certificates.
+
+    Raises:
+        MaterialError: One cannot be used; says which and why.
+    """
+    tls = listener.tls
+    selector = _selector(tls, materials)
+    verifier = None
+    authorities = b""
+    if tls.client_auth.enabled:
+        path = tls.client_auth.ca_file or ""
+        authorities = materials[path]
+        try:
+            verifier = ClientVerifier.from_pem(
+                authorities, required=tls.client_auth.require_client_cert
+            )
+        except ValueError as error:
+            raise MaterialError(f"{path}: {error}") from error
+    return ListenerTls(selector, verifier, _tcp_context(selector, verifier, authorities))
+
+
+def _selector(tls: ListenerTLS, materials: Materials) -> CertificateSelector:
+    by_name = {
+        certificate.server_name: _chain(certificate.cert, certificate.key, materials)
+        for certificate in tls.certificates
+    }
+    default = _chain(tls.cert, tls.key, materials) if tls.cert else None
+    if default is None:
+        default = next(iter(by_name.values()), None)
+    for name, chain in by_name.items():
+        if not chain.covers(name):
+            covered = ", ".join(sorted(chain.names)) or "nothing"
+            raise MaterialError(
+                f"the certificate for {name} does not cover it; it covers {covered}"
+            )
+    return CertificateSelector(by_name, default, strict=tls.strict_sni)
+
+
+def _chain(certificate: str, key: str, materials: Materials) -> CertificateChain:
+    try:
+        return CertificateChain(materials[certificate], materials[key])
+    except ValueError as error:
+        raise MaterialError(f"{certificate} with {key}: {error}") from error
+
+
+def _tcp_context(
+    selector: CertificateSelector, verifier: ClientVerifier | None, authorities: bytes
+) -> ssl.SSLContext:
+    """Return the context that connections begin with; SNI switches to one of the others."""
+    contexts = {chain: _chain_context(chain, verifier, authorities) for chain in selector.chains}
+
+    def on_server_name(
+        connection: ssl.SSLObject, server_name: str | None, _: ssl.SSLContext
+    ) -> int | None:
+        chain = selector.select(normalize_server_name(server_name))
+        if chain is None:
+            return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        connection.context = contexts[chain]
+        return None
+
+    first = contexts[selector.chains[0]]
+    first.sni_callback = on_server_name
+    return first
+
+
+def _chain_context(
+    chain: CertificateChain, verifier: ClientVerifier | None, authorities: bytes
+) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # RFC 9113 section 9.2: no compression, no renegotiation.
+    context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(ALPN_PROTOCOLS)
+    with memory_file(chain.certificate_pem + b"\n" + chain.key_pem) as path:
+        context.load_cert_chain(path)
+    if verifier is not None:
+        context.load_verify_locations(cadata=authorities.decode("ascii"))
+        context.verify_mode = ssl.CERT_REQUIRED if verifier.required else ssl.CERT_OPTIONAL
+    return context
