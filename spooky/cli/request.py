@@ -1,0 +1,279 @@
+"""``spooky request``: a small HTTP/3 client for operators."""
+
+import asyncio
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import SplitResult, urlsplit
+
+import click
+
+from spooky._core.reasons import Reason
+from spooky.cli.errors import CommandError
+from spooky.protocol.quic.session import Handshake
+from spooky.protocol.stream import Field, Stream
+
+if TYPE_CHECKING:
+    from spooky.protocol.quic.aioquic_session import ClientParameters
+
+DEFAULT_TIMEOUT_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What to request, and how to get there."""
+
+    url: SplitResult
+    method: str
+    headers: list[Field]
+    body: bytes
+    insecure: bool
+    authorities: bytes | None
+    timeout: float
+
+
+@dataclass(slots=True)
+class Timing:
+    """When things happened; seconds from the start."""
+
+    started: float = field(default_factory=time.monotonic)
+    resolved: float = 0.0
+    handshake: float = 0.0
+    first_byte: float = 0.0
+    total: float = 0.0
+
+    def elapsed(self) -> float:
+        """Return the seconds since the start."""
+        return time.monotonic() - self.started
+
+
+class ResponsePrinter:
+    """Writes a response as it arrives: the body to stdout, the rest to stderr if verbose."""
+
+    def __init__(self, timing: Timing, verbose: bool) -> None:
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.stream: Stream
+        self._timing = timing
+        self._verbose = verbose
+
+    def on_head(self, fields: list[Field], end: bool) -> None:
+        """Show the response head."""
+        self._timing.first_byte = self._timing.elapsed()
+        self._show(fields)
+        if end:
+            self._end()
+
+    def on_informational(self, fields: list[Field]) -> None:
+        """Show a 1xx head."""
+        self._show(fields)
+
+    def on_data(self, data: bytes, end: bool) -> None:
+        """Write a piece of the body."""
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+        self.stream.consume(len(data))
+        if end:
+            self._end()
+
+    def on_trailers(self, fields: list[Field]) -> None:
+        """Show the trailers."""
+        self._show(fields)
+        self._end()
+
+    def on_reset(self, reason: Reason) -> None:
+        """Fail: the response was cut short."""
+        if not self.ended.done():
+            self.ended.set_exception(ConnectionError(f"{reason.text} ({reason.code})"))
+
+    def on_stopped(self) -> None:
+        """Do nothing: the server answers without reading the body."""
+
+    def on_writable(self) -> None:
+        """Do nothing: the body was handed over whole."""
+
+    def _show(self, fields: list[Field]) -> None:
+        if not self._verbose:
+            return
+        for name, value in fields:
+            shown = f"{name.decode('latin-1')}: {value.decode('latin-1')}"
+            click.echo("< " + "".join(c if c.isprintable() else "?" for c in shown), err=True)
+        click.echo("<", err=True)
+
+    def _end(self) -> None:
+        self._timing.total = self._timing.elapsed()
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+@click.command()
+@click.argument("url")
+@click.option("-X", "--method", help="Request method; GET, or POST with --data.")
+@click.option(
+    "-H", "--header", "headers", multiple=True, metavar="NAME: VALUE", help="Add a header field."
+)
+@click.option("-d", "--data", help="Request body; @FILE reads a file, @- reads stdin.")
+@click.option("-k", "--insecure", is_flag=True, help="Do not verify the server's certificate.")
+@click.option(
+    "--cacert",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="PEM file of the authorities to trust instead of the system's.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0.001),
+    default=DEFAULT_TIMEOUT_SECONDS,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time for everything together.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="Show handshake, heads and timing on stderr.")
+def command(
+    url: str,
+    method: str | None,
+    headers: tuple[str, ...],
+    data: str | None,
+    insecure: bool,
+    cacert: Path | None,
+    timeout: float,
+    verbose: bool,
+) -> None:
+    """Make one request over HTTP/3 and print the body of the response.
+
+    Exit codes: 0 if a complete response came, whatever its status; 1 if not; 2 for wrong usage.
+    """
+    target = Target(
+        url=_parse_url(url),
+        method=method or ("GET" if data is None else "POST"),
+        headers=[_parse_header(header) for header in headers],
+        body=_read_body(data),
+        insecure=insecure,
+        authorities=cacert.read_bytes() if cacert is not None else None,
+        timeout=timeout,
+    )
+    try:
+        asyncio.run(_request(target, verbose))
+    except TimeoutError as error:
+        raise CommandError(
+            f"no complete response from {target.url.netloc} within {timeout:g} s",
+            "is something listening on that UDP port, and does a firewall let it through?",
+        ) from error
+    except OSError as error:
+        raise CommandError(f"{target.url.netloc}: {error.strerror or error}") from error
+
+
+async def _request(target: Target, verbose: bool) -> None:
+    from spooky.runtime import Runtime
+    from spooky.upstream.http3 import Http3Connection
+
+    timing = Timing()
+    runtime = Runtime(asyncio.get_running_loop())
+    async with asyncio.timeout(target.timeout):
+        udp = await _connect_udp(target.url, runtime.loop)
+        timing.resolved = timing.elapsed()
+        host = target.url.hostname or ""
+        connection = Http3Connection(runtime, udp, _parameters(target), host)
+        try:
+            handshake = await connection.established
+            timing.handshake = timing.elapsed()
+            if verbose:
+                _show_handshake(udp.getpeername(), handshake)
+            printer = ResponsePrinter(timing, verbose)
+            printer.stream = connection.open(printer)
+            _send(printer.stream, target, verbose)
+            await printer.ended
+        finally:
+            connection.shutdown()
+            connection.flush()
+            connection.close()
+            await runtime.close()
+    if verbose:
+        _show_timing(timing)
+
+
+async def _connect_udp(url: SplitResult, loop: asyncio.AbstractEventLoop) -> socket.socket:
+    """Return a socket connected to the first address of the URL's host."""
+    found = await loop.getaddrinfo(url.hostname, url.port or 443, type=socket.SOCK_DGRAM)
+    family, kind, protocol, _, address = found[0]
+    udp = socket.socket(family, kind, protocol)
+    udp.setblocking(False)
+    udp.connect(address)
+    return udp
+
+
+def _parameters(target: Target) -> "ClientParameters":
+    from spooky.protocol.quic.aioquic_session import ClientParameters
+
+    return ClientParameters(verify=not target.insecure, authorities_pem=target.authorities)
+
+
+def _send(stream: Stream, target: Target, verbose: bool) -> None:
+    url = target.url
+    path = (url.path or "/") + (f"?{url.query}" if url.query else "")
+    fields = [
+        (b":method", target.method.encode()),
+        (b":scheme", b"https"),
+        (b":authority", url.netloc.encode()),
+        (b":path", path.encode()),
+        *target.headers,
+    ]
+    if target.body:
+        fields.append((b"content-length", b"%d" % len(target.body)))
+    if verbose:
+        for name, value in fields:
+            click.echo(f"> {name.decode('latin-1')}: {value.decode('latin-1')}", err=True)
+        click.echo(">", err=True)
+    stream.send_head(fields, end=not target.body)
+    if target.body:
+        stream.send_data(target.body, end=True)
+
+
+def _parse_url(url: str) -> SplitResult:
+    """Return the parts of an https URL."""
+    parts = urlsplit(url if "://" in url else f"https://{url}")
+    try:
+        valid = parts.scheme == "https" and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid or parts.username is not None:
+        raise click.UsageError(
+            f"{url!r} is not a URL for HTTP/3; it looks like https://example.org/path"
+        )
+    if not url.isascii() or any(character.isspace() for character in url):
+        raise click.UsageError(f"{url!r} has to be percent-encoded: no spaces, only ASCII")
+    return parts
+
+
+def _parse_header(header: str) -> Field:
+    name, colon, value = header.partition(":")
+    if not colon or not name.strip():
+        raise click.UsageError(f"--header {header!r} is not NAME: VALUE")
+    return name.strip().lower().encode("latin-1"), value.strip().encode("utf-8")
+
+
+def _read_body(data: str | None) -> bytes:
+    if data is None:
+        return b""
+    if data == "@-":
+        return sys.stdin.buffer.read()
+    if data.startswith("@"):
+        return Path(data[1:]).read_bytes()
+    return data.encode()
+
+
+def _show_handshake(peer: tuple[str, int], handshake: Handshake) -> None:
+    click.echo(
+        f"* connected to {peer[0]} port {peer[1]}: QUIC version {handshake.version:#010x}, "
+        f"ALPN {handshake.alpn}",
+        err=True,
+    )
+
+
+def _show_timing(timing: Timing) -> None:
+    click.echo(
+        f"* resolved {timing.resolved * 1000:.1f} ms, handshake {timing.handshake * 1000:.1f} ms, "
+        f"first byte {timing.first_byte * 1000:.1f} ms, total {timing.total * 1000:.1f} ms",
+        err=True,
+    )
