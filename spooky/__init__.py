@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from spooky.generation.compile import CompileError as CompileError
     from spooky.generation.materials import MaterialError as MaterialError
     from spooky.proxy import Proxy as Proxy
-    from spooky.upstream.embedded import Request as Request
-    from spooky.upstream.embedded import Response as Response
+    from spooky.upstream.application import Request as Request
+    from spooky.upstream.application import Response as Response
 
 __all__ = [
     "BindError",
@@ -35,8 +35,8 @@ _HOMES = {
     "ConfigurationError": "spooky.config.problems",
     "MaterialError": "spooky.generation.materials",
     "Proxy": "spooky.proxy",
-    "Request": "spooky.upstream.embedded",
-    "Response": "spooky.upstream.embedded",
+    "Request": "spooky.upstream.application",
+    "Response": "spooky.upstream.application",
 }
 
 

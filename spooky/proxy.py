@@ -19,8 +19,9 @@ from spooky.generation.materials import read_materials
 from spooky.observe.access_log import AccessLog
 from spooky.observe.counters import Counters
 from spooky.runtime import Runtime
+from spooky.upstream.application import Application
 from spooky.upstream.dial import system_resolver
-from spooky.upstream.embedded import Application, Lifespan
+from spooky.upstream.lifespan import Lifespan
 
 
 class Proxy:

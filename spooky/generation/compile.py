@@ -20,8 +20,9 @@ from spooky.overload.gate import Gate
 from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.runtime import Runtime
+from spooky.upstream.application import Application
 from spooky.upstream.dial import DialSettings, Resolve, UpstreamTls
-from spooky.upstream.embedded import Application, EmbeddedPool
+from spooky.upstream.embedded import EmbeddedPool
 from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
 from spooky.upstream.pool import Pool, PoolSettings, RequestPool
 

@@ -1,0 +1,63 @@
+"""The lifespan of an embedded application: told to start before, and to stop after serving."""
+
+import asyncio
+import logging
+
+from spooky.upstream.application import Application, Message, PlainApplication, Scope, as_asgi
+
+logger = logging.getLogger(__name__)
+
+
+class Lifespan:
+    """The ASGI lifespan of one application: startup before, shutdown after serving.
+
+    Arguments:
+        application: An ASGI application; plain callables have no lifespan.
+    """
+
+    def __init__(self, application: Application) -> None:
+        self._application = as_asgi(application)
+        self._to_application: asyncio.Queue[Message] = asyncio.Queue()
+        self._answered = asyncio.Event()
+        self._failure: str | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def startup(self) -> None:
+        """Tell the application to start.
+
+        Raises:
+            RuntimeError: It reported that it failed to.
+        """
+        if isinstance(self._application, PlainApplication):
+            return
+        self._task = asyncio.create_task(self._run())
+        await self._ask("lifespan.startup")
+        if self._failure is not None:
+            raise RuntimeError(f"the application failed to start: {self._failure}")
+
+    async def shutdown(self) -> None:
+        """Tell the application to stop, and wait until it has."""
+        if self._task is None or self._task.done():
+            return
+        await self._ask("lifespan.shutdown")
+        await self._task
+
+    async def _ask(self, event: str) -> None:
+        self._answered.clear()
+        self._to_application.put_nowait({"type": event})
+        await self._answered.wait()
+
+    async def _run(self) -> None:
+        scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+        try:
+            await self._application(scope, self._to_application.get, self._send)
+        except Exception:
+            # An application without lifespan raises here; that is how ASGI says so.
+            logger.debug("the application has no lifespan", exc_info=True)
+        finally:
+            self._answered.set()
+
+    async def _send(self, message: Message) -> None:
+        if message["type"].endswith(".failed"):
+            self._failure = message.get("message", "no message")
+        self._answered.set()
