@@ -195,7 +195,7 @@ class _Composer:
                 self._add(self._aliased(event), event, None)
             case ScalarEvent():
                 kind = _kind(self._loader, event)
-                scalar = Scalar(kind, event.value, event.style is None, _place(event.start_mark))
+                scalar = Scalar(kind, event.value, not event.style, _place(event.start_mark))
                 self._add(scalar, event, event.anchor)
             case SequenceStartEvent():
                 self._open.append(_Open(Items([], _place(event.start_mark)), event.anchor))

@@ -48,6 +48,12 @@ class Report:
         """Add an error at a place that no value at a path has, such as a repeated key."""
         self._add(Severity.ERROR, place, path, message, remedy)
 
+    def is_broken(self, *paths: Path) -> bool:
+        """Return whether one of these values, or what it is in, could not be read."""
+        return any(
+            path[:length] in self._broken for path in paths for length in range(len(path) + 1)
+        )
+
     def is_broken_itself(self, path: Path) -> bool:
         """Return whether the value at exactly this path could not be read."""
         return path in self._broken
@@ -74,11 +80,8 @@ class Report:
     def _judge(
         self, severity: Severity, path: Path, message: str, remedy: str, related: tuple[Path, ...]
     ) -> None:
-        if not any(self._is_broken(looked_at) for looked_at in (path, *related)):
+        if not self.is_broken(path, *related):
             self._add(severity, self.positions.of_value(path), path, message, remedy)
-
-    def _is_broken(self, path: Path) -> bool:
-        return any(path[:length] in self._broken for length in range(len(path) + 1))
 
     def _add(
         self, severity: Severity, place: Place | None, path: Path, message: str, remedy: str

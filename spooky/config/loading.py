@@ -1,0 +1,132 @@
+"""Loading: from a file, a text or a mapping to a configuration, or all that is wrong with it."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path, PurePath
+
+from msgspec import Struct
+
+from spooky.config.document import Node, decode, from_python, read_yaml
+from spooky.config.positions import Positions
+from spooky.config.problems import ConfigurationError, Problem, Severity
+from spooky.config.reading import read_configuration
+from spooky.config.report import Report
+from spooky.config.rules import check
+from spooky.config.schema import Configuration
+
+
+class Diagnosis(Struct, frozen=True):
+    """What came of reading a configuration.
+
+    Attributes:
+        configuration: The configuration; ``None`` if there are errors.
+        problems: Errors and warnings, in the order of the file.
+        positions: Where its values are in the text.
+        file: Name of the file, or what stands for it.
+        source: The text; empty if it did not come from one.
+    """
+
+    configuration: Configuration | None
+    problems: list[Problem]
+    positions: Positions
+    file: str
+    source: str
+
+    def result(self) -> Configuration:
+        """Return the configuration.
+
+        Raises:
+            ConfigurationError: It has errors.
+        """
+        if self.configuration is None:
+            raise ConfigurationError(self.problems, self.source)
+        return self.configuration
+
+    @property
+    def warnings(self) -> list[Problem]:
+        """The problems that do not keep it from being used."""
+        return [problem for problem in self.problems if problem.severity is Severity.WARNING]
+
+
+def load(path: str | Path, apps: Collection[str] = ()) -> Configuration:
+    """Load a configuration file.
+
+    Arguments:
+        path: The file. Relative file names in it start at its directory.
+        apps: Names of the applications embedded with Spooky.
+
+    Raises:
+        ConfigurationError: It cannot be read or has errors; carries all of them.
+    """
+    return diagnose(path, apps).result()
+
+
+def load_text(text: str, name: str = "<text>", apps: Collection[str] = ()) -> Configuration:
+    """Load a configuration from YAML text.
+
+    Arguments:
+        text: The text. Relative file names in it are left as they are.
+        name: What stands for the file in problems.
+        apps: As for ``load``.
+
+    Raises:
+        ConfigurationError: It has errors; carries all of them.
+    """
+    return diagnose_text(text, name, apps).result()
+
+
+def from_mapping(mapping: Mapping[str, object], apps: Collection[str] = ()) -> Configuration:
+    """Make a configuration of a mapping of plain Python values, for embedding.
+
+    Arguments:
+        mapping: What a file would say.
+        apps: As for ``load``.
+
+    Raises:
+        ConfigurationError: It has errors; carries all of them, without lines and columns.
+    """
+    report = Report("<mapping>")
+    return _diagnose(from_python(mapping, report), None, apps, report, "").result()
+
+
+def diagnose(path: str | Path, apps: Collection[str] = ()) -> Diagnosis:
+    """Load a configuration file and say all that is wrong with it; arguments as for ``load``."""
+    path = Path(path)
+    report = Report(str(path))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        report.broken((), f"cannot read the file: {error.strerror}", "`spooky init` writes one")
+        return _failed(report, "")
+    text = decode(data, report)
+    if text is None:
+        return _failed(report, "")
+    return _diagnose_text(text, path.absolute().parent, apps, report)
+
+
+def diagnose_text(text: str, name: str = "<text>", apps: Collection[str] = ()) -> Diagnosis:
+    """Load YAML text and say all that is wrong with it; arguments as for ``load_text``."""
+    return _diagnose_text(text, None, apps, Report(name))
+
+
+def _diagnose_text(
+    text: str, directory: PurePath | None, apps: Collection[str], report: Report
+) -> Diagnosis:
+    root = read_yaml(text, report)
+    if root is None:
+        return _failed(report, text)
+    return _diagnose(root, directory, apps, report, text)
+
+
+def _diagnose(
+    root: Node, directory: PurePath | None, apps: Collection[str], report: Report, source: str
+) -> Diagnosis:
+    report.positions.add((), None, root.place)
+    configuration = read_configuration(root, directory, report)
+    check(configuration, apps, report)
+    if report.has_errors:
+        return _failed(report, source)
+    return Diagnosis(configuration, report.problems, report.positions, report.file, source)
+
+
+def _failed(report: Report, source: str) -> Diagnosis:
+    return Diagnosis(None, report.problems, report.positions, report.file, source)

@@ -1,0 +1,78 @@
+"""The rules that the type of one value cannot say."""
+
+from collections.abc import Collection
+from typing import Final
+
+from spooky.config.listener_rules import check_listeners
+from spooky.config.paths import canonical_path_prefix
+from spooky.config.performance import Performance
+from spooky.config.problems import InvalidValueError, quoted
+from spooky.config.report import Report
+from spooky.config.schema import Configuration, ProtocolLimits
+from spooky.config.upstream_rules import TOKEN, check_upstreams
+
+
+def check(configuration: Configuration, apps: Collection[str], report: Report) -> None:
+    """Report everything that the rules find wrong.
+
+    Arguments:
+        configuration: As read; values that could not be read have stand-ins.
+        apps: Names of the applications embedded with Spooky.
+        report: Where problems go.
+    """
+    check_listeners(configuration, report)
+    _check_performance(configuration.performance, report)
+    _check_protocol_limits(configuration.resilience.protocol, report)
+    _check_logs(configuration, report)
+    check_upstreams(configuration, apps, report)
+
+
+# --- performance ------------------------------------------------------------------------------
+_NOT_GREATER: Final = (
+    ("backend_connect_timeout_ms", "backend_timeout_ms"),
+    ("backend_timeout_ms", "backend_body_idle_timeout_ms"),
+    ("backend_body_total_timeout_ms", "backend_total_request_timeout_ms"),
+    ("quic_initial_max_stream_data", "quic_initial_max_data"),
+)
+"""Pairs of which the first must not exceed the second, where both are set."""
+
+
+def _check_performance(performance: Performance, report: Report) -> None:
+    for lesser, greater in _NOT_GREATER:
+        low, high = getattr(performance, lesser), getattr(performance, greater)
+        if high is not None and low > high:
+            report.error(
+                ("performance", lesser),
+                f"{low} is more than {greater}, which is {high}",
+                f"lower it to {high} or less, or raise {greater}",
+                related=(("performance", greater),),
+            )
+
+
+# --- resilience -------------------------------------------------------------------------------
+def _check_protocol_limits(limits: ProtocolLimits, report: Report) -> None:
+    path = ("resilience", "protocol")
+    for i, method in enumerate(limits.allowed_methods):
+        if not TOKEN.fullmatch(method):
+            report.error((*path, "allowed_methods", i), f"{quoted(method)} is not a method")
+    for i, prefix in enumerate(limits.denied_path_prefixes):
+        prefix_path = (*path, "denied_path_prefixes", i)
+        try:
+            canonical = canonical_path_prefix(prefix)
+        except InvalidValueError as error:
+            report.error(prefix_path, error.message, error.remedy)
+            continue
+        if canonical != prefix:
+            report.error(
+                prefix_path,
+                "no request matches this: paths are compared in their canonical form",
+                f"write {quoted(canonical)}",
+            )
+
+
+# --- logs -------------------------------------------------------------------------------------
+def _check_logs(configuration: Configuration, report: Report) -> None:
+    if configuration.log.file.enabled and not configuration.log.file.path:
+        report.error(("log", "file", "path"), "the file name is empty")
+    if configuration.access_log.path == "":
+        report.error(("access_log", "path"), "the file name is empty", "remove it for stderr")

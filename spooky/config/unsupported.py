@@ -1,0 +1,158 @@
+"""Keys and values that this version refuses by name: they have a meaning, but do not work yet.
+
+To support a key, give it a field in the schema and remove it here.
+"""
+
+from collections.abc import Mapping
+from typing import Final, TypeAlias
+
+from spooky.config.problems import Path
+
+Tree: TypeAlias = dict[str, "Tree"]
+"""Keys by name; ``*`` stands for any name, ``[]`` for the entries of a list."""
+
+_TLS_REFERENCES: Final = ("client_certificate_ref", "client_key_ref")
+_AUTH: Final = "upstream.*.auth"
+_CONTROL_API: Final = "observability.control_api"
+_QUOTA: Final = "resilience.quota"
+
+UNSUPPORTED_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "upstream.*.backends.[].health_check": (
+        "path", "interval", "timeout_ms", "failure_threshold", "success_threshold", "cooldown_ms",
+    ),
+    "upstream.*.tls": _TLS_REFERENCES,
+    "upstream_tls": _TLS_REFERENCES,
+    f"{_AUTH}.api_key": ("header_name", "keys"),
+    f"{_AUTH}.jwt": (
+        "secret", "secret_ref", "issuer", "issuers", "audience", "audiences",
+        "allowed_algorithms", "require_kid", "jwks_url", "jwks_refresh_interval_secs",
+        "jwks_request_timeout_ms", "jwks_cache_ttl_secs", "jwks_stale_if_error_secs",
+        "jwks_startup_behavior", "clock_skew_secs",
+    ),
+    f"{_AUTH}.jwt.static_keys.[]": ("kind", "kid", "alg", "public_key_pem", "jwk"),
+    f"{_AUTH}.external_auth": (
+        "kind", "endpoint", "request_headers", "response_header_allowlist", "timeout_ms",
+        "failure_mode", "discovery_url", "issuer_url", "client_id", "client_secret",
+        "client_secret_ref", "audience", "scopes",
+    ),
+    _AUTH: ("required_scopes", "required_roles"),
+    "secrets": ("default_provider",),
+    "secrets.providers.*": ("kind", "base_dir"),
+    "performance": (
+        "worker_threads", "control_plane_threads", "reuseport", "pin_workers",
+        "packet_shards_per_worker", "packet_shard_queue_capacity", "packet_shard_queue_max_bytes",
+        "backend_dns_refresh_enabled", "backend_dns_refresh_interval_ms",
+    ),
+    "observability.metrics": (
+        "enabled", "required", "address", "allow_non_loopback", "port", "path", "max_connections",
+        "connection_timeout_ms",
+    ),
+    _CONTROL_API: (
+        "enabled", "required", "address", "port", "health_path", "ready_path", "runtime_path",
+        "restart_path", "reload_path", "reload_certs_path", "max_connections",
+        "connection_timeout_ms", "auth_token", "auth_token_ref",
+    ),
+    f"{_CONTROL_API}.tls.client_auth": ("mode", "ca_file", "ca_dir"),
+    f"{_CONTROL_API}.auth.bearer_tokens.[]": ("token", "token_ref", "role", "actor_id"),
+    f"{_CONTROL_API}.auth.identity_source": ("kind", "role_attribute"),
+    f"{_CONTROL_API}.authorization": (
+        "protect_health", "protect_ready", "runtime_read_role", "runtime_mutate_role",
+        "restart_role",
+    ),
+    f"{_CONTROL_API}.ip_allowlist": ("cidrs", "trusted_proxy_cidrs", "trust_proxy_headers"),
+    f"{_CONTROL_API}.audit": ("enabled", "format", "sink", "file_path"),
+    "observability.tracing": ("enabled", "service_name", "otlp_endpoint", "sample_ratio"),
+    "observability.routing": ("enabled", "include_reason", "expose_header", "header_name"),
+    "resilience.adaptive_admission": (
+        "enabled", "min_limit", "max_limit", "decrease_step", "increase_step", "high_latency_ms",
+    ),
+    "resilience.route_queue": ("default_cap", "global_cap", "shed_retry_after_seconds"),
+    "resilience.route_queue.caps": ("*",),
+    "resilience.scoped_rate_limits.[]": (
+        "name", "scope", "requests_per_sec", "burst", "key", "route_allowlist", "idle_ttl_secs",
+    ),
+    _QUOTA: ("enabled", "enforcement", "backend_failure_policy"),
+    f"{_QUOTA}.backend": (
+        "kind", "key_prefix", "url", "connect_timeout_ms", "command_timeout_ms", "max_inflight",
+    ),
+    f"{_QUOTA}.local_fallback": ("key_prefix", "max_entries"),
+    f"{_QUOTA}.policies.[]": ("name", "route_allowlist"),
+    f"{_QUOTA}.policies.[].selector": ("route",),
+    f"{_QUOTA}.policies.[].selector.tenant": ("key",),
+    f"{_QUOTA}.policies.[].selector.token": ("key",),
+    f"{_QUOTA}.policies.[].selector.client": ("key",),
+    f"{_QUOTA}.policies.[].burst": ("requests", "window_secs"),
+    f"{_QUOTA}.policies.[].sustained": ("requests", "window_secs"),
+    "resilience.protocol": (
+        "allow_0rtt", "early_data_safe_methods", "allow_connect", "connect_allowed_ports",
+        "connect_allowed_authorities",
+    ),
+    "resilience.circuit_breaker": (
+        "enabled", "failure_threshold", "open_ms", "half_open_max_probes",
+    ),
+    "resilience.hedging": ("enabled", "delay_ms", "safe_methods", "route_allowlist"),
+    "resilience.retry_budget": ("enabled", "ratio_percent"),
+    "resilience.retry_budget.per_route_ratio_percent": ("*",),
+    "resilience.brownout": (
+        "enabled", "trigger_inflight_percent", "recover_inflight_percent", "core_routes",
+    ),
+    "resilience.watchdog": (
+        "enabled", "check_interval_ms", "poll_stall_timeout_ms", "timeout_error_rate_percent",
+        "min_requests_per_window", "overload_inflight_percent", "unhealthy_consecutive_windows",
+        "drain_grace_ms", "restart_cooldown_ms", "restart_command", "restart_hook",
+    ),
+    "security.privileges": ("enabled", "user", "group"),
+}  # fmt: skip
+"""Keys by the path of the mapping they are in."""
+
+UNSUPPORTED_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
+    "upstream.*.protocol": ("http3",),
+    "upstream.*.route.method": ("CONNECT",),
+    "performance.quic_engine": ("native",),
+    "resilience.protocol.allowed_methods.[]": ("CONNECT",),
+}
+"""Values by the path of the key."""
+
+
+def unsupported_tree(path: Path) -> Tree | None:
+    """Return what is known and unsupported at a path, itself or below it; ``None`` if nothing."""
+    tree = _TREE
+    for step in path:
+        name = "[]" if isinstance(step, int) else step
+        below = tree.get(name, tree.get("*") if name != "[]" else None)
+        if below is None:
+            return None
+        tree = below
+    return tree
+
+
+def is_unsupported_value(path: Path, value: object) -> bool:
+    """Return whether a value has a meaning at a path but does not work yet."""
+    return any(
+        _matches(pattern, path)
+        and isinstance(value, str)
+        and value.upper() in map(str.upper, values)
+        for pattern, values in UNSUPPORTED_VALUES.items()
+    )
+
+
+def _matches(pattern: str, path: Path) -> bool:
+    steps = pattern.split(".")
+    return len(steps) == len(path) and all(
+        name == "[]" if isinstance(step, int) else name in ("*", step)
+        for name, step in zip(steps, path, strict=True)
+    )
+
+
+def _build_tree() -> Tree:
+    root: Tree = {}
+    for place, names in UNSUPPORTED_KEYS.items():
+        tree = root
+        for step in place.split("."):
+            tree = tree.setdefault(step, {})
+        for name in names:
+            tree.setdefault(name, {})
+    return root
+
+
+_TREE: Final = _build_tree()

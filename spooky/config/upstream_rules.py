@@ -1,0 +1,235 @@
+"""The rules that the type of one value cannot say: upstreams, routes, backends and balancing."""
+
+import re
+from collections.abc import Collection
+from typing import Final
+
+from spooky._core.routes import Rule
+from spooky.config.hosts import (
+    EMBEDDED_SCHEME,
+    BackendAddress,
+    parse_backend_address,
+    parse_host,
+    parse_host_pattern,
+    split_port,
+)
+from spooky.config.listener_rules import check_pair
+from spooky.config.paths import canonical_path_prefix
+from spooky.config.problems import InvalidValueError, Path, format_path, quoted
+from spooky.config.report import Report
+from spooky.config.schema import (
+    BALANCING_KEYS,
+    BALANCING_NAMED_KEYS,
+    HASHING_TYPES,
+    NAME_LENGTH_MAX,
+    Backend,
+    Configuration,
+    HostPolicy,
+    LoadBalancing,
+    Upstream,
+    UpstreamTLS,
+)
+
+TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+"""RFC 9110 section 5.6.2: methods, and names of header fields and cookies."""
+
+
+def check_upstreams(configuration: Configuration, apps: Collection[str], report: Report) -> None:
+    """Report what is wrong with the upstreams, alone and together.
+
+    Arguments:
+        configuration: As read.
+        apps: Names of the applications embedded with Spooky.
+        report: Where problems go.
+    """
+    _check_balancing(("load_balancing",), configuration.load_balancing, report)
+    _check_tls(("upstream_tls",), configuration.upstream_tls, report)
+    rules: dict[tuple[bytes | None, bytes, bytes | None], Path] = {}
+    for name, upstream in configuration.upstream.items():
+        path = ("upstream", name)
+        if len(name) > NAME_LENGTH_MAX:
+            report.error(path, f"the name is longer than {NAME_LENGTH_MAX} characters")
+        _check_route(name, upstream, rules, report)
+        addresses = _check_backends((*path, "backends"), upstream.backends, apps, report)
+        if upstream.load_balancing is not None:
+            _check_balancing((*path, "load_balancing"), upstream.load_balancing, report)
+        _check_host_policy((*path, "host_policy"), upstream.host_policy, report)
+        if upstream.tls is not None:
+            _check_upstream_tls((*path, "tls"), upstream.tls, addresses, report)
+
+
+def _check_route(
+    name: str,
+    upstream: Upstream,
+    rules: dict[tuple[bytes | None, bytes, bytes | None], Path],
+    report: Report,
+) -> None:
+    route = upstream.route
+    path: Path = ("upstream", name, "route")
+    if report.is_broken(*((*path, key) for key in ("host", "path_prefix", "method"))):
+        return
+    if route.host is None and route.path_prefix is None:
+        report.error(
+            path,
+            "the route has neither host nor path_prefix",
+            "add one of them; path_prefix: / takes every request",
+        )
+        return
+    sound = True
+    try:
+        if route.host is not None:
+            parse_host_pattern(route.host)
+    except InvalidValueError as error:
+        report.error((*path, "host"), error.message, error.remedy)
+        sound = False
+    try:
+        if route.path_prefix is not None:
+            canonical_path_prefix(route.path_prefix)
+    except InvalidValueError as error:
+        report.error((*path, "path_prefix"), error.message, error.remedy)
+        sound = False
+    if route.method is not None and not TOKEN.fullmatch(route.method):
+        report.error((*path, "method"), f"{quoted(route.method)} is not a method", "write GET")
+        sound = False
+    if not sound:
+        return
+    rule = Rule(name, _bytes(route.host), _bytes(route.path_prefix), _bytes(route.method), None)
+    other = rules.setdefault((rule.host, rule.path_prefix, rule.method), path)
+    if other != path:
+        first = report.positions.of_key(other)
+        where = f", on line {first.line}" if first else ""
+        report.error(
+            path,
+            f"{format_path(other)}{where}, matches exactly the same requests",
+            "let them differ in host, path_prefix or method, or give one upstream all backends",
+        )
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
+def _check_backends(
+    path: Path, backends: tuple[Backend, ...], apps: Collection[str], report: Report
+) -> list[BackendAddress]:
+    """Report what is wrong with backends and return the addresses that are not."""
+    ids: dict[str, Path] = {}
+    origins: dict[BackendAddress, Path] = {}
+    for i, backend in enumerate(backends):
+        id_path, address_path = (*path, i, "id"), (*path, i, "address")
+        other = id_path if report.is_broken(id_path) else ids.setdefault(backend.id, id_path)
+        if other != id_path:
+            report.error(
+                id_path,
+                f"{format_path(other[:-1])} has the same id",
+                "give each backend of an upstream an id of its own",
+            )
+        if report.is_broken(address_path):
+            continue
+        try:
+            address = parse_backend_address(backend.address)
+        except InvalidValueError as error:
+            report.error(address_path, error.message, error.remedy)
+            continue
+        if address.scheme == EMBEDDED_SCHEME and address.host not in apps:
+            known = f"there are {', '.join(sorted(apps))}" if apps else "there are none here"
+            report.error(
+                address_path,
+                f"no application is embedded as {quoted(address.host)}: {known}",
+                "applications are given to spooky.Proxy; for a host of this name write "
+                f"https://{backend.address}",
+            )
+        other = origins.setdefault(address, address_path)
+        if other != address_path:
+            report.error(
+                address_path,
+                f"{format_path(other[:-1])} is the same server, {address}",
+                "remove one of them, and give the other more weight",
+            )
+    return list(origins)
+
+
+def _check_balancing(path: Path, balancing: LoadBalancing, report: Report) -> None:
+    hashes = balancing.type in HASHING_TYPES
+    type_path = (*path, "type")
+    if balancing.key is not None:
+        _check_balancing_key((*path, "key"), balancing.key, report)
+        if not hashes:
+            report.warning(
+                (*path, "key"),
+                f"{balancing.type} uses no key",
+                f"remove it, or use one of {', '.join(HASHING_TYPES)}",
+                related=(type_path,),
+            )
+    if balancing.balance_factor is not None and not hashes:
+        report.error(
+            (*path, "balance_factor"),
+            f"{balancing.type} has no load bound",
+            f"remove it, or use one of {', '.join(HASHING_TYPES)}",
+            related=(type_path,),
+        )
+
+
+def _check_balancing_key(path: Path, key: str, report: Report) -> None:
+    source, colon, name = key.partition(":")
+    source = source.lower()
+    if source in BALANCING_NAMED_KEYS:
+        if not name:
+            report.error(path, f"{source} needs a name", f"write {source}:NAME")
+        elif source != "query" and not TOKEN.fullmatch(name):
+            report.error(path, f"{quoted(name)} is not a name of a {source}")
+    elif colon or source not in BALANCING_KEYS:
+        named = (f"{kind}:NAME" for kind in BALANCING_NAMED_KEYS)
+        report.error(
+            path,
+            f"{quoted(key)} is not a key to balance by",
+            f"use one of {', '.join((*named, *BALANCING_KEYS))}",
+        )
+
+
+def _check_host_policy(path: Path, policy: HostPolicy, report: Report) -> None:
+    host_path, mode_path = (*path, "host"), (*path, "mode")
+    if policy.host is None:
+        if policy.mode == "rewrite":
+            report.error(
+                mode_path, "rewrite needs a host", "add host beside it", related=(host_path,)
+            )
+        return
+    if policy.mode != "rewrite":
+        report.error(
+            host_path,
+            f"{policy.mode} sends no host of its own",
+            "set mode: rewrite, or remove host",
+            related=(mode_path,),
+        )
+    try:
+        parse_host(split_port(policy.host)[0])
+    except InvalidValueError as error:
+        report.error(host_path, error.message, error.remedy)
+
+
+def _check_upstream_tls(
+    path: Path, tls: UpstreamTLS, addresses: list[BackendAddress], report: Report
+) -> None:
+    _check_tls(path, tls, report)
+    if tls.client_certificate and addresses and all(a.scheme != "https" for a in addresses):
+        report.error(
+            (*path, "client_certificate"),
+            "no backend of this upstream is reached over TLS",
+            "write https:// in their addresses, or remove the client certificate",
+        )
+
+
+def _check_tls(path: Path, tls: UpstreamTLS, report: Report) -> None:
+    check_pair(
+        path, tls.client_certificate, "client_certificate", tls.client_key, "client_key", report
+    )
+    for key in ("ca_file", "ca_dir", "client_certificate", "client_key"):
+        if getattr(tls, key) == "":
+            report.error((*path, key), "the file name is empty", "remove the key")
+    if not tls.verify_certificates:
+        report.warning(
+            (*path, "verify_certificates"),
+            "certificates of backends are not verified",
+            "give their authority as ca_file instead",
+        )
