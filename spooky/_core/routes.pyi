@@ -7,10 +7,15 @@ class Rule:
 
     Arguments:
         name: The upstream's name.
-        host: Exact host, or ``*.`` and a suffix; ``None`` matches every host. Normalised here.
-        path_prefix: Matched on segment boundaries; ``None`` means ``/``.
-        method: ``None`` matches every method.
+        host: Exact host, or ``*.`` and a suffix, which stands for one label or more; ``None``
+            matches every host. Case, port and trailing dots do not matter.
+        path_prefix: Matched on segment boundaries; ``None`` means ``/``, which matches
+            everything. Trailing slashes do not matter: ``/api/`` is ``/api``.
+        method: ``None`` matches every method; lowercase is taken for uppercase.
         target: What a lookup returns.
+
+    Raises:
+        ValueError: The host or the path prefix could not match any request.
     """
 
     name: str
@@ -27,6 +32,12 @@ class Rule:
         method: bytes | None,
         target: object,
     ) -> None: ...
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether the host is ``*.`` and a suffix."""
+    @property
+    def segments(self) -> list[bytes]:
+        """What stands between the slashes of the path prefix."""
 
 class RouteConflict(ValueError):
     """Two rules match exactly the same requests.
@@ -45,8 +56,8 @@ class Explanation:
     Attributes:
         rule: The rule chosen, or ``None``.
         decided_by: ``only_match``, ``path_length``, ``host_specific``, ``exact_host``,
-            ``wildcard_length``, ``method_specific``, ``name``, or ``no_match``: what set the
-            chosen rule apart from the next best.
+            ``wildcard_length``, ``method_specific`` or ``no_match``: what set the chosen rule
+            apart from the next best.
         candidates: Every rule that matched, best first.
     """
 

@@ -32,6 +32,10 @@ class Timer:
     def active(self) -> bool:
         return self._callback is not None
 
+    def __lt__(self, other: "Timer") -> bool:
+        """Whether it fires before another that is due at the same ``advance``."""
+        return (self.deadline, self._sequence) < (other.deadline, other._sequence)
+
     def cancel(self) -> None:
         """Make sure it does not fire; idempotent, O(1)."""
         if self._callback is not None:
@@ -62,7 +66,8 @@ class TimerWheel:
     __slots__ = ("_active", "_advancing", "_due", "_filings", "_heap", "_sequence", "_stale")
 
     def __init__(self, now: float, tick: float = 0.01) -> None:
-        _check(now)
+        if not math.isfinite(now):
+            raise ValueError("a time must be a number")
         if not 0.0 < tick < math.inf:
             raise ValueError("tick must be positive")
         self._heap: list[tuple[float, int, Timer]] = []
@@ -160,7 +165,7 @@ class TimerWheel:
                 timer._filing = _NOT_FILED
                 timer._filed = -math.inf  # While due, no postponement files it again.
                 due.append(timer)
-        due.sort(key=lambda timer: (timer.deadline, timer._sequence), reverse=True)
+        due.sort(reverse=True)
         self._due = due
 
     def _fire(self, timer: Timer, now: float) -> None:
