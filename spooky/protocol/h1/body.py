@@ -49,19 +49,22 @@ class LengthReader:
 
     Arguments:
         length: Its bytes.
+
+    Attributes:
+        remaining: Its bytes yet to come.
     """
 
-    __slots__ = ("_remaining", "ended", "trailers")
+    __slots__ = ("ended", "remaining", "trailers")
 
     def __init__(self, length: int) -> None:
-        self._remaining = length
+        self.remaining = length
         self.ended = length == 0
         self.trailers: list[Field] = []
 
     def feed(self, data: bytes, position: int) -> tuple[bytes, int]:
-        content = data[position : position + self._remaining]
-        self._remaining -= len(content)
-        self.ended = self._remaining == 0
+        content = data[position : position + self.remaining]
+        self.remaining -= len(content)
+        self.ended = self.remaining == 0
         return content, position + len(content)
 
 
@@ -120,8 +123,9 @@ class ChunkedReader:
     def _read_line(self, data: bytes, position: int) -> int:
         """Take bytes of the line that ends one chunk or begins the next."""
         end = data.find(b"\n", position) + 1
-        line = self._line + data[position : end or position + MAX_CHUNK_LINE_BYTES]
-        if len(line) > (2 if self._line_end_due else MAX_CHUNK_LINE_BYTES):
+        limit = 2 if self._line_end_due else MAX_CHUNK_LINE_BYTES
+        line = self._line + data[position : end or position + limit + 1]
+        if len(line) > limit:
             raise FramingError(reasons.BAD_FRAMING)
         if not end:
             self._line = line
@@ -153,7 +157,7 @@ class ChunkedReader:
     def _read_trailers(self, reader: SectionReader, data: bytes, position: int) -> int:
         section, position = reader.feed(data, position)
         if section is not None:
-            if len(section) > 4:
+            if section != b"\r\n\r\n":
                 self.trailers = check_trailers(
                     self._parse_fields(section[2:]), self._limits.max_headers_count
                 )

@@ -8,6 +8,16 @@ Engine: TypeAlias = Literal["httptools", "h11"]
 WINDOW_BYTES: Final = 64 * 1024
 """Body bytes delivered and not yet credited at which reading stops; it resumes at half."""
 
+LINGER_BYTES: Final = 1024 * 1024
+"""How much of an unwanted request body is read and dropped.
+
+A socket closed with unread bytes in it resets the connection, and the reset may overtake the
+response. This is more than most clients send before they see that there is one.
+"""
+
+LINGER_SECONDS: Final = 10.0
+"""How long an unwanted request body may take after the response, from its first bytes on."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -5,7 +5,7 @@ that breaks the rules of framing is answered here and the connection closes, bec
 know where the next request would begin. The content of heads is for the validator behind.
 """
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from spooky._core import reasons
 from spooky._core.fields import pack_http1_response
@@ -14,21 +14,17 @@ from spooky.protocol.h1.body import BodyReader, ChunkedReader, LengthReader
 from spooky.protocol.h1.engine import field_parser
 from spooky.protocol.h1.framing import Framing, FramingError
 from spooky.protocol.h1.head import SectionReader, parse_request_head
-from spooky.protocol.h1.limits import DEFAULT_LIMITS, WINDOW_BYTES, Limits
+from spooky.protocol.h1.limits import (
+    DEFAULT_LIMITS,
+    LINGER_BYTES,
+    LINGER_SECONDS,
+    WINDOW_BYTES,
+    Limits,
+)
 from spooky.protocol.h1.outbox import Outbox
 from spooky.protocol.h1.server_stream import ServerStream
 from spooky.protocol.session import ByteSession, OnStream, Wake
 from spooky.protocol.stream import Fields
-
-LINGER_BYTES: Final = 1024 * 1024
-"""How much of an unwanted body is read and dropped.
-
-A socket closed with unread bytes in it resets the connection, and the reset may overtake the
-response. This is more than a client sends before it sees that there is one.
-"""
-
-LINGER_SECONDS: Final = 10.0
-"""How long the unwanted body may take after the response, from its first bytes on."""
 
 
 class ServerSession:
@@ -257,6 +253,8 @@ class ServerSession:
             self._last_reason = reasons.CLIENT_EXCESSIVE_LOAD
         self._stream = stream
         self.active_streams = 1
+        self._dropped_bytes = 0
+        self._linger_until = None
         stream.handler = self._on_stream(stream)
         if not stream.dead:
             stream.handler.on_head(head.fields, stream.request_ended)
@@ -312,7 +310,7 @@ class ServerSession:
         return position
 
     def _linger(self, stream: ServerStream) -> None:
-        """Keep reading what is left of an unwanted body, within bounds."""
+        """Keep reading what is left of an unwanted body, within bounds (RFC 9112 section 9.6)."""
         stream.dead = True
         self.active_streams = 0
         late = self._linger_until is not None and self._now > self._linger_until

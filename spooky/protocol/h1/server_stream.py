@@ -10,12 +10,14 @@ from spooky.protocol.h1.body import (
     BodyWriter,
     ChunkedWriter,
     LengthMismatchError,
+    LengthReader,
     LengthWriter,
     NoBodyWriter,
     UntilCloseWriter,
 )
 from spooky.protocol.h1.framing import declared_length
 from spooky.protocol.h1.head import RequestHead
+from spooky.protocol.h1.limits import LINGER_BYTES
 from spooky.protocol.stream import Fields, Stream, StreamHandler
 
 if TYPE_CHECKING:
@@ -39,7 +41,8 @@ class ServerStream:
         response_ended: Whether the response was sent to its end.
         dead: Whether it takes no more calls and gives no more.
         dropping: Whether the rest of the request's body is unwanted.
-        persistent: Whether the connection may serve another request after this one.
+        persistent: Whether the connection may serve another request after this one. An early
+            response says no unless the rest of the request is known to be short.
         awaits_continue: Whether the client holds its body back for ``100 Continue``. The field is
             passed on, and whoever answers the request decides: its 100 comes by
             ``send_informational``. If its final response comes first and the body has not, the
@@ -89,7 +92,7 @@ class ServerStream:
         if self.dead or self.response_begun:
             return
         self.response_begun = True
-        if self._session.stopping or self.awaits_continue:
+        if self._session.stopping or self.awaits_continue or self._rest_may_be_long():
             self.persistent = False
         head = list(fields)
         chunked = self._choose_framing(head, end)
@@ -139,11 +142,16 @@ class ServerStream:
         self._session.update_reading()
 
     def stop_receiving(self) -> None:
-        """Drop the rest of the body; the connection closes after the response."""
+        """Drop the rest of the body.
+
+        The connection closes after the response, unless the response was under way already and
+        the rest of the body turns out to be short.
+        """
         if self.dead or self.request_ended or self.dropping:
             return
         self.dropping = True
-        self.persistent = False
+        if not self.response_begun:
+            self.persistent = False
         self.unconsumed = 0
         self._session.settle(self)
         self._session.update_reading()
@@ -152,6 +160,16 @@ class ServerStream:
         """Close the connection; a response under way stays visibly incomplete."""
         if not self.dead:
             self._session.abandon(self, reason)
+
+    def _rest_may_be_long(self) -> bool:
+        """Return whether more of the request may follow than is dropped for the next one's sake.
+
+        Said with the response head, it tells the client to send no more.
+        """
+        body = self.body
+        if isinstance(body, LengthReader):
+            return body.remaining > LINGER_BYTES
+        return not self.request_ended
 
     def _choose_framing(self, head: list[tuple[bytes, bytes]], end: bool) -> bool:
         """Choose how the body is framed (RFC 9112 section 6); return whether in chunks."""
