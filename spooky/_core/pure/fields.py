@@ -172,8 +172,8 @@ def pack_http1_response(fields: list[Field], chunked: bool, close: bool) -> byte
     """Return an HTTP/1.1 response head, from ``:status`` and fields."""
     status = fields[0][1]
     lines = [b"HTTP/1.1 %b %b" % (status, REASON_PHRASES.get(status, b""))]
-    for name, value in fields[1:]:
-        if chunked and name == b"content-length":
+    for name, value in fields:
+        if name.startswith(b":") or (chunked and name == b"content-length"):
             continue
         lines.append(b"%b: %b" % (name, value))
     if chunked:
