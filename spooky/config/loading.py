@@ -1,5 +1,6 @@
 """Loading: from a file, a text or a mapping to a configuration, or all that is wrong with it."""
 
+import datetime
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePath
 
@@ -85,11 +86,17 @@ def from_mapping(mapping: Mapping[str, object], apps: Collection[str] = ()) -> C
         ConfigurationError: It has errors; carries all of them, without lines and columns.
     """
     report = Report("<mapping>")
-    return _diagnose(from_python(mapping, report), None, apps, report, "").result()
+    return _diagnose(from_python(mapping, report), None, apps, report, "", world=False).result()
 
 
-def diagnose(path: str | Path, apps: Collection[str] = ()) -> Diagnosis:
-    """Load a configuration file and say all that is wrong with it; arguments as for ``load``."""
+def diagnose(path: str | Path, apps: Collection[str] = (), *, world: bool = False) -> Diagnosis:
+    """Load a configuration file and say all that is wrong with it.
+
+    Arguments:
+        path: As for ``load``.
+        apps: As for ``load``.
+        world: Also check the files that it names, certificates above all, as they are now.
+    """
     path = Path(path)
     report = Report(str(path))
     try:
@@ -100,29 +107,39 @@ def diagnose(path: str | Path, apps: Collection[str] = ()) -> Diagnosis:
     text = decode(data, report)
     if text is None:
         return _failed(report, "")
-    return _diagnose_text(text, path.absolute().parent, apps, report)
+    return _diagnose_text(text, path.absolute().parent, apps, report, world)
 
 
 def diagnose_text(text: str, name: str = "<text>", apps: Collection[str] = ()) -> Diagnosis:
     """Load YAML text and say all that is wrong with it; arguments as for ``load_text``."""
-    return _diagnose_text(text, None, apps, Report(name))
+    return _diagnose_text(text, None, apps, Report(name), world=False)
 
 
 def _diagnose_text(
-    text: str, directory: PurePath | None, apps: Collection[str], report: Report
+    text: str, directory: PurePath | None, apps: Collection[str], report: Report, world: bool
 ) -> Diagnosis:
     root = read_yaml(text, report)
     if root is None:
         return _failed(report, text)
-    return _diagnose(root, directory, apps, report, text)
+    return _diagnose(root, directory, apps, report, text, world)
 
 
 def _diagnose(
-    root: Node, directory: PurePath | None, apps: Collection[str], report: Report, source: str
+    root: Node,
+    directory: PurePath | None,
+    apps: Collection[str],
+    report: Report,
+    source: str,
+    world: bool,
 ) -> Diagnosis:
     report.positions.add((), None, root.place)
     configuration = read_configuration(root, directory, report)
     check(configuration, apps, report)
+    if world:
+        # Only here, because it needs cryptography, which takes long to import.
+        from spooky.config.world import check_world
+
+        check_world(configuration, report, datetime.datetime.now(datetime.UTC))
     if report.has_errors:
         return _failed(report, source)
     return Diagnosis(configuration, report.problems, report.positions, report.file, source)

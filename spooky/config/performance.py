@@ -111,9 +111,9 @@ class Performance(Section, frozen=True):
     quic_initial_max_data: Annotated[
         Window,
         described(
-            "Flow-control window of a client connection: request-body bytes, of all its streams "
-            "together, that it may have sent and no backend has yet taken. Holds for HTTP/3 and "
-            "HTTP/2.",
+            "Flow-control window that a client connection begins with: request-body bytes, of all "
+            "its streams together, that may have arrived and that no backend has yet taken. It "
+            "grows with the speed of the transfer. Holds for HTTP/3 and HTTP/2.",
             hazard="With a window no larger than one stream's, one stalled upload stalls every "
             "other upload of the connection.",
         ),
@@ -121,9 +121,9 @@ class Performance(Section, frozen=True):
     quic_initial_max_stream_data: Annotated[
         Window,
         described(
-            "Flow-control window of one request stream: bytes of its body that the client may "
-            "have sent and the backend has not yet taken. Holds for HTTP/3 and HTTP/2.",
-            hazard="An upload is never faster than this window per round trip.",
+            "Flow-control window that a request stream begins with: bytes of its body that may "
+            "have arrived and that the backend has not yet taken. It grows with the speed of the "
+            "transfer. Holds for HTTP/3 and HTTP/2.",
         ),
     ] = 262_144
     quic_initial_max_streams_bidi: Annotated[
@@ -161,7 +161,8 @@ class Performance(Section, frozen=True):
     backend_body_idle_timeout_ms: Annotated[
         Milliseconds,
         described(
-            "Longest pause between two pieces of a response body; then the response is cut off.",
+            "Longest pause between two pieces of a response body (then the response is cut off), "
+            "or in which a backend takes nothing of a request body (then 504).",
             hazard="Server-sent events with rarer events than this need a larger value.",
         ),
     ] = 60_000

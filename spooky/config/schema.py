@@ -99,6 +99,9 @@ class Certificate(Section, frozen=True):
     cert: Annotated[str, described("PEM file of the certificate and its chain.", path=True)]
     key: Annotated[str, described("PEM file of its private key.", path=True)]
 
+    def __post_init__(self) -> None:
+        force_setattr(self, "server_name", self.server_name.lower().removesuffix("."))
+
 
 class ListenerTLS(Section, frozen=True):
     """Certificates of a listener."""
@@ -421,14 +424,9 @@ class Resilience(Section, frozen=True):
 
 
 # --- the whole --------------------------------------------------------------------------------
-class Configuration(Section, frozen=True):
+class Configuration(Section, frozen=True, kw_only=True):
     """The whole configuration."""
 
-    upstream: Annotated[
-        dict[str, Upstream],
-        Meta(min_length=1),
-        described("Backends and the requests they serve, by name."),
-    ]
     version: Annotated[Literal[1], described("Version of this format.")] = 1
     listen: Annotated[
         Listener | None,
@@ -438,6 +436,11 @@ class Configuration(Section, frozen=True):
         tuple[Listener, ...],
         described("Several listeners; `listen` or at least one of these is required."),
     ] = ()
+    upstream: Annotated[
+        dict[str, Upstream],
+        Meta(min_length=1),
+        described("Backends and the requests they serve, by name."),
+    ]
     load_balancing: Annotated[
         LoadBalancing, described("For upstreams without `load_balancing` of their own.")
     ] = LoadBalancing()

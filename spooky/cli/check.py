@@ -1,0 +1,50 @@
+"""``spooky check``: say all that is wrong with a configuration file."""
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from spooky.cli.errors import EXIT_FAILED, print_problems
+from spooky.config import diagnose
+from spooky.config.schema import DEFAULT_PATH, Configuration
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print the problems as a JSON list.")
+@click.pass_context
+def command(ctx: click.Context, file: Path, as_json: bool) -> None:
+    """Check a configuration file and say all that is wrong with it.
+
+    FILE is /etc/spooky/config.yaml if not given. The files that it names are looked at too:
+    certificates must fit their keys and be in date.
+
+    Exits with 0 if the file can be used (there may be warnings) and with 1 if not.
+    """
+    diagnosis = diagnose(file, world=True)
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(diagnosis.problems)))
+    elif diagnosis.problems:
+        print_problems(diagnosis.problems, diagnosis.source, sys.stdout)
+    if diagnosis.configuration is None:
+        ctx.exit(EXIT_FAILED)
+    if not as_json:
+        click.echo(f"{file} is good: {_contents(diagnosis.configuration)}")
+
+
+def _contents(configuration: Configuration) -> str:
+    upstreams = configuration.upstream.values()
+    backends = sum(len(upstream.backends) for upstream in upstreams)
+    return ", ".join(
+        (
+            _count(len(configuration.active_listeners), "listener"),
+            _count(len(upstreams), "upstream"),
+            _count(backends, "backend"),
+        )
+    )
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
