@@ -1,0 +1,122 @@
+"""C declarations of the balancers."""
+
+from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
+
+cpdef uint64_t hash_key(bytes key) except? 0
+
+
+cdef struct Backend:
+    int64_t weight
+    int64_t active
+    uint64_t id_hash
+    double estimate
+    uint64_t sampled_at
+    bint eligible
+
+
+cdef struct Column:
+    int64_t threshold
+    uint32_t backend
+    uint32_t alias
+
+
+cdef struct Point:
+    uint64_t position
+    uint32_t owner
+
+
+cdef class Balancer:
+    cdef list _memories
+    cdef Backend* _backends
+    cdef Py_ssize_t _count
+    cdef Py_ssize_t _eligible_count
+    cdef int64_t _eligible_weight
+    cdef int64_t _eligible_active
+    cdef bint _changed
+    cdef uint64_t _random
+
+    cpdef Py_ssize_t pick(self, uint64_t key=*) except? -2
+    cpdef Py_ssize_t pick_other(self, uint64_t key, Py_ssize_t excluded) except? -2
+    cpdef set_eligible(self, Py_ssize_t backend, bint eligible)
+    cpdef started(self, Py_ssize_t backend)
+    cpdef finished(self, Py_ssize_t backend, double latency_ms=*)
+    cpdef int64_t active(self, Py_ssize_t backend) except -1
+    cdef void* _allocate(self, size_t count, size_t size) except NULL
+    cdef int _check(self, Py_ssize_t backend) except -1
+    cdef int _end(self, Py_ssize_t backend, double latency_ms) except -1
+    cdef Py_ssize_t _choose(self, uint64_t key) except? -2
+    cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) except? -2
+    cdef uint64_t _next_random(self) noexcept
+    cdef bint _is_other(self, Py_ssize_t backend, Py_ssize_t excluded) noexcept
+    cdef bint _counts_in(self, Py_ssize_t excluded) noexcept
+    cdef Py_ssize_t _draw_other(self, Py_ssize_t excluded) noexcept
+    cdef bint _is_less_loaded(self, Py_ssize_t one, Py_ssize_t other) noexcept
+
+
+cdef class RoundRobin(Balancer):
+    cdef Py_ssize_t _groups
+    # By group: its weight times its eligible members, its credit, its place in `_members`, how
+    # many are eligible, and whose turn it is.
+    cdef int32_t* _shares
+    cdef int32_t* _credits
+    cdef uint32_t* _starts
+    cdef uint32_t* _sizes
+    cdef uint64_t* _cursors
+    cdef uint32_t* _members
+    cdef uint32_t* _group_of
+
+    cdef void _regroup(self) noexcept
+
+
+cdef class _Drawing(Balancer):
+    cdef Column* _columns
+    cdef int64_t* _left
+    cdef uint32_t* _small
+    cdef uint32_t* _large
+
+    cdef Py_ssize_t _draw(self) noexcept
+    cdef void _fill_columns(self) noexcept
+
+
+cdef class Random(_Drawing):
+    pass
+
+
+cdef class LeastRequest(_Drawing):
+    pass
+
+
+cdef class LatencyAware(Balancer):
+    cdef uint64_t _picks
+
+    cpdef failed(self, Py_ssize_t backend, double elapsed_ms)
+    cdef void _estimate(self, Py_ssize_t backend, double estimate) noexcept
+    cdef bint _has_estimate(self, Py_ssize_t backend) noexcept
+    cdef Py_ssize_t _best(self, Py_ssize_t excluded) noexcept
+
+
+cdef class _Hashing(Balancer):
+    cdef double _balance_factor
+    cdef uint32_t* _by_id
+
+    cdef Py_ssize_t _locate(self, uint64_t key, Py_ssize_t excluded) noexcept
+    cdef bint _has_room(self, Py_ssize_t backend, Py_ssize_t excluded) noexcept
+    cdef Py_ssize_t _least_loaded(self, Py_ssize_t excluded) noexcept
+    cdef Py_ssize_t _rank(self, uint64_t key, Py_ssize_t excluded) noexcept
+
+
+cdef class RingHash(_Hashing):
+    cdef Py_ssize_t _size
+    cdef Point* _points
+    # The first point of each of 2**(64 - _shift) equal stretches of the ring.
+    cdef uint32_t* _first
+    cdef int _shift
+
+    cdef int64_t _point_count(self, Py_ssize_t backend) noexcept
+    cdef int _sort(self, Point* unsorted) except -1
+
+
+cdef class Maglev(_Hashing):
+    cdef uint16_t* _table
+
+    cdef int _fill_table(self) except -1
