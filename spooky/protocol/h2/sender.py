@@ -1,0 +1,214 @@
+"""Which stream may send how much now: queues, turns and back-pressure.
+
+The engines would send the body of the oldest stream for as long as there is more of it (nghttp2
+goes strictly by stream identifier among streams of one urgency) and the others never. So bodies
+wait here, and each stream in its turn gives the engine at most a quantum, and never more than the
+windows of stream and connection allow: what an engine has is sent by its next ``data_to_send``.
+"""
+
+from collections import deque
+
+from spooky.protocol.h2.engine import DEFAULT_WINDOW_BYTES, Engine
+from spooky.protocol.h2.gate import FrameGate
+from spooky.protocol.h2.limits import (
+    BACKLOG_FLOOR_BYTES,
+    CONNECTION_BACKLOG_BYTES,
+    QUANTUM_BYTES,
+    STREAM_BACKLOG_BYTES,
+    TRANSMIT_BYTES,
+)
+from spooky.protocol.h2.stream import Stream
+
+
+class Sender:
+    """The unsent bodies of a connection.
+
+    Arguments:
+        engine: Where bodies go.
+        gate: Told of what is sent, for what it allows the peer to answer.
+
+    Attributes:
+        turn: Number of the current turn; a turn ends when the engine's output is taken.
+        backlog_bytes: Unsent body bytes of all streams.
+        writable: Whether the transport takes more.
+        initial_window: What the peer allows on a new stream, bytes.
+    """
+
+    __slots__ = (
+        "_backlogged", "_engine", "_gate", "_given", "_waiting", "backlog_bytes", "initial_window",
+        "turn", "writable",
+    )  # fmt: skip
+
+    def __init__(self, engine: Engine, gate: FrameGate) -> None:
+        self._engine = engine
+        self._gate = gate
+        # Body bytes given to the engine in this turn.
+        self._given = 0
+        # In the order of their turns; dictionaries because they keep it and delete in O(1).
+        self._backlogged: dict[Stream, None] = {}
+        self._waiting: dict[Stream, None] = {}
+        self.turn = 1
+        self.backlog_bytes = 0
+        self.writable = True
+        self.initial_window = DEFAULT_WINDOW_BYTES
+
+    @property
+    def backlogged(self) -> bool:
+        """Whether any stream has unsent data."""
+        return bool(self._backlogged)
+
+    def send(self, stream: Stream, data: bytes, end: bool) -> bool:
+        """Send a piece of a body now or later; return whether more is welcome."""
+        if end:
+            stream.local_ended = True
+        if not stream.backlog and self._fits_now(stream, len(data)):
+            self._give(stream, data, end)
+        elif data:
+            self._keep(stream, data)
+        if self._accepts(stream, STREAM_BACKLOG_BYTES):
+            return True
+        self._waiting[stream] = None
+        return False
+
+    def end_with_head(self, stream: Stream) -> None:
+        """Learn that a stream's head, sent in this turn, is all there is of it."""
+        stream.local_ended = True
+        stream.turn = self.turn
+
+    def send_trailers(self, stream: Stream) -> None:
+        """Send the trailers of a stream now or after its backlog."""
+        stream.local_ended = True
+        if not stream.backlog:
+            self._give_trailers(stream)
+
+    def feed(self) -> None:
+        """Let streams with a backlog have their turns."""
+        room = min(TRANSMIT_BYTES, self._engine.remote_window_size) - self._given
+        for stream in list(self._backlogged):
+            if room <= 0:
+                return
+            if stream.turn != self.turn:
+                room -= self._feed_stream(stream, room)
+
+    def end_turn(self) -> None:
+        """Learn that the engine's output was taken."""
+        self.turn += 1
+        self._given = 0
+
+    def resume(self) -> None:
+        """Tell the streams that may send again, if any."""
+        if not self.writable:
+            return
+        for stream in list(self._waiting):
+            if stream in self._waiting and self._accepts(stream, STREAM_BACKLOG_BYTES // 2):
+                del self._waiting[stream]
+                stream.handler.on_writable()
+
+    def is_waiting(self, stream: Stream) -> bool:
+        """Return whether a stream was told that no more is welcome, and not yet otherwise."""
+        return stream in self._waiting
+
+    def drop(self, stream: Stream) -> None:
+        """Forget what a stream has not sent."""
+        self.backlog_bytes -= stream.backlog_bytes
+        stream.backlog_bytes = 0
+        stream.backlog = None
+        self._backlogged.pop(stream, None)
+        self._waiting.pop(stream, None)
+
+    def has_sent(self, stream: Stream) -> bool:
+        """Return whether the end of a stream is in the output taken so far.
+
+        An empty last DATA frame waits for the window to open, in nghttp2.
+        """
+        if not stream.local_ended or stream.backlog or stream.turn == self.turn:
+            return False
+        try:
+            window = self._engine.stream_remote_window_size(stream.id)
+        except self._engine.ERRORS:
+            return True
+        return window > 0 and self._engine.remote_window_size > 0
+
+    def _accepts(self, stream: Stream, mark: int) -> bool:
+        """Return whether a stream may add to its backlog, given its high or low mark."""
+        held = stream.backlog_bytes
+        return (
+            self.writable
+            and held < mark
+            and (self.backlog_bytes < CONNECTION_BACKLOG_BYTES or held < BACKLOG_FLOOR_BYTES)
+        )
+
+    def _window(self, stream: Stream) -> int:
+        """Return what the peer's window for a stream allows, bytes."""
+        if stream.opened_turn == self.turn:
+            return self.initial_window
+        try:
+            return self._engine.stream_remote_window_size(stream.id)
+        except self._engine.ERRORS:
+            # Closed by an event that is still to be delivered, or held back by the engine because
+            # the peer takes no more streams now.
+            return 0
+
+    def _fits_now(self, stream: Stream, size: int) -> bool:
+        """Return whether a piece without backlog before it may go to the engine in this turn."""
+        if not size:
+            return True
+        return (
+            stream.turn != self.turn
+            and size <= QUANTUM_BYTES
+            and self._given + size <= TRANSMIT_BYTES
+            and self._given + size <= self._engine.remote_window_size
+            and size <= self._window(stream)
+        )
+
+    def _keep(self, stream: Stream, data: bytes) -> None:
+        """Add to the backlog of a stream."""
+        if stream.backlog is None:
+            stream.backlog = deque()
+        stream.backlog.append(data)
+        stream.backlog_bytes += len(data)
+        self.backlog_bytes += len(data)
+        self._backlogged[stream] = None
+
+    def _give(self, stream: Stream, data: bytes, end: bool) -> None:
+        """Give a piece to the engine."""
+        stream.turn = self.turn
+        self._given += len(data)
+        self._gate.data_sent += 1
+        try:
+            self._engine.send_data(stream.id, data, end_stream=end)
+        except self._engine.ERRORS:
+            return  # The stream is closed; the event that says so is on its way.
+
+    def _give_trailers(self, stream: Stream) -> None:
+        """Give the trailers to the engine."""
+        stream.turn = self.turn
+        try:
+            self._engine.send_trailers(stream.id, stream.trailers or ())
+        except self._engine.ERRORS:
+            return
+
+    def _feed_stream(self, stream: Stream, room: int) -> int:
+        """Give the engine a quantum of a stream's backlog; return how much that was, bytes."""
+        backlog = stream.backlog
+        room = min(room, QUANTUM_BYTES, self._window(stream))
+        fed = 0
+        while backlog and fed < room:
+            piece = backlog[0][stream.offset : stream.offset + room - fed]
+            fed += len(piece)
+            stream.offset += len(piece)
+            if stream.offset == len(backlog[0]):
+                backlog.popleft()
+                stream.offset = 0
+            ends = stream.local_ended and not backlog
+            self._give(stream, piece, ends and stream.trailers is None)
+            if ends and stream.trailers is not None:
+                self._give_trailers(stream)
+        stream.backlog_bytes -= fed
+        self.backlog_bytes -= fed
+        if fed:
+            # Behind the others that wait, if there is more.
+            del self._backlogged[stream]
+            if backlog:
+                self._backlogged[stream] = None
+        return fed

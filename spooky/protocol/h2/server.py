@@ -1,0 +1,123 @@
+"""The server role: requests in, responses out."""
+
+from collections.abc import Mapping
+from typing import ClassVar, Final
+
+from spooky._core import reasons
+from spooky._core.reasons import Reason
+from spooky.protocol.h2.engine import NO_ERROR, EngineName, HeadReceived, PingAcknowledged
+from spooky.protocol.h2.limits import DEFAULT_LIMITS, Limits
+from spooky.protocol.h2.session import Session, list_fields
+from spooky.protocol.h2.stream import Stream
+from spooky.protocol.session import ByteSession, OnStream, Wake
+from spooky.protocol.stream import Fields
+
+SHUTDOWN_PROBE: Final = b"shutdown"
+"""The PING whose answer says that the client has seen the shutdown notice."""
+
+
+class ServerSession(Session):
+    """An HTTP/2 connection from a client.
+
+    A malformed request head never becomes a stream: ngh2 resets it with PROTOCOL_ERROR
+    (RFC 9113 section 8.1.1), h2 leaves it to the validator behind, which answers 400.
+
+    Arguments:
+        on_stream: Called for each request.
+        wake: Called when output became pending outside ``receive``.
+        limits: What the client may send.
+        engine: ``ngh2`` or ``h2``; the build's own if not given.
+    """
+
+    EVENT_HANDLERS: ClassVar[Mapping[str, str]] = {
+        **Session.EVENT_HANDLERS,
+        "RequestReceived": "_on_request",
+    }
+
+    STOP_CODE = NO_ERROR
+    LOST = reasons.CLIENT_CONNECTION_LOST
+    BROKEN = reasons.CLIENT_PROTOCOL_ERROR
+    OVERLOADED = reasons.CLIENT_EXCESSIVE_LOAD
+
+    def __init__(
+        self,
+        on_stream: OnStream,
+        wake: Wake,
+        *,
+        limits: Limits = DEFAULT_LIMITS,
+        engine: EngineName | None = None,
+    ) -> None:
+        super().__init__(wake, limits=limits, client=False, engine=engine)
+        self._on_stream = on_stream
+        self._shutting_down = False
+        self._notice_pending = False
+
+    def shutdown(self) -> None:
+        """Announce the end, refuse new streams a round trip later, close after the last one.
+
+        Requests that were on their way are served (RFC 9113 section 6.8).
+        """
+        if self.closed or self._shutting_down:
+            return
+        self._shutting_down = True
+        self._notice_pending = True
+        self._submit(self._engine.send_shutdown_notice)
+
+    def send_head(self, stream: Stream, fields: Fields, end: bool) -> None:
+        """Send a response head."""
+        if end:
+            self._sender.end_with_head(stream)
+        self._want_output()
+        try:
+            self._engine.send_response(stream.id, fields, end_stream=end)
+        except self._errors:
+            return  # The stream is closed; the event that says so is on its way.
+
+    def send_informational(self, stream: Stream, fields: Fields) -> None:
+        """Send a 1xx response head."""
+        self._want_output()
+        try:
+            self._engine.send_informational_response(stream.id, fields)
+        except self._errors:
+            return
+
+    def _on_request(self, event: HeadReceived) -> None:
+        """Deliver a request head."""
+        stream_id = event.stream_id
+        self._last_peer_stream = stream_id
+        if stream_id in self._gate.resets:
+            return  # Cancelled in the same breath: no work for it (attack 1).
+        stream = Stream(self, stream_id)
+        stream.head_received = True
+        stream.remote_ended = event.end_stream
+        self._streams[stream_id] = stream
+        self.active_streams += 1
+        stream.handler = self._on_stream(stream)
+        if not stream.over:
+            stream.handler.on_head(list_fields(event.headers), event.end_stream)
+
+    def _reset_by_peer(self, stream: Stream, code: int) -> None:
+        """Take a stream that the client reset."""
+        self._remove(stream)
+        stream.handler.on_reset(reasons.CLIENT_RESET)
+
+    def _after_output(self) -> None:
+        """Send the probe behind the shutdown notice, beside the rest."""
+        super()._after_output()
+        if self._notice_pending and not self.closed:
+            self._notice_pending = False
+            self._submit(self._engine.ping, SHUTDOWN_PROBE)
+
+    def _on_ping_acknowledged(self, event: PingAcknowledged) -> None:
+        """Refuse new streams once the client knows of the shutdown."""
+        if self._shutting_down and event.opaque_data == SHUTDOWN_PROBE:
+            self._submit(self._engine.send_goaway)
+
+    def _closed_reason(self) -> Reason:
+        """Return why a connection closed that ended in good order."""
+        return reasons.DRAINING if self._shutting_down else reasons.COMPLETED
+
+
+def _check_interface(session: ServerSession) -> ByteSession:
+    """Have the type checker compare the session with its contract."""
+    return session

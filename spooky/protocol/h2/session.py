@@ -1,0 +1,427 @@
+"""What both roles of an HTTP/2 session share: the streams, the transport's calls, the end."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import cache
+from struct import Struct
+from typing import Any, ClassVar, Final, TypeAlias
+
+from spooky._core import reasons
+from spooky._core.reasons import Reason
+from spooky.protocol.h2.engine import (
+    ENHANCE_YOUR_CALM,
+    NO_ERROR,
+    PROTOCOL_ERROR,
+    SETTING_INITIAL_WINDOW_SIZE,
+    ConnectionClosed,
+    DataReceived,
+    Engine,
+    EngineName,
+    GoAwayReceived,
+    HeadReceived,
+    PingAcknowledged,
+    SettingsReceived,
+    StreamClosed,
+    StreamReset,
+    engine_class,
+)
+from spooky.protocol.h2.gate import PREFACE, FrameFloodError, FrameGate, TokenBucket
+from spooky.protocol.h2.limits import RETIRE_AFTER_CUT_BODIES, TRANSMIT_BYTES, Limits
+from spooky.protocol.h2.sender import Sender
+from spooky.protocol.h2.stream import Stream
+from spooky.protocol.session import Wake
+from spooky.protocol.stream import Field, Fields
+
+EventHandler: TypeAlias = Callable[[Any, Any], None]
+
+_GOAWAY: Final = Struct(">9sII")
+_GOAWAY_HEADER: Final = b"\0\0\x08\x07\0\0\0\0\0"
+
+
+@cache
+def _event_handlers(session: type["Session"], engine: type[Engine]) -> Mapping[type, EventHandler]:
+    """Return which method of a session takes which event of an engine."""
+    return {
+        event: getattr(session, session.EVENT_HANDLERS[name])
+        for name, event in engine.EVENTS.items()
+        if name in session.EVENT_HANDLERS
+    }
+
+
+def list_fields(headers: Any) -> list[Field]:
+    """Return plain pairs; engines mark never-indexed fields by subclasses of ``tuple``."""
+    return list(map(tuple, headers))
+
+
+class Session(ABC):
+    """An HTTP/2 connection, in either role.
+
+    The transport writes what ``transmit`` returns after each ``receive``, and whenever ``wake``
+    was called. Only when the connection broke is anything but whole frames ever left out.
+
+    Arguments:
+        wake: Called when output became pending outside ``receive``.
+        limits: What the peer may send.
+        client: Whether this side opens streams.
+        engine: ``ngh2`` or ``h2``; the build's own if not given.
+
+    Attributes:
+        closed: See :class:`spooky.protocol.session.ByteSession`, as for the next three.
+        close_reason: Why.
+        want_read: Always true: windows hold the peer back.
+        active_streams: Streams that have not ended.
+        unanswered_pings: Pings of ours that the peer has not answered.
+    """
+
+    EVENT_HANDLERS: ClassVar[Mapping[str, str]] = {
+        "DataReceived": "_on_data",
+        "TrailersReceived": "_on_trailers",
+        "StreamReset": "_on_stream_reset",
+        "StreamClosed": "_on_stream_closed",
+        "SettingsReceived": "_on_settings",
+        "PingAcknowledged": "_on_ping_acknowledged",
+        "GoAwayReceived": "_on_goaway",
+        "ConnectionClosed": "_on_connection_closed",
+    }
+
+    STOP_CODE: ClassVar[int]
+    """With which code a stream is reset whose rest is not wanted."""
+    LOST: ClassVar[Reason]
+    """The transport went away under open streams."""
+    BROKEN: ClassVar[Reason]
+    """The peer broke the protocol."""
+    OVERLOADED: ClassVar[Reason]
+    """The peer asked for too much."""
+
+    def __init__(
+        self, wake: Wake, *, limits: Limits, client: bool, engine: EngineName | None
+    ) -> None:
+        self.closed = False
+        self.close_reason: Reason | None = None
+        self.want_read = True
+        self.active_streams = 0
+        self.unanswered_pings = 0
+        self._wake = wake
+        self._limits = limits
+        self._engine = engine_class(engine)(client, limits)
+        self._errors = self._engine.ERRORS
+        self._handlers = _event_handlers(type(self), type(self._engine))
+        self._gate = FrameGate(limits, 0 if client else len(PREFACE))
+        self._sender = Sender(self._engine, self._gate)
+        self._streams: dict[int, Stream] = {}
+        # Streams to be reset once their own direction is sent, because the other is unwanted.
+        self._stopping: dict[Stream, None] = {}
+        # Streams that somebody reset and whose end the engine has still to tell.
+        self._resets: set[int] = set()
+        self._provoked_resets = TokenBucket(limits.provoked_resets)
+        self._empty_data = TokenBucket(limits.empty_data_frames)
+        self._cut_bodies = 0
+        self._peer_is_closing = False
+        self._last_peer_stream = 0
+        self._now = 0.0
+        self._receiving = False
+        # The last output after the engine failed or the transport went away.
+        self._last_words: bytes | None = None
+
+    # --- what the transport calls -------------------------------------------------------------
+
+    def receive(self, data: bytes, now: float) -> None:
+        """Take bytes from the peer and make the upcalls they cause."""
+        if self.closed:
+            return
+        self._now = now
+        self._receiving = True
+        try:
+            try:
+                self._engine.receive_data(self._gate.admit(data, now))
+            except FrameFloodError:
+                self._close_with(ENHANCE_YOUR_CALM, self.OVERLOADED)
+            except self._errors as error:
+                self._deliver_events()
+                self._engine_failed(error)
+            else:
+                self._deliver_events()
+                self._sender.resume()
+        finally:
+            self._receiving = False
+
+    def receive_eof(self) -> None:
+        """Learn that the peer will send no more bytes, which ends an HTTP/2 connection."""
+        self.connection_lost(self.LOST if self._streams else reasons.COMPLETED)
+
+    def transmit(self) -> bytes:
+        """Return what to write now; all there is once closed, even if told not to write.
+
+        ``wake`` is called if there is more after that.
+        """
+        if self._last_words is not None:
+            data, self._last_words = self._last_words, b""
+            return data
+        if not (self._sender.writable or self.closed):
+            return b""
+        output = []
+        size = 0
+        while True:
+            data = self._take_output()
+            if not data:
+                break
+            output.append(data)
+            size += len(data)
+            if not (self._sender.backlogged or self._engine.want_write):
+                break
+            if size >= TRANSMIT_BYTES:
+                self._wake()
+                break
+        return output[0] if len(output) == 1 else b"".join(output)
+
+    def set_transport_writable(self, writable: bool) -> None:
+        """Learn whether the socket's write buffer has room."""
+        self._sender.writable = writable
+        if writable and not self.closed:
+            self._wake()
+            self._sender.resume()
+
+    def terminate(self, reason: Reason) -> None:
+        """Close now, telling the peer; streams still open get ``on_reset(reason)``."""
+        if not self.closed:
+            self._close_with(reason.h2_error, reason)
+
+    def connection_lost(self, reason: Reason) -> None:
+        """Learn that the transport is gone; streams still open get ``on_reset(reason)``."""
+        self._last_words = b""
+        if not self.closed:
+            self._close(reason)
+
+    @abstractmethod
+    def shutdown(self) -> None:
+        """Take no new streams, finish those there are, then close."""
+
+    # --- what streams call --------------------------------------------------------------------
+
+    @abstractmethod
+    def send_head(self, stream: Stream, fields: Fields, end: bool) -> None:
+        """Send the head of a stream."""
+
+    @abstractmethod
+    def send_informational(self, stream: Stream, fields: Fields) -> None:
+        """Send a 1xx response head, if this role has any to send."""
+
+    def send_data(self, stream: Stream, data: bytes, end: bool) -> bool:
+        """Send a piece of a body; return whether more is welcome."""
+        self._want_output()
+        return self._sender.send(stream, data, end)
+
+    def send_trailers(self, stream: Stream, fields: Fields) -> None:
+        """Send trailers."""
+        self._want_output()
+        stream.trailers = fields
+        self._sender.send_trailers(stream)
+
+    def credit(self, stream_id: int, count: int) -> None:
+        """Credit body bytes to the peer that were consumed, or that nobody will consume."""
+        if self.closed:
+            return
+        try:
+            self._engine.acknowledge_received_data(count, stream_id)
+            if self._engine.want_write:
+                self._want_output()
+        except self._errors:
+            return  # The engine gave the connection up; its last event is on its way.
+
+    def stop_receiving(self, stream: Stream) -> None:
+        """Reset a stream when its own direction is sent, unless the peer ends it before."""
+        self._stopping[stream] = None
+        self._want_output()
+
+    def reset(self, stream: Stream, code: int) -> None:
+        """Reset a stream."""
+        self._remove(stream)
+        if stream.id < 0:
+            return  # Opened by a client and never sent.
+        if self._submit(self._engine.reset_stream, stream.id, code):
+            self._resets.add(stream.id)
+
+    # --- events -------------------------------------------------------------------------------
+
+    def _deliver_events(self) -> None:
+        """Make the upcalls for what happened in the engine."""
+        handlers = self._handlers
+        for event in self._engine.events():
+            if self.closed:
+                return
+            handler = handlers.get(type(event))
+            if handler is not None:
+                handler(self, event)
+
+    def _on_data(self, event: DataReceived) -> None:
+        """Deliver a piece of a body."""
+        stream = self._streams.get(event.stream_id)
+        size = len(event.data)
+        if stream is None or stream.unwanted:
+            if stream is not None:
+                stream.remote_ended = event.end_stream
+            if size:
+                self.credit(event.stream_id, size)
+            return
+        stream.unconsumed += size
+        stream.remote_ended = event.end_stream
+        if size or event.end_stream:
+            stream.handler.on_data(event.data, event.end_stream)
+        elif not self._empty_data.take(self._now):
+            self._close_with(ENHANCE_YOUR_CALM, self.OVERLOADED)
+
+    def _on_trailers(self, event: HeadReceived) -> None:
+        """Deliver trailers."""
+        stream = self._streams.get(event.stream_id)
+        if stream is None:
+            return
+        stream.remote_ended = True
+        if not stream.unwanted:
+            stream.handler.on_trailers(list_fields(event.headers))
+
+    def _on_stream_reset(self, event: StreamReset) -> None:
+        """Deliver a reset by the peer."""
+        stream = self._streams.get(event.stream_id)
+        if stream is not None:
+            # The StreamClosed that follows is not the engine's doing.
+            self._resets.add(stream.id)
+            self._reset_by_peer(stream, event.error_code)
+
+    @abstractmethod
+    def _reset_by_peer(self, stream: Stream, code: int) -> None:
+        """Take a stream that the peer reset."""
+
+    def _on_stream_closed(self, event: StreamClosed) -> None:
+        """Take the end of a stream, or a reset by the engine."""
+        if event.stream_id in self._resets:
+            self._resets.remove(event.stream_id)
+            return
+        stream = self._streams.get(event.stream_id)
+        if event.error_code:
+            self._reset_by_engine(stream, event.error_code)
+        elif stream is not None:
+            # All of it was sent, so what was not welcome at the time is accepted now.
+            waiting = self._sender.is_waiting(stream)
+            self._remove(stream, credit=False)
+            if waiting:
+                stream.handler.on_writable()
+
+    def _reset_by_engine(self, stream: Stream | None, code: int) -> None:
+        """Take a stream on which the peer broke the protocol (attack 2).
+
+        Arguments:
+            stream: ``None`` if its head was malformed, so that it was never delivered.
+        """
+        if stream is not None:
+            self._remove(stream)
+            stream.handler.on_reset(self._broken_stream_reason(stream, code))
+            self._cut_bodies += stream.head_received
+            if self._cut_bodies == RETIRE_AFTER_CUT_BODIES:
+                self.shutdown()
+        if not (self.closed or self._provoked_resets.take(self._now)):
+            self._close_with(ENHANCE_YOUR_CALM, self.OVERLOADED)
+
+    def _broken_stream_reason(self, stream: Stream, code: int) -> Reason:
+        """Return why a stream ended on which the peer broke the protocol."""
+        return self.BROKEN
+
+    def _on_settings(self, event: SettingsReceived) -> None:
+        """Take the peer's settings."""
+        settings = event.settings
+        if SETTING_INITIAL_WINDOW_SIZE in settings:
+            self._sender.initial_window = settings[SETTING_INITIAL_WINDOW_SIZE]
+
+    def _on_ping_acknowledged(self, event: PingAcknowledged) -> None:
+        """Take a sign of life."""
+        self.unanswered_pings = max(0, self.unanswered_pings - 1)
+
+    def _on_goaway(self, event: GoAwayReceived) -> None:
+        """Learn that the peer is going to close."""
+        self._peer_is_closing = True
+
+    def _on_connection_closed(self, event: ConnectionClosed) -> None:
+        """Take the end of the connection: after GOAWAY and the last stream, or an error."""
+        if event.error_code == NO_ERROR or self._peer_is_closing:
+            self._close(self._closed_reason())
+        elif event.error_code == ENHANCE_YOUR_CALM:
+            self._close(self.OVERLOADED)
+        else:
+            self._close(self.BROKEN)
+
+    def _closed_reason(self) -> Reason:
+        """Return why a connection closed that ended in good order."""
+        return reasons.COMPLETED
+
+    # --- output and the end -------------------------------------------------------------------
+
+    def _want_output(self) -> None:
+        """Have ``transmit`` called; after ``receive`` it is anyway."""
+        if not self._receiving:
+            self._wake()
+
+    def _submit(self, operation: Callable[..., None], *arguments: Any) -> bool:
+        """Have the engine do something; false if it is closing with a code of its own."""
+        try:
+            operation(*arguments)
+        except self._errors:
+            return False
+        self._want_output()
+        return True
+
+    def _take_output(self) -> bytes:
+        """Return what the engine has to send after one turn of the streams."""
+        try:
+            if not self.closed:
+                self._sender.feed()
+            data = self._engine.data_to_send()
+        except self._errors as error:
+            self._engine_failed(error)
+            return b""
+        self._sender.end_turn()
+        self._deliver_events()
+        if not self.closed:
+            self._after_output()
+        return data
+
+    def _after_output(self) -> None:
+        """Do what had to wait until output was taken."""
+        for stream in list(self._stopping):
+            if self._sender.has_sent(stream):
+                self.reset(stream, self.STOP_CODE)
+        self._sender.resume()
+
+    def _remove(self, stream: Stream, *, credit: bool = True) -> None:
+        """Take a stream out that is over; what it was told and not consumed is credited or due."""
+        del self._streams[stream.id]
+        stream.over = True
+        self.active_streams -= 1
+        self._sender.drop(stream)
+        self._stopping.pop(stream, None)
+        if credit and stream.unconsumed:
+            self.credit(stream.id, stream.unconsumed)
+            stream.unconsumed = 0
+
+    def _close_with(self, code: int, reason: Reason) -> None:
+        """Send GOAWAY and close."""
+        self._submit(self._engine.terminate_connection, code)
+        self._close(reason)
+
+    def _engine_failed(self, error: Exception) -> None:
+        """Close after the engine gave up without a word to the peer (RFC 9113 section 5.4.1)."""
+        overloaded = isinstance(error, self._engine.OVERLOAD_ERRORS)
+        code = ENHANCE_YOUR_CALM if overloaded else PROTOCOL_ERROR
+        self._last_words = _GOAWAY.pack(_GOAWAY_HEADER, self._last_peer_stream, code)
+        self._want_output()
+        self._close(self.OVERLOADED if overloaded else self.BROKEN)
+
+    def _close(self, reason: Reason) -> None:
+        """Close, and tell the streams that are still open."""
+        if self.closed:
+            return
+        self.closed = True
+        self.close_reason = reason
+        streams = list(self._streams.values())
+        for stream in streams:
+            self._remove(stream)
+        for stream in streams:
+            stream.handler.on_reset(self.LOST if reason is reasons.COMPLETED else reason)
