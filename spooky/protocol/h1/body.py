@@ -16,8 +16,12 @@ MAX_CHUNK_LINE_BYTES: Final = 256
 MAX_CHUNK_EXTENSION_BYTES: Final = 16 * 1024
 """Of all extensions of a body, so that they cannot be what the peer really sends."""
 
-_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,16}+)((?:;[\t\x20-\x7e\x80-\xff]*+)?)\r\n")
-"""RFC 9112 section 7.1, without whitespace before the extensions: it is for nobody to send."""
+_TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED_STRING: Final = rb'"(?:[\t !\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
+_CHUNK_LINE: Final = re.compile(
+    rb"([0-9A-Fa-f]{1,16}+)((?:;%b(?:=(?:%b|%b))?)*+)\r\n" % (_TOKEN, _TOKEN, _QUOTED_STRING)
+)
+"""RFC 9112 section 7.1, without the whitespace around extensions that nobody should send."""
 
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 

@@ -17,7 +17,8 @@ from spooky.protocol.stream import Field
 FieldParser: TypeAlias = Callable[[bytes], list[Field]]
 """Parses field lines and the blank line after them, from a head or from trailers.
 
-Names come out in lowercase, values without the whitespace around them.
+Names come out in lowercase, values without the whitespace around them. Codings are
+case-insensitive, and h11 gives them in lowercase.
 
 Raises:
     FramingError: A line is not a field line by the letter of RFC 9112 section 5, or

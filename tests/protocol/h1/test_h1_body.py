@@ -118,7 +118,7 @@ GOOD_CHUNKS: list[tuple[bytes, bytes, list[Field]]] = [
     (b"3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n", b"abc0123456789", []),
     (b"0003\r\nabc\r\n000\r\n\r\n", b"abc", []),
     (b"2\r\n\r\n\r\n0\r\n\r\n", b"\r\n", []),
-    (b"3;a=b;c=\"d e\"\r\nabc\r\n0;x\r\n\r\n", b"abc", []),
+    (b'3;a=b;c="d \\" e"\r\nabc\r\n0;x\r\n\r\n', b"abc", []),
     (b"3\r\nabc\r\n0\r\nA: b\r\nC:d\r\n\r\n", b"abc", [(b"a", b"b"), (b"c", b"d")]),
 ]  # fmt: skip
 
@@ -146,6 +146,10 @@ BAD_CHUNKS = {
     "tab behind": b"3\t\r\nabc\r\n",
     "bare LF behind size": b"3\nabc\r\n0\r\n\r\n",
     "bare CR behind size": b"3\rabc\r\n0\r\n\r\n",
+    "extension without name": b"3;\r\nabc\r\n",
+    "extension without value": b"3;a=\r\nabc\r\n",
+    "extension not a token": b"3;a(b)\r\nabc\r\n",
+    "extension in an open quote": b'3;a="b\r\nabc\r\n',
     "CR in extension": b"3;a\rb\r\nabc\r\n",
     "NUL in extension": b"3;a\x00b\r\nabc\r\n",
     "LF in extension": b"3;a\nb\r\nabc\r\n",
@@ -231,7 +235,8 @@ def test_a_piece_that_is_all_content_is_not_copied() -> None:
 
 CHUNK_PARTS = st.lists(
     st.sampled_from(
-        [b"0", b"1", b"2", b"a", b"F", b"00", b";", b";x=y", b"\r\n", b"\r\n", b"\r\n", b"\n",
+        [b"0", b"1", b"2", b"a", b"F", b"00", b";", b";x=y", b';x="y z"', b"=", b'"',
+         b"\r\n", b"\r\n", b"\r\n", b"\n",
          b"\r", b" ", b"x", b"xy", b"0123456789", b"0\r\n\r\n", b"1\r\nx\r\n", b"k: v\r\n"]
     ),
     max_size=14,
