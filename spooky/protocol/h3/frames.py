@@ -1,0 +1,213 @@
+"""HTTP/3 framing: integers, frames as they arrive in pieces, settings (RFC 9114 section 7)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Final
+
+from spooky.protocol.h3.errors import H3_FRAME_ERROR, H3_SETTINGS_ERROR, ProtocolError
+
+DATA: Final = 0x00
+HEADERS: Final = 0x01
+CANCEL_PUSH: Final = 0x03
+SETTINGS: Final = 0x04
+PUSH_PROMISE: Final = 0x05
+GOAWAY: Final = 0x07
+MAX_PUSH_ID: Final = 0x0D
+PRIORITY_UPDATE_REQUEST: Final = 0xF0700
+PRIORITY_UPDATE_PUSH: Final = 0xF0701
+
+HTTP2_FRAMES: Final = frozenset({0x02, 0x06, 0x08, 0x09})
+"""Frame types of HTTP/2 that must never be seen (RFC 9114 section 7.2.8)."""
+
+SETTINGS_QPACK_MAX_TABLE_CAPACITY: Final = 0x01
+SETTINGS_MAX_FIELD_SECTION_SIZE: Final = 0x06
+SETTINGS_QPACK_BLOCKED_STREAMS: Final = 0x07
+
+HTTP2_SETTINGS: Final = frozenset({0x00, 0x02, 0x03, 0x04, 0x05})
+"""Settings of HTTP/2 that must never be seen (RFC 9114 sections 7.2.4.1 and 11.2.2)."""
+
+CONTROL_STREAM: Final = 0x00
+PUSH_STREAM: Final = 0x01
+QPACK_ENCODER_STREAM: Final = 0x02
+QPACK_DECODER_STREAM: Final = 0x03
+
+VARINT_MAX: Final = 2**62 - 1
+"""RFC 9000 section 16."""
+
+
+def encode_varint(value: int) -> bytes:
+    """Encode an integer below 2**62 in its shortest form (RFC 9000 section 16)."""
+    if value < 0x40:
+        return value.to_bytes(1, "big")
+    if value < 0x4000:
+        return (value | 0x4000).to_bytes(2, "big")
+    if value < 0x4000_0000:
+        return (value | 0x8000_0000).to_bytes(4, "big")
+    return (value | 0xC000_0000_0000_0000).to_bytes(8, "big")
+
+
+def read_varint(data: bytes, position: int) -> tuple[int, int] | None:
+    """Read an integer (RFC 9000 section 16).
+
+    Returns:
+        Its value and the position behind it, or ``None`` if ``data`` ends before it does.
+    """
+    if position >= len(data):
+        return None
+    first = data[position]
+    if first < 0x40:
+        return first, position + 1
+    size = 1 << (first >> 6)
+    end = position + size
+    if end > len(data):
+        return None
+    return int.from_bytes(data[position:end], "big") & ((1 << (8 * size - 2)) - 1), end
+
+
+def parse_frame_header(data: bytes, position: int) -> tuple[int, int, int] | None:
+    """Read a frame's header.
+
+    Returns:
+        Its type, the length of its payload and the position behind it, or ``None`` if ``data``
+        ends before it does.
+    """
+    kind = read_varint(data, position)
+    if kind is None:
+        return None
+    length = read_varint(data, kind[1])
+    if length is None:
+        return None
+    return kind[0], length[0], length[1]
+
+
+def encode_frame(kind: int, payload: bytes) -> bytes:
+    """Make a frame."""
+    return encode_varint(kind) + encode_varint(len(payload)) + payload
+
+
+def encode_settings(settings: Mapping[int, int]) -> bytes:
+    """Make a SETTINGS frame (RFC 9114 section 7.2.4)."""
+    payload = b"".join(encode_varint(key) + encode_varint(settings[key]) for key in settings)
+    return encode_frame(SETTINGS, payload)
+
+
+def parse_settings(payload: bytes) -> dict[int, int]:
+    """Read the payload of a SETTINGS frame.
+
+    Raises:
+        ProtocolError: It is truncated, repeats a setting or has one of HTTP/2.
+    """
+    settings: dict[int, int] = {}
+    position = 0
+    while position < len(payload):
+        pair = parse_frame_header(payload, position)  # a setting has the shape of a frame header
+        if pair is None:
+            raise ProtocolError(H3_FRAME_ERROR, "SETTINGS is truncated")
+        key, value, position = pair
+        if key in HTTP2_SETTINGS:
+            raise ProtocolError(H3_SETTINGS_ERROR, f"setting {key:#x} is of HTTP/2")
+        if key in settings:
+            raise ProtocolError(H3_SETTINGS_ERROR, f"setting {key:#x} is repeated")
+        settings[key] = value
+    return settings
+
+
+def parse_single_varint(payload: bytes) -> int:
+    """Read a payload that is one integer: GOAWAY, MAX_PUSH_ID, CANCEL_PUSH.
+
+    Raises:
+        ProtocolError: It is anything else.
+    """
+    parsed = read_varint(payload, 0)
+    if parsed is None or parsed[1] != len(payload):
+        raise ProtocolError(H3_FRAME_ERROR, "the frame's payload is not one integer")
+    return parsed[0]
+
+
+_NO_FRAME: Final = -1
+
+
+class FrameReader(ABC):
+    """Splits the bytes of a stream into frames as they arrive.
+
+    A subclass decides, at each frame's header, whether its payload is gathered or passed on in
+    the pieces in which it comes.
+    """
+
+    __slots__ = ("_frame_type", "_gathered", "_gathers", "_partial", "_remaining", "_stopped")
+
+    def __init__(self) -> None:
+        self._frame_type = _NO_FRAME
+        self._remaining = 0
+        self._partial = b""
+        self._gathers = False
+        self._gathered: bytearray | None = None
+        # Set by a subclass to leave the rest of the stream unread.
+        self._stopped = False
+
+    @property
+    def _inside_frame(self) -> bool:
+        """Whether the bytes so far end within a frame."""
+        return self._frame_type != _NO_FRAME or self._partial != b""
+
+    @abstractmethod
+    def _begin_frame(self, kind: int, length: int) -> bool:
+        """Judge a frame by its header; return whether its payload is to be gathered."""
+
+    @abstractmethod
+    def _take_frame(self, kind: int, payload: bytes, at_end: bool) -> None:
+        """Take a gathered payload; ``at_end`` says that the bytes read so far end with it."""
+
+    @abstractmethod
+    def _take_piece(self, kind: int, piece: bytes, at_end: bool) -> None:
+        """Take a piece; ``at_end`` says that its frame and the bytes read so far end with it."""
+
+    def read(self, data: bytes) -> None:
+        """Read the next bytes of the stream.
+
+        Raises:
+            ProtocolError: The subclass rejects a frame.
+        """
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
+        position = 0
+        size = len(data)
+        while not self._stopped:
+            if self._frame_type == _NO_FRAME:
+                if position == size:
+                    return
+                header = parse_frame_header(data, position)
+                if header is None:
+                    self._partial = data[position:]
+                    return
+                kind, self._remaining, position = header
+                self._frame_type = kind
+                self._gathers = self._begin_frame(kind, self._remaining)
+                if self._stopped:
+                    return
+            piece = data[position : position + self._remaining]
+            position += len(piece)
+            self._remaining -= len(piece)
+            self._take(piece, position == size)
+            if self._remaining:
+                return
+            self._frame_type = _NO_FRAME
+
+    def _take(self, piece: bytes, at_end: bool) -> None:
+        """Gather or pass on a piece of the current frame's payload."""
+        kind = self._frame_type
+        complete = not self._remaining
+        if not self._gathers:
+            if piece or complete:
+                self._take_piece(kind, piece, at_end and complete)
+        elif complete:
+            if self._gathered is not None:
+                self._gathered += piece
+                piece = bytes(self._gathered)
+                self._gathered = None
+            self._take_frame(kind, piece, at_end)
+        elif self._gathered is None:
+            self._gathered = bytearray(piece)
+        else:
+            self._gathered += piece

@@ -1,0 +1,132 @@
+"""What a peer may send before it is refused; the same for both roles."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from spooky.protocol.h3.errors import H3_EXCESSIVE_LOAD, ProtocolError
+
+FIELD_LINE_OVERHEAD: Final = 8
+"""Bytes that a field line needs beside its name and value: two lengths of up to 4 bytes each."""
+
+SECTION_PREFIX_BYTES: Final = 16
+"""Room for the prefix of a field section (RFC 9204 section 4.5.1)."""
+
+FIELD_SIZE_OVERHEAD: Final = 32
+"""What each field counts beside its name and value (RFC 9114 section 4.2.2)."""
+
+USELESS_FRAMES_PER_REQUEST: Final = 10
+"""How a request raises the allowance of frames without effect: greasing and priorities go along
+with requests, and browsers update the priorities of all streams when the user turns to a tab."""
+
+USELESS_BYTES_PER_REQUEST: Final = 1024
+"""How a request raises the allowance of discarded bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a message, a stream and a connection may be.
+
+    Attributes:
+        max_headers_count: Field lines in a head or in trailers.
+        max_headers_bytes: Sum of name and value lengths in a head or in trailers, bytes.
+        max_informational: 1xx response heads before the final one (attack 35).
+        max_useless_frames: Frames and QPACK instructions without effect on a connection, beside
+            ten for each request: unknown frames, empty DATA, priorities, push IDs (attacks 8, 26).
+        max_useless_bytes: Bytes of unknown frames on a connection, beside 1 KiB for each request.
+        max_unidirectional_streams: Unidirectional streams a peer may open during a connection; the
+            three that HTTP/3 knows, and some of types that are unknown here (attack 26).
+        max_aborted_requests: Requests that the client gave up or broke. More are tolerated as long
+            as they are less than half of all requests (attacks 1, 2).
+    """
+
+    max_headers_count: int = 128
+    max_headers_bytes: int = 16384
+    max_informational: int = 32
+    max_useless_frames: int = 1000
+    max_useless_bytes: int = 256 * 1024
+    max_unidirectional_streams: int = 100
+    max_aborted_requests: int = 500
+
+    @property
+    def max_headers_frame_bytes(self) -> int:
+        """Longest HEADERS frame that is buffered: no field section within limits needs more."""
+        return (
+            SECTION_PREFIX_BYTES
+            + self.max_headers_bytes
+            + FIELD_LINE_OVERHEAD * self.max_headers_count
+        )
+
+    @property
+    def max_decoded_bytes(self) -> int:
+        """What a field section may expand to by the count of :func:`spooky._core.qpack.scan`.
+
+        The scan counts Huffman-coded strings at their greatest possible length, 8/5 of the encoded
+        one, and an encoder uses Huffman only where it is shorter. So this refuses nothing within
+        ``max_headers_bytes``, whose exact check is the validator's.
+        """
+        return self.max_headers_bytes * 8 // 5
+
+    @property
+    def max_field_section_size(self) -> int:
+        """The limit in the terms of SETTINGS_MAX_FIELD_SECTION_SIZE (RFC 9114 section 4.2.2)."""
+        return self.max_headers_bytes + FIELD_SIZE_OVERHEAD * self.max_headers_count
+
+
+class Budget:
+    """What a connection has used of its limits.
+
+    Attributes:
+        requests: Requests so far.
+    """
+
+    __slots__ = ("_aborted", "_frames", "_limits", "_octets", "_unidirectional", "requests")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._aborted = 0
+        self._frames = 0
+        self._octets = 0
+        self._unidirectional = 0
+        self.requests = 0
+
+    def spend_frames(self, count: int) -> None:
+        """Account frames or instructions without effect.
+
+        Raises:
+            ProtocolError: There were too many.
+        """
+        self._frames += count
+        allowed = self._limits.max_useless_frames + USELESS_FRAMES_PER_REQUEST * self.requests
+        if self._frames > allowed:
+            raise ProtocolError(H3_EXCESSIVE_LOAD, "too many frames without effect")
+
+    def spend_bytes(self, count: int) -> None:
+        """Account discarded payload bytes.
+
+        Raises:
+            ProtocolError: There were too many.
+        """
+        self._octets += count
+        allowed = self._limits.max_useless_bytes + USELESS_BYTES_PER_REQUEST * self.requests
+        if self._octets > allowed:
+            raise ProtocolError(H3_EXCESSIVE_LOAD, "too many bytes in unknown frames")
+
+    def spend_unidirectional(self) -> None:
+        """Account a unidirectional stream of the peer.
+
+        Raises:
+            ProtocolError: There were too many.
+        """
+        self._unidirectional += 1
+        if self._unidirectional > self._limits.max_unidirectional_streams:
+            raise ProtocolError(H3_EXCESSIVE_LOAD, "too many unidirectional streams")
+
+    def spend_abort(self) -> None:
+        """Account a request that the client gave up or broke.
+
+        Raises:
+            ProtocolError: There were too many.
+        """
+        self._aborted += 1
+        if self._aborted > max(self._limits.max_aborted_requests, self.requests // 2):
+            raise ProtocolError(H3_EXCESSIVE_LOAD, "too many requests were aborted")

@@ -1,0 +1,196 @@
+"""The server role of HTTP/3."""
+
+from typing import Final
+
+from spooky._core import reasons
+from spooky._core.reasons import Reason
+from spooky.protocol.h3 import qpack
+from spooky.protocol.h3.errors import (
+    H3_EXCESSIVE_LOAD,
+    H3_FRAME_UNEXPECTED,
+    H3_ID_ERROR,
+    H3_MESSAGE_ERROR,
+    H3_NO_ERROR,
+    H3_REQUEST_CANCELLED,
+    H3_REQUEST_INCOMPLETE,
+    H3_REQUEST_REJECTED,
+    H3_STREAM_CREATION_ERROR,
+    ProtocolError,
+)
+from spooky.protocol.h3.limits import Limits
+from spooky.protocol.h3.session import ConnectionOwner, SeenStreams, Session
+from spooky.protocol.h3.streams import NO_HANDLER, RequestStream, declared_length
+from spooky.protocol.quic.session import Close, QuicSession
+from spooky.protocol.session import OnStream
+from spooky.protocol.stream import Field
+
+FIRST_REQUEST_ID: Final = 0
+"""The first client-initiated bidirectional stream (RFC 9000 section 2.1)."""
+
+
+class ServerSession(Session):
+    """An HTTP/3 connection of a client.
+
+    ``on_stream`` is called for each request when its head is complete. A request that the session
+    itself refuses has a handler too: it gets ``on_reset`` with the reason, and never a head. For
+    what can be answered (431) the session sends the answer.
+
+    Arguments:
+        quic: The QUIC session.
+        on_stream: Called for each request; returns its handler.
+        limits: What the client may send.
+        owner: Who owns the connection.
+    """
+
+    is_client = False
+    LOST = reasons.CLIENT_CONNECTION_LOST
+    PROTOCOL_ERROR = reasons.CLIENT_PROTOCOL_ERROR
+
+    def __init__(
+        self,
+        quic: QuicSession,
+        on_stream: OnStream,
+        limits: Limits,
+        owner: ConnectionOwner,
+    ) -> None:
+        super().__init__(quic, owner, limits)
+        self.on_stream = on_stream
+        self._seen = SeenStreams(FIRST_REQUEST_ID)
+        self._goaway: int | None = None
+        self._max_push_id = -1
+
+    @property
+    def drained(self) -> bool:
+        """Whether, after :meth:`shutdown`, the last request stream has ended.
+
+        Its bytes were all accepted by QUIC, which may still have to send or repeat some.
+        """
+        return self._shutting_down and not self._requests
+
+    def take_max_push_id(self, push_id: int) -> None:
+        """Check a MAX_PUSH_ID frame; nothing is ever pushed.
+
+        Raises:
+            ProtocolError: It is smaller than the last (RFC 9114 section 7.2.7).
+        """
+        if push_id < self._max_push_id:
+            raise ProtocolError(H3_ID_ERROR, "MAX_PUSH_ID was reduced")
+        self._max_push_id = push_id
+
+    def reject_push_promise(self) -> None:
+        """Say that clients must not push.
+
+        Raises:
+            ProtocolError: Always.
+        """
+        raise ProtocolError(H3_FRAME_UNEXPECTED, "PUSH_PROMISE from a client")
+
+    def _accept(self, stream_id: int) -> RequestStream | None:
+        """Return the stream of a new request, unless it comes too late."""
+        if not self._seen.is_new(stream_id):
+            return None
+        self.budget.requests += 1
+        stream = self._requests[stream_id] = ServerStream(self, stream_id, NO_HANDLER)
+        if self._goaway is not None and stream_id >= self._goaway:
+            stream.reject(reasons.DRAINING, H3_REQUEST_REJECTED)
+            return None
+        return stream
+
+    def _goaway_id(self) -> int:
+        """Return the first request that is not served; those in flight below it are."""
+        self._goaway = self._seen.next_id
+        return self._goaway
+
+    def _push_stream_error(self) -> ProtocolError:
+        return ProtocolError(H3_STREAM_CREATION_ERROR, "a push stream from a client")
+
+    def _handshake_reason(self, close: Close) -> Reason:
+        return reasons.HANDSHAKE_FAILED
+
+    def _reason_for(self, error: ProtocolError) -> Reason:
+        if error.code == H3_EXCESSIVE_LOAD:
+            return reasons.CLIENT_EXCESSIVE_LOAD
+        return reasons.CLIENT_PROTOCOL_ERROR
+
+
+class ServerStream(RequestStream):
+    """A request of a client."""
+
+    __slots__ = ()
+
+    _session: ServerSession
+
+    # RFC 9114 section 4.1: the response is complete, and the rest of the request is not needed.
+    STOP_CODE = H3_NO_ERROR
+    TOO_SHORT = reasons.CONTENT_LENGTH_MISMATCH
+    TOO_LONG = reasons.CONTENT_LENGTH_MISMATCH
+    UNSENDABLE = reasons.UPSTREAM_FIELDS_TOO_LARGE
+    OUT_OF_LIMITS = {  # noqa: RUF012
+        qpack.TOO_MANY_FIELDS: reasons.TOO_MANY_FIELDS,
+        qpack.TOO_LARGE: reasons.FIELDS_TOO_LARGE,
+    }
+
+    def peer_stopped(self) -> None:
+        """Learn that the client does not want the response, so nothing.
+
+        Raises:
+            ProtocolError: It changed its mind too often.
+        """
+        if self._sending:
+            self._sending = False
+            self.fail(reasons.CLIENT_RESET, H3_REQUEST_CANCELLED)
+
+    def reject(self, reason: Reason, error_code: int) -> None:
+        """Reset a request whose head was not delivered.
+
+        Raises:
+            ProtocolError: The client caused too many of these.
+        """
+        handler = self._session.on_stream(self)
+        self._abort(error_code)
+        handler.on_reset(reason)
+        self._session.budget.spend_abort()
+
+    def _take_head(self, fields: list[Field], end: bool) -> None:
+        """Deliver the head to a new handler."""
+        self._content_length = declared_length(fields)
+        if end and self._content_length > 0:
+            # Nothing of it may reach a backend (attack 27).
+            self.reject(reasons.CONTENT_LENGTH_MISMATCH, H3_MESSAGE_ERROR)
+            return
+        self.handler = self._session.on_stream(self)
+        self._deliver_head(fields, end)
+
+    def _refuse_head(self, reason: Reason) -> None:
+        """Answer in the handler's place, as no head can be delivered."""
+        handler = self._session.on_stream(self)
+        body = reason.text.encode() + b"\n"
+        fields = [
+            (b":status", b"%d" % reason.status),
+            (b"content-type", b"text/plain; charset=utf-8"),
+            (b"content-length", b"%d" % len(body)),
+            (b"cache-control", b"no-store"),
+        ]
+        self._send_fields(fields, False)
+        self.send_data(body, True)
+        self.stop_receiving()
+        handler.on_reset(reason)
+        self._session.budget.spend_abort()
+
+    def _end_without_head(self) -> None:
+        self.reject(reasons.CLIENT_PROTOCOL_ERROR, H3_REQUEST_INCOMPLETE)
+
+    def fail(self, reason: Reason, error_code: int) -> None:
+        """End the stream for what the client did, and tell its handler.
+
+        Raises:
+            ProtocolError: The client caused too many of these.
+        """
+        self._abort(error_code).on_reset(reason)
+        self._session.budget.spend_abort()
+
+    def _reset_reason(self, error_code: int) -> Reason:
+        return reasons.CLIENT_RESET
+
+    def _reset_code(self, reason: Reason) -> int:
+        return reason.h3_error

@@ -1,0 +1,414 @@
+"""What both roles of an HTTP/3 session share (RFC 9114)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, Final, Protocol
+
+from spooky._core import reasons
+from spooky._core.reasons import Reason
+from spooky.protocol.h3 import qpack
+from spooky.protocol.h3.errors import (
+    H3_CLOSED_CRITICAL_STREAM,
+    H3_ID_ERROR,
+    H3_NO_ERROR,
+    H3_STREAM_CREATION_ERROR,
+    ProtocolError,
+)
+from spooky.protocol.h3.frames import (
+    CONTROL_STREAM,
+    GOAWAY,
+    PUSH_STREAM,
+    QPACK_DECODER_STREAM,
+    QPACK_ENCODER_STREAM,
+    SETTINGS_MAX_FIELD_SECTION_SIZE,
+    SETTINGS_QPACK_BLOCKED_STREAMS,
+    SETTINGS_QPACK_MAX_TABLE_CAPACITY,
+    encode_frame,
+    encode_settings,
+    encode_varint,
+)
+from spooky.protocol.h3.limits import Budget, Limits
+from spooky.protocol.h3.streams import RequestStream
+from spooky.protocol.h3.unidirectional import ControlStream, UnidirectionalStream
+from spooky.protocol.quic.session import Close, Handshake, QuicSession
+from spooky.protocol.stream import StreamHandler
+
+UNIDIRECTIONAL: Final = 0x2
+SERVER_INITIATED: Final = 0x1
+"""Bits of a stream ID (RFC 9000 section 2.1)."""
+
+STREAM_ID_STEP: Final = 4
+
+
+class ConnectionOwner(Protocol):
+    """Who owns the connection: the edge, or a pool."""
+
+    def on_established(self, handshake: Handshake) -> None:
+        """Learn that the handshake completed."""
+
+    def on_connection_id_issued(self, connection_id: bytes) -> None:
+        """Route packets with this destination connection ID here from now on."""
+
+    def on_connection_id_retired(self, connection_id: bytes) -> None:
+        """Stop routing packets with this destination connection ID here."""
+
+    def on_closed(self, close: Close, reason: Reason) -> None:
+        """Learn that the connection ended; streams still open were told before."""
+
+    def wake(self) -> None:
+        """Call ``settle``, then ``flush`` of the QUIC session, at the end of this turn.
+
+        Idempotent and cheap; also called when capacity may have changed.
+        """
+
+
+class SeenStreams:
+    """Which streams of one kind the peer has begun, so that ended ones are not taken for new.
+
+    The IDs below the next one that were not seen are kept: QUIC delivers streams in any order, but
+    the peer's stream limit bounds how many it can leave out.
+    """
+
+    __slots__ = ("_gaps", "_kind", "next_id")
+
+    def __init__(self, kind: int) -> None:
+        self.next_id = kind
+        self._gaps: set[int] = set()
+
+    def is_new(self, stream_id: int) -> bool:
+        """Tell whether a stream is seen for the first time, which this call is."""
+        if stream_id < self.next_id:
+            if stream_id in self._gaps:
+                self._gaps.remove(stream_id)
+                return True
+            return False
+        self._gaps.update(range(self.next_id, stream_id, STREAM_ID_STEP))
+        self.next_id = stream_id + STREAM_ID_STEP
+        return True
+
+
+class Session(ABC):
+    """One HTTP/3 connection; it is the handler of its QUIC session.
+
+    Arguments:
+        quic: The QUIC session.
+        owner: Who owns both.
+        limits: What the peer may send.
+
+    Attributes:
+        quic: The QUIC session.
+        limits: What the peer may send.
+        budget: What the peer has used of them.
+        is_client: Which role this is.
+        peer_max_field_section_size: Largest field section the peer takes; ``None`` without limit.
+        wake: The owner's.
+    """
+
+    # What differs by role:
+    is_client: ClassVar[bool]
+    LOST: ClassVar[Reason]
+    PROTOCOL_ERROR: ClassVar[Reason]
+
+    def __init__(self, quic: QuicSession, owner: ConnectionOwner, limits: Limits) -> None:
+        self.quic = quic
+        self.limits = limits
+        self.budget = Budget(limits)
+        self.peer_max_field_section_size: int | None = None
+        self.wake = owner.wake
+        self._owner = owner
+        self._requests: dict[int, RequestStream] = {}
+        self._unidirectional: dict[int, UnidirectionalStream] = {}
+        self._seen_unidirectional = SeenStreams(
+            UNIDIRECTIONAL | (SERVER_INITIATED if self.is_client else 0)
+        )
+        self._critical: set[int] = set()
+        self._control_id: int | None = None
+        # Bytes for our control stream that QUIC did not accept yet.
+        self._control_held = b""
+        self._resets_due: list[tuple[StreamHandler, Reason]] = []
+        self._established = False
+        self._shutting_down = False
+        self._closing = False
+        self._close_reason: Reason | None = None
+        self._peer_goaway: int | None = None
+        quic.handler = self
+
+    # --- what the owner calls -----------------------------------------------------------------
+
+    @property
+    def active_streams(self) -> int:
+        """Number of request streams that have not ended."""
+        return len(self._requests)
+
+    def shutdown(self) -> None:
+        """Finish gracefully: send GOAWAY, take no new streams, end what is open."""
+        if self._shutting_down or self._closing:
+            return
+        self._shutting_down = True
+        if self._established:
+            self._send_control(encode_frame(GOAWAY, encode_varint(self._goaway_id())))
+        self.wake()
+
+    def terminate(self, reason: Reason) -> None:
+        """Close now, telling the peer; streams still open get ``on_reset(reason)``."""
+        self._close(reason.h3_error, reason.code, reason)
+
+    def settle(self) -> None:
+        """Make the upcalls that calls put off, so that they did not nest in those."""
+        while self._resets_due:
+            handler, reason = self._resets_due.pop(0)
+            handler.on_reset(reason)
+
+    # --- what streams call --------------------------------------------------------------------
+
+    def forget(self, stream_id: int) -> None:
+        """Learn that a request stream ended."""
+        self._requests.pop(stream_id, None)
+        self.wake()
+
+    def defer_reset(self, handler: StreamHandler, reason: Reason) -> None:
+        """Tell a handler in :meth:`settle` that its stream is gone."""
+        self._resets_due.append((handler, reason))
+        self.wake()
+
+    # --- QUIC's upcalls -----------------------------------------------------------------------
+
+    def on_handshake(self, handshake: Handshake) -> None:
+        """Open the control stream."""
+        self._established = True
+        self._open_control()
+        self._owner.on_established(handshake)
+
+    def on_stream_data(self, stream_id: int, data: bytes, fin: bool) -> None:
+        """Take bytes of a stream."""
+        if self._closing:
+            return
+        try:
+            if stream_id & UNIDIRECTIONAL:
+                self._receive_unidirectional(stream_id, data, fin)
+                return
+            stream = self._requests.get(stream_id) or self._accept(stream_id)
+            if stream is None:
+                # It ended here, and the rest is of no interest.
+                self.quic.consume(stream_id, len(data))
+            else:
+                stream.receive(data, fin)
+        except ProtocolError as error:
+            self._fail(error)
+
+    def on_stream_reset(self, stream_id: int, error_code: int) -> None:
+        """Learn that the peer reset its part of a stream."""
+        if self._closing:
+            return
+        try:
+            if stream_id & UNIDIRECTIONAL:
+                self._end_unidirectional(stream_id)
+                return
+            stream = self._requests.get(stream_id) or self._accept(stream_id)
+            if stream is not None:
+                stream.peer_reset(error_code)
+        except ProtocolError as error:
+            self._fail(error)
+
+    def on_stop_sending(self, stream_id: int, error_code: int) -> None:
+        """Learn that the peer wants no more of a stream."""
+        if self._closing:
+            return
+        try:
+            if stream_id & UNIDIRECTIONAL:
+                raise ProtocolError(H3_CLOSED_CRITICAL_STREAM, "the control stream is critical")
+            stream = self._requests.get(stream_id) or self._accept(stream_id)
+            if stream is not None:
+                stream.peer_stopped()
+        except ProtocolError as error:
+            self._fail(error)
+
+    def on_stream_writable(self, stream_id: int) -> None:
+        """Offer a stream's bytes again."""
+        if self._closing:
+            return
+        if stream_id == self._control_id:
+            self._send_control(b"")
+            return
+        stream = self._requests.get(stream_id)
+        if stream is not None:
+            stream.writable()
+
+    def on_streams_available(self) -> None:
+        """Learn that the peer lets us open more streams."""
+        if self._established and self._control_id is None and not self._closing:
+            self._open_control()
+        self.wake()
+
+    def on_connection_id_issued(self, connection_id: bytes) -> None:
+        """Pass it on to the owner."""
+        self._owner.on_connection_id_issued(connection_id)
+
+    def on_connection_id_retired(self, connection_id: bytes) -> None:
+        """Pass it on to the owner."""
+        self._owner.on_connection_id_retired(connection_id)
+
+    def on_closed(self, close: Close) -> None:
+        """End every stream and tell the owner."""
+        reason = self._close_reason or self._reason_of(close)
+        self._end_streams(self.LOST)
+        self._owner.on_closed(close, reason)
+
+    # --- what the peer's control stream calls -------------------------------------------------
+
+    def begin_unidirectional(self, stream_id: int, kind: int) -> Callable[[bytes], None] | None:
+        """Return what reads a stream of the peer, or ``None`` if it is to be discarded.
+
+        Raises:
+            ProtocolError: The peer must not open one, or not another one.
+        """
+        if kind == PUSH_STREAM:
+            raise self._push_stream_error()
+        if kind not in (CONTROL_STREAM, QPACK_ENCODER_STREAM, QPACK_DECODER_STREAM):
+            self.quic.stop_sending(stream_id, H3_STREAM_CREATION_ERROR)
+            del self._unidirectional[stream_id]
+            return None
+        if kind in self._critical:
+            raise ProtocolError(H3_STREAM_CREATION_ERROR, f"a second stream of type {kind}")
+        self._critical.add(kind)
+        if kind == CONTROL_STREAM:
+            return ControlStream(self).read
+        if kind == QPACK_ENCODER_STREAM:
+            return self._read_encoder_instructions
+        self._decoder_instructions = qpack.DecoderInstructions()
+        return self._read_decoder_instructions
+
+    def take_settings(self, settings: dict[int, int]) -> None:
+        """Take the peer's settings; its QPACK limits do not matter, as we use no table."""
+        self.peer_max_field_section_size = settings.get(SETTINGS_MAX_FIELD_SECTION_SIZE)
+
+    def take_goaway(self, identifier: int) -> None:
+        """Take a GOAWAY frame (RFC 9114 section 5.2).
+
+        Raises:
+            ProtocolError: The identifier is not a possible one.
+        """
+        if self._peer_goaway is not None and identifier > self._peer_goaway:
+            raise ProtocolError(H3_ID_ERROR, "GOAWAY with a greater identifier")
+        self._peer_goaway = identifier
+
+    @abstractmethod
+    def take_max_push_id(self, push_id: int) -> None:
+        """Take a MAX_PUSH_ID frame; only clients send it."""
+
+    # --- by role ------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _accept(self, stream_id: int) -> RequestStream | None:
+        """Return the stream for an ID without one; ``None`` if it has ended."""
+
+    @abstractmethod
+    def _goaway_id(self) -> int:
+        """Return the identifier to send in GOAWAY."""
+
+    @abstractmethod
+    def _push_stream_error(self) -> ProtocolError:
+        """Return what is wrong about a push stream."""
+
+    @abstractmethod
+    def reject_push_promise(self) -> None:
+        """Say what is wrong about PUSH_PROMISE on a request stream.
+
+        Raises:
+            ProtocolError: Always.
+        """
+
+    @abstractmethod
+    def _handshake_reason(self, close: Close) -> Reason:
+        """Return why a handshake failed."""
+
+    @abstractmethod
+    def _reason_for(self, error: ProtocolError) -> Reason:
+        """Return the reason for a connection that the peer's error ends."""
+
+    # --- our control stream -------------------------------------------------------------------
+
+    def _open_control(self) -> None:
+        """Open the control stream and send the settings (RFC 9114 section 6.2.1)."""
+        self._control_id = self.quic.open_stream(unidirectional=True)
+        if self._control_id is None:
+            return
+        settings = {
+            SETTINGS_QPACK_MAX_TABLE_CAPACITY: 0,
+            SETTINGS_MAX_FIELD_SECTION_SIZE: self.limits.max_field_section_size,
+            SETTINGS_QPACK_BLOCKED_STREAMS: 0,
+        }
+        self._send_control(encode_varint(CONTROL_STREAM) + encode_settings(settings))
+        if self._shutting_down:
+            self._send_control(encode_frame(GOAWAY, encode_varint(self._goaway_id())))
+
+    def _send_control(self, data: bytes) -> None:
+        """Send on the control stream; what QUIC does not accept waits."""
+        if self._control_id is None:
+            return
+        data = self._control_held + data
+        accepted = self.quic.send(self._control_id, data, False)
+        self._control_held = data[accepted:]
+
+    # --- the peer's unidirectional streams ----------------------------------------------------
+
+    def _receive_unidirectional(self, stream_id: int, data: bytes, fin: bool) -> None:
+        # Read at once and never kept, so credited at once.
+        self.quic.consume(stream_id, len(data))
+        stream = self._unidirectional.get(stream_id)
+        if stream is None:
+            if not self._seen_unidirectional.is_new(stream_id):
+                return
+            self.budget.spend_unidirectional()
+            stream = self._unidirectional[stream_id] = UnidirectionalStream(self, stream_id)
+        stream.receive(data, fin)
+        if fin:
+            self._unidirectional.pop(stream_id, None)
+
+    def _end_unidirectional(self, stream_id: int) -> None:
+        stream = self._unidirectional.pop(stream_id, None)
+        if stream is not None:
+            stream.ended()
+        elif self._seen_unidirectional.is_new(stream_id):
+            self.budget.spend_unidirectional()
+
+    def _read_encoder_instructions(self, data: bytes) -> None:
+        qpack.check_encoder_instructions(data)
+        self.budget.spend_frames(len(data))
+
+    def _read_decoder_instructions(self, data: bytes) -> None:
+        self.budget.spend_frames(self._decoder_instructions.check(data))
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def _fail(self, error: ProtocolError) -> None:
+        """Close because of what the peer did."""
+        self._close(error.code, error.phrase, self._reason_for(error))
+
+    def _close(self, code: int, phrase: str, reason: Reason) -> None:
+        if self._closing:
+            return
+        self._close_reason = reason
+        self.quic.close(code, phrase, is_application=True)
+        self._end_streams(reason)
+        self.wake()
+
+    def _end_streams(self, reason: Reason) -> None:
+        """End every stream that is open; none takes calls before all are told."""
+        self._closing = True
+        handlers = [stream.detach() for stream in self._requests.values()]
+        self._requests.clear()
+        self._unidirectional.clear()
+        self.settle()
+        for handler in handlers:
+            handler.on_reset(reason)
+
+    def _reason_of(self, close: Close) -> Reason:
+        """Return why the connection ended, if it was not for a decision of this session."""
+        if close.timed_out:
+            return reasons.IDLE_TIMEOUT if self._established else reasons.HANDSHAKE_TIMEOUT
+        if not self._established:
+            return self._handshake_reason(close)
+        if close.error_code == (H3_NO_ERROR if close.is_application else 0):
+            return reasons.COMPLETED
+        return self.LOST if close.by_peer else self.PROTOCOL_ERROR
