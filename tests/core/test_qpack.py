@@ -139,6 +139,19 @@ def test_a_base_without_dynamic_references_may_be_anything() -> None:
     assert scan(b"\x00\x7f\xff\x01\xd1", 1, 10) == WITHIN_LIMITS
 
 
+def test_integers_have_62_bits() -> None:
+    """RFC 9204 section 4.1.1; the base is the one integer that nothing else bounds."""
+    assert scan(b"\x00" + integer(2**62 - 1, 7, 0) + b"\xd1", 1, 10) == WITHIN_LIMITS
+    assert scan(b"\x00" + integer(2**62, 7, 0) + b"\xd1", 1, 10) == MALFORMED
+    assert scan(b"\x00" + integer(2**64, 7, 0) + b"\xd1", 1, 10) == MALFORMED
+
+
+def test_integers_end_where_62_bits_do() -> None:
+    """RFC 7541 section 5.1: zeroes may follow, but not for ever."""
+    assert scan(b"\x00\x7f" + b"\x80" * 8 + b"\x00\xd1", 1, 10) == WITHIN_LIMITS
+    assert scan(b"\x00\x7f" + b"\x80" * 9 + b"\x00\xd1", 1, 10) == MALFORMED
+
+
 def test_what_is_found_first_counts() -> None:
     broken = b"\x80"
     assert scan(PREFIX + b"\xd1\xd1" + broken, 1, 100) == TOO_MANY_FIELDS

@@ -35,7 +35,7 @@ _REPLACED: Final = {
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """RFC 9110 section 5.6.2."""
 
-_QUOTES_CLOSED: Final = re.compile(rb'(?:[^"]|"(?:[^"\\]|\\.)*")*', re.DOTALL)
+_QUOTES_CLOSED: Final = re.compile(rb'(?:[^"]|"(?:[^"\\]|\\.)*")*')
 """A field value in which every quoted-string ends (RFC 9110 section 5.6.4)."""
 
 REASON_PHRASES: Final = {b"%d" % status: status.phrase.encode() for status in HTTPStatus}
