@@ -1,7 +1,7 @@
 """Build the sdist, and from it the manylinux wheel: ``python tools/build_wheel.py FOLDER``.
 
-The compiler is zig's, which brings the headers of the glibc it is told to target; Debian's own would
-tie the wheel to the glibc of the machine it was built on.
+The compiler is zig's, which brings the headers of the glibc it is told to target; Debian's own
+would tie the wheel to the glibc of the machine it was built on.
 """
 
 import os
@@ -21,7 +21,7 @@ PLATFORM = f"manylinux_{GLIBC.replace('.', '_')}_x86_64"
 def build_environment() -> dict[str, str]:
     """Return the environment in which setuptools compiles for the old glibc."""
     compiler = f"{sys.executable} -m ziglang cc -target x86_64-linux-gnu.{GLIBC}"
-    # Debian's pyconfig.h includes another by its path below /usr/include, which zig does not search.
+    # Debian's pyconfig.h includes another from /usr/include, which zig does not search.
     headers = Path(sysconfig.get_path("include")).parent
     return os.environ | {
         "CC": compiler,

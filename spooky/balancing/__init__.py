@@ -1,0 +1,1 @@
+"""Which backend: a thin layer over :mod:`spooky._core.balance`."""

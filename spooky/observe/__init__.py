@@ -1,0 +1,1 @@
+"""What happened and why: counters, the access log, reasons."""

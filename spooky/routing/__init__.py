@@ -1,0 +1,1 @@
+"""Which upstream: a thin layer over :mod:`spooky._core.routes`."""

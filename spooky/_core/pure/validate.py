@@ -15,8 +15,8 @@ The rules for a request in their order; the first one broken gives the reason:
 8. The methods, then the paths that the operator lets through.
 """
 
+import ipaddress
 import re
-import socket
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -385,8 +385,8 @@ def _parse_authority(authority: bytes) -> tuple[bytes, int] | None:
         return None
     if parts["ipv6"] is not None:
         try:
-            socket.inet_pton(socket.AF_INET6, parts["ipv6"].decode())
-        except OSError:
+            ipaddress.IPv6Address(parts["ipv6"].decode())
+        except ValueError:
             return None
         return b"[%b]" % parts["ipv6"].lower(), port
     name: bytes = parts["name"].lower()

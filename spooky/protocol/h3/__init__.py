@@ -1,0 +1,1 @@
+"""HTTP/3 sessions (RFC 9114)."""

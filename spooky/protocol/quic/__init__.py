@@ -1,0 +1,1 @@
+"""QUIC sessions (RFC 9000), with aioquic behind them."""

@@ -1,0 +1,110 @@
+"""Every kernel has its four files, and both builds offer what the stub promises."""
+
+import ast
+import importlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from spooky import _core
+
+KERNELS = Path("spooky/_core")
+TWINS = KERNELS / "pure"
+
+# The parameters of what a stub promises; None for what it does not promise to be called.
+Promises = dict[str, list[str] | None]
+
+
+def promised(body: list[ast.stmt], prefix: str = "") -> Promises:
+    """Return the public names of a stub, classes' members included."""
+    names: Promises = {}
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            names[prefix + node.name] = None
+            names |= promised(node.body, f"{prefix}{node.name}.")
+        elif isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            names[prefix + node.name] = None if node.decorator_list else parameters(node)
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names[prefix + node.target.id] = None
+    return names
+
+
+def parameters(function: ast.FunctionDef) -> list[str]:
+    """Return the names of a function's parameters, in order."""
+    arguments = function.args
+    every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+    return [argument.arg for argument in every]
+
+
+def resolve(module: ModuleType, name: str) -> object:
+    """Return what a dotted name means in a module, or None."""
+    thing: object = module
+    for part in name.split("."):
+        thing = getattr(thing, part, None)
+    return thing
+
+
+def is_instance_attribute(module: ModuleType, name: str) -> bool:
+    """Return whether a class of plain Python declares or sets a member on its instances."""
+    owner, _, attribute = name.rpartition(".")
+    family = getattr(resolve(module, owner), "__mro__", ())
+    return any(
+        attribute in inspect.get_annotations(cls)
+        or f"self.{attribute} = " in inspect.getsource(cls)
+        for cls in family
+        if cls.__module__ == module.__name__
+    )
+
+
+def broken(module: ModuleType, promises: Promises, *, plain: bool) -> Iterator[str]:
+    """Yield the promises that a module does not keep."""
+    for name, expected in promises.items():
+        thing = resolve(module, name)
+        if thing is None:
+            if not (plain and is_instance_attribute(module, name)):
+                yield name
+        elif expected is not None:
+            found = list(inspect.signature(thing).parameters)  # type: ignore[arg-type]
+            if found != expected:
+                yield f"{name}({', '.join(found)}), promised ({', '.join(expected)})"
+
+
+def promises_of(kernel: str) -> Promises:
+    """Return what a kernel's stub promises."""
+    return promised(ast.parse((KERNELS / f"{kernel}.pyi").read_text()).body)
+
+
+def test_no_kernel_is_left_out() -> None:
+    assert {path.stem for path in KERNELS.glob("*.pyx")} == set(_core.KERNELS)
+
+
+@pytest.mark.parametrize("kernel", _core.KERNELS)
+def test_a_kernel_has_source_declaration_stub_and_twin(kernel: str) -> None:
+    files = [KERNELS / f"{kernel}{suffix}" for suffix in (".pyx", ".pxd", ".pyi")]
+    assert [path for path in (*files, TWINS / f"{kernel}.py") if not path.exists()] == []
+
+
+@pytest.mark.parametrize("kernel", _core.KERNELS)
+def test_the_twin_keeps_the_promises_of_the_stub(kernel: str) -> None:
+    twin = importlib.import_module(f"spooky._core.pure.{kernel}")
+    assert list(broken(twin, promises_of(kernel), plain=True)) == []
+
+
+@pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
+@pytest.mark.parametrize("kernel", _core.KERNELS)
+def test_the_compiled_kernel_keeps_the_promises_of_the_stub(kernel: str) -> None:
+    compiled = importlib.import_module(f"spooky._core.{kernel}")
+    assert list(broken(compiled, promises_of(kernel), plain=False)) == []
+
+
+def test_a_missing_name_and_another_parameter_are_found() -> None:
+    stub = ast.parse("class Timer:\n    armed: bool\n    def fire(self, now: float) -> None: ...")
+    module = ModuleType("kernel")
+    exec("class Timer:\n    def fire(self, later): ...", module.__dict__)
+    assert list(broken(module, promised(stub.body), plain=False)) == [
+        "Timer.armed",
+        "Timer.fire(self, later), promised (self, now)",
+    ]
