@@ -119,6 +119,9 @@ class QuicHandler(Protocol):
 class QuicSession(Protocol):
     """One QUIC connection, client or server.
 
+    A stream that is over, unknown, or whose direction does not allow it: every call about it is
+    ignored, and data for it counts as accepted.
+
     Attributes:
         handler: Where upcalls go; set before the first ``receive``.
         is_client: Which role it has.
@@ -154,13 +157,21 @@ class QuicSession(Protocol):
         """Abandon our sending part (RESET_STREAM); what is unsent is dropped."""
 
     def stop_sending(self, stream_id: int, error_code: int) -> None:
-        """Ask the peer to abandon its sending part; what still arrives is dropped and credited."""
+        """Ask the peer to abandon its sending part.
+
+        What still arrives is dropped and credited, without upcalls; what was delivered before
+        still waits for :meth:`consume`.
+        """
 
     def ping(self) -> None:
         """Send a PING, to keep the connection or to probe it."""
 
     def close(self, error_code: int, phrase: str, is_application: bool) -> None:
-        """Close the connection; ``on_closed`` follows from the next ``expire`` or ``flush``."""
+        """Close the connection.
+
+        ``on_closed`` follows at the end of the ``receive`` or ``expire`` that is under way, else
+        from the next ``receive``, ``expire`` or ``flush``.
+        """
 
     def deadline(self) -> float | None:
         """Return when ``expire`` must be called, or ``None``."""

@@ -1,0 +1,428 @@
+"""aioquic behind the seam of :mod:`spooky.protocol.quic.session`."""
+
+import logging
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from aioquic.quic import events
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.packet import QuicErrorCode
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from spooky.protocol.quic.aioquic_connection import (
+    Connection,
+    ConnectionIdGenerated,
+    StreamsAvailable,
+)
+from spooky.protocol.quic.aioquic_tls import BoundedContext, ServerContext
+from spooky.protocol.quic.congestion import ALGORITHMS
+from spooky.protocol.quic.packet import PacketHeader
+from spooky.protocol.quic.parameters import ClientParameters, EndpointParameters, ServerParameters
+from spooky.protocol.quic.session import (
+    Address,
+    Close,
+    Datagram,
+    Handshake,
+    QuicHandler,
+    QuicSession,
+    Transmit,
+)
+
+__all__ = [
+    "AioquicSession",
+    "ClientParameters",
+    "ServerParameters",
+    "client_session",
+    "server_session",
+]
+
+logger = logging.getLogger(__name__)
+
+RUN_MAX_SEGMENTS: Final = 64
+"""Most datagrams in a run: what Linux takes for one sendmsg with UDP_SEGMENT."""
+
+RUN_MAX_SIZE: Final = 65_487
+"""Largest run; bytes. Its headers share the length field of one IP packet (65,535 bytes)."""
+
+
+class AioquicSession:
+    """One QUIC connection on aioquic; see :class:`~spooky.protocol.quic.session.QuicSession`."""
+
+    handler: QuicHandler
+
+    def __init__(self, connection: Connection, peer: Address, server_name: str | None) -> None:
+        self.is_client = connection.configuration.is_client
+        self.established = False
+        self.terminated = False
+        self.peer = peer
+        self._quic = connection
+        self._server_name = server_name
+        self._refused: dict[int, None] = {}
+        self._open_refused = False
+        self._close_reported = False
+        self._close_called = False
+        self._timed_out = False
+        self._goodbye: list[Transmit] = []
+        self._goodbye_due = False
+        self._received_since_close = 0
+        self._repeat_after = 1
+
+    # --- datagrams ------------------------------------------------------------------------------
+
+    def receive(self, batch: Sequence[Datagram], now: float) -> None:
+        """Take datagrams, in order, and make the upcalls they cause."""
+        quic = self._quic
+        quic.now = now
+        for datagram in batch:
+            try:
+                quic.receive_datagram(datagram.payload, datagram.source, now)
+            except Exception:
+                # The boundary to the peer: what aioquic did not foresee ends this connection only.
+                logger.exception("closing a connection after a failure on a received datagram")
+                quic.close(QuicErrorCode.INTERNAL_ERROR, 0)
+            self._dispatch()
+        if not quic.started:
+            # Nothing valid came: keep no state for it (attack 13).
+            quic.abandon(QuicErrorCode.NO_ERROR, "no valid packet")
+        if quic.is_closing:
+            self._count_since_close(len(batch))
+        self._tell_writable()
+        self._settle()
+
+    def flush(self, now: float) -> list[Transmit]:
+        """Return the datagrams to send now."""
+        quic = self._quic
+        quic.now = now
+        runs: list[Transmit] = []
+        if not quic.started:
+            if quic.close_event is not None:
+                quic.abandon(QuicErrorCode.NO_ERROR, "")
+        elif quic.is_closing:
+            if self._goodbye_due:
+                runs, self._goodbye_due = self._goodbye, False
+        else:
+            quic.prepare_flush()
+            try:
+                runs = _runs_of(quic.datagrams_to_send(now))
+            except Exception:
+                logger.exception("ending a connection after a failure to build its packets")
+                quic.abandon(QuicErrorCode.INTERNAL_ERROR, "")
+            quic.finish_flush()
+            if quic.is_closing:
+                self._goodbye = runs
+        self._settle()
+        return runs
+
+    def deadline(self) -> float | None:
+        """Return when ``expire`` must be called, or ``None``."""
+        return self._quic.get_timer() if self._quic.started else None
+
+    def expire(self, now: float) -> None:
+        """Do what is due: loss detection, idle timeout, pacing."""
+        quic = self._quic
+        quic.now = now
+        # Computing the deadline also refreshes what aioquic compares with the time.
+        deadline = self.deadline()
+        if deadline is None:
+            return
+        self._timed_out = quic.close_event is None and quic.is_idle(now)
+        try:
+            quic.handle_timer(now)
+        except Exception:
+            logger.exception("ending a connection after a failure of its timer")
+            quic.abandon(QuicErrorCode.INTERNAL_ERROR, "")
+        self._dispatch()
+        self._tell_writable()
+        self._settle()
+
+    def _count_since_close(self, count: int) -> None:
+        """Say again that the connection is closed, ever more rarely (RFC 9000 section 10.2.1)."""
+        self._received_since_close += count
+        if self._received_since_close >= self._repeat_after:
+            self._repeat_after = 2 * self._received_since_close
+            self._goodbye_due = True
+
+    def _settle(self) -> None:
+        """Bring our state up to date with the connection's, and say when it ended."""
+        quic = self._quic
+        self.peer = quic.get_peer_address() or self.peer
+        self.terminated = quic.is_terminated
+        event = quic.close_event
+        if event is None or self._close_reported:
+            return
+        self._close_reported = True
+        self._refused.clear()
+        quic.inbound.clear()
+        quic.give_back_windows()
+        self.handler.on_closed(
+            Close(
+                error_code=0 if self._timed_out else event.error_code,
+                is_application=event.frame_type is None,
+                phrase=event.reason_phrase,
+                by_peer=quic.is_draining,
+                timed_out=self._timed_out,
+            )
+        )
+
+    # --- upcalls --------------------------------------------------------------------------------
+
+    def _dispatch(self) -> None:
+        """Make the upcalls for what happened; none after the application closed."""
+        quic, handler = self._quic, self.handler
+        while (event := quic.next_event()) is not None:
+            if self._close_called:
+                continue
+            if isinstance(event, events.StreamDataReceived):
+                self._on_data(event)
+            elif isinstance(event, events.StreamReset):
+                self._on_reset(event)
+            elif isinstance(event, events.StopSendingReceived):
+                self._on_stop_sending(event)
+            elif isinstance(event, ConnectionIdGenerated):
+                handler.on_connection_id_issued(event.connection_id)
+            elif isinstance(event, events.ConnectionIdRetired):
+                handler.on_connection_id_retired(event.connection_id)
+            elif isinstance(event, events.HandshakeCompleted):
+                self._on_handshake(event)
+            elif isinstance(event, StreamsAvailable) and self._open_refused:
+                self._open_refused = False
+                handler.on_streams_available()
+
+    def _on_data(self, event: events.StreamDataReceived) -> None:
+        stream_id, data, end = event.stream_id, event.data, event.end_stream
+        inbound = self._quic.inbound_of(stream_id)
+        inbound.delivered += len(data)
+        if end:
+            inbound.ended = True
+            self._quic.work.changed[stream_id] = None
+        if inbound.stopped:
+            self._quic.consume(stream_id, len(data))
+            return
+        if end and inbound.consumed == inbound.delivered:
+            self._quic.consume(stream_id, 0)
+        self.handler.on_stream_data(stream_id, data, end)
+
+    def _on_reset(self, event: events.StreamReset) -> None:
+        inbound = self._quic.inbound.get(event.stream_id)
+        self._quic.end_inbound(event.stream_id)
+        if inbound is None or not inbound.stopped:
+            self.handler.on_stream_reset(event.stream_id, event.error_code)
+
+    def _on_stop_sending(self, event: events.StopSendingReceived) -> None:
+        stream = self._quic.stream(event.stream_id)
+        if stream is not None and not stream.sender.stop_reported:
+            stream.sender.stop_reported = True
+            self._refused.pop(event.stream_id, None)
+            self.handler.on_stop_sending(event.stream_id, event.error_code)
+
+    def _on_handshake(self, event: events.HandshakeCompleted) -> None:
+        quic = self._quic
+        certificate: bytes | None = None
+        server_name = self._server_name
+        if not self.is_client:
+            server_name = quic.server_context.server_name
+            chain = quic.server_context.client_chain
+            certificate = chain[0].public_bytes(Encoding.DER) if chain else None
+        self.established = True
+        self.peer = quic.get_peer_address() or self.peer
+        self.handler.on_handshake(
+            Handshake(
+                version=quic.version,
+                alpn=event.alpn_protocol or "",
+                server_name=server_name,
+                resumed=event.session_resumed,
+                client_certificate=certificate,
+            )
+        )
+
+    def _tell_writable(self) -> None:
+        """Tell of the streams that were refused and have room again."""
+        for stream_id in list(self._refused):
+            stream = self._quic.stream(stream_id)
+            if stream is None or not stream.sender.is_open:
+                self._refused.pop(stream_id, None)
+            elif self._quic.is_writable(stream.sender) and stream_id in self._refused:
+                del self._refused[stream_id]
+                self.handler.on_stream_writable(stream_id)
+
+    # --- streams --------------------------------------------------------------------------------
+
+    def open_stream(self, unidirectional: bool) -> int | None:
+        """Return the ID of a new stream, or ``None`` while the peer's limit is reached."""
+        stream_id = self._quic.open_stream(unidirectional)
+        self._open_refused = self._open_refused or stream_id is None
+        return stream_id
+
+    def send(self, stream_id: int, data: bytes, fin: bool) -> int:
+        """Send stream data and return how many bytes were accepted."""
+        stream = self._quic.stream(stream_id)
+        if stream is None or not stream.sender.is_open or self._close_reported:
+            return len(data)
+        room = self._quic.send_room(stream.sender)
+        if len(data) > room:
+            self._refused[stream_id] = None
+            data, fin = data[:room], False
+        if data or fin:
+            stream.sender.write(data, fin)
+        return len(data)
+
+    def consume(self, stream_id: int, count: int) -> None:
+        """Credit ``count`` delivered bytes back to the peer."""
+        self._quic.consume(stream_id, count)
+
+    def reset(self, stream_id: int, error_code: int) -> None:
+        """Abandon our sending part (RESET_STREAM); what is unsent is dropped."""
+        stream = self._quic.stream(stream_id)
+        if stream is not None:
+            self._refused.pop(stream_id, None)
+            stream.sender.reset(error_code)
+
+    def stop_sending(self, stream_id: int, error_code: int) -> None:
+        """Ask the peer to abandon its sending part; what still arrives is dropped and credited."""
+        stream = self._quic.stream(stream_id)
+        if stream is not None and not stream.receiver.is_finished:
+            self._quic.inbound_of(stream_id).stopped = True
+            stream.receiver.stop(error_code)
+
+    # --- the connection -------------------------------------------------------------------------
+
+    def ping(self) -> None:
+        """Send a PING, to keep the connection or to probe it."""
+        self._quic.ping()
+
+    def close(self, error_code: int, phrase: str, is_application: bool) -> None:
+        """Close the connection."""
+        self._close_called = True
+        self._quic.close(error_code, None if is_application else 0, phrase)
+
+
+def _runs_of(datagrams: list[tuple[bytes, Address]]) -> list[Transmit]:
+    """Join consecutive datagrams of one size to one destination; the last may be shorter."""
+    runs: list[Transmit] = []
+    start, count = 0, len(datagrams)
+    while start < count:
+        payload, destination = datagrams[start]
+        size = len(payload)
+        end = start + 1
+        most = min(count, start + RUN_MAX_SEGMENTS, start + max(1, RUN_MAX_SIZE // size))
+        while end < most and datagrams[end][1] == destination and len(datagrams[end][0]) <= size:
+            end += 1
+            if len(datagrams[end - 1][0]) < size:
+                break
+        if end - start > 1:
+            payload = b"".join([datagram for datagram, _ in datagrams[start:end]])
+        runs.append(Transmit(payload, size, destination))
+        start = end
+    return runs
+
+
+def _configuration(parameters: EndpointParameters, *, is_client: bool) -> QuicConfiguration:
+    return QuicConfiguration(
+        is_client=is_client,
+        alpn_protocols=list(parameters.alpn),
+        congestion_control_algorithm=ALGORITHMS[parameters.congestion_control],
+        idle_timeout=parameters.idle_timeout,
+        max_data=parameters.connection_window,
+        max_stream_data=parameters.stream_window,
+        max_datagram_size=parameters.max_datagram_size,
+        secrets_log_file=parameters.secrets_log,
+        supported_versions=list(parameters.versions),
+    )
+
+
+def server_session(
+    parameters: ServerParameters,
+    header: PacketHeader,
+    peer: Address,
+    now: float,
+    new_connection_id: Callable[[], bytes],
+) -> AioquicSession:
+    """Begin a server's side of a connection.
+
+    Args:
+        parameters: Of the listener.
+        header: Of the Initial packet that begins it; the packet itself goes to ``receive``.
+        peer: Where that came from.
+        now: Seconds.
+        new_connection_id: Makes the connection IDs the client may use: 8 bytes, unused so far.
+
+    Returns:
+        A session without a handler. Its own connection IDs are reported as issued; routing the
+        one the client chose (``header.destination_connection_id``) is left to the caller.
+    """
+    configuration = _configuration(parameters, is_client=False)
+    # What aioquic insists on having; the hello decides.
+    chain = parameters.certificates.chains[0]
+    configuration.certificate = chain.certificate
+    configuration.private_key = chain.key
+
+    def make_context(log: logging.LoggerAdapter[logging.Logger]) -> BoundedContext:
+        return ServerContext(
+            alpn=list(parameters.alpn),
+            certificates=parameters.certificates,
+            client_verifier=parameters.client_verifier,
+            tickets=parameters.tickets,
+            wall_clock=parameters.wall_clock,
+            logger=log,
+        )
+
+    connection = Connection(
+        configuration,
+        parameters,
+        make_context,
+        original_destination_connection_id=header.destination_connection_id,
+        new_connection_id=new_connection_id,
+    )
+    return AioquicSession(connection, peer, None)
+
+
+def client_session(
+    parameters: ClientParameters, peer: Address, server_name: str, now: float
+) -> AioquicSession:
+    """Begin a client's side of a connection.
+
+    Args:
+        parameters: How to connect.
+        peer: Where to.
+        server_name: The name or address the server's certificate must be for; a name is sent (SNI).
+        now: Seconds.
+
+    Returns:
+        A session without a handler, whose first packets are ready to be flushed.
+    """
+    configuration = _configuration(parameters, is_client=True)
+    configuration.server_name = server_name
+    configuration.cadata = parameters.authorities
+    configuration.verify_mode = ssl.CERT_REQUIRED if parameters.verify else ssl.CERT_NONE
+    if parameters.certificate is not None:
+        configuration.certificate = parameters.certificate.certificate
+        configuration.certificate_chain = list(parameters.certificate.intermediates)
+        configuration.private_key = parameters.certificate.key
+    if parameters.ticket is not None:
+        # Without early data, which the ticket may allow but we do not send.
+        configuration.session_ticket = replace(parameters.ticket, max_early_data_size=None)
+
+    def make_context(log: logging.LoggerAdapter[logging.Logger]) -> BoundedContext:
+        return BoundedContext(
+            is_client=True,
+            alpn_protocols=configuration.alpn_protocols,
+            cadata=configuration.cadata,
+            logger=log,
+            server_name=server_name,
+            verify_mode=configuration.verify_mode,
+        )
+
+    connection = Connection(
+        configuration,
+        parameters,
+        make_context,
+        session_ticket_handler=parameters.on_ticket,
+    )
+    connection.connect(peer, now)
+    return AioquicSession(connection, peer, server_name)
+
+
+if TYPE_CHECKING:
+    _seam: Callable[[Connection, Address, str | None], QuicSession] = AioquicSession

@@ -1,0 +1,201 @@
+"""aioquic's TLS 1.3 with what a server must add: SNI, verified clients, tickets without 0-RTT.
+
+Every failure is an alert, which QUIC carries as error 0x100 + alert (RFC 9001 section 4.8).
+"""
+
+import datetime
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from aioquic import tls
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.quic.connection import QuicConnectionError
+from aioquic.quic.events import StreamDataReceived
+from aioquic.quic.packet import QuicErrorCode, QuicFrameType, QuicStreamFrame
+from aioquic.quic.stream import QuicStreamReceiver
+from aioquic.tls import AlertDescription
+from cryptography import x509
+
+from spooky.protocol.quic.certificates import (
+    CertificateSelector,
+    ClientCertificateError,
+    ClientCertificateFault,
+    ClientVerifier,
+    normalize_server_name,
+)
+from spooky.protocol.quic.reassembly import GapBudget, WaitingRanges
+from spooky.protocol.quic.tickets import ResumableSession, TicketStore
+
+HANDSHAKE_MESSAGE_MAX: Final = 64 * 1024
+"""Largest handshake message taken; bytes. aioquic would collect the 16 MiB its header can announce,
+in quadratic time. Browsers' hellos have 2 KiB, long client chains 10 KiB."""
+
+CRYPTO_AHEAD_MAX: Final = 64 * 1024
+"""How far CRYPTO data may run ahead of its turn; bytes (at least 4096, RFC 9000 section 7.5)."""
+
+CRYPTO_GAPS_MAX: Final = 100
+"""Most ranges of CRYPTO data that wait for their turn; clients that shuffle their hello on purpose
+make some ten."""
+
+
+class AlertUnrecognizedName(tls.Alert):
+    """The client asked for a server name we do not serve."""
+
+    description = AlertDescription.unrecognized_name
+
+
+class AlertCertificateRequired(tls.Alert):
+    """The client sent no certificate."""
+
+    description = AlertDescription.certificate_required
+
+
+class AlertUnknownAuthority(tls.Alert):
+    """The client's certificate comes from an authority we do not trust."""
+
+    description = AlertDescription.unknown_ca
+
+
+FAULT_ALERTS: Final[dict[ClientCertificateFault, type[tls.Alert]]] = {
+    ClientCertificateFault.EXPIRED: tls.AlertCertificateExpired,
+    ClientCertificateFault.PURPOSE: tls.AlertUnsupportedCertificate,
+    ClientCertificateFault.UNTRUSTED: AlertUnknownAuthority,
+    ClientCertificateFault.MALFORMED: tls.AlertBadCertificate,
+}
+
+
+class CryptoReceiver(QuicStreamReceiver):
+    """Puts CRYPTO frames in order, within bounds (attack 12)."""
+
+    def __init__(self, gaps: GapBudget) -> None:
+        super().__init__(stream_id=None, readable=True)
+        self._ranges = WaitingRanges(gaps)
+
+    def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
+        """Take a frame and return the data whose turn it is, if any."""
+        if frame.offset + len(frame.data) - self.starting_offset() > CRYPTO_AHEAD_MAX:
+            raise crypto_buffer_exceeded()
+        return super().handle_frame(frame)
+
+
+class BoundedContext(tls.Context):
+    """A TLS endpoint that does not collect endless messages (attack 12)."""
+
+    def handle_message(self, input_data: bytes, output_buf: dict[tls.Epoch, Buffer]) -> None:
+        """Take handshake bytes in order."""
+        if len(self._receive_buffer) + len(input_data) > HANDSHAKE_MESSAGE_MAX:
+            raise crypto_buffer_exceeded()
+        super().handle_message(input_data, output_buf)
+
+
+class ServerContext(BoundedContext):
+    """A TLS server.
+
+    Attributes:
+        server_name: What the client asked for, once its hello was read.
+        client_chain: The certificates the client proved to own, leaf first, in this handshake or
+            the one it resumes; verified.
+    """
+
+    def __init__(
+        self,
+        *,
+        alpn: list[str],
+        certificates: CertificateSelector,
+        client_verifier: ClientVerifier | None,
+        tickets: TicketStore | None,
+        wall_clock: Callable[[], datetime.datetime],
+        logger: logging.LoggerAdapter[logging.Logger],
+    ) -> None:
+        # No early data: max_early_data goes into tickets (RFC 8446 section 4.6.1).
+        super().__init__(is_client=False, alpn_protocols=alpn, logger=logger, max_early_data=None)
+        self.server_name: str | None = None
+        self.client_chain: tuple[x509.Certificate, ...] = ()
+        self._certificates = certificates
+        self._client_verifier = client_verifier
+        self._request_client_certificate = client_verifier is not None
+        self._tickets = tickets
+        self._wall_clock = wall_clock
+        if tickets is not None:
+            self.get_session_ticket_cb = self._find_session
+            self.new_session_ticket_cb = self._keep_session
+
+    def _server_handle_hello(
+        self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer
+    ) -> None:
+        hello = tls.pull_client_hello(Buffer(data=input_buf.data_slice(0, input_buf.capacity)))
+        self.server_name = normalize_server_name(hello.server_name)
+        chain = self._certificates.select(self.server_name)
+        if chain is None:
+            raise AlertUnrecognizedName("no certificate for this server name")
+        self.certificate = chain.certificate
+        self.certificate_chain = list(chain.intermediates)
+        self.certificate_private_key = chain.key
+        if hello.early_data:
+            # No ticket of ours allows it, and aioquic would accept it with any: not resuming
+            # refuses it as a client expects (RFC 8446 section 4.2.10).
+            self.get_session_ticket_cb = None
+        super()._server_handle_hello(input_buf, initial_buf, handshake_buf)
+        if not self.session_resumed:
+            self.client_chain = ()
+        elif self.state is tls.State.SERVER_EXPECT_CERTIFICATE:
+            # A resumed handshake has no certificates (RFC 8446 section 2.2), but aioquic waits.
+            self._server_expect_finished()
+
+    def _server_handle_certificate(self, input_buf: Buffer) -> None:
+        super()._server_handle_certificate(input_buf)
+        verifier = self._client_verifier
+        if verifier is None:
+            raise tls.AlertUnexpectedMessage("no certificate was asked for")
+        if self._peer_certificate is not None:
+            self._verify(verifier, self._peer_chain())
+        elif verifier.required:
+            raise AlertCertificateRequired("a client certificate is required")
+
+    def _server_handle_certificate_verify(self, input_buf: Buffer) -> None:
+        super()._server_handle_certificate_verify(input_buf)
+        self.client_chain = self._peer_chain()
+
+    def _peer_chain(self) -> tuple[x509.Certificate, ...]:
+        leaf = self._peer_certificate
+        return (leaf, *self._peer_certificate_chain) if leaf is not None else ()
+
+    def _verify(self, verifier: ClientVerifier, chain: tuple[x509.Certificate, ...]) -> None:
+        try:
+            verifier.verify(chain, self._wall_clock())
+        except ClientCertificateError as error:
+            raise FAULT_ALERTS[error.fault](str(error)) from error
+
+    def _find_session(self, ticket: bytes) -> tls.SessionTicket | None:
+        """Return the session of a ticket if it may be resumed now.
+
+        It belongs to one server name, lest a client carry its identity to another (attack 32), and
+        its client is verified again: certificates expire, and authorities change.
+        """
+        session = self._tickets.take(ticket) if self._tickets is not None else None
+        if session is None or session.server_name != self.server_name:
+            return None
+        if self._client_verifier is not None:
+            if session.client_chain:
+                try:
+                    self._client_verifier.verify(session.client_chain, self._wall_clock())
+                except ClientCertificateError:
+                    return None
+                self.client_chain = session.client_chain
+            elif self._client_verifier.required:
+                return None
+        return session.ticket
+
+    def _keep_session(self, ticket: tls.SessionTicket) -> None:
+        if self._tickets is not None:
+            self._tickets.put(ResumableSession(ticket, self.server_name, self.client_chain))
+
+
+def crypto_buffer_exceeded() -> QuicConnectionError:
+    """Return the error for a peer that sends more CRYPTO data than is taken."""
+    return QuicConnectionError(
+        error_code=QuicErrorCode.CRYPTO_BUFFER_EXCEEDED,
+        frame_type=QuicFrameType.CRYPTO,
+        reason_phrase="too much handshake data",
+    )

@@ -1,0 +1,115 @@
+"""What may be chosen about QUIC connections."""
+
+import datetime
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, TextIO
+
+from aioquic.tls import SessionTicket
+
+from spooky.protocol.quic import windows
+from spooky.protocol.quic.certificates import CertificateChain, CertificateSelector, ClientVerifier
+from spooky.protocol.quic.congestion import ALGORITHMS
+from spooky.protocol.quic.packet import INITIAL_DATAGRAM_MIN_SIZE, VERSION_1, VERSION_2
+from spooky.protocol.quic.tickets import TicketStore
+from spooky.protocol.quic.windows import WindowAccount
+
+VERSIONS: Final = (VERSION_1, VERSION_2)
+"""The QUIC versions spoken, in order of preference for a client."""
+
+DATAGRAM_SIZE: Final = 1350
+"""Largest datagram sent, without IP and UDP headers; bytes. There is no path MTU discovery with
+this engine, and this passes nearly every path."""
+
+DATAGRAM_MAX_SIZE: Final = 65_527
+"""Largest UDP payload (RFC 9000 section 18.2); bytes."""
+
+WINDOW_GROWTH_MAX: Final = 256 * 1024 * 1024
+"""Bytes by which the windows of a worker's connections may grow together, unless told otherwise."""
+
+
+def _present() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointParameters:
+    """What clients and servers have in common.
+
+    Attributes:
+        alpn: Application protocols, the preferred first.
+        versions: QUIC versions, the preferred first.
+        idle_timeout: After which a silent connection ends; seconds.
+        stream_window: What a stream may have outstanding at first; bytes.
+        stream_window_max: What that may grow to; bytes.
+        connection_window: What a connection may have outstanding at first; bytes.
+        connection_window_max: What that may grow to; bytes.
+        account: From which the windows of all connections of a worker grow.
+        max_streams_bidi: Bidirectional streams the peer may have open.
+        max_streams_uni: Unidirectional streams the peer may have open.
+        max_datagram_size: Largest datagram sent; bytes.
+        congestion_control: ``reno`` or ``cubic``.
+        secrets_log: Where traffic secrets are written for packet captures; never in production.
+        wall_clock: The date, for certificates.
+    """
+
+    alpn: tuple[str, ...] = ("h3",)
+    versions: tuple[int, ...] = VERSIONS
+    idle_timeout: float = 30.0
+    stream_window: int = windows.STREAM_WINDOW
+    stream_window_max: int = windows.STREAM_WINDOW_MAX
+    connection_window: int = windows.CONNECTION_WINDOW
+    connection_window_max: int = windows.CONNECTION_WINDOW_MAX
+    account: WindowAccount = field(default_factory=lambda: WindowAccount(WINDOW_GROWTH_MAX))
+    max_streams_bidi: int = 128
+    max_streams_uni: int = 16
+    max_datagram_size: int = DATAGRAM_SIZE
+    congestion_control: str = "reno"
+    secrets_log: TextIO | None = None
+    wall_clock: Callable[[], datetime.datetime] = _present
+
+    def __post_init__(self) -> None:
+        if not self.alpn:
+            raise ValueError("at least one application protocol is needed")
+        if not self.versions or not set(self.versions) <= set(VERSIONS):
+            raise ValueError("QUIC versions must be 1 or 2")
+        if self.congestion_control not in ALGORITHMS:
+            raise ValueError(f"congestion control must be one of {', '.join(ALGORITHMS)}")
+        if not INITIAL_DATAGRAM_MIN_SIZE <= self.max_datagram_size <= DATAGRAM_MAX_SIZE:
+            raise ValueError(
+                f"datagrams have {INITIAL_DATAGRAM_MIN_SIZE} to {DATAGRAM_MAX_SIZE} bytes"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerParameters(EndpointParameters):
+    """How a server treats its connections.
+
+    Attributes:
+        certificates: Which certificate to present.
+        client_verifier: Asks clients for a certificate, and judges it; ``None`` asks for none.
+        tickets: Sessions that clients may resume; ``None`` allows none. 0-RTT is never allowed.
+    """
+
+    certificates: CertificateSelector
+    client_verifier: ClientVerifier | None = None
+    tickets: TicketStore | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientParameters(EndpointParameters):
+    """How a client treats its connections.
+
+    Attributes:
+        authorities: Certificates to trust, PEM; ``None`` trusts the public ones.
+        verify: Whether the server's certificate is verified.
+        certificate: To present if the server asks.
+        ticket: Of a session to resume.
+        on_ticket: Called with each ticket the server gives.
+    """
+
+    authorities: bytes | None = None
+    verify: bool = True
+    certificate: CertificateChain | None = None
+    ticket: SessionTicket | None = None
+    on_ticket: Callable[[SessionTicket], None] | None = None

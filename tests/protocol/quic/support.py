@@ -1,0 +1,173 @@
+"""Two sessions on a simulated network, and handlers that remember what they were told."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from spooky.protocol.quic.aioquic_session import (
+    AioquicSession,
+    ClientParameters,
+    ServerParameters,
+    client_session,
+    server_session,
+)
+from spooky.protocol.quic.certificates import CertificateChain, CertificateSelector
+from spooky.protocol.quic.packet import PacketHeader, make_connection_id
+from spooky.protocol.quic.session import Address, Close, Handshake
+from tests.certificates import Credentials, shared_ca, shared_server
+from tests.simnet import SERVER, Host, Link, Network
+
+SLOT = 7
+
+
+def chain_of(credentials: Credentials) -> CertificateChain:
+    return CertificateChain(credentials.certificate_pem, credentials.key_pem)
+
+
+def server_parameters(**changes: Any) -> ServerParameters:
+    if "certificates" not in changes:
+        changes["certificates"] = CertificateSelector({}, chain_of(shared_server()))
+    return ServerParameters(**changes)
+
+
+def client_parameters(**changes: Any) -> ClientParameters:
+    changes.setdefault("authorities", shared_ca().certificate_pem)
+    return ClientParameters(**changes)
+
+
+class Recorder:
+    """A handler that remembers, and consumes what it gets unless told not to."""
+
+    def __init__(self) -> None:
+        self.session: AioquicSession
+        self.consuming = True
+        self.handshake: Handshake | None = None
+        self.data: dict[int, bytearray] = {}
+        self.ended: set[int] = set()
+        self.resets: list[tuple[int, int]] = []
+        self.stops: list[tuple[int, int]] = []
+        self.writable: list[int] = []
+        self.issued: list[bytes] = []
+        self.retired: list[bytes] = []
+        self.streams_available = 0
+        self.closes: list[Close] = []
+        self.on_data: Callable[[int, bytes, bool], None] = lambda stream_id, data, fin: None
+
+    def on_handshake(self, handshake: Handshake) -> None:
+        assert self.handshake is None
+        self.handshake = handshake
+
+    def on_stream_data(self, stream_id: int, data: bytes, fin: bool) -> None:
+        assert stream_id not in self.ended
+        assert not self.closes
+        self.data.setdefault(stream_id, bytearray()).extend(data)
+        if fin:
+            self.ended.add(stream_id)
+        if self.consuming:
+            self.session.consume(stream_id, len(data))
+        self.on_data(stream_id, data, fin)
+
+    def on_stream_reset(self, stream_id: int, error_code: int) -> None:
+        self.resets.append((stream_id, error_code))
+
+    def on_stop_sending(self, stream_id: int, error_code: int) -> None:
+        self.stops.append((stream_id, error_code))
+
+    def on_stream_writable(self, stream_id: int) -> None:
+        self.writable.append(stream_id)
+        upload = uploads.get((id(self), stream_id))
+        if upload is not None:
+            upload()
+
+    def on_streams_available(self) -> None:
+        self.streams_available += 1
+
+    def on_connection_id_issued(self, connection_id: bytes) -> None:
+        assert connection_id not in self.issued
+        self.issued.append(connection_id)
+
+    def on_connection_id_retired(self, connection_id: bytes) -> None:
+        self.retired.append(connection_id)
+
+    def on_closed(self, close: Close) -> None:
+        assert not self.closes
+        self.closes.append(close)
+
+    def total(self, stream_id: int) -> int:
+        return len(self.data.get(stream_id, b""))
+
+
+uploads: dict[tuple[int, int], Callable[[], None]] = {}
+
+
+class Pair:
+    """A client and a server session on a network."""
+
+    def __init__(
+        self,
+        seed: int = 1,
+        *,
+        link: Link | None = None,
+        server: ServerParameters | None = None,
+        client: ClientParameters | None = None,
+        server_name: str = "example.test",
+    ) -> None:
+        self.network = Network(seed, link)
+        self.server_parameters = server or server_parameters()
+        self.client_handler, self.server_handler = Recorder(), Recorder()
+        self.client = client_session(
+            client or client_parameters(), SERVER, server_name, self.network.now
+        )
+        self.client.handler = self.client_handler
+        self.client_handler.session = self.client
+        self.client_host: Host = self.network.add_client(self.client)
+        self.server_host: Host = self.network.add_server(self._accept)
+        self.made_ids: list[bytes] = []
+
+    def _make_id(self) -> bytes:
+        self.made_ids.append(make_connection_id(SLOT))
+        return self.made_ids[-1]
+
+    def _accept(self, header: PacketHeader, peer: Address, now: float) -> AioquicSession:
+        session = server_session(self.server_parameters, header, peer, now, self._make_id)
+        session.handler = self.server_handler
+        self.server_handler.session = session
+        return session
+
+    @property
+    def server(self) -> AioquicSession:
+        session = self.server_host.session
+        assert isinstance(session, AioquicSession)
+        return session
+
+    def run(self, until: Callable[[], bool] = lambda: False, seconds: float = 60.0) -> bool:
+        return self.network.run(until, seconds)
+
+    def handshake(self) -> "Pair":
+        """Run until both sides are established and quiet."""
+        assert self.run(
+            lambda: bool(self.client_handler.handshake and self.server_handler.handshake), 30
+        ), (self.client_handler.closes, self.server_handler.closes)
+        self.run(seconds=0.2)
+        return self
+
+    def closed(self) -> tuple[Close, Close]:
+        """Run until both sides know that it is over; the client's view, the server's."""
+        assert self.run(lambda: bool(self.client_handler.closes and self.server_handler.closes))
+        return self.client_handler.closes[0], self.server_handler.closes[0]
+
+
+def upload(handler: Recorder, stream_id: int, data: bytes) -> None:
+    """Send all of ``data`` and the end of the stream, as fast as the session takes it."""
+    session, position = handler.session, itertools.count()
+    sent = 0
+
+    def more() -> None:
+        nonlocal sent
+        next(position)
+        sent += session.send(stream_id, data[sent:], True)
+        if sent == len(data):
+            uploads.pop((id(handler), stream_id), None)
+
+    uploads[id(handler), stream_id] = more
+    more()
