@@ -141,10 +141,11 @@ def read_yaml(text: str, report: Report) -> Node | None:
             _place(error.problem_mark or error.context_mark),
         )
         return None
-    if root is None:
+    if root is None or (isinstance(root, Scalar) and root.kind == "null"):
         report.broken(
             (), "the file is empty", "`spooky init` writes one to start from", Place(1, 1)
         )
+        return None
     return root
 
 

@@ -35,20 +35,20 @@ def _check_listener(
     path: Path, listener: Listener, bound: dict[tuple[str, int], Path], report: Report
 ) -> None:
     _check_listener_tls((*path, "tls"), listener.tls, report)
-    if report.is_broken((*path, "address"), (*path, "port")):
-        return
     try:
         address = parse_listener_address(listener.address)
     except InvalidValueError as error:
         report.error((*path, "address"), error.message, error.remedy)
-    else:
-        other = bound.setdefault((address, listener.port), path)
-        if other != path and listener.port != 0:
-            report.error(
-                (*path, "port"),
-                f"{address} port {listener.port} is the place of {format_path(other)} already",
-                "give each listener an address and port of its own",
-            )
+        return
+    if listener.port == 0 or report.is_broken((*path, "address"), (*path, "port")):
+        return
+    other = bound.setdefault((address, listener.port), path)
+    if other != path:
+        report.error(
+            (*path, "port"),
+            f"{address} port {listener.port} is the place of {format_path(other)} already",
+            "give each listener an address and port of its own",
+        )
 
 
 def _check_listener_tls(path: Path, tls: ListenerTLS, report: Report) -> None:

@@ -1,0 +1,503 @@
+"""Rules across values, one by one: message, place and path.
+
+The mark ⟦ stands before the place that must be named.
+"""
+
+import pytest
+
+from spooky.config import Severity, load_text
+from tests.config.support import marked, minimal, only, problems, where, with_backend
+
+BACKENDS = "backends: [{id: a, address: 'http://127.0.0.1:80'}]"
+
+
+def check(text, path, words, severity=Severity.ERROR):
+    text, line, column = marked(text)
+    problem = only(text)
+    assert words in problem.message
+    assert where(problem) == (line, column, path)
+    assert problem.severity is severity
+    return problem
+
+
+# --- listeners --------------------------------------------------------------------------------
+UPSTREAM = "upstream: {api: {route: {host: a}, backends: [{id: a, address: 'http://a'}]}}\n"
+
+
+@pytest.mark.parametrize(
+    ("listen", "path", "words"),
+    [
+        ("address: ⟦localhost", "listen.address", "is not an IP address"),
+        ("address: ⟦127.0.0.1:80", "listen.address", "is not an IP address"),
+        ('address: ⟦"[::1]"', "listen.address", "is not an IP address"),
+        ('address: ⟦"*"', "listen.address", "is not an IP address"),
+        ("port: ⟦65536", "listen.port", "from 0 to 65535"),
+        ("protocol: ⟦http2", "listen.protocol", "expected http3"),
+    ],
+)
+def test_where_a_listener_listens_is_checked(listen, path, words):
+    text = f"listen:\n  {listen}\n  tls: {{cert: c, key: k}}\n{UPSTREAM}"
+    problem = check(text, path, words)
+    assert problem.remedy or "port" in path or "protocol" in path
+
+
+@pytest.mark.parametrize(
+    ("tls", "path", "words"),
+    [
+        ("tls: ⟦{}", "listen.tls", "no certificate"),
+        ("tls: ⟦{strict_sni: true}", "listen.tls", "no certificate"),
+        ("tls: {cert: ⟦c}", "listen.tls.cert", "cert is given without key"),
+        ("tls: {key: ⟦k}", "listen.tls.key", "key is given without cert"),
+        (
+            "tls: {certificates: [{server_name: ⟦127.0.0.1, cert: c, key: k}]}",
+            "listen.tls.certificates[0].server_name",
+            "send no server name",
+        ),
+        (
+            "tls: {certificates: [{server_name: ⟦'a.example:443', cert: c, key: k}]}",
+            "listen.tls.certificates[0].server_name",
+            "is not a host name",
+        ),
+        (
+            "tls: {certificates: [{server_name: ⟦'a.*.example', cert: c, key: k}]}",
+            "listen.tls.certificates[0].server_name",
+            "wildcard",
+        ),
+        (
+            "tls: {certificates: [{server_name: a.example, cert: c, key: k}, "
+            "{server_name: ⟦A.example., cert: c, key: k}]}",
+            "listen.tls.certificates[1].server_name",
+            "listen.tls.certificates[0].server_name is the same name",
+        ),
+        (
+            "tls: {certificates: [{server_name: a.example, cert: ⟦'', key: k}]}",
+            "listen.tls.certificates[0].cert",
+            "is empty",
+        ),
+        (
+            "tls: {cert: c, key: k, client_auth: {enabled: true, ca_file: ⟦''}}",
+            "listen.tls.client_auth.ca_file",
+            "no authorities",
+        ),
+        (
+            "tls: {cert: c, key: k, client_auth: {require_client_cert: ⟦true, ca_file: ca}}",
+            "listen.tls.client_auth.require_client_cert",
+            "required but not enabled",
+        ),
+    ],
+)
+def test_certificates_of_a_listener_are_checked(tls, path, words):
+    check(f"listen:\n  {tls}\n{UPSTREAM}", path, words)
+
+
+def test_a_value_that_is_missing_has_the_place_of_the_section_around_it():
+    text = "listen:\n  tls: {cert: c, key: k, ⟦client_auth: {enabled: true}}\n" + UPSTREAM
+    check(text, "listen.tls.client_auth.ca_file", "no authorities")
+
+
+def test_there_must_be_a_listener():
+    check(f"⟦{UPSTREAM}", "", "there is no listener")
+
+
+def test_listeners_alone_are_enough():
+    text = f"listeners: [{{tls: {{cert: c, key: k}}}}]\n{UPSTREAM}"
+    assert len(load_text(text).active_listeners) == 1
+
+
+def test_listen_beside_listeners_is_unused_and_needs_no_certificate():
+    text = f"listen: ⟦{{port: 1}}\nlisteners: [{{tls: {{cert: c, key: k}}}}]\n{UPSTREAM}"
+    check(text, "listen", "not used", Severity.WARNING)
+
+
+def test_two_listeners_cannot_have_one_place():
+    tls = "tls: {cert: c, key: k}"
+    text = (
+        f"listeners:\n  - {{address: '::1', port: 1000, {tls}}}\n"
+        f"  - {{address: '0:0:0:0:0:0:0:1', port: ⟦1000, {tls}}}\n{UPSTREAM}"
+    )
+    check(text, "listeners[1].port", "is the place of listeners[0] already")
+
+
+@pytest.mark.parametrize("second", ["address: '::1', port: 1001", "address: '::2', port: 1000"])
+def test_listeners_may_share_an_address_or_a_port(second):
+    tls = "tls: {cert: c, key: k}"
+    first = "address: '::1', port: 1000"
+    assert not problems(f"listeners: [{{{first}, {tls}}}, {{{second}, {tls}}}]\n{UPSTREAM}")
+
+
+def test_listeners_may_all_take_free_ports():
+    tls = "tls: {cert: c, key: k}"
+    assert not problems(f"listeners: [{{port: 0, {tls}}}, {{port: 0, {tls}}}]\n{UPSTREAM}")
+
+
+# --- routes -----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("route", "path", "words"),
+    [
+        ("⟦{}", "", "neither host nor path_prefix"),
+        ("⟦{method: GET}", "", "neither host nor path_prefix"),
+        ("{host: ⟦'a b'}", ".host", "is not a host name"),
+        ("{host: ⟦'http://a'}", ".host", "the port"),
+        ("{host: ⟦'a/b'}", ".host", "is not a host name"),
+        ("{host: ⟦''}", ".host", "there is no host"),
+        ("{host: ⟦'a.*'}", ".host", "wildcard"),
+        ("{host: ⟦'*.1.2.3.4'}", ".host", "an address has no wildcard"),
+        ("{host: ⟦'300.1.1.1'}", ".host", "is not an IPv4 address"),
+        ("{host: ⟦'::1'}", ".host", "more than one colon"),
+        ("{host: ⟦'bücher.example'}", ".host", "written in ASCII"),
+        ("{path_prefix: ⟦api}", ".path_prefix", "starts with a slash"),
+        ("{path_prefix: ⟦'/a?b=c'}", ".path_prefix", "queries and fragments"),
+        ("{path_prefix: ⟦'/a#b'}", ".path_prefix", "queries and fragments"),
+        ("{path_prefix: ⟦'/a b'}", ".path_prefix", "percent-encoded"),
+        ("{path_prefix: ⟦/bücher}", ".path_prefix", "percent-encoded"),
+        ("{path_prefix: ⟦/a/../b}", ".path_prefix", "dot segment"),
+        ("{path_prefix: ⟦/a/%2e%2E/b}", ".path_prefix", "dot segment"),
+        ("{path_prefix: ⟦'/a\\b'}", ".path_prefix", "backslash"),
+        ("{path_prefix: ⟦/a%5Cb}", ".path_prefix", "backslash"),
+        ("{path_prefix: ⟦/a%zz}", ".path_prefix", "percent-escape"),
+        ("{host: a, method: ⟦'GET POST'}", ".method", "is not a method"),
+        ("{host: a, method: ⟦CONNECT}", ".method", "not supported yet"),
+    ],
+)
+def test_routes_that_no_request_could_match_are_refused(route, path, words):
+    check(minimal(f"route: {route}\n{BACKENDS}"), f"upstream.api.route{path}", words)
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        "{host: a.example}", "{host: A.example.}", "{host: 'a.example:443'}", "{host: '*.a'}",
+        "{host: 127.0.0.1}", "{host: '[::1]'}", "{host: under_score.example}",
+        "{host: xn--bcher-kva.example}", "{path_prefix: /}", "{path_prefix: /a/}",
+        "{path_prefix: /b%C3%BCcher}", "{path_prefix: /a%20b}", "{path_prefix: //a}",
+        "{path_prefix: /a%2Fb}", "{path_prefix: /%41}", "{path_prefix: /a;b=c}",
+        "{host: a, method: get}", "{host: a, method: PROPFIND}",
+    ],
+)  # fmt: skip
+def test_routes_that_requests_can_match_are_taken(route):
+    assert not problems(minimal(f"route: {route}\n{BACKENDS}"))
+
+
+def test_remedies_for_paths_and_hosts_are_what_to_write():
+    path = only(minimal(f"route: {{path_prefix: /bü cher}}\n{BACKENDS}"))
+    assert path.remedy == 'write "/b%C3%BC%20cher"'
+    host = only(minimal(f"route: {{host: bücher.example}}\n{BACKENDS}"))
+    assert host.remedy == "write xn--bcher-kva.example"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("{host: a.example}", "{host: A.EXAMPLE.}"),
+        ("{host: a.example}", "{host: a.example, path_prefix: /}"),
+        ("{host: a.example}", "{host: 'a.example:8443'}"),
+        ("{path_prefix: /a}", "{path_prefix: /a/}"),
+        ("{path_prefix: /a}", "{path_prefix: /%61}"),
+        ("{path_prefix: /a, method: GET}", "{path_prefix: /a, method: get}"),
+        ("{host: '*.a.example'}", "{host: '*.A.example'}"),
+    ],
+)
+def test_two_routes_that_match_the_same_requests_are_refused(first, second):
+    text, line, column = marked(
+        f"listen: {{tls: {{cert: c, key: k}}}}\nupstream:\n"
+        f"  one:\n    route: {first}\n    {BACKENDS}\n"
+        f"  two:\n    route: ⟦{second}\n    {BACKENDS}\n"
+    )
+    problem = only(text)
+    assert problem.message == "upstream.one.route, on line 4, matches exactly the same requests"
+    assert where(problem) == (line, column, "upstream.two.route")
+
+
+def test_routes_that_differ_in_one_part_are_two():
+    routes = [
+        "{host: a}", "{host: '*.a'}", "{path_prefix: /}", "{path_prefix: /a}",
+        "{path_prefix: /A}", "{host: a, method: GET}", "{host: a, method: POST}",
+    ]  # fmt: skip
+    upstreams = "".join(f"  u{i}: {{route: {r}, {BACKENDS}}}\n" for i, r in enumerate(routes))
+    assert not problems(f"listen: {{tls: {{cert: c, key: k}}}}\nupstream:\n{upstreams}")
+
+
+def test_upstream_names_are_bounded():
+    name = "x" * 129
+    text = f"listen: {{tls: {{cert: c, key: k}}}}\nupstream: {{{name}: "
+    problem = only(f"{text}{{route: {{host: a}}, {BACKENDS}}}}}\n")
+    assert problem.message == "the name is longer than 128 characters"
+
+
+def test_names_that_are_not_plain_are_quoted_in_paths():
+    text = "listen: {tls: {cert: c, key: k}}\nupstream:\n"
+    problem = only(f'{text}  "a.b": {{route: {{host: 5}}, {BACKENDS}}}\n')
+    assert problem.path == 'upstream["a.b"].route.host'
+
+
+# --- backends ---------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("address", "words", "remedy"),
+    [
+        ("http://a/", "only a scheme, a host and a port", "write http://a"),
+        ("https://a:1/x?y", "only a scheme, a host and a port", "write https://a:1"),
+        ("a/x", "only a scheme, a host and a port", "write a"),
+        ("http://user@a", "no user name", "remove"),
+        ("ftp://a", "is not a scheme", "http:// or https://"),
+        ("h2c://a", "is not a scheme", "http:// or https://"),
+        ("http://", "there is no host", ""),
+        ("http://:80", "there is no host", ""),
+        ("a:0", "is not a number from 1 to 65535", ""),
+        ("a:65536", "is not a number from 1 to 65535", ""),
+        ("a:http", "is not a number from 1 to 65535", ""),
+        ("'a:'", "is not a number from 1 to 65535", ""),
+        ("'::1'", "more than one colon", "[::1]:8080"),
+        ("'[::1'", "a bracket is not closed", ""),
+        ("'[::1]x'", "a bracket is not closed", ""),
+        ("'[::g]'", "is not an IPv6 address", ""),
+        ("'[fe80::1%eth0]'", "has no zone", ""),
+        ("1.2.3", "is not an IPv4 address", ""),
+        ("1.2.3.4.5", "is not an IPv4 address", ""),
+        ("0x7f.1", "is not an IPv4 address", ""),
+        ("-a", "is not a host name", ""),
+        ("a..b", "is not a host name", ""),
+        ("a b", "is not a host name", ""),
+        ("bücher.example", "written in ASCII", "write xn--bcher-kva.example"),
+        ("x" * 64, "longer than 63", ""),
+        (".".join(["x" * 60] * 5), "longer than 253", ""),
+        ("unix:/run/x.sock", "unix sockets are not supported", "TCP port"),
+        ("app:web", 'no application is embedded as "web"', "spooky.Proxy"),
+        ("'app:'", "is not a name of an application", ""),
+        ("app:8080", 'no application is embedded as "8080"', "https://app:8080"),
+    ],
+)
+def test_backend_addresses_that_mean_nothing_are_refused(address, words, remedy):
+    text, line, column = marked(with_backend(f"{{id: a, address: ⟦{address}}}"))
+    problem = only(text)
+    assert words in problem.message
+    assert remedy in problem.remedy
+    assert where(problem) == (line, column, "upstream.api.backends[0].address")
+
+
+def test_backends_may_be_embedded_applications_that_were_given():
+    text = with_backend("{id: a, address: 'app:web'}")
+    assert not problems(text, apps=("web",))
+    assert "there are other" in only(text, apps=("other",)).message
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("http://a:80", "HTTP://A."),
+        ("https://a", "a"),
+        ("a:443", "https://a"),
+        ("'[::1]:1'", "'[0:0::1]:1'"),
+    ],
+)
+def test_one_server_is_one_backend_of_an_upstream(first, second):
+    text, line, column = marked(
+        minimal(
+            "route: {path_prefix: /}\nbackends:\n"
+            f"  - {{id: a, address: {first}}}\n  - {{id: b, address: ⟦{second}}}"
+        )
+    )
+    problem = only(text)
+    assert problem.message.startswith("upstream.api.backends[0] is the same server, http")
+    assert where(problem) == (line, column, "upstream.api.backends[1].address")
+
+
+def test_upstreams_may_share_a_server():
+    """Unlike the reference: pools are keyed by origin, so that sharing is well defined."""
+    upstreams = "".join(f"  u{i}: {{route: {{path_prefix: /{i}}}, {BACKENDS}}}\n" for i in (1, 2))
+    assert not problems(f"listen: {{tls: {{cert: c, key: k}}}}\nupstream:\n{upstreams}")
+
+
+def test_ids_are_unique_in_an_upstream():
+    check(
+        minimal(
+            "route: {path_prefix: /}\nbackends:\n"
+            "  - {id: a, address: 'http://a'}\n  - {id: ⟦a, address: 'http://b'}"
+        ),
+        "upstream.api.backends[1].id",
+        "upstream.api.backends[0] has the same id",
+    )
+
+
+@pytest.mark.parametrize("identifier", ["''", '"' + "x" * 129 + '"'])
+def test_ids_are_neither_empty_nor_long(identifier):
+    text = with_backend(f"{{id: ⟦{identifier}, address: 'http://a'}}")
+    check(text, "upstream.api.backends[0].id", "the text is")
+
+
+@pytest.mark.parametrize("weight", ["0", "1001", "-1", "1.5"])
+def test_weights_are_from_1_to_1000(weight):
+    text = with_backend(f"{{id: a, address: 'http://a', weight: ⟦{weight}}}")
+    check(text, "upstream.api.backends[0].weight", "expected a whole number from 1 to 1000")
+
+
+@pytest.mark.parametrize("kind", ["least-connections", "latency-aware", "random", "maglev"])
+def test_every_balancing_type_takes_weights(kind):
+    """The reference refuses weights with least-connections and latency-aware."""
+    text = minimal(
+        f"route: {{host: a}}\nload_balancing: {{type: {kind}}}\n"
+        "backends: [{id: a, address: 'http://a', weight: 7}]"
+    )
+    assert load_text(text).upstream["api"].backends[0].weight == 7
+
+
+# --- balancing --------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("balancing", "path", "words", "severity"),
+    [
+        ("{type: ⟦fastest}", ".type", "expected one of", Severity.ERROR),
+        ("{type: maglev, key: ⟦nonsense}", ".key", "is not a key to balance by", Severity.ERROR),
+        ("{type: maglev, key: ⟦'path:x'}", ".key", "is not a key to balance by", Severity.ERROR),
+        ("{type: maglev, key: ⟦header}", ".key", "needs a name", Severity.ERROR),
+        ("{type: maglev, key: ⟦'cookie:'}", ".key", "needs a name", Severity.ERROR),
+        ("{type: maglev, key: ⟦'header:a b'}", ".key", "is not a name of a header", Severity.ERROR),
+        ("{type: random, key: ⟦path}", ".key", "random uses no key", Severity.WARNING),
+        ("{key: ⟦path}", ".key", "round-robin uses no key", Severity.WARNING),
+        ("{type: random, balance_factor: ⟦1.5}", ".balance_factor", "no load bound",
+         Severity.ERROR),
+        ("{type: maglev, balance_factor: ⟦101}", ".balance_factor", "from 1 to 100",
+         Severity.ERROR),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", ["load_balancing", "upstream.api.load_balancing"])
+def test_balancing_is_checked_wherever_it_stands(place, balancing, path, words, severity):
+    if place == "load_balancing":
+        text = minimal(more=f"load_balancing: {balancing}\n")
+    else:
+        text = minimal(f"route: {{path_prefix: /}}\n{BACKENDS}\nload_balancing: {balancing}")
+    check(text, f"{place}{path}", words, severity)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "header:X-User", "Header:x", "cookie:sid", "query:a", "path", "authority", "method", "cid",
+        "sticky-cid", "peer_ip", "client_ip", "bearer_token", "PATH",
+    ],
+)  # fmt: skip
+def test_every_key_of_the_reference_is_taken(key):
+    more = f"load_balancing: {{type: consistent-hash, key: '{key}'}}\n"
+    assert not problems(minimal(more=more))
+
+
+# --- host policy and TLS towards backends -----------------------------------------------------
+@pytest.mark.parametrize(
+    ("policy", "path", "words"),
+    [
+        ("{mode: ⟦rewrite}", ".mode", "rewrite needs a host"),
+        ("{host: ⟦a}", ".host", "pass_through sends no host of its own"),
+        ("{mode: upstream, host: ⟦a}", ".host", "upstream sends no host of its own"),
+        ("{mode: rewrite, host: ⟦'a b'}", ".host", "is not a host name"),
+        ("{mode: rewrite, host: ⟦'a:x'}", ".host", "is not a number"),
+        ("{mode: ⟦replace}", ".mode", "expected one of"),
+    ],
+)
+def test_host_policies_are_checked(policy, path, words):
+    text = minimal(f"route: {{path_prefix: /}}\n{BACKENDS}\nhost_policy: {policy}")
+    check(text, f"upstream.api.host_policy{path}", words)
+
+
+@pytest.mark.parametrize(
+    ("tls", "path", "words", "severity"),
+    [
+        ("{client_certificate: ⟦c}", ".client_certificate", "without client_key", Severity.ERROR),
+        ("{client_key: ⟦k}", ".client_key", "without client_certificate", Severity.ERROR),
+        ("{ca_file: ⟦''}", ".ca_file", "is empty", Severity.ERROR),
+        ("{verify_certificates: ⟦false}", ".verify_certificates", "not verified", Severity.WARNING),
+    ],
+)
+@pytest.mark.parametrize("place", ["upstream_tls", "upstream.api.tls"])
+def test_tls_towards_backends_is_checked(place, tls, path, words, severity):
+    if place == "upstream_tls":
+        text = minimal(more=f"upstream_tls: {tls}\n")
+    else:
+        backends = "backends: [{id: a, address: 'https://127.0.0.1'}]"
+        text = minimal(f"route: {{path_prefix: /}}\n{backends}\ntls: {tls}")
+    check(text, f"{place}{path}", words, severity)
+
+
+def test_a_client_certificate_needs_a_backend_with_tls():
+    tls = "tls: {client_certificate: ⟦c, client_key: k}"
+    check(
+        minimal(f"route: {{path_prefix: /}}\n{BACKENDS}\n{tls}"),
+        "upstream.api.tls.client_certificate",
+        "no backend of this upstream is reached over TLS",
+    )
+    secure = f"route: {{path_prefix: /}}\nbackends: [{{id: a, address: a}}]\n{tls}"
+    assert not problems(minimal(secure.replace("⟦", "")))
+
+
+# --- performance and resilience ---------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("performance", "path", "words"),
+    [
+        ("backend_connect_timeout_ms: ⟦2001", "backend_connect_timeout_ms",
+         "2001 is more than backend_timeout_ms, which is 2000"),
+        ("backend_timeout_ms: ⟦60001", "backend_timeout_ms",
+         "60001 is more than backend_body_idle_timeout_ms, which is 60000"),
+        ("backend_total_request_timeout_ms: 29999, backend_body_total_timeout_ms: ⟦30000",
+         "backend_body_total_timeout_ms",
+         "30000 is more than backend_total_request_timeout_ms, which is 29999"),
+        ("quic_initial_max_stream_data: ⟦1048577", "quic_initial_max_stream_data",
+         "1048577 is more than quic_initial_max_data, which is 1048576"),
+        ("quic_engine: ⟦native", "quic_engine", '"native" is not supported yet'),
+        ("quic_engine: ⟦quiche", "quic_engine", "expected aioquic"),
+    ],
+)  # fmt: skip
+def test_limits_are_held_against_each_other(performance, path, words):
+    check(minimal(more=f"performance: {{{performance}}}\n"), f"performance.{path}", words)
+
+
+def test_a_limit_that_is_off_is_held_against_nothing():
+    more = "performance: {backend_total_request_timeout_ms: null, max_request_body_bytes: null}\n"
+    assert not problems(minimal(more=more))
+
+
+def test_a_body_need_not_fit_a_window():
+    """Unlike the reference: windows grow, and bodies stream through them."""
+    more = "performance: {max_request_body_bytes: 1073741824}\n"
+    assert not problems(minimal(more=more))
+
+
+@pytest.mark.parametrize(
+    ("protocol", "path", "words"),
+    [
+        ("allowed_methods: [GET, ⟦'P OST']", "allowed_methods[1]", "is not a method"),
+        ("allowed_methods: [⟦connect]", "allowed_methods[0]", "is not supported yet"),
+        ("denied_path_prefixes: [⟦admin]", "denied_path_prefixes[0]", "starts with a slash"),
+        ("denied_path_prefixes: [⟦/%61dmin]", "denied_path_prefixes[0]", "canonical form"),
+        ("denied_path_prefixes: [⟦/a/../b]", "denied_path_prefixes[0]", "dot segment"),
+        ("max_headers_bytes: ⟦1", "max_headers_bytes", "from 256"),
+        ("max_headers_count: ⟦0", "max_headers_count", "from 1"),
+    ],
+)
+def test_protocol_limits_are_checked(protocol, path, words):
+    text = minimal(more=f"resilience: {{protocol: {{{protocol}}}}}\n")
+    check(text, f"resilience.protocol.{path}", words)
+
+
+@pytest.mark.parametrize(
+    ("more", "path"),
+    [
+        ("log: {file: {enabled: true, path: ⟦''}}", "log.file.path"),
+        ("access_log: {path: ⟦''}", "access_log.path"),
+    ],
+)
+def test_log_files_have_names(more, path):
+    check(minimal(more=f"{more}\n"), path, "the file name is empty")
+
+
+# --- all at once ------------------------------------------------------------------------------
+def test_rules_say_nothing_of_values_that_could_not_be_read():
+    """A broken value has a stand-in; blaming that, or what is compared with it, misleads."""
+    text = minimal(more="performance: {backend_timeout_ms: x, backend_connect_timeout_ms: 90000}\n")
+    assert [problem.path for problem in problems(text)] == ["performance.backend_timeout_ms"]
+
+
+def test_a_broken_route_does_not_hide_a_conflict_of_others():
+    routes = ["{host: a, path_prefix: no}", "{host: a}", "{host: A}"]
+    upstreams = "".join(f"  u{i}: {{route: {r}, {BACKENDS}}}\n" for i, r in enumerate(routes))
+    found = problems(f"listen: {{tls: {{cert: c, key: k}}}}\nupstream:\n{upstreams}")
+    assert [problem.path for problem in found] == [
+        "upstream.u0.route.path_prefix",
+        "upstream.u2.route",
+    ]
