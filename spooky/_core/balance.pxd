@@ -1,5 +1,6 @@
 """C declarations of the balancers."""
 
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
 cpdef uint64_t hash_key(bytes key) except? 0
@@ -42,14 +43,20 @@ cdef class Balancer:
     cpdef finished(self, Py_ssize_t backend, double latency_ms=*)
     cpdef int64_t active(self, Py_ssize_t backend) except -1
     cdef void* _allocate(self, size_t count, size_t size) except NULL
+    @cython.final
     cdef int _check(self, Py_ssize_t backend) except -1
     cdef int _end(self, Py_ssize_t backend, double latency_ms) except -1
     cdef Py_ssize_t _choose(self, uint64_t key) except? -2
     cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) except? -2
+    @cython.final
     cdef uint64_t _next_random(self) noexcept
+    @cython.final
     cdef bint _is_other(self, Py_ssize_t backend, Py_ssize_t excluded) noexcept
+    @cython.final
     cdef bint _counts_in(self, Py_ssize_t excluded) noexcept
+    @cython.final
     cdef Py_ssize_t _draw_other(self, Py_ssize_t excluded) noexcept
+    @cython.final
     cdef bint _is_less_loaded(self, Py_ssize_t one, Py_ssize_t other) noexcept
 
 

@@ -6,7 +6,10 @@ RING_LAYOUT_VERSION: int
 """Changes when the placement of backends on a ring or in a Maglev table does."""
 
 def hash_key(key: bytes) -> int:
-    """Return the 64-bit hash of a balancing key; stable across processes and releases."""
+    """Return the 64-bit hash of a balancing key; stable across processes and releases.
+
+    It is XXH64 with seed 0.
+    """
 
 class Balancer:
     """Choices among the backends of one upstream, with their load.
@@ -18,6 +21,10 @@ class Balancer:
         ids: Backend identities; hash layouts depend on these and the weights alone.
         weights: 1 to 1000 each.
         seed: Of the balancer's own random numbers.
+
+    Raises:
+        ValueError: A weight out of range, an identity twice, or not as many of both.
+        IndexError: By every method, for a backend that does not exist.
     """
 
     def __init__(self, ids: Sequence[bytes], weights: Sequence[int], seed: int = 0) -> None: ...
@@ -49,13 +56,23 @@ class Balancer:
         """Return the number of active requests on a backend."""
 
 class RoundRobin(Balancer):
-    """Smooth weighted round-robin, as an interleaved sequence."""
+    """Smooth weighted round-robin.
+
+    Backends of one weight form a group and take turns; the groups take turns by nginx's smooth
+    algorithm: each earns its weight at every pick, the richest is picked and pays for all. So a
+    pick costs one step for each distinct weight, and no sequence is stored, however long. The
+    turns begin at backend ``seed`` of each group, so that workers do not move in step.
+    """
 
 class Random(Balancer):
     """Weighted random."""
 
 class RingHash(Balancer):
     """Consistent hashing on a ring.
+
+    A key belongs to the first point at or after it. Points come from the backend's id alone,
+    their number from its weight over the mean weight: a backend that joins or leaves moves about
+    its own share of the keys, and backends that are not eligible are walked past, not removed.
 
     Arguments:
         balance_factor: 0 for none, else at least 1.0: a backend takes at most this times its fair
@@ -72,6 +89,11 @@ class RingHash(Balancer):
 
 class Maglev(Balancer):
     """Maglev hashing on a table of prime size.
+
+    Backends take the slots of the table in turns, as often as their weights say. The slot of a
+    key names its backend; if that is not eligible, the key is hashed again to another slot, so
+    only the keys of that backend move, and return with it. A backend that joins or leaves moves
+    its share and a little more.
 
     Arguments:
         balance_factor: As for ``RingHash``.
@@ -92,6 +114,8 @@ class LatencyAware(Balancer):
     """Lowest latency estimate (EWMA) plus a charge for active requests, over weight.
 
     A failed request is reported through ``failed`` so that fast errors attract no traffic.
+    Backends without an estimate, or with a stale one, are tried now and then while idle; while
+    no backend has one, the fewest active requests for the weight decide.
     """
 
     def failed(self, backend: int, elapsed_ms: float) -> None:

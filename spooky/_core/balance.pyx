@@ -220,6 +220,7 @@ cdef class Balancer:
         self._memories.append(memory)
         return memory.start
 
+    @cython.final
     cdef int _check(self, Py_ssize_t backend) except -1:
         if not 0 <= backend < self._count:
             raise IndexError("no such backend")
@@ -238,17 +239,21 @@ cdef class Balancer:
             self._eligible_active -= self._backends[backend].eligible
         return 0
 
+    @cython.final
     cdef uint64_t _next_random(self) noexcept:
         self._random += GOLDEN
         return _mix(self._random)
 
+    @cython.final
     cdef bint _is_other(self, Py_ssize_t backend, Py_ssize_t excluded) noexcept:
         return self._backends[backend].eligible and backend != excluded
 
+    @cython.final
     cdef bint _counts_in(self, Py_ssize_t excluded) noexcept:
         """Return whether ``excluded`` is an eligible backend, and so part of the sums."""
         return 0 <= excluded < self._count and self._backends[excluded].eligible
 
+    @cython.final
     cdef Py_ssize_t _draw_other(self, Py_ssize_t excluded) noexcept:
         """Return a weighted random eligible backend other than ``excluded``, or -1."""
         cdef uint64_t total = self._eligible_weight
@@ -264,6 +269,7 @@ cdef class Balancer:
                 at -= self._backends[backend].weight
         return -1
 
+    @cython.final
     cdef bint _is_less_loaded(self, Py_ssize_t one, Py_ssize_t other) noexcept:
         """Return whether ``one`` has fewer active requests for its weight than ``other``."""
         cdef Backend* a = &self._backends[one]
@@ -283,7 +289,7 @@ cdef class RoundRobin(Balancer):
 
     def __init__(self, ids, weights, seed=0):
         Balancer.__init__(self, ids, weights, seed)
-        cdef list distinct = list(dict.fromkeys(weights))
+        cdef list distinct = sorted(set(weights), reverse=True)
         cdef dict groups = {weight: group for group, weight in enumerate(distinct)}
         cdef Py_ssize_t backend, group
         cdef uint32_t start = 0
@@ -305,19 +311,23 @@ cdef class RoundRobin(Balancer):
 
     cdef Py_ssize_t _choose(self, uint64_t key) except? -2:
         cdef Py_ssize_t group, best = 0
-        cdef int32_t richest = 0
+        cdef int32_t* shares = self._shares
+        cdef int32_t* credits = self._credits
+        cdef int32_t credit, richest = 0
         cdef uint64_t cursor
         if self._changed:
             self._regroup()
         if self._eligible_count == 0:
             return -1
-        # Some credit is positive: they sum up to the whole weight at this point.
+        # Two plain loops rather than one clever one: the first becomes vector code. Some credit
+        # is positive: at this point they sum up to the whole weight.
         for group in range(self._groups):
-            self._credits[group] += self._shares[group]
-            richest = max(richest, self._credits[group])
-        while self._credits[best] != richest:
+            credit = credits[group] + shares[group]
+            credits[group] = credit
+            richest = max(richest, credit)
+        while credits[best] != richest:
             best += 1
-        self._credits[best] -= <int32_t>self._eligible_weight
+        credits[best] -= <int32_t>self._eligible_weight
         cursor = self._cursors[best]
         self._cursors[best] = cursor + 1 if cursor + 1 < self._sizes[best] else 0
         return self._members[self._starts[best] + cursor]
@@ -361,7 +371,7 @@ cdef class _Drawing(Balancer):
             self._fill_columns()
         number = self._next_random()
         column = &self._columns[(number >> 32) * <uint64_t>self._eligible_count >> 32]
-        at = (number & 0xFFFFFFFF) * <uint64_t>self._eligible_weight >> 32
+        at = <uint32_t>number * <uint64_t>self._eligible_weight >> 32
         return column.backend if at < column.threshold else column.alias
 
     cdef void _fill_columns(self) noexcept:

@@ -39,7 +39,7 @@ class Rule:
     def segments(self) -> list[bytes]:
         """What stands between the slashes of the path prefix."""
 
-class RouteConflict(ValueError):
+class RouteConflict(ValueError):  # noqa: N818 - a conflict says more than an error
     """Two rules match exactly the same requests.
 
     Attributes:

@@ -237,7 +237,7 @@ class RoundRobin(Balancer):
 
     def __init__(self, ids: Sequence[bytes], weights: Sequence[int], seed: int = 0) -> None:
         super().__init__(ids, weights, seed)
-        self._distinct = list(dict.fromkeys(weights))
+        self._distinct = sorted(set(weights), reverse=True)
         self._members: list[list[int]] = [[] for _ in self._distinct]
         self._cursors = [seed & _MASK for _ in self._distinct]
         self._credits = [0 for _ in self._distinct]

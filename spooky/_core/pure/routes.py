@@ -21,7 +21,7 @@ _UNRESERVED: Final = frozenset(
 )  # RFC 3986 section 2.3
 
 
-class RouteConflict(ValueError):  # noqa: N818 - the name of the stub
+class RouteConflict(ValueError):  # noqa: N818 - a conflict says more than an error
     """Two rules match exactly the same requests.
 
     Attributes:
