@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from spooky.config.loading import Diagnosis as Diagnosis
     from spooky.config.loading import diagnose as diagnose
+    from spooky.config.loading import diagnose_mapping as diagnose_mapping
     from spooky.config.loading import diagnose_text as diagnose_text
     from spooky.config.loading import from_mapping as from_mapping
     from spooky.config.loading import load as load
@@ -22,6 +23,7 @@ _HOMES = {
     "Problem": "spooky.config.problems",
     "Severity": "spooky.config.problems",
     "diagnose": "spooky.config.loading",
+    "diagnose_mapping": "spooky.config.loading",
     "diagnose_text": "spooky.config.loading",
     "from_mapping": "spooky.config.loading",
     "load": "spooky.config.loading",

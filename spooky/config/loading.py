@@ -85,8 +85,7 @@ def from_mapping(mapping: Mapping[str, object], apps: Collection[str] = ()) -> C
     Raises:
         ConfigurationError: It has errors; carries all of them, without lines and columns.
     """
-    report = Report("<mapping>")
-    return _diagnose(from_python(mapping, report), None, apps, report, "", world=False).result()
+    return diagnose_mapping(mapping, apps).result()
 
 
 def diagnose(path: str | Path, apps: Collection[str] = (), *, world: bool = False) -> Diagnosis:
@@ -113,6 +112,12 @@ def diagnose(path: str | Path, apps: Collection[str] = (), *, world: bool = Fals
 def diagnose_text(text: str, name: str = "<text>", apps: Collection[str] = ()) -> Diagnosis:
     """Load YAML text and say all that is wrong with it; arguments as for ``load_text``."""
     return _diagnose_text(text, None, apps, Report(name), world=False)
+
+
+def diagnose_mapping(mapping: Mapping[str, object], apps: Collection[str] = ()) -> Diagnosis:
+    """Say all that is wrong with a mapping; arguments as for ``from_mapping``."""
+    report = Report("<mapping>")
+    return _diagnose(from_python(mapping, report), None, apps, report, "", world=False)
 
 
 def _diagnose_text(
