@@ -17,7 +17,7 @@ from spooky.protocol.quic.session import Handshake
 from spooky.protocol.stream import Field, Stream
 
 if TYPE_CHECKING:
-    from spooky.protocol.quic.aioquic_session import ClientParameters
+    from spooky.protocol.quic.parameters import ClientParameters
 
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
 
@@ -204,9 +204,9 @@ async def _connect_udp(url: SplitResult, loop: asyncio.AbstractEventLoop) -> soc
 
 
 def _parameters(target: Target) -> "ClientParameters":
-    from spooky.protocol.quic.aioquic_session import ClientParameters
+    from spooky.protocol.quic.parameters import ClientParameters
 
-    return ClientParameters(verify=not target.insecure, authorities_pem=target.authorities)
+    return ClientParameters(verify=not target.insecure, authorities=target.authorities)
 
 
 def _send(stream: Stream, target: Target, verbose: bool) -> None:

@@ -12,13 +12,15 @@ from spooky.edge.limits import ConnectionCap, ConnectionRate
 from spooky.edge.quic_connection import QuicConnection
 from spooky.observe.counters import Counters
 from spooky.protocol.h3.limits import Limits as Http3Limits
-from spooky.protocol.quic.aioquic_session import ServerParameters, server_session
+from spooky.protocol.quic.aioquic_session import server_session
 from spooky.protocol.quic.packet import (
+    INITIAL_DATAGRAM_MIN_SIZE,
     PacketHeader,
     make_connection_id,
     parse_header,
     version_negotiation,
 )
+from spooky.protocol.quic.parameters import ServerParameters
 from spooky.protocol.quic.session import Address, Datagram, Transmit
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
@@ -30,9 +32,6 @@ DATAGRAMS_PER_TURN: Final = 64
 
 DATAGRAM_MAX_BYTES: Final = 65_535
 """Largest UDP payload there is."""
-
-INITIAL_MIN_BYTES: Final = 1200
-"""Smaller Initial datagrams are discarded (RFC 9000 section 14.1)."""
 
 UNSENT_MAX: Final = 1024
 """Datagrams kept while the socket takes none; more are dropped, as a router would."""
@@ -163,7 +162,7 @@ class QuicListener:
 
     def _begin(self, datagram: Datagram, header: PacketHeader, now: float) -> QuicConnection | None:
         """Begin a connection with its first Initial, or refuse to."""
-        if len(datagram.payload) < INITIAL_MIN_BYTES:
+        if len(datagram.payload) < INITIAL_DATAGRAM_MIN_SIZE:
             self._count_refusal(reasons.BAD_PACKET)
             return None
         parameters = self.settings.parameters

@@ -1,5 +1,7 @@
 """What a configuration means for the connections of a listener."""
 
+from typing import Final
+
 from spooky.config.schema import Configuration
 from spooky.edge.quic import QuicSettings
 from spooky.edge.tcp import TcpSettings
@@ -7,11 +9,84 @@ from spooky.generation.certificates import ListenerTls
 from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.protocol.h3.limits import Limits as Http3Limits
-from spooky.protocol.quic.aioquic_session import ServerParameters, WindowAccount
+from spooky.protocol.quic.parameters import ServerParameters
+from spooky.protocol.quic.tickets import TicketStore
+from spooky.protocol.quic.windows import (
+    CONNECTION_WINDOW_MAX,
+    STREAM_WINDOW_MAX,
+    WindowAccount,
+)
 
-HEAD_SLACK_BYTES = 4096
-"""What HTTP/1.1 heads may have on the wire above the limit on names and values: separators, and
-room for the validator to be the one that refuses."""
+FIELD_SEPARATOR_BYTES: Final = 4
+"""What a field line of HTTP/1.1 has on the wire beside its name and value: ``: `` and CR LF."""
 
-ALT_SVC_MAX_AGE_SECONDS = 86_400
+REQUEST_LINE_SEPARATOR_BYTES: Final = 64
+"""Room for what a request line has beside method and target, which count as values here."""
+
+ALT_SVC_MAX_AGE_SECONDS: Final = 86_400
 """How long clients remember that HTTP/3 is offered."""
+
+
+def quic_settings(
+    configuration: Configuration, tls: ListenerTls, account: WindowAccount
+) -> QuicSettings:
+    """Return how QUIC connections behave.
+
+    Arguments:
+        account: From which the windows of all connections of the worker grow.
+    """
+    performance = configuration.performance
+    limits = configuration.resilience.protocol
+    stream_window = performance.quic_initial_max_stream_data
+    connection_window = performance.quic_initial_max_data
+    return QuicSettings(
+        parameters=ServerParameters(
+            certificates=tls.selector,
+            client_verifier=tls.client_verifier,
+            tickets=TicketStore(),
+            idle_timeout=performance.quic_max_idle_timeout_ms / 1000,
+            stream_window=stream_window,
+            stream_window_max=max(stream_window, STREAM_WINDOW_MAX),
+            connection_window=connection_window,
+            connection_window_max=max(connection_window, CONNECTION_WINDOW_MAX),
+            account=account,
+            max_streams_bidi=performance.quic_initial_max_streams_bidi,
+        ),
+        http3=Http3Limits(limits.max_headers_count, limits.max_headers_bytes),
+        handshake_timeout=performance.client_head_timeout_ms / 1000,
+    )
+
+
+def tcp_settings(configuration: Configuration, tls: ListenerTls, port: int) -> TcpSettings:
+    """Return how TCP connections behave.
+
+    Arguments:
+        port: The port that ``alt-svc`` names.
+    """
+    performance = configuration.performance
+    limits = configuration.resilience.protocol
+    alt_svc = f'h3=":{port}"; ma={ALT_SVC_MAX_AGE_SECONDS}'
+    # On the wire, so that it is the validator that refuses a head whose names and values are too
+    # large, with one limit for all protocols.
+    head_bytes = (
+        limits.max_headers_bytes
+        + limits.max_headers_count * FIELD_SEPARATOR_BYTES
+        + REQUEST_LINE_SEPARATOR_BYTES
+    )
+    return TcpSettings(
+        tls=tls.tcp_context,
+        handshake_timeout=performance.client_head_timeout_ms / 1000,
+        head_timeout=performance.client_head_timeout_ms / 1000,
+        idle_timeout=performance.quic_max_idle_timeout_ms / 1000,
+        response_fields=((b"alt-svc", alt_svc.encode()),),
+        http1=Http1Limits(
+            max_headers_count=limits.max_headers_count, max_headers_bytes=head_bytes
+        ),
+        http2=Http2Limits(
+            max_headers_count=limits.max_headers_count,
+            max_headers_bytes=limits.max_headers_bytes,
+            max_concurrent_streams=performance.quic_initial_max_streams_bidi,
+            stream_window_bytes=performance.quic_initial_max_stream_data,
+            connection_window_bytes=performance.quic_initial_max_data,
+        ),
+    )

@@ -16,6 +16,8 @@ from spooky.generation.certificates import ListenerTls
 from spooky.generation.generation import Generation
 from spooky.observe.access_log import AccessLog
 from spooky.observe.counters import Counters
+from spooky.protocol.quic.parameters import WINDOW_GROWTH_MAX
+from spooky.protocol.quic.windows import WindowAccount
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
 
@@ -82,6 +84,7 @@ class Worker:
             for _ in range(2)
         ]
         self.quic_cap, self.tcp_cap = caps
+        account = WindowAccount(WINDOW_GROWTH_MAX)
         self._quic: list[QuicListener] = []
         self._tcp: list[TcpListener] = []
         for listener in listeners:
@@ -91,7 +94,7 @@ class Worker:
                 QuicListener(
                     runtime,
                     listener.udp,
-                    quic_settings(configuration, listener.tls),
+                    quic_settings(configuration, listener.tls, account),
                     self.service,
                     slot,
                     self.quic_cap,

@@ -8,7 +8,8 @@ from spooky._core.reasons import Reason
 from spooky._core.timers import Timer
 from spooky.protocol.h3.client import ClientSession
 from spooky.protocol.h3.limits import Limits
-from spooky.protocol.quic.aioquic_session import ClientParameters, client_session
+from spooky.protocol.quic.aioquic_session import client_session
+from spooky.protocol.quic.parameters import ClientParameters
 from spooky.protocol.quic.session import Close, Datagram, Handshake
 from spooky.protocol.stream import Stream, StreamHandler
 from spooky.runtime import Runtime
@@ -82,6 +83,7 @@ class Http3Connection:
         self._marked = False
         if self._socket.fileno() < 0:
             return
+        self._http3.settle()
         for run in self._quic.flush(self._runtime.now()):
             view = memoryview(run.payload)
             for start in range(0, len(view), run.segment_size):

@@ -5,6 +5,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import h2.config
 import h2.connection
@@ -341,16 +342,28 @@ class Http2Stream(ClientStream):
             self._client.flush()
 
 
+class HeadAwareConnection(H3Connection):
+    """aioquic's HTTP/3, which does not know that some responses have a length and no body."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.bodiless: set[int] = set()
+
+    def _check_content_length(self, stream: Any) -> None:
+        if stream.stream_id not in self.bodiless:
+            super()._check_content_length(stream)
+
+
 # --- HTTP/3 -------------------------------------------------------------------------------------
 class Http3Protocol(QuicConnectionProtocol):
     """aioquic's client, as it comes."""
 
-    http: H3Connection
+    http: HeadAwareConnection
     streams: "dict[int, Http3Stream]"
     terminated: ConnectionTerminated | None = None
 
     def begin(self) -> None:
-        self.http = H3Connection(self._quic)
+        self.http = HeadAwareConnection(self._quic)
         self.streams = {}
 
     def quic_event_received(self, event: QuicEvent) -> None:
@@ -411,6 +424,8 @@ class Http3Client(Client):
         quic = self.protocol._quic
         stream_id = quic.get_next_available_stream_id()
         stream = self.protocol.streams[stream_id] = Http3Stream(self, stream_id)
+        if method == "HEAD":
+            self.protocol.http.bodiless.add(stream_id)
         self.protocol.http.send_headers(stream_id, request_head(method, path, headers), end)
         self.protocol.transmit()
         return stream
