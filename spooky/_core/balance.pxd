@@ -15,6 +15,12 @@ cdef struct Backend:
     bint eligible
 
 
+cdef struct Group:
+    uint32_t* members
+    uint64_t size
+    uint64_t turn
+
+
 cdef struct Column:
     int64_t threshold
     uint32_t backend
@@ -24,6 +30,13 @@ cdef struct Column:
 cdef struct Point:
     uint64_t position
     uint32_t owner
+
+
+cdef struct Turn:
+    int64_t weight
+    int64_t earned
+    uint32_t slot
+    uint32_t skip
 
 
 cdef class Balancer:
@@ -46,8 +59,8 @@ cdef class Balancer:
     @cython.final
     cdef int _check(self, Py_ssize_t backend) except -1
     cdef int _end(self, Py_ssize_t backend, double latency_ms) except -1
-    cdef Py_ssize_t _choose(self, uint64_t key) except? -2
-    cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) except? -2
+    cdef Py_ssize_t _choose(self, uint64_t key) noexcept
+    cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) noexcept
     @cython.final
     cdef uint64_t _next_random(self) noexcept
     @cython.final
@@ -61,16 +74,12 @@ cdef class Balancer:
 
 
 cdef class RoundRobin(Balancer):
-    cdef Py_ssize_t _groups
-    # By group: its weight times its eligible members, its credit, its place in `_members`, how
-    # many are eligible, and whose turn it is.
-    cdef int32_t* _shares
+    cdef Py_ssize_t _count_of_groups
+    cdef Group* _groups
+    cdef int32_t* _shares  # By group: its weight times its eligible members.
     cdef int32_t* _credits
-    cdef uint32_t* _starts
-    cdef uint32_t* _sizes
-    cdef uint64_t* _cursors
-    cdef uint32_t* _members
     cdef uint32_t* _group_of
+    cdef uint32_t* _members
 
     cdef void _regroup(self) noexcept
 
@@ -99,7 +108,6 @@ cdef class LatencyAware(Balancer):
     cpdef failed(self, Py_ssize_t backend, double elapsed_ms)
     cdef void _estimate(self, Py_ssize_t backend, double estimate) noexcept
     cdef bint _has_estimate(self, Py_ssize_t backend) noexcept
-    cdef Py_ssize_t _best(self, Py_ssize_t excluded) noexcept
 
 
 cdef class _Hashing(Balancer):

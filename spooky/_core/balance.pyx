@@ -6,17 +6,13 @@ integers, the same doubles in the same order, the same random numbers.
 """
 
 cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.math cimport isfinite, log
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
-from libc.string cimport memcpy
 
+from spooky._core.hashing cimport GOLDEN, mix, xxh64
 from spooky._core.pure import balance as _twin
-
-cdef extern from "<endian.h>" nogil:
-    uint64_t le64toh(uint64_t value)
-    uint32_t le32toh(uint32_t value)
 
 RING_LAYOUT_VERSION = _twin.RING_LAYOUT_VERSION
 
@@ -37,13 +33,6 @@ cdef double ACTIVE_CHARGE_MS = _twin.ACTIVE_CHARGE_MS
 cdef enum:
     MAGLEV_SIZE = 65537  # A constant for the compiler, which then divides by multiplying.
 
-cdef uint64_t GOLDEN = 0x9E3779B97F4A7C15ULL
-cdef uint64_t PRIME_1 = 0x9E3779B185EBCA87ULL
-cdef uint64_t PRIME_2 = 0xC2B2AE3D27D4EB4FULL
-cdef uint64_t PRIME_3 = 0x165667B19E3779F9ULL
-cdef uint64_t PRIME_4 = 0x85EBCA77C2B2AE63ULL
-cdef uint64_t PRIME_5 = 0x27D4EB2F165667C5ULL
-
 
 cpdef uint64_t hash_key(bytes key) except? 0:
     """Return the 64-bit hash of a balancing key; stable across processes and releases.
@@ -52,81 +41,7 @@ cpdef uint64_t hash_key(bytes key) except? 0:
     """
     if key is None:
         raise TypeError("a key must be bytes")
-    cdef const unsigned char* at = <const unsigned char*>PyBytes_AS_STRING(key)
-    cdef Py_ssize_t length = PyBytes_GET_SIZE(key)
-    cdef const unsigned char* end = at + length
-    cdef uint64_t value
-    cdef uint64_t[4] lanes
-    cdef int lane
-    if length >= 32:
-        lanes = [PRIME_1 + PRIME_2, PRIME_2, 0, 0 - PRIME_1]
-        while end - at >= 32:
-            for lane in range(4):
-                lanes[lane] = _round(lanes[lane], _word64(at + 8 * lane))
-            at += 32
-        value = (
-            _rotate(lanes[0], 1) + _rotate(lanes[1], 7)
-            + _rotate(lanes[2], 12) + _rotate(lanes[3], 18)
-        )
-        for lane in range(4):
-            value = (value ^ _round(0, lanes[lane])) * PRIME_1 + PRIME_4
-    else:
-        value = PRIME_5
-    value += <uint64_t>length
-    while end - at >= 8:
-        value = _rotate(value ^ _round(0, _word64(at)), 27) * PRIME_1 + PRIME_4
-        at += 8
-    if end - at >= 4:
-        value = _rotate(value ^ _word32(at) * PRIME_1, 23) * PRIME_2 + PRIME_3
-        at += 4
-    while at < end:
-        value = _rotate(value ^ at[0] * PRIME_5, 11) * PRIME_1
-        at += 1
-    value = (value ^ (value >> 33)) * PRIME_2
-    value = (value ^ (value >> 29)) * PRIME_3
-    return value ^ (value >> 32)
-
-
-cdef inline uint64_t _word64(const unsigned char* at) noexcept nogil:
-    cdef uint64_t word
-    memcpy(&word, at, 8)
-    return le64toh(word)
-
-
-cdef inline uint64_t _word32(const unsigned char* at) noexcept nogil:
-    cdef uint32_t word
-    memcpy(&word, at, 4)
-    return le32toh(word)
-
-
-cdef inline uint64_t _rotate(uint64_t value, int bits) noexcept nogil:
-    return value << bits | value >> (64 - bits)
-
-
-cdef inline uint64_t _round(uint64_t lane, uint64_t word) noexcept nogil:
-    return _rotate(lane + word * PRIME_2, 31) * PRIME_1
-
-
-cdef inline uint64_t _mix(uint64_t value) noexcept nogil:
-    """Return the SplitMix64 output for a state: every bit depends on every bit."""
-    value = (value ^ (value >> 30)) * 0xBF58476D1CE4E5B9ULL
-    value = (value ^ (value >> 27)) * 0x94D049BB133111EBULL
-    return value ^ (value >> 31)
-
-
-@cython.final
-cdef class _Memory:
-    """An array that lives as long as this object."""
-
-    cdef void* start
-
-    def __cinit__(self, size_t count, size_t size):
-        self.start = PyMem_Calloc(count, size)
-        if self.start == NULL:
-            raise MemoryError
-
-    def __dealloc__(self):
-        PyMem_Free(self.start)
+    return xxh64(<const unsigned char*>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
 
 cdef class Balancer:
@@ -216,9 +131,9 @@ cdef class Balancer:
 
     cdef void* _allocate(self, size_t count, size_t size) except NULL:
         """Return a zeroed array that lives as long as the balancer."""
-        cdef _Memory memory = _Memory(count, size)
+        cdef bytearray memory = bytearray(count * size + 1)
         self._memories.append(memory)
-        return memory.start
+        return PyByteArray_AS_STRING(memory)
 
     @cython.final
     cdef int _check(self, Py_ssize_t backend) except -1:
@@ -226,10 +141,10 @@ cdef class Balancer:
             raise IndexError("no such backend")
         return 0
 
-    cdef Py_ssize_t _choose(self, uint64_t key) except? -2:
-        raise TypeError("a Balancer of no kind cannot pick")
+    cdef Py_ssize_t _choose(self, uint64_t key) noexcept:
+        return self._choose_other(key, -1)
 
-    cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) except? -2:
+    cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) noexcept:
         return self._draw_other(excluded)
 
     cdef int _end(self, Py_ssize_t backend, double latency_ms) except -1:
@@ -242,7 +157,7 @@ cdef class Balancer:
     @cython.final
     cdef uint64_t _next_random(self) noexcept:
         self._random += GOLDEN
-        return _mix(self._random)
+        return mix(self._random)
 
     @cython.final
     cdef bint _is_other(self, Py_ssize_t backend, Py_ssize_t excluded) noexcept:
@@ -279,81 +194,73 @@ cdef class Balancer:
 
 @cython.final
 cdef class RoundRobin(Balancer):
-    """Smooth weighted round-robin.
-
-    Backends of one weight form a group and take turns; the groups take turns by nginx's smooth
-    algorithm: each earns its weight at every pick, the richest is picked and pays for all. So a
-    pick costs one step for each distinct weight, and no sequence is stored, however long. The
-    turns begin at backend ``seed`` of each group, so that workers do not move in step.
-    """
+    """Smooth weighted round-robin, of groups of equal weight and within each group."""
 
     def __init__(self, ids, weights, seed=0):
         Balancer.__init__(self, ids, weights, seed)
         cdef list distinct = sorted(set(weights), reverse=True)
         cdef dict groups = {weight: group for group, weight in enumerate(distinct)}
         cdef Py_ssize_t backend, group
-        cdef uint32_t start = 0
-        self._groups = len(distinct)
-        self._shares = <int32_t*>self._allocate(self._groups, sizeof(int32_t))
-        self._credits = <int32_t*>self._allocate(self._groups, sizeof(int32_t))
-        self._starts = <uint32_t*>self._allocate(self._groups, sizeof(uint32_t))
-        self._sizes = <uint32_t*>self._allocate(self._groups, sizeof(uint32_t))
-        self._cursors = <uint64_t*>self._allocate(self._groups, sizeof(uint64_t))
-        self._members = <uint32_t*>self._allocate(self._count, sizeof(uint32_t))
+        cdef Py_ssize_t start = 0
+        self._count_of_groups = len(distinct)
+        self._shares = <int32_t*>self._allocate(len(distinct), sizeof(int32_t))
+        self._credits = <int32_t*>self._allocate(len(distinct), sizeof(int32_t))
+        self._groups = <Group*>self._allocate(len(distinct), sizeof(Group))
         self._group_of = <uint32_t*>self._allocate(self._count, sizeof(uint32_t))
+        self._members = <uint32_t*>self._allocate(self._count, sizeof(uint32_t))
         for backend in range(self._count):
-            self._group_of[backend] = groups[weights[backend]]
-            self._sizes[self._group_of[backend]] += 1
-        for group in range(self._groups):
-            self._cursors[group] = self._random
-            self._starts[group] = start
-            start += self._sizes[group]
+            group = self._group_of[backend] = groups[weights[backend]]
+            self._groups[group].size += 1
+        for group in range(self._count_of_groups):
+            self._groups[group].members = self._members + start
+            self._groups[group].turn = self._random
+            start += self._groups[group].size
 
-    cdef Py_ssize_t _choose(self, uint64_t key) except? -2:
+    cdef Py_ssize_t _choose(self, uint64_t key) noexcept:
         cdef Py_ssize_t group, best = 0
         cdef int32_t* shares = self._shares
         cdef int32_t* credits = self._credits
         cdef int32_t credit, richest = 0
-        cdef uint64_t cursor
         if self._changed:
             self._regroup()
         if self._eligible_count == 0:
             return -1
-        # Two plain loops rather than one clever one: the first becomes vector code. Some credit
-        # is positive: at this point they sum up to the whole weight.
-        for group in range(self._groups):
+        # The first loop becomes vector code, so two are faster than one. Some credit is positive:
+        # at this point they sum up to the whole weight.
+        for group in range(self._count_of_groups):
             credit = credits[group] + shares[group]
             credits[group] = credit
             richest = max(richest, credit)
         while credits[best] != richest:
             best += 1
         credits[best] -= <int32_t>self._eligible_weight
-        cursor = self._cursors[best]
-        self._cursors[best] = cursor + 1 if cursor + 1 < self._sizes[best] else 0
-        return self._members[self._starts[best] + cursor]
+        return _take_turn(&self._groups[best])
 
     cdef void _regroup(self) noexcept:
         cdef Py_ssize_t backend, group
-        for group in range(self._groups):
-            self._sizes[group] = self._shares[group] = self._credits[group] = 0
+        cdef Group* it
+        for group in range(self._count_of_groups):
+            self._groups[group].size = self._shares[group] = self._credits[group] = 0
         for backend in range(self._count):
             if self._backends[backend].eligible:
-                group = self._group_of[backend]
-                self._members[self._starts[group] + self._sizes[group]] = backend
-                self._sizes[group] += 1
-                self._shares[group] += <int32_t>self._backends[backend].weight
-        for group in range(self._groups):
-            if self._sizes[group] != 0:
-                self._cursors[group] %= self._sizes[group]
+                it = &self._groups[self._group_of[backend]]
+                it.members[it.size] = backend
+                it.size += 1
+                self._shares[self._group_of[backend]] += <int32_t>self._backends[backend].weight
+        for group in range(self._count_of_groups):
+            if self._groups[group].size != 0:
+                self._groups[group].turn %= self._groups[group].size
         self._changed = False
 
 
-cdef class _Drawing(Balancer):
-    """Weighted random draws in constant time, by Walker's alias method in Vose's form.
+cdef inline Py_ssize_t _take_turn(Group* group) noexcept:
+    cdef uint64_t turn = group.turn
+    group.turn = turn + 1 if turn + 1 < group.size else 0
+    return group.members[turn]
 
-    There is one column for each eligible backend. A column belongs to its backend up to a
-    threshold, and to another, its alias, from there to the total weight.
-    """
+
+cdef class _Drawing(Balancer):
+    """Weighted random draws in constant time, by Walker's alias method in Vose's form."""
 
     def __init__(self, ids, weights, seed=0):
         Balancer.__init__(self, ids, weights, seed)
@@ -408,7 +315,7 @@ cdef class _Drawing(Balancer):
 cdef class Random(_Drawing):
     """Weighted random."""
 
-    cdef Py_ssize_t _choose(self, uint64_t key) except? -2:
+    cdef Py_ssize_t _choose(self, uint64_t key) noexcept:
         return -1 if self._eligible_count == 0 else self._draw()
 
 
@@ -416,7 +323,7 @@ cdef class Random(_Drawing):
 cdef class LeastRequest(_Drawing):
     """The less loaded of two weighted random draws, by active requests over weight."""
 
-    cdef Py_ssize_t _choose(self, uint64_t key) except? -2:
+    cdef Py_ssize_t _choose(self, uint64_t key) noexcept:
         cdef Py_ssize_t one, other
         if self._eligible_count == 0:
             return -1
@@ -426,7 +333,7 @@ cdef class LeastRequest(_Drawing):
             other = self._draw()  # Once more: a single draw compares nothing.
         return other if self._is_less_loaded(other, one) else one
 
-    cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) except? -2:
+    cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) noexcept:
         cdef Py_ssize_t one = self._draw_other(excluded)
         cdef Py_ssize_t other = self._draw_other(excluded)
         return other if one >= 0 and self._is_less_loaded(other, one) else one
@@ -437,15 +344,7 @@ cdef class LatencyAware(Balancer):
     """Lowest latency estimate (EWMA) plus a charge for active requests, over weight.
 
     A failed request is reported through ``failed`` so that fast errors attract no traffic.
-    Backends without an estimate, or with a stale one, are tried now and then while idle; while
-    no backend has one, the fewest active requests for the weight decide.
     """
-
-    cdef Py_ssize_t _choose(self, uint64_t key) except? -2:
-        return self._best(-1)
-
-    cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) except? -2:
-        return self._best(excluded)
 
     cdef int _end(self, Py_ssize_t backend, double latency_ms) except -1:
         cdef double estimate, sample
@@ -476,7 +375,7 @@ cdef class LatencyAware(Balancer):
         cdef uint64_t age = self._picks - self._backends[backend].sampled_at
         return self._backends[backend].estimate > 0.0 and age <= STALE_TURNS * self._count
 
-    cdef Py_ssize_t _best(self, Py_ssize_t excluded) noexcept:
+    cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) noexcept:
         cdef Py_ssize_t backend, best = -1, unknown = -1, idle = -1
         cdef double score, best_score = 0.0
         cdef Backend* it
@@ -515,10 +414,7 @@ cdef class _Hashing(Balancer):
         for rank, backend in enumerate(sorted(range(len(ids)), key=ids.__getitem__)):
             self._by_id[<Py_ssize_t>rank] = backend
 
-    cdef Py_ssize_t _choose(self, uint64_t key) except? -2:
-        return self._choose_other(key, -1)
-
-    cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) except? -2:
+    cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) noexcept:
         cdef Py_ssize_t backend
         cdef uint64_t jump
         if self._eligible_count - self._counts_in(excluded) == 0:
@@ -530,7 +426,7 @@ cdef class _Hashing(Balancer):
             if self._has_room(backend, excluded):
                 return backend
             # To a random place, not the neighbour: one full backend must not fill the next.
-            backend = self._locate(_mix(key + jump * GOLDEN), excluded)
+            backend = self._locate(mix(key + jump * GOLDEN), excluded)
         return backend if self._has_room(backend, excluded) else self._least_loaded(excluded)
 
     cdef Py_ssize_t _locate(self, uint64_t key, Py_ssize_t excluded) noexcept:
@@ -563,7 +459,7 @@ cdef class _Hashing(Balancer):
         cdef uint64_t number
         for backend in range(self._count):
             if self._is_other(backend, excluded):
-                number = _mix(key ^ self._backends[backend].id_hash)
+                number = mix(key ^ self._backends[backend].id_hash)
                 score = -log((<double>(number >> 12) + 0.5) * 2.0**-52)
                 score /= self._backends[backend].weight
                 if best < 0 or score < best_score:
@@ -573,35 +469,26 @@ cdef class _Hashing(Balancer):
 
 @cython.final
 cdef class RingHash(_Hashing):
-    """Consistent hashing on a ring.
-
-    A key belongs to the first point at or after it. Points come from the backend's id alone,
-    their number from its weight over the mean weight: a backend that joins or leaves moves about
-    its own share of the keys, and backends that are not eligible are walked past, not removed.
-
-    Arguments:
-        balance_factor: 0 for none, else at least 1.0: a backend takes at most this times its fair
-            share of active requests, and the overflow jumps elsewhere (bounded load).
-    """
+    """Consistent hashing on a ring, with bounded load if ``balance_factor`` is at least 1.0."""
 
     def __init__(self, ids, weights, seed=0, double balance_factor=0.0):
         _Hashing.__init__(self, ids, weights, seed, balance_factor)
-        cdef _Memory memory
+        cdef bytearray unsorted
         cdef Point* points
         cdef Py_ssize_t rank, backend, size = 0
         cdef int64_t number
         for backend in range(self._count):
             size += self._point_count(backend)
-        memory = _Memory(size, sizeof(Point))
-        points = <Point*>memory.start
+        unsorted = bytearray(size * sizeof(Point))
+        points = <Point*>PyByteArray_AS_STRING(unsorted)
         for rank in range(self._count):
             backend = self._by_id[rank]
             for number in range(1, self._point_count(backend) + 1):
-                points.position = _mix(self._backends[backend].id_hash + number * GOLDEN)
+                points.position = mix(self._backends[backend].id_hash + number * GOLDEN)
                 points.owner = backend
                 points += 1
         self._size = size
-        self._sort(<Point*>memory.start)
+        self._sort(<Point*>PyByteArray_AS_STRING(unsorted))
 
     cdef int64_t _point_count(self, Py_ssize_t backend) noexcept:
         # Called before any backend can be out: the eligible weight is the whole weight.
@@ -663,16 +550,7 @@ cdef class RingHash(_Hashing):
 
 @cython.final
 cdef class Maglev(_Hashing):
-    """Maglev hashing on a table of prime size.
-
-    Backends take the slots of the table in turns, as often as their weights say. The slot of a
-    key names its backend; if that is not eligible, the key is hashed again to another slot, so
-    only the keys of that backend move, and return with it. A backend that joins or leaves moves
-    its share and a little more.
-
-    Arguments:
-        balance_factor: As for ``RingHash``.
-    """
+    """Maglev hashing on a table of prime size, with bounded load like ``RingHash``."""
 
     def __init__(self, ids, weights, seed=0, double balance_factor=0.0):
         _Hashing.__init__(self, ids, weights, seed, balance_factor)
@@ -683,35 +561,30 @@ cdef class Maglev(_Hashing):
             self._fill_table()
 
     cdef int _fill_table(self) except -1:
-        cdef _Memory taken_memory = _Memory(MAGLEV_SIZE, 1)
-        cdef _Memory slots_memory = _Memory(self._count, sizeof(int64_t))
-        cdef _Memory earned_memory = _Memory(self._count, sizeof(int64_t))
-        cdef char* taken = <char*>taken_memory.start
-        cdef int64_t* slots = <int64_t*>slots_memory.start
-        cdef int64_t* earned = <int64_t*>earned_memory.start
-        cdef int64_t heaviest = 0, slot, skip
+        cdef bytearray taken = bytearray(MAGLEV_SIZE)
+        cdef bytearray memory = bytearray(self._count * sizeof(Turn))
+        cdef Turn* turns = <Turn*>PyByteArray_AS_STRING(memory)
+        cdef Turn* turn
+        cdef int64_t heaviest = 0
+        cdef uint64_t id_hash
         cdef Py_ssize_t rank, filled = 0
-        cdef Backend* it
         for rank in range(self._count):
-            it = &self._backends[self._by_id[rank]]
-            heaviest = max(heaviest, it.weight)
-            slots[rank] = it.id_hash % MAGLEV_SIZE
+            id_hash = self._backends[self._by_id[rank]].id_hash
+            turns[rank].slot = id_hash % MAGLEV_SIZE
+            turns[rank].skip = mix(id_hash) % (MAGLEV_SIZE - 1) + 1
+            turns[rank].weight = self._backends[self._by_id[rank]].weight
+            heaviest = max(heaviest, turns[rank].weight)
         while True:
             for rank in range(self._count):
-                it = &self._backends[self._by_id[rank]]
-                earned[rank] += it.weight
-                if earned[rank] < heaviest:
+                turn = &turns[rank]
+                turn.earned += turn.weight
+                if turn.earned < heaviest:
                     continue
-                earned[rank] -= heaviest
-                slot = slots[rank]
-                skip = _mix(it.id_hash) % (MAGLEV_SIZE - 1) + 1
-                while taken[slot]:
-                    slot += skip
-                    if slot >= MAGLEV_SIZE:
-                        slot -= MAGLEV_SIZE
-                taken[slot] = True
-                self._table[slot] = self._by_id[rank]
-                slots[rank] = slot
+                turn.earned -= heaviest
+                while taken[turn.slot]:
+                    turn.slot = (turn.slot + turn.skip) % MAGLEV_SIZE
+                taken[turn.slot] = True
+                self._table[turn.slot] = self._by_id[rank]
                 filled += 1
                 if filled == MAGLEV_SIZE:
                     return 0
@@ -723,5 +596,5 @@ cdef class Maglev(_Hashing):
             backend = self._table[probe % MAGLEV_SIZE]
             if self._is_other(backend, excluded):
                 return backend
-            probe = _mix(probe + GOLDEN)
+            probe = mix(probe + GOLDEN)
         return self._rank(key, excluded)

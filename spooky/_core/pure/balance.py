@@ -151,7 +151,7 @@ class Balancer:
         Arguments:
             key: ``hash_key`` of the balancing key; ignored by those that do not hash.
         """
-        raise TypeError("a Balancer of no kind cannot pick")
+        return self.pick_other(key, -1)
 
     def pick_other(self, key: int, excluded: int) -> int:
         """Return a backend other than ``excluded``, or -1; for a second try."""
@@ -340,12 +340,6 @@ class LatencyAware(Balancer):
         self._sampled_at = [0 for _ in ids]
         self._picks = 0
 
-    def pick(self, key: int = 0) -> int:
-        return self._choose(-1)
-
-    def pick_other(self, key: int, excluded: int) -> int:
-        return self._choose(excluded)
-
     def finished(self, backend: int, latency_ms: float = -1.0) -> None:
         super().finished(backend)
         if latency_ms >= 0.0:
@@ -370,7 +364,7 @@ class LatencyAware(Balancer):
         age = self._picks - self._sampled_at[backend]
         return self._estimates[backend] > 0.0 and age <= STALE_TURNS * len(self)
 
-    def _choose(self, excluded: int) -> int:
+    def pick_other(self, key: int, excluded: int) -> int:
         self._picks += 1
         best = unknown = idle = -1
         best_score = 0.0
@@ -412,13 +406,7 @@ class _Hashing(Balancer):
         # Layouts are made in the order of the ids, so that the order given does not matter.
         self._by_id = sorted(range(len(ids)), key=lambda backend: ids[backend])
 
-    def pick(self, key: int = 0) -> int:
-        return self._choose(key, -1)
-
     def pick_other(self, key: int, excluded: int) -> int:
-        return self._choose(key, excluded)
-
-    def _choose(self, key: int, excluded: int) -> int:
         if self._eligible_count - self._counts_in(excluded) == 0:
             return -1
         backend = self._locate(key, excluded)
@@ -433,7 +421,7 @@ class _Hashing(Balancer):
 
     def _locate(self, key: int, excluded: int) -> int:
         """Return the eligible backend other than ``excluded`` for a key; there must be one."""
-        raise TypeError("a hashing Balancer of no kind cannot locate")
+        return self._rank(key, excluded)
 
     def _has_room(self, backend: int, excluded: int) -> bool:
         """Return whether one more request keeps a backend within its bound.

@@ -29,6 +29,8 @@ class RouteConflict(ValueError):  # noqa: N818 - a conflict says more than an er
         second: Name of the other.
     """
 
+    __slots__ = ("first", "second")
+
     def __init__(self, first: str, second: str) -> None:
         super().__init__(f"{first} and {second} have the same host, path prefix and method")
         self.first = first
