@@ -171,11 +171,7 @@ class _World:
         if data is None:
             return None
         try:
-            if stat.S_IMODE(os.stat(file).st_mode) & stat.S_IROTH:
-                self._report.warning(
-                    path, f"everybody on this machine can read {file}", f"chmod o-r {file}"
-                )
-            return load_pem_private_key(data, password=None)
+            key = load_pem_private_key(data, password=None)
         except TypeError:
             self._report.error(
                 path, f"{file} is encrypted", f"openssl pkey -in {file} -out key.pem decrypts it"
@@ -185,6 +181,12 @@ class _World:
             if b"BEGIN CERTIFICATE" in data:
                 remedy = "this is a certificate; certificate and key are exchanged"
             self._report.error(path, f"{file} is not a private key in PEM", remedy)
+        else:
+            if os.stat(file).st_mode & stat.S_IROTH:
+                self._report.warning(
+                    path, f"everybody on this machine can read {file}", f"chmod o-r {file}"
+                )
+            return key
         return None
 
     def _read(self, path: Path, file: str) -> bytes | None:
