@@ -1,0 +1,307 @@
+"""HTTP/3 over the QUIC engine on a simulated network, and against aioquic's own HTTP/3."""
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aioquic.h3.connection import H3Connection
+from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
+from aioquic.quic.events import StreamDataReceived
+
+from spooky._core import reasons
+from spooky.protocol.h3.client import ClientSession
+from spooky.protocol.h3.limits import Limits
+from spooky.protocol.h3.server import ServerSession
+from spooky.protocol.quic.aioquic_session import AioquicSession
+from spooky.protocol.quic.packet import PacketHeader
+from spooky.protocol.quic.session import Address
+from spooky.protocol.stream import Stream, StreamHandler
+from tests.protocol.h3.peers import (
+    GET,
+    OK,
+    POST,
+    FakeQuic,
+    Owner,
+    Recorder,
+    headers,
+    make_client,
+    make_server,
+)
+from tests.protocol.h3.test_h3_pair import Body, Echo, Sender
+from tests.protocol.quic import support
+from tests.simnet import Link
+
+ROUGH = Link(loss=0.05, duplicate=0.02, reorder=0.05, corrupt=0.01, jitter=0.004)
+
+
+class Http3Pair(support.Pair):
+    """A client and a server session over QUIC."""
+
+    def __init__(self, seed: int = 1, link: Link | None = None, **server: Any) -> None:
+        self.owners = Owner(), Owner()
+        self.taken: list[Recorder] = []
+        self.kind: type[Recorder] = Echo
+        self.server_http3: ServerSession
+        super().__init__(seed, link=link, server=support.server_parameters(**server))
+        self.http3 = ClientSession(self.client, Limits(), self.owners[0])
+
+    def _accept(self, header: PacketHeader, peer: Address, now: float) -> AioquicSession:
+        session = super()._accept(header, peer, now)
+        self.server_http3 = ServerSession(session, self._on_stream, Limits(), self.owners[1])
+        return session
+
+    def _on_stream(self, stream: Stream) -> StreamHandler:
+        recorder = self.kind()
+        recorder.stream = stream
+        self.taken.append(recorder)
+        return recorder
+
+    def establish(self) -> "Http3Pair":
+        assert self.run(lambda: bool(self.http3.capacity), 30)
+        return self
+
+    def get(self) -> Recorder:
+        request = Recorder()
+        request.stream = self.http3.open(request)
+        request.stream.send_head(GET, True)
+        return request
+
+    def post(self, body: bytes, trailers: bool = False) -> Sender:
+        request = Sender()
+        request.stream = self.http3.open(request)
+        request.stream.send_head(POST, False)
+        request.sender = Body(request.stream, body, 16_384, trailers)
+        request.sender.send()
+        return request
+
+    def assert_clean(self) -> None:
+        """Nothing is left on either side, in HTTP/3 or in QUIC."""
+        self.run(seconds=5)
+        assert self.http3.active_streams == self.server_http3.active_streams == 0
+        for session in (self.client, self.server):
+            left = [key for key in session._quic.inbound if not key & 2]
+            assert left == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_bodies_arrive_whole_over_a_rough_network(seed: int) -> None:
+    pair = Http3Pair(seed, ROUGH).establish()
+    bodies = [support.pattern(size, seed) for size in (1, 5_000, 120_000)]
+    requests = [pair.post(body, trailers=True) for body in bodies]
+    assert pair.run(lambda: all(request.ended for request in requests), 120)
+    assert [request.body for request in requests] == bodies
+    assert [request.trailers for request in requests] == [[(b"x-trailer", b"1")]] * 3
+    pair.assert_clean()
+
+
+def test_more_requests_than_streams_at_once() -> None:
+    """MAX_STREAMS grows as streams end; capacity tells when."""
+    pair = Http3Pair(max_streams_bidi=10).establish()
+    requests: list[Recorder] = []
+
+    def more() -> bool:
+        while len(requests) < 300 and pair.http3.capacity:
+            requests.append(pair.get())
+        return len(requests) == 300 and all(request.ended for request in requests)
+
+    assert pair.run(more)
+    assert len(pair.taken) == 300
+    pair.assert_clean()
+
+
+def test_a_download_is_held_back_by_a_reader_that_stops() -> None:
+    """Credit follows consumption, end to end: what is outstanding is bounded by the windows."""
+    pair = Http3Pair().establish()
+
+    class Download(Sender):
+        def on_head(self, fields: list[Any], end: bool) -> None:
+            super().on_head(fields, end)
+            assert self.stream is not None
+            self.stream.send_head(OK, False)
+            self.sender = Body(self.stream, b"x" * 8_000_000, 16_384, trailers=False)
+            self.sender.send()
+
+    pair.kind = Download
+    request = pair.get()
+    request.consume = False
+    pair.run(seconds=10)
+    [download] = pair.taken
+    assert isinstance(download, Download)
+    assert download.sender is not None
+    assert download.sender.blocked
+    stuck = len(request.body)
+    assert stuck <= 512 * 1024
+    assert request.stream is not None
+    request.consume = True
+    request.stream.consume(stuck)
+    assert pair.run(lambda: request.ended)
+    assert len(request.body) == 8_000_000
+    pair.assert_clean()
+
+
+@pytest.mark.parametrize("who", ["client", "server", "client stops", "server stops"])
+def test_aborts_reach_the_other_side(who: str) -> None:
+    pair = Http3Pair().establish()
+    pair.kind = Recorder
+    request = pair.post(b"x" * 1000, trailers=False)
+    request.stream, stream = None, request.stream
+    assert stream is not None
+    pair.run(lambda: bool(pair.taken), 5)
+    [taken] = pair.taken
+    assert taken.stream is not None
+    if who == "client":
+        stream.reset(reasons.CLIENT_RESET)
+        pair.run(seconds=1)
+        assert taken.reset is reasons.CLIENT_RESET
+    elif who == "server":
+        taken.stream.reset(reasons.UPSTREAM_BODY_CUT_SHORT)
+        pair.run(seconds=1)
+        assert request.reset is reasons.UPSTREAM_RESET
+    elif who == "client stops":
+        stream.stop_receiving()
+        pair.run(seconds=1)
+        assert taken.reset is reasons.CLIENT_RESET
+    else:
+        endless = pair.post(b"", trailers=False)
+        assert pair.run(lambda: len(pair.taken) == 2)
+        late = pair.taken[1].stream
+        assert late is not None
+        late.send_head(OK, True)
+        late.stop_receiving()
+        pair.run(seconds=1)
+        assert endless.ended
+        assert endless.stopped
+        taken.stream.send_head(OK, True)
+    pair.assert_clean()
+
+
+def test_a_session_that_closes_tells_the_other_side() -> None:
+    pair = Http3Pair().establish()
+    pair.kind = Recorder
+    request = pair.get()
+    assert pair.run(lambda: bool(pair.taken), 5)
+    pair.server_http3.terminate(reasons.DRAIN_TIMEOUT)
+    assert pair.taken[0].reset is reasons.DRAIN_TIMEOUT
+    assert pair.run(lambda: all(owner.closed for owner in pair.owners), 5)
+    assert request.reset is reasons.UPSTREAM_CONNECTION_LOST
+    client, server = pair.owners
+    assert client.closed is not None
+    assert client.closed[0].error_code == reasons.DRAIN_TIMEOUT.h3_error
+    assert client.closed[1] is reasons.UPSTREAM_CONNECTION_LOST
+    assert server.closed is not None
+    assert server.closed[1] is reasons.DRAIN_TIMEOUT
+
+
+def test_the_end_of_a_protocol_breach() -> None:
+    pair = Http3Pair().establish()
+    stream_id = pair.client.open_stream(unidirectional=False)
+    assert stream_id is not None
+    pair.client.send(stream_id, headers(POST) + b"\x02\x00", False)
+    assert pair.run(lambda: all(owner.closed for owner in pair.owners), 5)
+    assert pair.owners[1].closed is not None
+    assert pair.owners[1].closed[1] is reasons.CLIENT_PROTOCOL_ERROR
+    assert pair.taken[0].reset is reasons.CLIENT_PROTOCOL_ERROR
+
+
+# --- against aioquic's own HTTP/3 ----------------------------------------------------------------
+
+
+@dataclass
+class Stock:
+    """aioquic's HTTP/3 connection, fed from and feeding a fake QUIC.
+
+    It uses a dynamic table where it may, so this shows that it does not for us.
+    """
+
+    quic: FakeQuic
+    is_client: bool
+    out: list[tuple[int, bytes, bool]] = field(default_factory=list)
+    events: list[H3Event] = field(default_factory=list)
+    taken: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.configuration = SimpleNamespace(is_client=self.is_client)
+        self._quic_logger = None
+        self._remote_max_datagram_frame_size = None
+        self._next = {False: 0, True: 2 if self.is_client else 3}
+        self.http3 = H3Connection(self)  # type: ignore[arg-type]
+
+    def get_next_available_stream_id(self, is_unidirectional: bool = False) -> int:
+        stream_id = self._next[is_unidirectional]
+        self._next[is_unidirectional] += 4
+        return stream_id
+
+    def send_stream_data(self, stream_id: int, data: bytes, end_stream: bool = False) -> None:
+        self.out.append((stream_id, data, end_stream))
+
+    def close(self, **arguments: Any) -> None:
+        raise AssertionError(arguments)
+
+    def exchange(self) -> None:
+        """Move what both sides have to say."""
+        while True:
+            out, self.out = self.out, []
+            for stream_id, data, end in out:
+                self.quic.deliver(stream_id, data, end)
+            news = [key for key, sent in self.quic.sent.items() if self.taken.get(key) != len(sent)]
+            if not news and not self.out:
+                return
+            for stream_id in news:
+                sent = bytes(self.quic.sent[stream_id])
+                data = sent[self.taken.get(stream_id, 0) :]
+                self.taken[stream_id] = len(sent)
+                end = stream_id in self.quic.ended
+                event = StreamDataReceived(data=data, end_stream=end, stream_id=stream_id)
+                self.events += self.http3.handle_event(event)
+
+    def heads(self) -> list[list[tuple[bytes, bytes]]]:
+        return [event.headers for event in self.events if isinstance(event, HeadersReceived)]
+
+    def body(self) -> bytes:
+        return b"".join(event.data for event in self.events if isinstance(event, DataReceived))
+
+
+def test_aioquic_as_a_client() -> None:
+    server = make_server()
+    stock = Stock(server.quic, is_client=True)
+    stock.exchange()
+    for number in range(3):
+        stream_id = stock.get_next_available_stream_id()
+        stock.http3.send_headers(stream_id, [*POST, (b"x-repeated", b"value")])
+        stock.http3.send_data(stream_id, b"abc", False)
+        stock.http3.send_headers(stream_id, [(b"x-trailer", b"1")], end_stream=True)
+        stock.exchange()
+        request = server.requests[number]
+        assert request.head == [*POST, (b"x-repeated", b"value")]
+        assert request.body == b"abc"
+        assert request.trailers == [(b"x-trailer", b"1")]
+        assert request.stream is not None
+        request.stream.send_head([*OK, (b"x-answer", b"1")], False)
+        request.stream.send_data(b"defg", False)
+        request.stream.send_trailers([(b"x-trailer", b"2")])
+        stock.exchange()
+    assert stock.heads() == [[*OK, (b"x-answer", b"1")], [(b"x-trailer", b"2")]] * 3
+    assert stock.body() == b"defg" * 3
+    assert server.quic.closed is None
+
+
+def test_aioquic_as_a_server() -> None:
+    client = make_client()
+    stock = Stock(client.quic, is_client=False)
+    stock.exchange()
+    for _ in range(3):
+        request = client.request(POST, end=False)
+        assert request.stream is not None
+        request.stream.send_data(b"abc", True)
+        stock.exchange()
+        event = [event for event in stock.events if isinstance(event, HeadersReceived)][-1]
+        stock.http3.send_headers(event.stream_id, [*OK, (b"x-repeated", b"value")])
+        stock.http3.send_data(event.stream_id, b"defg", True)
+        stock.exchange()
+        assert request.head == [*OK, (b"x-repeated", b"value")]
+        assert request.body == b"defg"
+        assert request.ended
+    assert stock.heads() == [POST] * 3
+    assert stock.body() == b"abc" * 3
+    assert client.quic.closed is None
