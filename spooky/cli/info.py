@@ -14,8 +14,8 @@ import msgspec
 from spooky._version import __version__
 
 DEPENDENCIES: Final = (
-    "aioquic", "cffi", "click", "cryptography", "h11", "h2", "httptools", "msgspec", "ngh2",
-    "pylsqpack", "pyyaml", "rich", "uvloop",
+    "aioquic", "click", "cryptography", "h11", "h2", "httptools", "hyperframe", "msgspec", "ngh2",
+    "pylsqpack", "pyyaml", "uvloop",
 )  # fmt: skip
 
 # Socket options that Python's socket module has no names for: linux/udp.h, asm/socket.h.
