@@ -122,6 +122,10 @@ class ClientSession(Session):
     def _deliver_events(self) -> None:
         """Make the upcalls for what happened in the engine, and those that had to wait."""
         super()._deliver_events()
+        self._tell_refused()
+
+    def _tell_refused(self) -> None:
+        """Tell the streams that were never sent."""
         refused, self._refused = self._refused, []
         for stream in refused:
             if not stream.over:
@@ -190,6 +194,11 @@ class ClientSession(Session):
         """Take a stream out that is over, and close after the last one."""
         super()._remove(stream, credit=credit)
         self._close_if_idle()
+
+    def _close(self, reason: Reason) -> None:
+        """Close; what was never sent may go over another connection."""
+        self._tell_refused()
+        super()._close(reason)
 
     def _close_if_idle(self) -> None:
         """Close if that is due and nothing is open."""
