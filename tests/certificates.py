@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
 CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
 
-PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+PrivateKey = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ def ca(
     issuer: Credentials | None = None,
     path_length: int | None = None,
     valid_for: datetime.timedelta = datetime.timedelta(days=365),
+    key: PrivateKey | None = None,
 ) -> Credentials:
     """Make a root, or an intermediate when ``issuer`` is given."""
     return _issue(
@@ -77,6 +78,7 @@ def ca(
         (x509.BasicConstraints(ca=True, path_length=path_length), True),
         (_key_usage(certificate_sign=True), True),
         not_after=now() + valid_for,
+        key=key,
     )
 
 
@@ -156,6 +158,22 @@ def shared_server() -> Credentials:
     return leaf(names, shared_ca())
 
 
+@functools.cache
+def steady_ca() -> Credentials:
+    """Return one root for :func:`steady_server`."""
+    return ca("Steady test root", key=ed25519.Ed25519PrivateKey.generate())
+
+
+@functools.cache
+def steady_server() -> Credentials:
+    """Return a server certificate whose handshakes have the same length in every run.
+
+    ECDSA signatures vary by some bytes, which changes what a simulated network does.
+    """
+    names = ["localhost", "example.test", "*.example.test"]
+    return leaf(names, steady_ca(), key=ed25519.Ed25519PrivateKey.generate())
+
+
 def write(credentials: Credentials, folder: Path, stem: str = "server") -> Paths:
     """Write the chain and the key as PEM files and return their paths."""
     paths = Paths(folder / f"{stem}.pem", folder / f"{stem}.key")
@@ -180,7 +198,7 @@ def _issue(
         .subject_name(subject)
         .issuer_name(issuer.certificate.subject if issuer else subject)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(x509.random_serial_number() | 1 << 158)  # Always 20 bytes.
         .not_valid_before(not_before or now() - datetime.timedelta(days=30))
         .not_valid_after(not_after or now() + datetime.timedelta(days=30))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -193,7 +211,8 @@ def _issue(
     above: tuple[x509.Certificate, ...] = ()
     if issuer is not None and issuer.certificate.issuer != issuer.certificate.subject:
         above = (issuer.certificate, *issuer.intermediates)
-    return Credentials(builder.sign(signer, hashes.SHA256()), key, above)
+    algorithm = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    return Credentials(builder.sign(signer, algorithm), key, above)
 
 
 def _general_name(name: str) -> x509.GeneralName:

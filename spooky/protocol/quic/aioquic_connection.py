@@ -155,7 +155,7 @@ class Connection(QuicConnection):
         self._window_growth = 0
         self._crypto_gaps = GapBudget(CRYPTO_GAPS_MAX)
         self._skipped: list[int] = []
-        self._skip_at = secrets.randbelow(SKIP_INTERVAL)
+        self._skip_at = 0
         if new_connection_id is not None:
             self._use_first_connection_id(new_connection_id())
         self._events.append(ConnectionIdGenerated(self.host_cid))
@@ -458,8 +458,9 @@ class Connection(QuicConnection):
                 self._streams_queue.append(stream)
         changed.clear()
         if self._packet_number >= self._skip_at and self._handshake_confirmed:
-            self._skipped = [*self._skipped[1 - SKIPPED_KEPT :], self._packet_number]
-            self._packet_number += 1
+            if self._skip_at:
+                self._skipped = [*self._skipped[1 - SKIPPED_KEPT :], self._packet_number]
+                self._packet_number += 1
             self._skip_at = self._packet_number + 1 + secrets.randbelow(2 * SKIP_INTERVAL)
 
     def finish_flush(self) -> None:
@@ -485,8 +486,8 @@ class Connection(QuicConnection):
 
     @property
     def started(self) -> bool:
-        """Whether anything valid was received, or sent by a client."""
-        return bool(self._network_paths)
+        """Whether a client has begun, or a server received a valid packet."""
+        return self._is_client or self._state is not QuicConnectionState.FIRSTFLIGHT
 
     def is_idle(self, now: float) -> bool:
         """Whether the idle timeout has passed."""
