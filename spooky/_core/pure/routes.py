@@ -172,9 +172,9 @@ class RouteTable:
             node = self._paths_of(rule)
             for segment in rule.segments:
                 node = node.children.setdefault(segment, _Segments())
-            other = node.rules.setdefault(rule.method, rule)
-            if other is not rule:
-                raise RouteConflict(other.name, rule.name)
+            if rule.method in node.rules:
+                raise RouteConflict(node.rules[rule.method].name, rule.name)
+            node.rules[rule.method] = rule
 
     def __len__(self) -> int:
         return self._length
