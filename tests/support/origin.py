@@ -6,6 +6,7 @@ A behaviour is chosen by the request's path; it is the same whatever the protoco
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from typing import Protocol
@@ -216,8 +217,12 @@ class Origin:
         return f"{'https' if self._tls else 'http'}://127.0.0.1:{port}"
 
     async def __aenter__(self) -> "Origin":
+        listening = socket.socket()
+        # The kernel would take many megabytes for a backend that does not read.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * PIECE)
+        listening.bind(("127.0.0.1", 0))
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", 0, ssl=self._tls, limit=PIECE
+            self._serve, sock=listening, ssl=self._tls, limit=PIECE
         )
         return self
 

@@ -76,7 +76,10 @@ async def next_event(
                 writer.write(
                     connection.send(h11.InformationalResponse(status_code=100, headers=[])) or b""
                 )
-            connection.receive_data(await reader.read(65536))
+            data = await reader.read(65536)
+            if not data:
+                raise ConnectionResetError
+            connection.receive_data(data)
             continue
         if event is h11.PAUSED or isinstance(event, h11.ConnectionClosed):
             raise ConnectionResetError
