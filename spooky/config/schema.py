@@ -46,10 +46,11 @@ BALANCING_TYPES: Final = (
 HASHING_TYPES: Final = ("consistent-hash", "maglev", "sticky-cid")
 """The balancing types that use a key and may bound the load."""
 
-BALANCING_KEYS: Final = (
-    "path", "authority", "method", "cid", "sticky-cid", "peer_ip", "client_ip", "bearer_token",
-)  # fmt: skip
-"""Key sources without a name; ``sticky-cid`` is ``cid``, ``peer_ip`` is ``client_ip``."""
+BALANCING_KEYS: Final = ("path", "authority", "method", "cid", "client_ip", "bearer_token")
+"""Key sources without a name."""
+
+BALANCING_KEY_ALIASES: Final[Mapping[str, str]] = {"sticky-cid": "cid", "peer_ip": "client_ip"}
+"""Other spellings of key sources; a loaded configuration has only the canonical ones."""
 
 BALANCING_NAMED_KEYS: Final = ("header", "cookie", "query")
 """Key sources written as ``SOURCE:NAME``."""
@@ -243,6 +244,17 @@ class LoadBalancing(Section, frozen=True):
     def __post_init__(self) -> None:
         if self.type in BALANCING_ALIASES:
             force_setattr(self, "type", BALANCING_ALIASES[self.type])
+        if self.key is not None:
+            force_setattr(self, "key", _canonical_key(self.key))
+
+
+def _canonical_key(key: str) -> str:
+    """Return a key source in the one spelling that a loaded configuration has."""
+    source, colon, name = key.partition(":")
+    source = source.lower()
+    if source == "header":
+        name = name.lower()
+    return f"{BALANCING_KEY_ALIASES.get(source, source)}{colon}{name}"
 
 
 class HostPolicy(Section, frozen=True):

@@ -172,7 +172,6 @@ def _check_balancing(path: Path, balancing: LoadBalancing, report: Report) -> No
 
 def _check_balancing_key(path: Path, key: str, report: Report) -> None:
     source, colon, name = key.partition(":")
-    source = source.lower()
     if source in BALANCING_NAMED_KEYS:
         if not name:
             report.error(path, f"{source} needs a name", f"write {source}:NAME")

@@ -368,15 +368,26 @@ def test_balancing_is_checked_wherever_it_stands(place, balancing, path, words, 
 
 
 @pytest.mark.parametrize(
-    "key",
+    ("key", "canonical"),
     [
-        "header:X-User", "Header:x", "cookie:sid", "query:a", "path", "authority", "method", "cid",
-        "sticky-cid", "peer_ip", "client_ip", "bearer_token", "PATH",
+        ("header:X-User", "header:x-user"),
+        ("Header:x", "header:x"),
+        ("cookie:Sid", "cookie:Sid"),
+        ("query:A", "query:A"),
+        ("path", "path"),
+        ("PATH", "path"),
+        ("authority", "authority"),
+        ("method", "method"),
+        ("cid", "cid"),
+        ("sticky-cid", "cid"),
+        ("peer_ip", "client_ip"),
+        ("client_ip", "client_ip"),
+        ("bearer_token", "bearer_token"),
     ],
-)  # fmt: skip
-def test_every_key_of_the_reference_is_taken(key):
+)
+def test_every_key_of_the_reference_is_taken_and_has_one_spelling(key, canonical):
     more = f"load_balancing: {{type: consistent-hash, key: '{key}'}}\n"
-    assert not problems(minimal(more=more))
+    assert load_text(minimal(more=more)).load_balancing.key == canonical
 
 
 # --- host policy and TLS towards backends -----------------------------------------------------
