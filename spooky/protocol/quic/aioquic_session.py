@@ -69,6 +69,15 @@ class AioquicSession:
         self._received_since_close = 0
         self._repeat_after = 1
 
+    @property
+    def all_acknowledged(self) -> bool:
+        """Whether the peer has everything that was sent on streams."""
+        # The table's own values() are those of which a limit is due.
+        senders = [stream.sender for stream in dict.values(self._quic._streams)]
+        return all(
+            sender.is_finished or (sender.is_open and not sender.buffered) for sender in senders
+        )
+
     # --- datagrams ------------------------------------------------------------------------------
 
     def receive(self, batch: Sequence[Datagram], now: float) -> None:

@@ -128,6 +128,8 @@ class QuicSession(Protocol):
         established: Whether the handshake completed.
         terminated: Whether it is over and may be forgotten: nothing to send, no deadline.
         peer: The address packets are sent to; changes when the peer migrates.
+        all_acknowledged: Whether the peer has everything that was sent on streams, ends and resets
+            included; closing before that loses some of it.
     """
 
     handler: QuicHandler
@@ -135,6 +137,9 @@ class QuicSession(Protocol):
     established: bool
     terminated: bool
     peer: Address
+
+    @property
+    def all_acknowledged(self) -> bool: ...
 
     def receive(self, batch: Sequence[Datagram], now: float) -> None:
         """Take datagrams, in order, and make the upcalls they cause."""
