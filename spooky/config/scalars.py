@@ -129,7 +129,7 @@ def _read_text(node: Scalar, type_: inspect.StrType) -> str:
             raise InvalidValueError(f"expected text, found {found(node)}", _in_quotes(node))
         raise InvalidValueError(f"expected text, found {node.text}, {reading}", _in_quotes(node))
     text = node.text
-    if any(not c.isprintable() for c in text):
+    if not text.isprintable():
         raise InvalidValueError("the text has a control character or a line break")
     if type_.min_length is not None and len(text) < type_.min_length:
         raise InvalidValueError("the text is empty")

@@ -126,12 +126,10 @@ def unsupported_tree(path: Path) -> Tree | None:
     return tree
 
 
-def is_unsupported_value(path: Path, value: object) -> bool:
+def is_unsupported_value(path: Path, value: str) -> bool:
     """Return whether a value has a meaning at a path but does not work yet."""
-    return any(
-        _matches(pattern, path)
-        and isinstance(value, str)
-        and value.upper() in map(str.upper, values)
+    return value.lower() in _VALUES and any(
+        _matches(pattern, path) and value.lower() in map(str.lower, values)
         for pattern, values in UNSUPPORTED_VALUES.items()
     )
 
@@ -156,3 +154,4 @@ def _build_tree() -> Tree:
 
 
 _TREE: Final = _build_tree()
+_VALUES: Final = frozenset(v.lower() for values in UNSUPPORTED_VALUES.values() for v in values)
