@@ -69,6 +69,7 @@ class QuicConnection:
         if self._forgotten:
             return
         self._http3.settle()
+        self._http3.settle()
         if self._shutting_down and self._http3.drained:
             self._quic.close(H3_NO_ERROR, "draining", is_application=True)
         now = self._runtime.now()

@@ -35,10 +35,13 @@ VARINT_MAX: Final = 2**62 - 1
 """RFC 9000 section 16."""
 
 
+_ONE_BYTE: Final = tuple(value.to_bytes(1, "big") for value in range(0x40))
+
+
 def encode_varint(value: int) -> bytes:
     """Encode an integer below 2**62 in its shortest form (RFC 9000 section 16)."""
     if value < 0x40:
-        return value.to_bytes(1, "big")
+        return _ONE_BYTE[value]
     if value < 0x4000:
         return (value | 0x4000).to_bytes(2, "big")
     if value < 0x4000_0000:

@@ -61,11 +61,12 @@ class ServerSession(Session):
 
     @property
     def drained(self) -> bool:
-        """Whether, after :meth:`shutdown`, the last request stream has ended.
+        """Whether, after :meth:`shutdown`, the last request has ended and the client has it all.
 
-        Its bytes were all accepted by QUIC, which may still have to send or repeat some.
+        Closing the QUIC session any sooner would drop what has to be sent or repeated, GOAWAY
+        included.
         """
-        return self._shutting_down and not self._requests
+        return self._shutting_down and not self._requests and self.quic.all_acknowledged
 
     def take_max_push_id(self, push_id: int) -> None:
         """Check a MAX_PUSH_ID frame; nothing is ever pushed.

@@ -73,6 +73,7 @@ class FakeQuic:
         closed: Code and phrase, once closed.
         room: Bytes a stream takes before it is read by the link; ``None`` for any number.
         streams_left: Streams that may be opened: bidirectional, unidirectional.
+        all_acknowledged: Whether the peer has everything; a test says.
         refused: Streams that took less than they were offered.
     """
 
@@ -82,6 +83,7 @@ class FakeQuic:
         self.is_client = is_client
         self.established = False
         self.terminated = False
+        self.all_acknowledged = True
         self.peer = ("192.0.2.1", 443)
         self.sent: dict[int, bytearray] = {}
         self.taken: dict[int, int] = {}

@@ -10,6 +10,7 @@ from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.events import StreamDataReceived
 
 from spooky._core import reasons
+from spooky.protocol.h3 import errors
 from spooky.protocol.h3.client import ClientSession
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.h3.server import ServerSession
@@ -33,6 +34,17 @@ from tests.protocol.quic import support
 from tests.simnet import Link
 
 ROUGH = Link(loss=0.05, duplicate=0.02, reorder=0.05, corrupt=0.01, jitter=0.004)
+
+
+class Download(Sender):
+    """Answers with a body of 2 MB."""
+
+    def on_head(self, fields: list[Any], end: bool) -> None:
+        super().on_head(fields, end)
+        assert self.stream is not None
+        self.stream.send_head(OK, False)
+        self.sender = Body(self.stream, b"x" * 2_000_000, 16_384, trailers=False)
+        self.sender.send()
 
 
 class Http3Pair(support.Pair):
@@ -113,15 +125,6 @@ def test_more_requests_than_streams_at_once() -> None:
 def test_a_download_is_held_back_by_a_reader_that_stops() -> None:
     """Credit follows consumption, end to end: what is outstanding is bounded by the windows."""
     pair = Http3Pair().establish()
-
-    class Download(Sender):
-        def on_head(self, fields: list[Any], end: bool) -> None:
-            super().on_head(fields, end)
-            assert self.stream is not None
-            self.stream.send_head(OK, False)
-            self.sender = Body(self.stream, b"x" * 8_000_000, 16_384, trailers=False)
-            self.sender.send()
-
     pair.kind = Download
     request = pair.get()
     request.consume = False
@@ -136,7 +139,7 @@ def test_a_download_is_held_back_by_a_reader_that_stops() -> None:
     request.consume = True
     request.stream.consume(stuck)
     assert pair.run(lambda: request.ended)
-    assert len(request.body) == 8_000_000
+    assert len(request.body) == 2_000_000
     pair.assert_clean()
 
 
@@ -174,6 +177,28 @@ def test_aborts_reach_the_other_side(who: str) -> None:
         assert endless.stopped
         taken.stream.send_head(OK, True)
     pair.assert_clean()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_draining_ends_when_the_client_has_everything(seed: int) -> None:
+    """RFC 9114 section 5.2: what was accepted but not delivered is not cut off by the close."""
+    pair = Http3Pair(seed, Link(loss=0.02)).establish()
+    pair.kind = Download
+    request = pair.get()
+    assert pair.run(lambda: len(request.body) > 100_000, 10)
+    pair.server_http3.shutdown()
+    late = pair.get()
+
+    # As the edge does at each flush.
+    assert pair.run(lambda: pair.server_http3.drained, 60)
+    pair.server.close(errors.H3_NO_ERROR, "", is_application=True)
+    assert pair.run(lambda: all(owner.closed for owner in pair.owners), 5)
+    assert request.ended
+    assert len(request.body) == 2_000_000
+    assert late.reset is reasons.UPSTREAM_REFUSED
+    for owner in pair.owners:
+        assert owner.closed is not None
+        assert owner.closed[1] is reasons.COMPLETED
 
 
 def test_a_session_that_closes_tells_the_other_side() -> None:

@@ -494,6 +494,9 @@ def test_shutdown_finishes_what_is_in_flight_and_rejects_the_rest() -> None:
     assert not server.session.drained
     for index in range(2):
         server.stream(index).send_head(OK, True)
+    server.quic.all_acknowledged = False
+    assert not server.session.drained
+    server.quic.all_acknowledged = True
     assert server.session.drained
     assert_clean(server.session)
 
