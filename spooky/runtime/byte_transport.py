@@ -39,6 +39,8 @@ class ByteTransport(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.bytes_received += len(data)
         self.session.receive(data, self.runtime.now())
+        # At once: the loop reads a ready socket many times in one turn.
+        self._follow_want_read()
         self.wake()
 
     def eof_received(self) -> bool:
@@ -69,7 +71,7 @@ class ByteTransport(asyncio.Protocol):
         """Write what the session has, then follow its wishes about reading and closing."""
         self._marked = False
         transport = self.transport
-        if transport is None:
+        if transport is None or transport.is_closing():
             return
         session = self.session
         while data := session.transmit():
@@ -77,12 +79,7 @@ class ByteTransport(asyncio.Protocol):
         if session.closed:
             self.end()
             return
-        if session.want_read != self._reading:
-            self._reading = session.want_read
-            if self._reading:
-                transport.resume_reading()
-            else:
-                transport.pause_reading()
+        self._follow_want_read()
         self.on_progress()
 
     def end(self) -> None:
@@ -100,3 +97,13 @@ class ByteTransport(asyncio.Protocol):
 
     def on_closed(self) -> None:
         """Learn that the transport is gone."""
+
+    def _follow_want_read(self) -> None:
+        """Pause or resume reading as the session wishes."""
+        if self.transport is None or self.session.want_read == self._reading:
+            return
+        self._reading = self.session.want_read
+        if self._reading:
+            self.transport.resume_reading()
+        else:
+            self.transport.pause_reading()

@@ -84,7 +84,11 @@ class Runtime:
         pending = self._pending
         self._pending = []
         for flushable in pending:
-            flushable.flush()
+            try:
+                flushable.flush()
+            except Exception:
+                # One connection's defect is not the others'; its own timeouts will end it.
+                logger.exception("could not flush %r", flushable)
 
     def _set_wakeup(self) -> None:
         if self._wakeup is not None:

@@ -312,7 +312,8 @@ class Http2Stream(ClientStream):
 
     async def send(self, data: bytes, end: bool = False) -> None:
         connection = self._client.h2
-        while data and self.stopped is None:
+        rest = memoryview(data)
+        while rest and self.stopped is None:
             self.window.clear()
             room = min(
                 connection.local_flow_control_window(self._id), connection.max_outbound_frame_size
@@ -320,8 +321,8 @@ class Http2Stream(ClientStream):
             if room <= 0:
                 await self.window.wait()
                 continue
-            connection.send_data(self._id, data[:room])
-            data = data[room:]
+            connection.send_data(self._id, bytes(rest[:room]))
+            rest = rest[room:]
             self._client.flush()
             await self._client.writer.drain()
         if end and self.stopped is None:
