@@ -25,9 +25,13 @@ class Recorder:
     events: list[Event] = field(default_factory=list)
     stream: Stream | None = None
     inside_downcall: bool = False
+    complete: bool = False
 
     def _note(self, name: str, *what: object) -> None:
         assert not self.inside_downcall, "an upcall nested inside a downcall"
+        if name in ("head", "data", "trailers"):
+            assert not self.complete, "something came after the end"
+            self.complete = name == "trailers" or what[-1] is True
         self.events.append((name, *what))
         if self.hook is not None:
             self.hook(self, name)
@@ -69,11 +73,8 @@ class Recorder:
         return b"".join(event[1] for event in self.events if event[0] == "data")  # type: ignore[misc]
 
     def ended(self) -> bool:
-        """Whether the end was delivered, and nothing after it but leave to write."""
-        told = [event for event in self.events if event[0] in ("head", "data", "trailers", "reset")]
-        ends = [event[0] == "trailers" or event[-1] is True for event in told]
-        assert True not in ends[:-1], "something came after the end"
-        return bool(ends) and ends[-1]
+        """Whether the end was delivered."""
+        return self.complete
 
     def reset_code(self) -> str | None:
         codes = [event[1] for event in self.events if event[0] == "reset"]
@@ -204,8 +205,9 @@ def splits(data: bytes, seed: int) -> list[bytes]:
     generator = random.Random(seed)
     most = generator.choice((1, 3, 16, 200, 70_000))
     pieces = []
-    while data:
+    position = 0
+    while position < len(data):
         size = generator.randint(1, most)
-        pieces.append(data[:size])
-        data = data[size:]
+        pieces.append(data[position : position + size])
+        position += size
     return pieces
