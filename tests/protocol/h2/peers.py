@@ -6,15 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import hpack
-from hyperframe.frame import (
-    DataFrame,
-    Frame,
-    GoAwayFrame,
-    HeadersFrame,
-    RstStreamFrame,
-    SettingsFrame,
-    WindowUpdateFrame,
-)
+from hyperframe.frame import Frame, HeadersFrame
 
 from spooky._core.reasons import Reason
 from spooky.protocol.h2.client import ClientSession
@@ -328,31 +320,34 @@ def of_type(frames: Iterable[Frame], kind: type[Frame]) -> list[Frame]:
     return [frame for frame in frames if isinstance(frame, kind)]
 
 
-def settings(values: dict[int, int] | None = None, ack: bool = False) -> bytes:
-    return SettingsFrame(0, settings=values or {}, flags=["ACK"] if ack else []).serialize()
-
-
-def data(stream_id: int, content: bytes = b"", end: bool = False, padding: int = 0) -> bytes:
-    flags = ["END_STREAM"] * end + ["PADDED"] * bool(padding)
-    return DataFrame(stream_id, data=content, pad_length=padding, flags=flags).serialize()
-
-
-def rst_stream(stream_id: int, code: int = 8) -> bytes:
-    return RstStreamFrame(stream_id, error_code=code).serialize()
-
-
-def window_update(stream_id: int, increment: int) -> bytes:
-    return WindowUpdateFrame(stream_id, window_increment=increment).serialize()
-
-
-def goaway(last_stream_id: int, code: int = 0) -> bytes:
-    return GoAwayFrame(0, last_stream_id=last_stream_id, error_code=code).serialize()
-
-
 def raw_frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
     """Return any frame at all."""
     header = len(payload).to_bytes(3, "big") + bytes((kind, flags)) + stream_id.to_bytes(4, "big")
     return header + payload
+
+
+def settings(values: dict[int, int] | None = None, ack: bool = False) -> bytes:
+    entries = (values or {}).items()
+    payload = b"".join(key.to_bytes(2, "big") + value.to_bytes(4, "big") for key, value in entries)
+    return raw_frame(4, int(ack), 0, payload)
+
+
+def data(stream_id: int, content: bytes = b"", end: bool = False, padding: int = 0) -> bytes:
+    if not padding:
+        return raw_frame(0, int(end), stream_id, content)
+    return raw_frame(0, end | 8, stream_id, bytes((padding,)) + content + bytes(padding))
+
+
+def rst_stream(stream_id: int, code: int = 8) -> bytes:
+    return raw_frame(3, 0, stream_id, code.to_bytes(4, "big"))
+
+
+def window_update(stream_id: int, increment: int) -> bytes:
+    return raw_frame(8, 0, stream_id, increment.to_bytes(4, "big"))
+
+
+def goaway(last_stream_id: int, code: int = 0) -> bytes:
+    return raw_frame(7, 0, 0, last_stream_id.to_bytes(4, "big") + code.to_bytes(4, "big"))
 
 
 class RawPeer:
@@ -367,9 +362,7 @@ class RawPeer:
     def headers(
         self, stream_id: int, fields: Iterable[Field], end: bool = False, final: bool = True
     ) -> bytes:
-        flags = ["END_STREAM"] * end + ["END_HEADERS"] * final
-        block = self.encoder.encode(list(fields))
-        return HeadersFrame(stream_id, data=block, flags=flags).serialize()
+        return raw_frame(1, end | 4 * final, stream_id, self.encoder.encode(list(fields)))
 
     def send(self, *frames: bytes) -> None:
         """Have the session receive frames at once."""
