@@ -79,9 +79,7 @@ def tcp_settings(configuration: Configuration, tls: ListenerTls, port: int) -> T
         head_timeout=performance.client_head_timeout_ms / 1000,
         idle_timeout=performance.quic_max_idle_timeout_ms / 1000,
         response_fields=((b"alt-svc", alt_svc.encode()),),
-        http1=Http1Limits(
-            max_headers_count=limits.max_headers_count, max_headers_bytes=head_bytes
-        ),
+        http1=Http1Limits(max_headers_count=limits.max_headers_count, max_headers_bytes=head_bytes),
         http2=Http2Limits(
             max_headers_count=limits.max_headers_count,
             max_headers_bytes=limits.max_headers_bytes,

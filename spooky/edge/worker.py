@@ -115,6 +115,10 @@ class Worker:
             )
 
     @property
+    def _listeners(self) -> list[TcpListener | QuicListener]:
+        return [*self._tcp, *self._quic]
+
+    @property
     def idle(self) -> bool:
         """Whether no connection is left."""
         return self.quic_cap.active == 0 and self.tcp_cap.active == 0
@@ -128,7 +132,7 @@ class Worker:
         Returns:
             Whether all of them finished in time.
         """
-        for listener in (*self._tcp, *self._quic):
+        for listener in self._listeners:
             listener.stop_accepting()
             listener.shutdown()
         deadline = self.runtime.now() + seconds
@@ -147,7 +151,7 @@ class Worker:
     async def close(self) -> None:
         """Close every connection now, and the sockets."""
         if not self.idle:
-            for listener in (*self._tcp, *self._quic):
+            for listener in self._listeners:
                 listener.stop_accepting()
                 listener.terminate(reasons.DRAIN_TIMEOUT)
             deadline = self.runtime.now() + CLOSE_SECONDS

@@ -431,6 +431,11 @@ class Http3Client(Client):
         self.protocol.transmit()
         return stream
 
+    def give_no_credit(self) -> None:
+        """Never raise the windows, which aioquic does whether or not anybody reads."""
+        quic: Any = self.protocol._quic
+        quic._write_stream_limits = quic._write_connection_limits = lambda **_: None
+
     async def close(self) -> None:
         self.protocol.close()
         await self._context.__aexit__(None, None, None)

@@ -8,6 +8,7 @@ import contextlib
 import json
 import socket
 import ssl
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Protocol
 
@@ -50,11 +51,13 @@ class Gate:
         self.opened = asyncio.Event()
         self.reached = asyncio.Event()
         self.ended_by: list[str] = []
+        self.requests: Counter[str] = Counter()
 
 
 async def behave(exchange: OriginExchange, gate: Gate) -> None:
     """Answer one request as its path says."""
     path = exchange.path.partition("?")[0]
+    gate.requests[path] += 1
     match path.strip("/").split("/"):
         case ["echo"]:
             await _echo(exchange)
@@ -98,6 +101,9 @@ async def behave(exchange: OriginExchange, gate: Gate) -> None:
             await gate.opened.wait()
             await exchange.write(b"data: second\n\n")
             await exchange.end()
+        case ["head-then-nothing"]:
+            await exchange.start(200, [(b"content-length", b"10")])
+            await gate.opened.wait()
         case ["early-response"]:
             await exchange.start(403, [(b"content-length", b"7")])
             await exchange.write(b"refused")
@@ -208,6 +214,7 @@ class Origin:
         self._tls = tls
         self._server: asyncio.Server
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self.errors: list[BaseException] = []
 
     @property
@@ -232,6 +239,15 @@ class Origin:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def stop_listening(self) -> None:
+        """Refuse connections from now on."""
+        self._server.close()
+
+    def close_connections(self) -> None:
+        """Close every connection, as a backend does with idle ones."""
+        for writer in list(self._writers):
+            writer.close()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         from tests.support.origin_h1 import serve_h1
         from tests.support.origin_h2 import serve_h2
@@ -239,6 +255,7 @@ class Origin:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self._writers.add(writer)
         self.connections += 1
         serve = serve_h1 if self.protocol == "h1" else serve_h2
         try:
@@ -249,5 +266,6 @@ class Origin:
             self.errors.append(error)
         finally:
             self._tasks.discard(task)
+            self._writers.discard(writer)
             with contextlib.suppress(ConnectionError):
                 writer.transport.abort()
