@@ -58,7 +58,7 @@ class AioquicSession:
         self.terminated = False
         self.peer = peer
         self._quic = connection
-        self._server_name = server_name
+        self._requested_name = server_name
         self._refused: dict[int, None] = {}
         self._open_refused = False
         self._close_reported = False
@@ -229,7 +229,7 @@ class AioquicSession:
     def _on_handshake(self, event: events.HandshakeCompleted) -> None:
         quic = self._quic
         certificate: bytes | None = None
-        server_name = self._server_name
+        server_name = self._requested_name
         if not self.is_client:
             server_name = quic.server_context.server_name
             chain = quic.server_context.client_chain
