@@ -26,6 +26,7 @@ def _configuration(limits: Limits) -> ngh2.Configuration:
         auto_window_update=False,
         peer_max_concurrent_streams=limits.max_concurrent_streams,
         max_reserved_remote_streams=0,
+        max_send_header_block_length=limits.engine_header_list_bytes,
         max_outbound_ack=limits.max_pending_acks,
         max_settings=limits.max_settings,
         stream_reset_rate_limit=limits.peer_resets,

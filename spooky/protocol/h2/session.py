@@ -10,6 +10,7 @@ from spooky._core import reasons
 from spooky._core.reasons import Reason
 from spooky.protocol.h2.engine import (
     ENHANCE_YOUR_CALM,
+    INTERNAL_ERROR,
     NO_ERROR,
     PROTOCOL_ERROR,
     SETTING_INITIAL_WINDOW_SIZE,
@@ -56,8 +57,7 @@ def list_fields(headers: Any) -> list[Field]:
 class Session(ABC):
     """An HTTP/2 connection, in either role.
 
-    The transport writes what ``transmit`` returns after each ``receive``, and whenever ``wake``
-    was called. Only when the connection broke is anything but whole frames ever left out.
+    The transport calls ``transmit`` after each ``receive``, and whenever ``wake`` was called.
 
     Arguments:
         wake: Called when output became pending outside ``receive``.
@@ -154,14 +154,11 @@ class Session(ABC):
 
         ``wake`` is called if there is more after that.
         """
-        if self._last_words is not None:
-            data, self._last_words = self._last_words, b""
-            return data
         if not (self._sender.writable or self.closed):
             return b""
         output = []
         size = 0
-        while True:
+        while self._last_words is None:
             data = self._take_output()
             if not data:
                 break
@@ -172,6 +169,9 @@ class Session(ABC):
             if size >= TRANSMIT_BYTES:
                 self._wake()
                 break
+        if self._last_words:
+            output.append(self._last_words)
+            self._last_words = b""
         return output[0] if len(output) == 1 else b"".join(output)
 
     def set_transport_writable(self, writable: bool) -> None:
@@ -212,10 +212,13 @@ class Session(ABC):
         return self._sender.send(stream, data, end)
 
     def send_trailers(self, stream: Stream, fields: Fields) -> None:
-        """Send trailers."""
+        """Send trailers; if there are none left to send, just the end."""
         self._want_output()
-        stream.trailers = fields
-        self._sender.send_trailers(stream)
+        if fields:
+            stream.trailers = fields
+            self._sender.send_trailers(stream)
+        else:
+            self._sender.send(stream, b"", True)
 
     def credit(self, stream_id: int, count: int) -> None:
         """Credit body bytes to the peer that were consumed, or that nobody will consume."""
@@ -314,6 +317,10 @@ class Session(ABC):
         """
         if stream is not None:
             self._remove(stream)
+            if code == INTERNAL_ERROR:
+                # What we were to send cannot be sent: its head is too large.
+                stream.handler.on_reset(reasons.INTERNAL_ERROR)
+                return
             stream.handler.on_reset(self._broken_stream_reason(stream, code))
             self._cut_bodies += stream.head_received
             if self._cut_bodies == RETIRE_AFTER_CUT_BODIES:

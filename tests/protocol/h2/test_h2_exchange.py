@@ -86,6 +86,26 @@ def test_trailers_pass_both_ways_with_and_without_a_body(
     assert len(long.body) == len(joined.server.requests[1].body) == 300_000
 
 
+def test_trailers_of_which_nothing_is_left_are_just_the_end(
+    client: EngineName, server: EngineName
+) -> None:
+    def answer(recorder: Recorder, upcall: str) -> None:
+        if recorder.ended:
+            recorder.send_head(OK)
+            recorder.send_data(bytes(recorder.body))
+            recorder.send_trailers([])
+
+    joined = pipe(client, server, hook=answer)
+    response = joined.client.request(POST, end=False)
+    response.send_data(bytes(100_000))
+    response.send_trailers([])
+    joined.run()
+    assert len(response.body) == 100_000
+    assert response.ended
+    assert "trailers" not in response.names
+    assert joined.client.session.active_streams == joined.server.session.active_streams == 0
+
+
 def test_informational_heads_come_before_the_response(
     client: EngineName, server: EngineName
 ) -> None:

@@ -269,6 +269,21 @@ def test_a_head_far_beyond_the_limits_ends_the_connection(engine: EngineName, ki
     assert end.requests[0].reason is reasons.CLIENT_EXCESSIVE_LOAD
 
 
+def test_a_head_that_is_too_large_to_be_sent_is_our_own_fault() -> None:
+    """An embedded application may want to send one; ngh2 refuses, h2 sends it."""
+    end = ServerEnd("ngh2")
+    peer = raw_client(end)
+    peer.send(peer.headers(1, GET, end=True), peer.headers(3, GET, end=True))
+    first, second = end.requests
+    first.send_head([*OK, (b"x", bytes(100_000).replace(b"\0", b"y"))])
+    second.send_head(OK, end=True)
+    (reset,) = of_type(peer.take(), RstStreamFrame)
+    assert reset.stream_id == 1
+    assert first.reason is reasons.INTERNAL_ERROR
+    assert second.reason is None
+    assert not end.session.closed
+
+
 # --- floods ---------------------------------------------------------------------------------------
 
 
