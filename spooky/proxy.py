@@ -132,9 +132,10 @@ class Proxy:
         return finished
 
     async def close(self) -> None:
-        """Stop at once; what is in flight is cut."""
-        await self.worker.close()
-        await self._stop()
+        """Stop at once; what is in flight is cut. Does nothing if the proxy does not run."""
+        if self._worker is not None:
+            await self._worker.close()
+            await self._stop()
 
     def reopen_logs(self) -> None:
         """Open the access log's file anew, after it was rotated."""
@@ -155,9 +156,7 @@ class Proxy:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._worker is None:
-            return
-        if kind is None:
+        if kind is None and self._worker is not None:
             await self.drain()
         else:
             await self.close()

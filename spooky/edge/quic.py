@@ -116,7 +116,9 @@ class QuicListener:
             connection.terminate(reason)
 
     def close(self) -> None:
-        """Forget every connection and close the socket."""
+        """Forget every connection and close the socket; idempotent."""
+        if self._socket.fileno() < 0:
+            return
         for connection in list(self._connections):
             connection.forget()
         self.runtime.loop.remove_reader(self._socket.fileno())

@@ -223,6 +223,15 @@ class Http1Stream(ClientStream):
             return self.finish(f"connection closed: {error}")
 
 
+class GoawayTolerantConnection(h2.connection.H2Connection):
+    """h2, which else takes GOAWAY for the end of streams that go on (RFC 9113 section 6.8)."""
+
+    def _receive_goaway_frame(self, frame: Any) -> Any:
+        event = h2.events.ConnectionTerminated()
+        event.error_code, event.last_stream_id = frame.error_code, frame.last_stream_id
+        return [], [event]
+
+
 # --- HTTP/2 -------------------------------------------------------------------------------------
 class Http2Client(Client):
     """One connection; many streams."""
@@ -230,7 +239,7 @@ class Http2Client(Client):
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
         self.writer = writer
-        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding=None))
+        self.h2 = GoawayTolerantConnection(h2.config.H2Configuration(header_encoding=None))
         self.h2.initiate_connection()
         self.goaway: h2.events.ConnectionTerminated | None = None
         self._streams: dict[int, Http2Stream] = {}
