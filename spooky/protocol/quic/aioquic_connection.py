@@ -55,6 +55,7 @@ from spooky.protocol.quic.aioquic_tls import (
     CryptoReceiver,
     ServerContext,
 )
+from spooky.protocol.quic.congestion import UsedWindowGrows
 from spooky.protocol.quic.parameters import EndpointParameters
 from spooky.protocol.quic.reassembly import GapBudget
 from spooky.protocol.quic.windows import ReceiveWindow
@@ -144,6 +145,9 @@ class Connection(QuicConnection):
         self._new_connection_id = new_connection_id
         self._logger = PeerLog(logger, {"id": self._original_destination_connection_id.hex()})
         self._loss._logger = self._logger
+        controller = self._loss._cc
+        assert isinstance(controller, UsedWindowGrows)
+        self._controller = controller
         self._streams = StreamTable()
         self._local_max_streams_bidi = Limit(
             QuicFrameType.MAX_STREAMS_BIDI, "max_streams_bidi", parameters.max_streams_bidi
@@ -464,7 +468,16 @@ class Connection(QuicConnection):
             self._skip_at = self._packet_number + 1 + secrets.randbelow(2 * SKIP_INTERVAL)
 
     def finish_flush(self) -> None:
-        """Take streams with nothing left to send out of the queue."""
+        """Take streams with nothing left to send out of the queue, and see what limits sending.
+
+        The congestion window is in use if packets wait for their pace or half of it is in flight
+        (RFC 9002 section 7.8).
+        """
+        controller = self._controller
+        controller.in_use = (
+            self._pacing_at is not None
+            or 2 * controller.bytes_in_flight >= controller.congestion_window
+        )
         if self._streams_queue:
             waiting = []
             for stream in self._streams_queue:

@@ -17,26 +17,22 @@ if TYPE_CHECKING:
 else:
     _Controller = object
 
-IN_USE_FRACTION: Final = 2
-"""The window counts as used while at least this part of it was in flight after the last packet."""
-
 
 class UsedWindowGrows(_Controller):
-    """Mixed into a controller: no growth while the application is what limits sending."""
+    """Mixed into a controller: no growth while the application is what limits sending.
 
-    _flight = 0
+    Attributes:
+        in_use: Whether something else limits it; set after every flush.
+    """
 
-    def on_packet_sent(self, *, packet: QuicSentPacket) -> None:
-        """Count a packet as in flight."""
-        super().on_packet_sent(packet=packet)
-        self._flight = self.bytes_in_flight
+    in_use = False
 
     def on_packet_acked(self, *, now: float, packet: QuicSentPacket) -> None:
         """Count a packet as delivered, and let the window grow if it was needed."""
-        if self._flight * IN_USE_FRACTION < self.congestion_window:
-            self.bytes_in_flight -= packet.sent_bytes
-        else:
+        if self.in_use:
             super().on_packet_acked(now=now, packet=packet)
+        else:
+            self.bytes_in_flight -= packet.sent_bytes
 
 
 class Reno(UsedWindowGrows, RenoCongestionControl):
@@ -45,6 +41,11 @@ class Reno(UsedWindowGrows, RenoCongestionControl):
 
 class Cubic(UsedWindowGrows, CubicCongestionControl):
     """CUBIC (RFC 9438)."""
+
+    def on_packet_acked(self, *, now: float, packet: QuicSentPacket) -> None:
+        """Count a packet as delivered; the path is not idle, whoever limits sending."""
+        self.last_ack = now
+        super().on_packet_acked(now=now, packet=packet)
 
 
 ALGORITHMS: Final = {"reno": "spooky-reno", "cubic": "spooky-cubic"}

@@ -53,7 +53,6 @@ METHODS = {
     (RangeSet, "add"): ["start", "stop"],
     (RangeSet, "shift"): [],
     (QuicCongestionControl, "on_packet_acked"): ["now", "packet"],
-    (QuicCongestionControl, "on_packet_sent"): ["packet"],
     (tls.Context, "_server_expect_finished"): [],
     (tls.Context, "_server_handle_certificate"): ["input_buf"],
     (tls.Context, "_server_handle_certificate_verify"): ["input_buf"],
@@ -83,6 +82,7 @@ CONNECTION_ATTRIBUTES = {
     "_max_datagram_size": int,
     "_network_paths": list,
     "_original_destination_connection_id": bytes,
+    "_pacing_at": type(None),
     "_packet_number": int,
     "_peer_cid_available": list,
     "_ping_pending": list,
@@ -103,6 +103,7 @@ CONNECTION_ATTRIBUTES = {
 }
 
 OTHER_ATTRIBUTES = {
+    "_cc": "QuicPacketRecovery",
     "_logger": "QuicPacketRecovery",
     "_rtt_smoothed": "QuicPacketRecovery",
     "_acked": "QuicStreamSender",
@@ -136,7 +137,7 @@ def test_connections_have_what_we_touch(name: str) -> None:
 
 def test_their_parts_have_what_we_touch() -> None:
     connection = stock_connection()
-    for name in ("_rtt_smoothed", "_logger", "congestion_window"):
+    for name in ("_cc", "_rtt_smoothed", "_logger", "congestion_window"):
         assert hasattr(connection._loss, name)
     stream = QuicStream(0)
     for name in ("_acked", "_buffer", "_buffer_fin", "_pending", "_reset_error_code", "_stream_id"):

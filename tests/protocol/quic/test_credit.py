@@ -311,3 +311,13 @@ class TestSending:
             upload(pair.server_handler, stream, bytes(1000))
             assert pair.run(lambda s=stream: s in pair.client_handler.ended)
         assert pair.server._quic._loss.congestion_window < 2 * initial
+
+    @pytest.mark.parametrize("latency", [0.0001, 0.02])
+    def test_a_window_that_is_used_grows(self, latency: float) -> None:
+        """On the shortest path too, where pacing lets out a few packets at each turn."""
+        pair = Pair(link=Link(latency=latency)).handshake()
+        initial = pair.server._quic._loss.congestion_window
+        stream = open_stream(pair.server, unidirectional=True)
+        upload(pair.server_handler, stream, bytes(4 * MIB))
+        assert pair.run(lambda: stream in pair.client_handler.ended)
+        assert pair.server._quic._loss.congestion_window > 10 * initial
