@@ -15,6 +15,8 @@ from spooky._core.pure.routes import Rule
 
 pytestmark = pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
 
+MASK = (1 << 64) - 1
+
 LABELS = st.lists(st.sampled_from([b"a", b"b", b"com", b"x-1", b"xn--9"]), min_size=1, max_size=4)
 HOSTS = st.none() | st.tuples(st.sampled_from([b"", b"*."]), LABELS).map(
     lambda parts: parts[0] + b".".join(parts[1])
@@ -82,3 +84,28 @@ def test_a_lookup_takes_bytes_only(arguments: tuple[object, ...]) -> None:
         table.lookup(*arguments)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         table.explain(*arguments)  # type: ignore[arg-type]
+
+
+def test_a_forged_hash_collision_is_no_match() -> None:
+    """A client who makes a segment with the hash of a configured one does not reach its route.
+
+    The first half is changed at will, and the second makes up for it.
+    """
+
+    def scramble(value: int) -> int:
+        value = ((value ^ (value >> 32)) * 0xD6E8FEB86659FD93) & MASK
+        return value ^ (value >> 32)
+
+    def after_first_half(word: bytes) -> int:
+        return scramble((16 * 0x9E3779B97F4A7C15 & MASK) ^ int.from_bytes(word, "little"))
+
+    first, second = b"internal", b"-metrics"
+    for number in range(1000):
+        other = b"%08d" % number
+        word = after_first_half(first) ^ after_first_half(other) ^ int.from_bytes(second, "little")
+        forged = other + word.to_bytes(8, "little")
+        if b"/" not in forged:
+            break
+    table = compiled.RouteTable([Rule("it", None, b"/" + first + second, None, "it")])
+    assert table.lookup(b"a", b"/" + first + second, b"GET") == "it"
+    assert table.lookup(b"a", b"/" + forged, b"GET") is None

@@ -1,6 +1,7 @@
 """When timers fire, in both builds."""
 
 import gc
+import itertools
 import math
 import weakref
 from collections.abc import Callable
@@ -201,17 +202,20 @@ def test_a_callback_may_cancel_or_postpone_what_is_due_with_it(
         fired.append("first")
         cancelled.cancel()
         postponed.postpone(NOW + 30.0)
-        nudged.postpone(NOW + 3.5)  # Still due.
+        later.postpone(NOW + 3.5)  # Still due.
+        earlier.postpone(NOW + 0.5)
 
     wheel.schedule(NOW + 1.0, first)
     cancelled = wheel.schedule(NOW + 2.0, say("cancelled"))
     postponed = wheel.schedule(NOW + 2.0, say("postponed"))
-    nudged = wheel.schedule(NOW + 2.0, say("nudged"))
+    later = wheel.schedule(NOW + 2.0, say("later"))
+    earlier = wheel.schedule(NOW + 2.0, say("earlier"))
+    wheel.schedule(NOW + 60.0, say("last"))
     wheel.advance(NOW + 4.0)
-    assert fired == ["first", "nudged"]
-    assert len(wheel) == 1
-    wheel.advance(NOW + 30.0)
-    assert fired == ["first", "nudged", "postponed"]
+    assert fired == ["first", "later", "earlier"]
+    assert len(wheel) == 2
+    wheel.advance(NOW + 60.0)
+    assert fired == ["first", "later", "earlier", "postponed", "last"]
 
 
 def test_a_callback_may_cancel_and_postpone_its_own_timer(wheel: Any, fired: list[str]) -> None:
@@ -305,6 +309,35 @@ def test_following_next_deadline_fires_everything_on_time(timers: ModuleType) ->
     assert len(late) == len(delays)
     assert max(late) == 0.0
     assert wakes <= 2 * len(delays)
+
+
+def test_nobody_is_woken_for_a_cancelled_timer(timers: ModuleType, say: Say) -> None:
+    wheel = timers.TimerWheel(NOW)
+    wheel.schedule(NOW + 100.0, say("far"))
+    wheel.schedule(NOW + 1.0, say("near")).cancel()
+    assert wheel.next_deadline() == NOW + 100.0
+
+
+def test_cancelling_some_timers_of_a_moment_leaves_the_others(
+    wheel: Any, fired: list[str], say: Say
+) -> None:
+    """Whichever two of four go, in whichever order."""
+    for one, other in itertools.permutations(range(4), 2):
+        fired.clear()
+        four = [wheel.schedule(NOW + 1.0, say(str(number))) for number in range(4)]
+        four[one].cancel()
+        four[other].cancel()
+        wheel.advance(NOW + 1.0)
+        assert fired == [str(number) for number in range(4) if number not in (one, other)]
+
+
+def test_a_timer_whose_time_comes_close_is_not_overlooked(timers: ModuleType, say: Say) -> None:
+    """Level 1 holds it until its stretch of 64 ticks begins; then it must precede later ones."""
+    wheel = timers.TimerWheel(0.0, 0.01)
+    wheel.schedule(0.70, say("first"))
+    wheel.advance(0.65)
+    wheel.schedule(0.85, say("second"))
+    assert wheel.next_deadline() <= 0.70
 
 
 def test_cancelled_timers_take_no_room(timers: ModuleType) -> None:
