@@ -7,6 +7,7 @@ checked by tests/protocol/quic/test_aioquic_contract.py.
 import logging
 import os
 import secrets
+from collections import deque
 from collections.abc import Callable, MutableMapping
 from typing import Any, Final
 
@@ -25,7 +26,6 @@ from aioquic.quic.connection import (
     QuicConnectionState,
     QuicReceiveContext,
     stream_is_client_initiated,
-    stream_is_unidirectional,
 )
 from aioquic.quic.packet import (
     QuicErrorCode,
@@ -114,6 +114,7 @@ class Connection(QuicConnection):
 
     Attributes:
         now: The time of the call being served; seconds.
+        events: What happened and was not yet told.
         inbound: Streams with data that was delivered and not yet all consumed, or that may come.
         work: What its streams share.
     """
@@ -162,6 +163,7 @@ class Connection(QuicConnection):
         self._skip_at = 0
         if new_connection_id is not None:
             self._use_first_connection_id(new_connection_id())
+        self.events: deque[events.QuicEvent] = self._events
         self._events.append(ConnectionIdGenerated(self.host_cid))
 
     # --- connection IDs -------------------------------------------------------------------------
@@ -304,9 +306,8 @@ class Connection(QuicConnection):
             if inbound.consumed == inbound.delivered:
                 del self.inbound[stream_id]
             return
-        stream = self._streams.get(stream_id)
-        if stream is not None and inbound.is_due(stream.max_stream_data_local_sent):
-            self._streams.due[stream_id] = stream
+        if inbound.consumed >= inbound.announce_at and stream_id in self._streams:
+            self._streams.due[stream_id] = self._streams[stream_id]
 
     def end_inbound(self, stream_id: int) -> None:
         """Credit the connection with all of a stream that is reset, up to its final size."""
@@ -336,9 +337,9 @@ class Connection(QuicConnection):
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
         """Announce MAX_DATA as data is consumed, where aioquic raises it as data arrives."""
         window, max_data = self._window, self._local_max_data
-        if window.is_due(max_data.sent):
+        if window.consumed >= window.announce_at or not max_data.sent:
             self._tune_window()
-            max_data.value = window.limit
+            max_data.value = window.announce()
             self._write_connection_limit(builder, max_data)
         for limit in (self._local_max_streams_bidi, self._local_max_streams_uni):
             # As aioquic does: once the peer has fewer left than the update would grant.
@@ -372,8 +373,8 @@ class Connection(QuicConnection):
                 handler_args=(stream,),
             )
             frame.push_uint_var(stream_id)
-            frame.push_uint_var(inbound.limit)
-            stream.max_stream_data_local = stream.max_stream_data_local_sent = inbound.limit
+            stream.max_stream_data_local = inbound.announce()
+            frame.push_uint_var(stream.max_stream_data_local)
         del self._streams.due[stream_id]
 
     def _on_max_stream_data_delivery(  # type: ignore[override]
@@ -396,14 +397,16 @@ class Connection(QuicConnection):
     # --- sending --------------------------------------------------------------------------------
 
     def _add_stream(self, stream_id: int) -> TrackedStream:
-        ours = stream_is_client_initiated(stream_id) is self._is_client
-        if stream_is_unidirectional(stream_id):
+        # The two low bits of an ID say who opened it and its directions (RFC 9000 section 2.1).
+        ours = bool(stream_id & 1) is not self._is_client
+        one_way = bool(stream_id & 2)
+        if one_way:
             peer_window = self._remote_max_stream_data_uni if ours else 0
         elif ours:
             peer_window = self._remote_max_stream_data_bidi_remote
         else:
             peer_window = self._remote_max_stream_data_bidi_local
-        readable, writable = self._stream_can_receive(stream_id), self._stream_can_send(stream_id)
+        readable, writable = not (one_way and ours), not one_way or ours
         stream = self._streams[stream_id] = TrackedStream(
             stream_id,
             self.work,
@@ -481,9 +484,10 @@ class Connection(QuicConnection):
         if self._streams_queue:
             waiting = []
             for stream in self._streams_queue:
-                stream.queued = stream.is_busy
-                if stream.queued:
+                if stream.is_busy:
                     waiting.append(stream)
+                else:
+                    stream.queued = False
             self._streams_queue = waiting
 
     def close(
@@ -530,6 +534,15 @@ class Connection(QuicConnection):
     def version(self) -> int:
         """The QUIC version in use."""
         return self._version or 0
+
+    @property
+    def all_acknowledged(self) -> bool:
+        """Whether the peer has everything that was sent on streams."""
+        # The table's own values() are those of which a limit is due.
+        senders = [stream.sender for stream in dict.values(self._streams)]
+        return all(
+            sender.is_finished or (sender.is_open and not sender.buffered) for sender in senders
+        )
 
     def stream(self, stream_id: int) -> TrackedStream | None:
         """Return a stream that is not yet over."""

@@ -16,6 +16,7 @@ from spooky.protocol.quic.aioquic_connection import (
     ConnectionIdGenerated,
     StreamsAvailable,
 )
+from spooky.protocol.quic.aioquic_streams import STREAM_SHARE
 from spooky.protocol.quic.aioquic_tls import BoundedContext, ServerContext
 from spooky.protocol.quic.congestion import ALGORITHMS
 from spooky.protocol.quic.packet import PacketHeader
@@ -72,11 +73,7 @@ class AioquicSession:
     @property
     def all_acknowledged(self) -> bool:
         """Whether the peer has everything that was sent on streams."""
-        # The table's own values() are those of which a limit is due.
-        senders = [stream.sender for stream in dict.values(self._quic._streams)]
-        return all(
-            sender.is_finished or (sender.is_open and not sender.buffered) for sender in senders
-        )
+        return self._quic.all_acknowledged
 
     # --- datagrams ------------------------------------------------------------------------------
 
@@ -91,13 +88,15 @@ class AioquicSession:
                 # The boundary to the peer: what aioquic did not foresee ends this connection only.
                 logger.exception("closing a connection after a failure on a received datagram")
                 quic.close(QuicErrorCode.INTERNAL_ERROR, 0)
-            self._dispatch()
-        if not quic.started:
+            if quic.events:
+                self._dispatch()
+        if not self.established and not quic.started:
             # Nothing valid came: keep no state for it (attack 13).
             quic.abandon(QuicErrorCode.NO_ERROR, "no valid packet")
-        if quic.is_closing:
+        if self._close_reported and quic.is_closing:
             self._count_since_close(len(batch))
-        self._tell_writable()
+        if self._refused:
+            self._tell_writable()
         self._settle()
 
     def flush(self, now: float) -> list[Transmit]:
@@ -157,9 +156,11 @@ class AioquicSession:
         """Bring our state up to date with the connection's, and say when it ended."""
         quic = self._quic
         self.peer = quic.get_peer_address() or self.peer
-        self.terminated = quic.is_terminated
         event = quic.close_event
-        if event is None or self._close_reported:
+        if event is None:
+            return
+        self.terminated = quic.is_terminated
+        if self._close_reported:
             return
         self._close_reported = True
         self._refused.clear()
@@ -179,8 +180,9 @@ class AioquicSession:
 
     def _dispatch(self) -> None:
         """Make the upcalls for what happened; none after the application closed."""
-        quic, handler = self._quic, self.handler
-        while (event := quic.next_event()) is not None:
+        waiting, handler = self._quic.events, self.handler
+        while waiting:
+            event = waiting.popleft()
             if self._close_called:
                 continue
             if isinstance(event, events.StreamDataReceived):
@@ -269,12 +271,15 @@ class AioquicSession:
         stream = self._quic.stream(stream_id)
         if stream is None or not stream.sender.is_open or self._close_reported:
             return len(data)
-        room = self._quic.send_room(stream.sender)
-        if len(data) > room:
-            self._refused[stream_id] = None
-            data, fin = data[:room], False
+        sender = stream.sender
+        # What is within a stream's share is accepted without looking at the others.
+        if len(data) + sender.buffered > STREAM_SHARE:
+            room = self._quic.send_room(sender)
+            if len(data) > room:
+                self._refused[stream_id] = None
+                data, fin = data[:room], False
         if data or fin:
-            stream.sender.write(data, fin)
+            sender.write(data, fin)
         return len(data)
 
     def consume(self, stream_id: int, count: int) -> None:
@@ -309,6 +314,9 @@ class AioquicSession:
 
 def _runs_of(datagrams: list[tuple[bytes, Address]]) -> list[Transmit]:
     """Join consecutive datagrams of one size to one destination; the last may be shorter."""
+    if len(datagrams) == 1:
+        payload, destination = datagrams[0]
+        return [Transmit(payload, len(payload), destination)]
     runs: list[Transmit] = []
     start, count = 0, len(datagrams)
     while start < count:

@@ -65,25 +65,23 @@ class ReceiveWindow:
         size: The window now; bytes.
         maximum: What it may grow to; bytes.
         consumed: All that was consumed so far; bytes.
+        announce_at: What must be consumed to make a new limit worth announcing; bytes.
     """
 
-    __slots__ = ("_measured_from", "_measured_since", "consumed", "maximum", "size")
+    __slots__ = ("_measured_from", "_measured_since", "announce_at", "consumed", "maximum", "size")
 
     def __init__(self, size: int, maximum: int) -> None:
         self.size = size
         self.maximum = max(size, maximum)
         self.consumed = 0
+        self.announce_at = size // ANNOUNCE_FRACTION
         self._measured_from = 0
         self._measured_since: float | None = None
 
-    @property
-    def limit(self) -> int:
-        """The highest offset the peer may send up to."""
+    def announce(self) -> int:
+        """Return the highest offset the peer may send up to, which is being announced."""
+        self.announce_at = self.consumed + self.size // ANNOUNCE_FRACTION
         return self.consumed + self.size
-
-    def is_due(self, announced: int) -> bool:
-        """Whether to announce the limit, given the one announced before."""
-        return self.limit - announced >= self.size // ANNOUNCE_FRACTION
 
     def wanted_size(self, now: float, round_trip: float) -> int:
         """Return the size the window should have, from how fast it was consumed lately.

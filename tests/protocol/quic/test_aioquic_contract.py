@@ -31,8 +31,6 @@ METHODS = {
     (QuicConnection, "_on_max_stream_data_delivery"): ["delivery", "stream"],
     (QuicConnection, "_parse_transport_parameters"): ["data", "from_session_ticket"],
     (QuicConnection, "_replenish_connection_ids"): [],
-    (QuicConnection, "_stream_can_receive"): ["stream_id"],
-    (QuicConnection, "_stream_can_send"): ["stream_id"],
     (QuicConnection, "_stream_limit"): ["stream_id"],
     (QuicConnection, "_unblock_streams"): ["is_unidirectional"],
     (QuicConnection, "_write_connection_limits"): ["builder", "space"],

@@ -1,7 +1,5 @@
 """Windows that tune themselves, and the account they share."""
 
-import pytest
-
 from spooky.protocol.quic.windows import ReceiveWindow, WindowAccount
 
 KIB = 1024
@@ -48,12 +46,12 @@ def test_nothing_grows_before_a_round_trip_is_known() -> None:
         assert window.wanted_size(moment / 1000, 0.0) == 256 * KIB
 
 
-@pytest.mark.parametrize(("consumed", "due"), [(0, False), (63 * KIB, False), (64 * KIB, True)])
-def test_a_limit_is_announced_by_quarters(consumed: int, due: bool) -> None:
+def test_a_limit_is_announced_by_quarters() -> None:
     window = ReceiveWindow(256 * KIB, 256 * KIB)
-    window.consumed = consumed
-    assert window.is_due(256 * KIB) is due
-    assert window.is_due(0)
+    assert window.announce_at == 64 * KIB
+    window.consumed = 80 * KIB
+    assert window.announce() == 336 * KIB
+    assert window.announce_at == 144 * KIB
 
 
 def test_an_account_grows_to_its_limit_and_takes_back() -> None:
