@@ -14,6 +14,7 @@ from spooky._core.reasons import (
 from spooky.protocol.h2.engine import (
     SETTING_MAX_CONCURRENT_STREAMS,
     EngineName,
+    GoAwayReceived,
     HeadReceived,
     SettingsReceived,
 )
@@ -37,6 +38,7 @@ class ClientSession(Session):
         **Session.EVENT_HANDLERS,
         "ResponseReceived": "_on_response",
         "InformationalResponseReceived": "_on_informational",
+        "SettingsReceived": "_on_settings",
     }
 
     STOP_CODE = H2_CANCEL
@@ -102,8 +104,9 @@ class ClientSession(Session):
     def send_head(self, stream: Stream, fields: Fields, end: bool) -> None:
         """Send a request head."""
         self._want_output()
-        if end:
-            self._sender.end_with_head(stream)
+        stream.local_ended = end
+        # The engine does not know its window before the head is in the output.
+        self._sender.skip_turn(stream)
         try:
             stream_id = self._engine.send_request(fields, end_stream=end)
         except self._errors:
@@ -114,7 +117,6 @@ class ClientSession(Session):
         del self._streams[stream.id]
         self._streams[stream_id] = stream
         stream.id = stream_id
-        stream.opened_turn = self._sender.turn
 
     def send_informational(self, stream: Stream, fields: Fields) -> None:
         """Drop a 1xx head: only servers send them."""
@@ -155,9 +157,13 @@ class ClientSession(Session):
         else:
             stream.handler.on_informational(fields)
 
+    def _on_goaway(self, event: GoAwayReceived) -> None:
+        """Learn that the backend takes no new streams, and refuse those not sent yet."""
+        super()._on_goaway(event)
+        self._refused += [stream for stream in self._streams.values() if stream.id < 0]
+
     def _on_settings(self, event: SettingsReceived) -> None:
-        """Take the backend's settings."""
-        super()._on_settings(event)
+        """Learn how many streams the backend allows."""
         allowed = event.settings.get(SETTING_MAX_CONCURRENT_STREAMS)
         if allowed is not None:
             self._max_streams = min(self._limits.max_concurrent_streams, allowed)

@@ -24,7 +24,6 @@ INTERNAL_ERROR = 0x2
 ENHANCE_YOUR_CALM = 0xB
 
 SETTING_MAX_CONCURRENT_STREAMS = 0x3
-SETTING_INITIAL_WINDOW_SIZE = 0x4
 
 DEFAULT_WINDOW_BYTES = 65_535
 """What both windows are before anybody says otherwise (RFC 9113 section 6.9.2)."""

@@ -8,7 +8,7 @@ windows of stream and connection allow: what an engine has is sent by its next `
 
 from collections import deque
 
-from spooky.protocol.h2.engine import DEFAULT_WINDOW_BYTES, Engine
+from spooky.protocol.h2.engine import Engine
 from spooky.protocol.h2.gate import FrameGate
 from spooky.protocol.h2.limits import (
     BACKLOG_FLOOR_BYTES,
@@ -31,11 +31,10 @@ class Sender:
         turn: Number of the current turn; a turn ends when the engine's output is taken.
         backlog_bytes: Unsent body bytes of all streams.
         writable: Whether the transport takes more.
-        initial_window: What the peer allows on a new stream, bytes.
     """
 
     __slots__ = (
-        "_backlogged", "_engine", "_gate", "_given", "_waiting", "backlog_bytes", "initial_window",
+        "_backlogged", "_engine", "_gate", "_given", "_waiting", "backlog_bytes",
         "turn", "writable",
     )  # fmt: skip
 
@@ -50,7 +49,6 @@ class Sender:
         self.turn = 1
         self.backlog_bytes = 0
         self.writable = True
-        self.initial_window = DEFAULT_WINDOW_BYTES
 
     @property
     def backlogged(self) -> bool:
@@ -70,9 +68,8 @@ class Sender:
         self._waiting[stream] = None
         return False
 
-    def end_with_head(self, stream: Stream) -> None:
-        """Learn that a stream's head, sent in this turn, is all there is of it."""
-        stream.local_ended = True
+    def skip_turn(self, stream: Stream) -> None:
+        """Have a stream, with what it sent of late, wait for the next turn."""
         stream.turn = self.turn
 
     def send_trailers(self, stream: Stream) -> None:
@@ -140,13 +137,11 @@ class Sender:
 
     def _window(self, stream: Stream) -> int:
         """Return what the peer's window for a stream allows, bytes."""
-        if stream.opened_turn == self.turn:
-            return self.initial_window
         try:
             return self._engine.stream_remote_window_size(stream.id)
         except self._engine.ERRORS:
-            # Closed by an event that is still to be delivered, or held back by the engine because
-            # the peer takes no more streams now.
+            # Closed, which is still to be delivered, or held back by the engine because the peer
+            # takes no more streams now.
             return 0
 
     def _fits_now(self, stream: Stream, size: int) -> bool:

@@ -66,7 +66,8 @@ class ServerSession(Session):
     def send_head(self, stream: Stream, fields: Fields, end: bool) -> None:
         """Send a response head."""
         if end:
-            self._sender.end_with_head(stream)
+            stream.local_ended = True
+            self._sender.skip_turn(stream)
         self._want_output()
         try:
             self._engine.send_response(stream.id, fields, end_stream=end)

@@ -13,7 +13,6 @@ from spooky.protocol.h2.engine import (
     INTERNAL_ERROR,
     NO_ERROR,
     PROTOCOL_ERROR,
-    SETTING_INITIAL_WINDOW_SIZE,
     ConnectionClosed,
     DataReceived,
     Engine,
@@ -21,7 +20,6 @@ from spooky.protocol.h2.engine import (
     GoAwayReceived,
     HeadReceived,
     PingAcknowledged,
-    SettingsReceived,
     StreamClosed,
     StreamReset,
     engine_class,
@@ -78,7 +76,6 @@ class Session(ABC):
         "TrailersReceived": "_on_trailers",
         "StreamReset": "_on_stream_reset",
         "StreamClosed": "_on_stream_closed",
-        "SettingsReceived": "_on_settings",
         "PingAcknowledged": "_on_ping_acknowledged",
         "GoAwayReceived": "_on_goaway",
         "ConnectionClosed": "_on_connection_closed",
@@ -152,7 +149,7 @@ class Session(ABC):
     def transmit(self) -> bytes:
         """Return what to write now; all there is once closed, even if told not to write.
 
-        ``wake`` is called if there is more after that.
+        ``wake`` is called if there is more then, or if an upcall made here brought more.
         """
         if not (self._sender.writable or self.closed):
             return b""
@@ -332,12 +329,6 @@ class Session(ABC):
         """Return why a stream ended on which the peer broke the protocol."""
         return self.BROKEN
 
-    def _on_settings(self, event: SettingsReceived) -> None:
-        """Take the peer's settings."""
-        settings = event.settings
-        if SETTING_INITIAL_WINDOW_SIZE in settings:
-            self._sender.initial_window = settings[SETTING_INITIAL_WINDOW_SIZE]
-
     def _on_ping_acknowledged(self, event: PingAcknowledged) -> None:
         """Take a sign of life."""
         self.unanswered_pings = max(0, self.unanswered_pings - 1)
@@ -431,4 +422,4 @@ class Session(ABC):
         for stream in streams:
             self._remove(stream)
         for stream in streams:
-            stream.handler.on_reset(self.LOST if reason is reasons.COMPLETED else reason)
+            stream.handler.on_reset(reason)

@@ -30,14 +30,12 @@ class Stream:
         backlog_bytes: Their length together, bytes.
         offset: What is already sent of the first of them, bytes.
         trailers: Trailers to be sent after the backlog.
-        turn: In which of the session's turns it last gave something to the engine.
-        opened_turn: In which of them it sent a request head; before that turn is over, the engine
-            cannot say what its window is.
+        turn: In which of the sender's turns it last gave something to the engine.
     """
 
     __slots__ = (
         "backlog", "backlog_bytes", "handler", "head_received", "id", "informational",
-        "local_ended", "offset", "opened_turn", "over", "remote_ended", "session", "trailers",
+        "local_ended", "offset", "over", "remote_ended", "session", "trailers",
         "turn", "unconsumed", "unwanted",
     )  # fmt: skip
 
@@ -59,7 +57,6 @@ class Stream:
         self.offset = 0
         self.trailers: Fields | None = None
         self.turn = 0
-        self.opened_turn = 0
 
     def send_head(self, fields: Fields, end: bool) -> None:
         """Send the head; ``end`` says that no body and no trailers follow."""

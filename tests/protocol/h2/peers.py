@@ -200,12 +200,12 @@ class ServerEnd:
     ) -> None:
         self.requests: list[Recorder] = []
         self.wake = Waker()
-        self._hook = hook
+        self.hook = hook
         self._consumes = consumes
         self.session = ServerSession(self._on_stream, self.wake, limits=limits, engine=engine)
 
     def _on_stream(self, stream: Stream) -> Recorder:
-        recorder = Recorder(hook=self._hook, consumes=self._consumes)
+        recorder = Recorder(hook=self.hook, consumes=self._consumes)
         recorder.stream = stream
         self.requests.append(recorder)
         return recorder

@@ -4,7 +4,7 @@ import random
 from collections import Counter
 
 import pytest
-from hyperframe.frame import DataFrame, WindowUpdateFrame
+from hyperframe.frame import DataFrame, RstStreamFrame, WindowUpdateFrame
 
 from spooky._core import reasons
 from spooky.protocol.h2.engine import EngineName
@@ -42,9 +42,19 @@ STREAM_WINDOW = DEFAULT_LIMITS.stream_window_bytes
 CONNECTION_WINDOW = DEFAULT_LIMITS.connection_window_bytes
 MIB = 1024 * 1024
 PIECE = 16_384
+ROUNDS = 4 * CONNECTION_WINDOW // PIECE
 
 pairs = pytest.mark.parametrize(("client", "server"), ENGINE_PAIRS)
 engines = pytest.mark.parametrize("engine", ENGINES)
+
+
+def credit_left(peer_frames: list[object], sent: int) -> int:
+    """Return what the connection's window still allows, after ``sent`` bytes."""
+    updates = [
+        frame for frame in peer_frames
+        if isinstance(frame, WindowUpdateFrame) and frame.stream_id == 0
+    ]  # fmt: skip
+    return CONNECTION_WINDOW - sent + sum(frame.window_increment for frame in updates)
 
 
 # --- receiving: what is not consumed is not credited ----------------------------------------------
@@ -137,23 +147,57 @@ def test_what_a_finished_stream_delivered_still_counts_until_consumed(engine: En
     assert sum(frame.window_increment for frame in updates) >= CONNECTION_WINDOW // 2
 
 
+@engines
+@pytest.mark.parametrize("how", ["stop", "reset"])
+def test_what_a_finished_stream_delivered_can_be_given_up(engine: EngineName, how: str) -> None:
+    end = ClientEnd(engine)
+    peer = raw_server(end)
+    frames: list[object] = []
+    for index in range(ROUNDS):
+        stream_id = 2 * index + 1
+        response = end.request(consumes=False)
+        frames += peer.take()
+        peer.send(peer.headers(stream_id, OK), data(stream_id, bytes(PIECE), end=True))
+        response.stop_receiving() if how == "stop" else response.reset(reasons.CLIENT_RESET)
+        frames += peer.take()
+        assert credit_left(frames, (index + 1) * PIECE) >= PIECE
+        assert not any(isinstance(frame, RstStreamFrame) for frame in frames)
+
+
+@engines
+def test_a_response_that_stops_its_request_counts_until_consumed(engine: EngineName) -> None:
+    end = ClientEnd(engine)
+    peer = raw_server(end)
+    size = 12 * PIECE
+    responses = [end.request(POST, end=False, consumes=False) for _ in range(4)]
+    peer.take()
+    for index in range(4):
+        stream_id = 2 * index + 1
+        body = [data(stream_id, bytes(PIECE), end=piece == 11) for piece in range(12)]
+        peer.send(peer.headers(stream_id, OK), *body, rst_stream(stream_id, 0))
+    assert not of_type(peer.take(), WindowUpdateFrame)
+    for response in responses:
+        assert response.names[-1] == "stopped"
+        response.consume(size)
+    assert of_type(peer.take(), WindowUpdateFrame)
+
+
 # --- receiving: what nobody will consume is credited all the same ---------------------------------
-
-ROUNDS = 4 * CONNECTION_WINDOW // PIECE
-
-
-def credit_left(peer_frames: list[object], sent: int) -> int:
-    """Return what the connection's window still allows, after ``sent`` bytes."""
-    updates = [
-        frame for frame in peer_frames
-        if isinstance(frame, WindowUpdateFrame) and frame.stream_id == 0
-    ]  # fmt: skip
-    return CONNECTION_WINDOW - sent + sum(frame.window_increment for frame in updates)
 
 
 @engines
 @pytest.mark.parametrize(
-    "how", ["reset", "peer resets", "stop", "stop after the end", "mid-frame", "after the reset"]
+    "how",
+    [
+        "reset",
+        "peer resets",
+        "stop",
+        "stop after the end",
+        "mid-frame",
+        "after the reset",
+        "after the stop",
+        "reset in the same read",
+    ],
 )
 def test_abandoned_uploads_do_not_starve_the_connection(engine: EngineName, how: str) -> None:
     """Each round leaves a frame that nobody consumes; together four connection windows."""
@@ -176,6 +220,14 @@ def test_abandoned_uploads_do_not_starve_the_connection(engine: EngineName, how:
             peer.send(peer.headers(stream_id, POST))
             end.requests[-1].reset(reasons.REQUEST_TIMEOUT)
             peer.send(frame[:])
+        elif how == "after the stop":
+            peer.send(peer.headers(stream_id, POST))
+            end.requests[-1].stop_receiving()
+            peer.send(frame)
+            end.requests[-1].send_head(OK, end=True)
+        elif how == "reset in the same read":
+            end.hook = lambda recorder, _: recorder.reset(reasons.BAD_PATH)
+            peer.send(peer.headers(stream_id, POST), frame)
         elif how == "peer resets":
             peer.send(peer.headers(stream_id, POST), frame)
             peer.send(rst_stream(stream_id))
@@ -312,6 +364,34 @@ def test_the_last_piece_is_accepted_when_its_stream_ends(engine: EngineName) -> 
     peer.send(window_update(0, MIB), window_update(1, MIB))
     peer.take()
     assert response.names == ["head", "writable"]
+    assert end.session.active_streams == 0
+
+
+@engines
+def test_the_last_piece_is_accepted_when_its_stream_ends_in_a_crowd(engine: EngineName) -> None:
+    """As long as the others hold all there is, half of nothing never comes."""
+    end, peer, requests = stalled_server(engine, 6)
+    for request in requests[:5]:
+        request.send_data(bytes(STREAM_BACKLOG_BYTES))
+    last = requests[5]
+    assert last.send_data(bytes(2 * BACKLOG_FLOOR_BYTES), end=True) is False
+    peer.send(window_update(11, 2 * BACKLOG_FLOOR_BYTES))
+    assert "END_STREAM" in peer.take()[-1].flags
+    assert last.names[-1] == "writable"
+    assert end.session.active_streams == 5
+
+
+@engines
+def test_one_turn_of_many_streams_is_bounded(engine: EngineName) -> None:
+    end = ServerEnd(engine)
+    peer = raw_client(end)
+    peer.send(window_update(0, 10 * MIB))
+    peer.send(*(peer.headers(2 * index + 1, GET, end=True) for index in range(100)))
+    for request in end.requests:
+        request.send_head(OK)
+        request.send_data(bytes(PIECE), end=True)
+    assert len(end.session.transmit()) <= TRANSMIT_BYTES + 100 * (10 + 9) + PIECE
+    peer.take()
     assert end.session.active_streams == 0
 
 

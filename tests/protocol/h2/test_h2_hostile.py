@@ -2,6 +2,7 @@
 
 import random
 
+import hpack
 import pytest
 from hyperframe.frame import GoAwayFrame, RstStreamFrame
 
@@ -140,6 +141,31 @@ def test_more_streams_than_advertised_end_the_connection(engine: EngineName) -> 
     peer.take()
     assert len(end.requests) == 3
     assert end.session.closed
+
+
+@engines
+def test_a_streams_window_beyond_the_largest_is_the_clients_fault(engine: EngineName) -> None:
+    """Attack 2; RFC 9113 section 6.9.1. h2 resets the stream, ngh2 ends the connection."""
+    end = ServerEnd(engine)
+    peer = raw_client(end)
+    peer.send(peer.headers(1, POST), window_update(1, 2**31 - 1))
+    peer.take()
+    assert end.requests[0].reason is reasons.CLIENT_PROTOCOL_ERROR
+    assert end.session.closed == (engine == "ngh2")
+
+
+def test_the_peer_does_not_choose_the_size_of_our_compression_table() -> None:
+    """Attack 6."""
+    for engine in ENGINES:
+        end = ServerEnd(engine)
+        peer = raw_client(end, {1: 2**30})
+        decoder = hpack.Decoder()
+        decoder.max_allowed_table_size = 2**30
+        for index in range(100):
+            peer.send(peer.headers(2 * index + 1, GET, end=True))
+            end.requests[-1].send_head([*OK, (b"x-%d" % index, b"y" * 100)], end=True)
+            decoder.decode(peer.take()[0].data)
+        assert decoder.header_table_size == 4_096
 
 
 # --- malformed messages ---------------------------------------------------------------------------
@@ -367,6 +393,20 @@ def test_floods_end_the_connection(flood: object, engine: EngineName) -> None:
     assert end.session.active_streams == 0
     for request in end.requests:
         assert request.names[-1] in ("reset", "data", "head")
+
+
+@engines
+def test_reading_a_response_earns_the_window_updates_for_it(engine: EngineName) -> None:
+    end = ServerEnd(engine, limits=Limits(control_frames=(10, 0)))
+    peer = raw_client(end)
+    peer.send(peer.headers(1, GET, end=True))
+    (request,) = end.requests
+    request.send_head(OK)
+    for _ in range(100):
+        request.send_data(bytes(100))
+        peer.take()
+        peer.send(window_update(1, 100), window_update(0, 100))
+    assert not end.session.closed
 
 
 @engines

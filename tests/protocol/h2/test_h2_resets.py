@@ -6,7 +6,10 @@ from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame
 from spooky._core import reasons
 from spooky._core.reasons import Reason
 from spooky.protocol.h2.engine import EngineName
-from spooky.protocol.h2.limits import RETIRE_AFTER_CUT_BODIES
+from spooky.protocol.h2.gate import PREFACE
+from spooky.protocol.h2.limits import RETIRE_AFTER_CUT_BODIES, Limits
+from spooky.protocol.h2.server import ServerSession
+from spooky.protocol.stream import Stream
 from tests.protocol.h2.peers import (
     ENGINE_PAIRS,
     ENGINES,
@@ -15,6 +18,7 @@ from tests.protocol.h2.peers import (
     POST,
     ClientEnd,
     Feeder,
+    RawPeer,
     Recorder,
     ServerEnd,
     data,
@@ -24,6 +28,7 @@ from tests.protocol.h2.peers import (
     raw_client,
     raw_server,
     rst_stream,
+    settings,
     window_update,
 )
 
@@ -133,6 +138,32 @@ def test_a_stream_may_be_reset_inside_its_own_upcalls(engine: EngineName) -> Non
     assert {frame.stream_id for frame in of_type(peer.take(), RstStreamFrame)} == {1, 3}
 
 
+@engines
+def test_a_stream_may_be_reset_before_its_head_is_delivered(engine: EngineName) -> None:
+    """As a draining worker does."""
+    events = Recorder()
+
+    def refuse(stream: Stream) -> Recorder:
+        stream.reset(reasons.DRAINING)
+        return events
+
+    session = ServerSession(refuse, lambda: None, engine=engine)
+    peer = RawPeer(session)
+    peer.send(PREFACE, settings(), settings(ack=True), peer.headers(1, POST), data(1, b"x"))
+    assert events.events == []
+    assert peer.take()[-1].error_code == REFUSED_STREAM
+
+
+@engines
+def test_resets_by_the_peer_are_not_taken_for_provoked_ones(engine: EngineName) -> None:
+    end = ServerEnd(engine, limits=Limits(provoked_resets=(1, 0)))
+    peer = raw_client(end)
+    for index in range(10):
+        peer.send(peer.headers(2 * index + 1, POST))
+        peer.send(rst_stream(2 * index + 1))
+    assert not end.session.closed
+
+
 # --- what a backend's codes mean ------------------------------------------------------------------
 
 
@@ -218,6 +249,28 @@ def test_a_response_is_whole_before_its_request_is_stopped(engine: EngineName) -
     assert "END_STREAM" in frames[-2].flags
     assert request.names == ["head"]
     assert end.session.active_streams == 0
+
+
+@engines
+def test_an_empty_end_is_sent_before_its_request_is_stopped(engine: EngineName) -> None:
+    """In nghttp2 it waits for the window to open; RST_STREAM would not."""
+    end = ServerEnd(engine)
+    peer = raw_client(end, {4: 10})
+    peer.send(peer.headers(1, POST))
+    (request,) = end.requests
+    request.stop_receiving()
+    request.send_head(OK)
+    request.send_data(bytes(10))
+    frames = peer.take()
+    request.send_data(b"", end=True)
+    frames += peer.take()
+    peer.send(window_update(1, 10))
+    end.wake.count = 0
+    frames += peer.take()
+    if end.wake.count:
+        frames += peer.take()
+    assert "END_STREAM" in frames[-2].flags
+    assert frames[-1].error_code == NO_ERROR
 
 
 @engines

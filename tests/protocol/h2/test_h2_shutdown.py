@@ -190,6 +190,16 @@ def test_a_stream_opened_while_goaway_is_delivered_is_refused(engine: EngineName
 
 
 @engines
+def test_a_stream_without_head_at_goaway_is_refused(engine: EngineName) -> None:
+    end = ClientEnd(engine)
+    peer = raw_server(end)
+    stream = end.open()
+    peer.send(goaway(0))
+    assert stream.events == [("reset", reasons.UPSTREAM_REFUSED)]
+    assert end.session.close_reason is reasons.COMPLETED
+
+
+@engines
 def test_goaway_with_an_error_still_lets_streams_finish(engine: EngineName) -> None:
     end = ClientEnd(engine)
     peer = raw_server(end)
