@@ -21,7 +21,7 @@ def suggest_key(key: str, siblings: Iterable[str]) -> str:
         siblings: The keys that exist at its place.
     """
     names = list(siblings)
-    near = difflib.get_close_matches(key.lower().replace("-", "_"), names, n=1)
+    near = difflib.get_close_matches(key.lower(), names, n=1)
     if near:
         return f"did you mean {near[0]}?"
     elsewhere = list(_places().get(key, ()))[:ELSEWHERE_MAX]

@@ -197,6 +197,8 @@ def test_a_slip_in_a_key_that_is_not_supported_yet_is_an_unknown_key(key):
          "did you mean backend_timeout_ms?"),
         ("performance: {⟦backend-timeout-ms: 1}", "performance.backend-timeout-ms",
          "did you mean backend_timeout_ms?"),
+        ("performance: {⟦BACKEND_TIMEOUT_MS: 1}", "performance.BACKEND_TIMEOUT_MS",
+         "did you mean backend_timeout_ms?"),
         ("⟦max_headers_count: 5", "max_headers_count",
          "this key exists at resilience.protocol.max_headers_count"),
         ("resilience: {⟦allowed_methods: [GET]}", "resilience.allowed_methods",

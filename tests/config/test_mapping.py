@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spooky.config import ConfigurationError, from_mapping, load_text
+from spooky.config import ConfigurationError, diagnose_mapping, from_mapping, load_text
+from spooky.config.document import MAX_DEPTH
 from tests.config.support import GOOD
 
 
@@ -58,6 +59,15 @@ def test_a_mapping_that_holds_itself_is_refused():
     mapping["log"]["file"] = mapping["log"]
     with pytest.raises(ConfigurationError, match="nested more than 32 deep"):
         from_mapping(mapping)
+
+
+def test_the_nesting_limit_is_that_of_files():
+    def nested(depth):
+        return {"x": nested(depth - 1)} if depth else 1
+
+    for depth, refused in ((MAX_DEPTH, False), (MAX_DEPTH + 1, True)):
+        found = [problem.message for problem in diagnose_mapping(nested(depth)).problems]
+        assert any("nested more than" in message for message in found) == refused
 
 
 def test_embedded_applications_are_known_by_name():

@@ -178,6 +178,16 @@ def test_routes_that_requests_can_match_are_taken(route):
     assert not problems(minimal(f"route: {route}\n{BACKENDS}"))
 
 
+def test_methods_are_uppercase_however_they_are_written():
+    text = minimal(
+        f"route: {{host: a, method: get}}\n{BACKENDS}",
+        "resilience: {protocol: {allowed_methods: [get, Post]}}\n",
+    )
+    configuration = load_text(text)
+    assert configuration.upstream["api"].route.method == "GET"
+    assert configuration.resilience.protocol.allowed_methods == ("GET", "POST")
+
+
 def test_remedies_for_paths_and_hosts_are_what_to_write():
     path = only(minimal(f"route: {{path_prefix: /bü cher}}\n{BACKENDS}"))
     assert path.remedy == 'write "/b%C3%BC%20cher"'
@@ -456,6 +466,19 @@ def test_a_client_certificate_needs_a_backend_with_tls():
 )  # fmt: skip
 def test_limits_are_held_against_each_other(performance, path, words):
     check(minimal(more=f"performance: {{{performance}}}\n"), f"performance.{path}", words)
+
+
+@pytest.mark.parametrize(
+    "performance",
+    [
+        "backend_connect_timeout_ms: 2000",
+        "backend_timeout_ms: 60000",
+        "backend_total_request_timeout_ms: 30000",
+        "quic_initial_max_stream_data: 1048576",
+    ],
+)
+def test_limits_may_be_equal(performance):
+    assert not problems(minimal(more=f"performance: {{{performance}}}\n"))
 
 
 def test_a_limit_that_is_off_is_held_against_nothing():

@@ -117,6 +117,11 @@ def test_the_reference_page_has_every_key_once():
     assert sorted(rows) == sorted(names)
 
 
+def test_choices_are_in_the_order_of_the_schema():
+    """Levels by severity, not by alphabet."""
+    assert "one of `off`, `error`, `warn`, `info`, `debug`, `trace`" in reference()
+
+
 def test_the_json_schema_says_what_the_types_say():
     schema = configuration_schema()
     assert schema["$defs"]["Configuration"]["additionalProperties"] is False
