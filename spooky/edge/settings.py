@@ -75,6 +75,7 @@ def tcp_settings(configuration: Configuration, tls: ListenerTls, port: int) -> T
     )
     return TcpSettings(
         tls=tls.tcp_context,
+        certificates=tls.selector,
         handshake_timeout=performance.client_head_timeout_ms / 1000,
         head_timeout=performance.client_head_timeout_ms / 1000,
         idle_timeout=performance.quic_max_idle_timeout_ms / 1000,

@@ -12,12 +12,21 @@ from spooky._core import reasons
 from spooky._core.reasons import Reason
 from spooky._core.timers import Timer
 from spooky._core.validate import HTTP_1, HTTP_2
+from spooky.edge.hello import peek_client_hello
 from spooky.edge.limits import ConnectionCap, ConnectionRate, address_text
 from spooky.observe.counters import Counters
+from spooky.protocol.client_hello import (
+    ALERT_NO_APPLICATION_PROTOCOL,
+    ALERT_UNRECOGNIZED_NAME,
+    RECORD_HEADER_BYTES,
+    RECORD_MAX_BYTES,
+    alert,
+)
 from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h1.server import ServerSession as Http1Session
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.protocol.h2.server import ServerSession as Http2Session
+from spooky.protocol.quic.certificates import CertificateSelector, normalize_server_name
 from spooky.protocol.stream import Field, Stream, StreamHandler
 from spooky.request.client import Client
 from spooky.request.service import RequestService
@@ -29,6 +38,9 @@ logger = logging.getLogger(__name__)
 ACCEPTS_PER_TURN: Final = 64
 """Connections accepted in one turn of the loop, so that a flood leaves time for the others."""
 
+PROTOCOLS: Final = frozenset({b"h2", b"http/1.1"})
+"""What is spoken here, as ALPN names it."""
+
 CLOSE_GRACE_SECONDS: Final = 5.0
 """How long an idle connection that was told to close may take before it is cut."""
 
@@ -39,6 +51,7 @@ class TcpSettings:
 
     Attributes:
         tls: The context that new connections use.
+        certificates: Which of its certificates a server name selects.
         handshake_timeout: For the TLS handshake; seconds.
         head_timeout: For a complete HTTP/1.1 request head, from its first byte; seconds.
         idle_timeout: For a connection without a request; seconds.
@@ -48,6 +61,7 @@ class TcpSettings:
     """
 
     tls: ssl.SSLContext
+    certificates: CertificateSelector
     handshake_timeout: float
     head_timeout: float
     idle_timeout: float
@@ -250,7 +264,7 @@ class TcpListener:
         """Start TLS on a connection, or refuse it."""
         refused = self._cap.admit() or self._rate.admit(peer[0], self._runtime.now())
         if refused is not None:
-            self._values[self._refused[refused.index]] += 1
+            self._count_refusal(refused)
             accepted.close()
             return
         self._values[self._accepted] += 1
@@ -263,33 +277,59 @@ class TcpListener:
         connection = TcpConnection(
             self._runtime, self.settings, self._service, peer[:2], self._on_gone
         )
+        established = False
         try:
-            await self._runtime.loop.connect_accepted_socket(
-                lambda: connection,
-                accepted,
-                ssl=self.settings.tls,
-                ssl_handshake_timeout=self.settings.handshake_timeout,
-            )
-        except (OSError, TimeoutError) as error:
+            async with asyncio.timeout(self.settings.handshake_timeout):
+                if await self._refuse_by_hello(accepted):
+                    return
+                await self._runtime.loop.connect_accepted_socket(
+                    lambda: connection,
+                    accepted,
+                    ssl=self.settings.tls,
+                    ssl_handshake_timeout=self.settings.handshake_timeout,
+                )
+            established = True
+        except TimeoutError:
+            self._count_refusal(reasons.HANDSHAKE_TIMEOUT)
+        except OSError as error:
             # ssl.SSLError is an OSError: the client's failure, not ours.
             logger.debug("TLS handshake with %s failed: %s", peer[0], error)
-            reason = (
-                reasons.HANDSHAKE_TIMEOUT
-                if isinstance(error, TimeoutError)
-                else reasons.HANDSHAKE_FAILED
-            )
-            self._values[self._refused[reason.index]] += 1
-            accepted.close()
-            self._cap.closed(was_established=False)
+            self._count_refusal(reasons.HANDSHAKE_FAILED)
+        finally:
+            if not established:
+                accepted.close()
+                self._cap.closed(was_established=False)
+        if not established:
             return
-        except asyncio.CancelledError:
-            accepted.close()
-            raise
         self._cap.established()
         if connection.transport is None:
             self._cap.closed(was_established=True)
             return
         self._connections.add(connection)
+
+    async def _refuse_by_hello(self, accepted: socket.socket) -> bool:
+        """Send the alerts that the TLS library does not: for the name, and for the protocols.
+
+        Returns:
+            Whether the client was refused.
+        """
+        hello = await peek_client_hello(self._runtime.loop, accepted)
+        if hello is None:
+            return False
+        if self.settings.certificates.select(normalize_server_name(hello.server_name)) is None:
+            description = ALERT_UNRECOGNIZED_NAME
+        elif hello.protocols is not None and not PROTOCOLS.intersection(hello.protocols):
+            description = ALERT_NO_APPLICATION_PROTOCOL
+        else:
+            return False
+        self._count_refusal(reasons.HANDSHAKE_FAILED)
+        # Closing with unread bytes would reset the connection, which may overtake the alert.
+        accepted.recv(RECORD_HEADER_BYTES + RECORD_MAX_BYTES)
+        accepted.send(alert(description))
+        return True
+
+    def _count_refusal(self, reason: Reason) -> None:
+        self._values[self._refused[reason.index]] += 1
 
     def _on_gone(self, connection: TcpConnection) -> None:
         """Forget a connection; one that is gone before its handshake was counted is not here."""

@@ -1,0 +1,288 @@
+"""Certificates by server name and client certificates, on both transports."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aioquic.h3.connection import H3_ALPN
+from aioquic.quic.configuration import QuicConfiguration
+from cryptography import x509
+
+import spooky
+from tests.certificates import Credentials, ca, client_leaf, expired_client, leaf, write
+from tests.support.client import Client, Http1Client, Http2Client, Http3Client
+from tests.support.proxy import run
+
+INGRESSES = ["h3", "h2", "h1"]
+
+
+class Listener:
+    """A proxy with several certificates, and what it takes to connect to it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.authority = ca()
+        self.client_authority = ca("clients")
+        self.tls: dict[str, Any] = {}
+        for name in ("default.test", "exact.test", "*.wild.test"):
+            stem = name.replace("*", "any")
+            chain, key = write(leaf([name], self.authority), directory, stem)
+            if name == "default.test":
+                self.tls |= {"cert": str(chain), "key": str(key), "certificates": []}
+            else:
+                self.tls["certificates"].append(
+                    {"server_name": name, "cert": str(chain), "key": str(key)}
+                )
+
+    def demand_client_certificate(self, required: bool) -> None:
+        path = self.directory / "client-ca.pem"
+        path.write_bytes(self.client_authority.certificate_pem)
+        self.tls["client_auth"] = {
+            "enabled": True,
+            "require_client_cert": required,
+            "ca_file": str(path),
+        }
+
+    def run(self, scenario: Callable[[int], Awaitable[None]]) -> None:
+        """Run a scenario with the port of a running proxy."""
+
+        def application(request: spooky.Request) -> spooky.Response:
+            return spooky.Response(b"served")
+
+        async def with_proxy() -> None:
+            configuration = {
+                "version": 1,
+                "listen": {"address": "127.0.0.1", "port": 0, "tls": self.tls},
+                "access_log": {"enabled": False},
+                "performance": {"client_head_timeout_ms": 1000},
+                "upstream": {
+                    "app": {
+                        "route": {"path_prefix": "/"},
+                        "backends": [{"id": "app", "address": "app:it"}],
+                    }
+                },
+            }
+            async with spooky.Proxy(configuration, apps={"it": application}) as proxy:
+                await scenario(proxy.port)
+
+        run(with_proxy)
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Listener:
+    return Listener(tmp_path)
+
+
+async def names_served(ingress: str, port: int, server_name: str | None) -> list[str]:
+    """Return the names of the certificate that a handshake presents."""
+    if ingress == "h3":
+        configuration = QuicConfiguration(
+            alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name=server_name
+        )
+        client = await Http3Client.connect(port, configuration)
+        certificate = client.protocol._quic.tls._peer_certificate
+        await client.close()
+    else:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols(["h2" if ingress == "h2" else "http/1.1"])
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=context, server_hostname=server_name or ""
+        )
+        der = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        certificate = x509.load_der_x509_certificate(der)
+        writer.transport.abort()
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    return names.value.get_values_for_type(x509.DNSName)
+
+
+@pytest.mark.parametrize("ingress", INGRESSES)
+@pytest.mark.parametrize(
+    ("asked", "served"),
+    [
+        ("exact.test", "exact.test"),
+        ("EXACT.test", "exact.test"),
+        ("a.wild.test", "*.wild.test"),
+        ("a.b.wild.test", "default.test"),
+        ("unknown.test", "default.test"),
+        (None, "default.test"),
+    ],
+)
+def test_the_server_name_selects_the_certificate(
+    listener: Listener, ingress: str, asked: str | None, served: str
+) -> None:
+    """RFC 6066 section 3; a wildcard stands for one label (RFC 9525 section 6.3)."""
+
+    async def scenario(port: int) -> None:
+        assert await names_served(ingress, port, asked) == [served]
+
+    listener.run(scenario)
+
+
+@pytest.mark.parametrize("ingress", INGRESSES)
+@pytest.mark.parametrize("asked", ["unknown.test", None])
+def test_strict_names_refuse_what_matches_no_certificate(
+    listener: Listener, ingress: str, asked: str | None
+) -> None:
+    listener.tls["strict_sni"] = True
+
+    async def scenario(port: int) -> None:
+        assert await names_served(ingress, port, "exact.test") == ["exact.test"]
+        with pytest.raises((ssl.SSLError, ConnectionError)) as failure:
+            await names_served(ingress, port, asked)
+        if ingress != "h3":
+            assert "UNRECOGNIZED_NAME" in str(failure.value)
+
+    listener.run(scenario)
+
+
+async def fetch_with(ingress: str, port: int, credentials: Credentials | None, folder: Path) -> int:
+    """Make a request with a client certificate, and return the status."""
+    client: Client
+    if ingress == "h3":
+        configuration = QuicConfiguration(
+            alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name="default.test"
+        )
+        if credentials is not None:
+            configuration.certificate = credentials.certificate
+            configuration.certificate_chain = list(credentials.intermediates)
+            configuration.private_key = credentials.key
+        client = await Http3Client.connect(port, configuration)
+    else:
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        if credentials is not None:
+            context.load_cert_chain(*write(credentials, folder, "client"))
+        kind = Http2Client if ingress == "h2" else Http1Client
+        client = await kind.connect(port, context)
+    try:
+        stream = await client.open("GET", "/")
+        response = await asyncio.wait_for(stream.whole(), 5)
+        if response.cut is not None:
+            raise ConnectionError(response.cut)
+        return response.status
+    finally:
+        await client.close()
+
+
+@pytest.mark.parametrize("ingress", INGRESSES)
+def test_a_client_with_a_good_certificate_is_served(listener: Listener, ingress: str) -> None:
+    listener.demand_client_certificate(required=True)
+    alice = client_leaf("alice", listener.client_authority)
+
+    async def scenario(port: int) -> None:
+        assert await fetch_with(ingress, port, alice, listener.directory) == 200
+
+    listener.run(scenario)
+
+
+def bad_credentials(listener: Listener, kind: str) -> Credentials | None:
+    """Return what a client must not get in with."""
+    match kind:
+        case "missing":
+            return None
+        case "wrong authority":
+            return client_leaf("mallory", ca("others"))
+        case "self-signed":
+            return client_leaf("mallory", None)
+        case "expired":
+            return expired_client("mallory", listener.client_authority)
+        case _:
+            return leaf(["mallory.test"], listener.client_authority)
+
+
+BAD = ["missing", "wrong authority", "self-signed", "expired", "server purpose"]
+
+
+@pytest.mark.parametrize("ingress", INGRESSES)
+@pytest.mark.parametrize("kind", BAD)
+def test_a_client_without_a_good_certificate_is_refused(
+    listener: Listener, ingress: str, kind: str
+) -> None:
+    listener.demand_client_certificate(required=True)
+    credentials = bad_credentials(listener, kind)
+
+    async def scenario(port: int) -> None:
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await fetch_with(ingress, port, credentials, listener.directory)
+
+    listener.run(scenario)
+
+
+@pytest.mark.parametrize("ingress", INGRESSES)
+@pytest.mark.parametrize("kind", BAD)
+def test_an_optional_certificate_may_be_missing_but_not_bad(
+    listener: Listener, ingress: str, kind: str
+) -> None:
+    listener.demand_client_certificate(required=False)
+    credentials = bad_credentials(listener, kind)
+
+    async def scenario(port: int) -> None:
+        if kind == "missing":
+            assert await fetch_with(ingress, port, None, listener.directory) == 200
+            return
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await fetch_with(ingress, port, credentials, listener.directory)
+
+    listener.run(scenario)
+
+
+def test_a_client_that_speaks_none_of_our_protocols_is_refused_by_alert(
+    listener: Listener,
+) -> None:
+    """RFC 7301 section 3.2: no_application_protocol."""
+
+    async def scenario(port: int) -> None:
+        configuration = QuicConfiguration(alpn_protocols=["other"], verify_mode=ssl.CERT_NONE)
+        with pytest.raises(ConnectionError):
+            await Http3Client.connect(port, configuration)
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        context.set_alpn_protocols(["other"])
+        with pytest.raises(ssl.SSLError, match="no application protocol"):
+            await asyncio.open_connection("127.0.0.1", port, ssl=context)
+
+    listener.run(scenario)
+
+
+def test_a_hello_that_comes_in_pieces_is_understood(listener: Listener) -> None:
+    listener.tls["strict_sni"] = True
+
+    async def scenario(port: int) -> None:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        client = context.wrap_bio(incoming, outgoing, server_hostname="unknown.test")
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        hello = outgoing.read()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for start in range(0, len(hello), 100):
+            writer.write(hello[start : start + 100])
+            await asyncio.sleep(0.01)
+        incoming.write(await reader.read(100))
+        with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+            client.do_handshake()
+        writer.close()
+
+    listener.run(scenario)
+
+
+def test_a_handshake_that_stalls_is_ended(listener: Listener) -> None:
+    """Attack 10: a TCP client that says nothing does not hold a place for ever."""
+
+    async def scenario(port: int) -> None:
+        with socket.create_connection(("127.0.0.1", port)) as silent:
+            silent.setblocking(False)
+            loop = asyncio.get_running_loop()
+            assert await asyncio.wait_for(loop.sock_recv(silent, 1), 5) == b""
+
+    listener.run(scenario)
