@@ -13,7 +13,11 @@ from spooky._core.pure.fields import REASON_PHRASES
 
 Field = tuple[bytes, bytes]
 
+# Fields that most requests have alike.
 cdef tuple TE_TRAILERS = (b"te", b"trailers")
+cdef tuple SCHEME_HTTP = (b":scheme", b"http")
+cdef tuple SCHEME_HTTPS = (b":scheme", b"https")
+cdef tuple FORWARDED_PROTO_HTTPS = (b"x-forwarded-proto", b"https")
 
 cdef dict FORWARDED_MODES = {
     "overwrite": Forwarded.OVERWRITE,
@@ -26,7 +30,7 @@ cdef dict HOST_MODES = {
     "upstream": HostMode.UPSTREAM,
 }
 
-cdef tuple STATUSES = tuple([b"%d" % status for status in range(600)])
+cdef tuple STATUS_FIELDS = tuple([(b":status", b"%d" % status) for status in range(600)])
 cdef dict STATUS_LINES = {
     status: b"HTTP/1.1 %b %b\r\n" % (status, phrase) for status, phrase in REASON_PHRASES.items()
 }
@@ -134,22 +138,55 @@ cdef list members(bytes value):
     return [member.strip(b" \t").lower() for member in value.split(b",")]
 
 
+cdef inline bint names_nothing(bytes connection) noexcept:
+    """Tell whether this is the usual ``Connection``, which names nothing that would pass."""
+    return equal(connection, b"keep-alive") or equal(connection, b"Keep-Alive")
+
+
+cdef enum:
+    SOME_CONNECTION = 1  # one that names fields
+    SOME_HOP_BY_HOP = 2
+    SOME_FORWARDING = 4
+
+
+cdef int kinds(list fields) except -1:
+    """Return what there is among the fields that may not pass as it is; mostly nothing."""
+    cdef tuple field
+    cdef Fate what
+    cdef int found = 0
+    for field in fields:
+        what = fate(field[0])
+        if what == PASSES:
+            continue
+        if what == CONNECTION and not names_nothing(field[1]):
+            found |= SOME_CONNECTION
+        found |= SOME_HOP_BY_HOP if is_hop_by_hop(what) else SOME_FORWARDING
+    return found
+
+
 cdef set nominated(list fields):
-    """Return the names that ``Connection`` says end at this hop, or ``None`` without one."""
+    """Return the names that ``Connection`` says end at this hop (RFC 9110 section 7.6.1)."""
     cdef tuple field
     cdef bytes name, value
-    cdef set names = None
+    cdef set names = set()
     for field in fields:
         name, value = field
-        if fate(name) != CONNECTION:
-            continue
-        # The usual value, which names nothing that would pass otherwise.
-        if equal(value, b"keep-alive") or equal(value, b"Keep-Alive"):
-            continue
-        if names is None:
-            names = set()
-        names.update(members(value))
+        if fate(name) == CONNECTION:
+            names.update(members(value))
     return names
+
+
+# --- write -------------------------------------------------------------------------------------
+cdef struct Writer:
+    char* out  # NULL: only count
+    Py_ssize_t size
+
+
+cdef inline void put(Writer* writer, bytes piece) noexcept:
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(piece)
+    if writer.out != NULL:
+        memcpy(writer.out + writer.size, PyBytes_AS_STRING(piece), size)
+    writer.size += size
 
 
 # --- forward -----------------------------------------------------------------------------------
@@ -172,20 +209,53 @@ def forward_request(
         path = joined(path, b"?", request.query)
     cdef list head = [
         (b":method", request.method),
-        (b":scheme", backend_scheme),
+        scheme_field(backend_scheme),
         (b":authority", authority),
         (b":path", path),
     ]
+    cdef Inbound inbound = None
+    cdef int found = kinds(request.fields)
+    cdef bint preserve = policy.forwarded == Forwarded.PRESERVE
+    if found == 0 or (preserve and found == SOME_FORWARDING):
+        head.extend(request.fields)
+    else:
+        inbound = Inbound.__new__(Inbound)
+        pass_request_fields(
+            request.fields,
+            nominated(request.fields) if found & SOME_CONNECTION else None,
+            policy.forwarded,
+            head,
+            inbound,
+        )
+    if request.content_length >= 0:
+        head.append((b"content-length", decimal(request.content_length)))
+    if not preserve:
+        add_forwarding_fields(head, inbound, client_address, request.authority, client_scheme)
+    return head
 
+
+@cython.final
+@cython.freelist(8)
+@cython.no_gc
+cdef class Inbound:
+    """What came in the forwarding fields, joined, under ``append``; ``None`` where nothing did."""
+
+    cdef bytes elements
+    cdef bytes addresses
+    cdef bytes protocols
+    cdef bytes hosts
+
+
+cdef int pass_request_fields(
+    list fields, set dropped, Forwarded mode, list head, Inbound inbound
+) except -1:
+    """Put the fields that may pass into ``head``, and those to append to into ``inbound``."""
     cdef tuple field
     cdef bytes name, value
     cdef Fate what
-    cdef set dropped = nominated(request.fields)
-    cdef bint preserve = policy.forwarded == Forwarded.PRESERVE
-    cdef bint append = policy.forwarded == Forwarded.APPEND
+    cdef bint append = mode == Forwarded.APPEND
     cdef bint trailers_accepted = False
-    cdef list elements = None, addresses = None, protocols = None, hosts = None
-    for field in request.fields:
+    for field in fields:
         name, value = field
         what = fate(name)
         if what == TE:
@@ -193,39 +263,62 @@ def forward_request(
                 trailers_accepted or equal(value, b"trailers") or b"trailers" in members(value)
             )
         elif is_hop_by_hop(what) or (dropped is not None and name in dropped):
-            pass
-        elif what == PASSES or preserve or (append and what == FORWARDED_PORT):
+            continue
+        elif (
+            what == PASSES
+            or mode == Forwarded.PRESERVE
+            or (append and what == FORWARDED_PORT)
+        ):
             head.append(field)
         elif append and PyBytes_GET_SIZE(value) > 0:
             if what == FORWARDED_FOR:
-                addresses = extended(addresses, value)
+                inbound.addresses = after(inbound.addresses, value)
             elif what == FORWARDED_PROTO:
-                protocols = extended(protocols, value)
+                inbound.protocols = after(inbound.protocols, value)
             elif what == FORWARDED_HOST:
-                hosts = extended(hosts, value)
+                inbound.hosts = after(inbound.hosts, value)
             elif quotes_closed(value):
-                elements = extended(elements, value)
+                inbound.elements = after(inbound.elements, value)
     if trailers_accepted:
         head.append(TE_TRAILERS)
-    if request.content_length >= 0:
-        head.append((b"content-length", decimal(request.content_length)))
-    if preserve:
-        return head
+    return 0
 
-    cdef bytes element = forwarded_element(client_address, request.authority, client_scheme)
-    head.append((b"forwarded", after(elements, element)))
-    head.append((b"x-forwarded-for", after(addresses, client_address)))
-    head.append((b"x-forwarded-proto", after(protocols, client_scheme)))
-    head.append((b"x-forwarded-host", after(hosts, request.authority)))
-    return head
+
+cdef int add_forwarding_fields(
+    list head, Inbound inbound, bytes client_address, bytes authority, bytes client_scheme
+) except -1:
+    cdef bytes element = forwarded_element(client_address, authority, client_scheme)
+    if inbound is not None:
+        element = after(inbound.elements, element)
+        client_address = after(inbound.addresses, client_address)
+        client_scheme = after(inbound.protocols, client_scheme)
+        authority = after(inbound.hosts, authority)
+    head.append((b"forwarded", element))
+    head.append((b"x-forwarded-for", client_address))
+    if equal(client_scheme, b"https"):
+        head.append(FORWARDED_PROTO_HTTPS)
+    else:
+        head.append((b"x-forwarded-proto", client_scheme))
+    head.append((b"x-forwarded-host", authority))
+    return 0
+
+
+cdef inline tuple scheme_field(bytes scheme):
+    if equal(scheme, b"http"):
+        return SCHEME_HTTP
+    if equal(scheme, b"https"):
+        return SCHEME_HTTPS
+    return (b":scheme", scheme)
 
 
 def forward_response(Response response not None, tuple extra not None):
     """Return the head to send to the client: ``:status``, the fields that may pass, ``extra``."""
     cdef tuple field
     cdef bytes name
-    cdef set dropped = nominated(response.fields)
-    cdef list head = [(b":status", STATUSES[response.status])]
+    cdef list head = [STATUS_FIELDS[response.status]]
+    cdef set dropped = None
+    if kinds(response.fields) & SOME_CONNECTION:
+        dropped = nominated(response.fields)
     for field in response.fields:
         name = field[0]
         if is_hop_by_hop(fate(name)) or (dropped is not None and name in dropped):
@@ -258,17 +351,9 @@ cdef bint is_named(bytes name, tuple fields) except -1:
     return False
 
 
-cdef list extended(list values, bytes value):
-    """Return the list, made if it is ``None``, with one value more."""
-    if values is None:
-        return [value]
-    values.append(value)
-    return values
-
-
-cdef bytes after(list values, bytes last):
-    """Return ``last`` at the end of a list of values, which may be ``None``."""
-    return last if values is None else b", ".join(extended(values, last))
+cdef inline bytes after(bytes before, bytes last):
+    """Return ``last`` at the end of a list of values, which is ``None`` if there are none."""
+    return last if before is None else joined(before, b", ", last)
 
 
 cdef bytes joined(bytes left, bytes between, bytes right):
@@ -310,21 +395,50 @@ cdef bint quotes_closed(bytes value) noexcept:
     return not quoted
 
 
-# --- write -------------------------------------------------------------------------------------
-# Everything is written twice by the same code: first to no buffer, which gives the size, then to
-# one of that size.
-cdef struct Writer:
-    char* out
-    Py_ssize_t size
+cdef bint is_token(bytes value) noexcept:
+    cdef const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(value)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(value)
+    cdef Py_ssize_t i
+    for i in range(size):
+        if not IN_TOKEN[p[i]]:
+            return False
+    return size > 0
 
 
-cdef inline void put(Writer* writer, bytes piece) noexcept:
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(piece)
-    if writer.out != NULL:
-        memcpy(writer.out + writer.size, PyBytes_AS_STRING(piece), size)
-    writer.size += size
+cdef bytes forwarded_element(bytes client_address, bytes host, bytes scheme):
+    """Return one element of ``Forwarded`` (RFC 7239 section 4)."""
+    cdef bytes opening = b"for=", between = b";host=", quote = b"", closing = b";proto="
+    if memchr(PyBytes_AS_STRING(client_address), c":", PyBytes_GET_SIZE(client_address)):
+        opening = b'for="['
+        between = b']";host='
+    elif not is_token(client_address):
+        opening = b'for="'
+        between = b'";host='
+    if not is_token(host):
+        quote = b'"'
+        closing = b'";proto='
+    cdef bytes element = PyBytes_FromStringAndSize(
+        NULL,
+        PyBytes_GET_SIZE(opening) + PyBytes_GET_SIZE(client_address) + PyBytes_GET_SIZE(between)
+        + PyBytes_GET_SIZE(quote) + PyBytes_GET_SIZE(host) + PyBytes_GET_SIZE(closing)
+        + PyBytes_GET_SIZE(scheme),
+    )
+    cdef Writer writer
+    writer.out = PyBytes_AS_STRING(element)
+    writer.size = 0
+    put(&writer, opening)
+    put(&writer, client_address)
+    put(&writer, between)
+    put(&writer, quote)
+    put(&writer, host)
+    put(&writer, closing)
+    put(&writer, scheme)
+    return element
 
 
+# --- pack --------------------------------------------------------------------------------------
+# A head is written twice by the same code: first to nowhere, which gives its size, then to bytes of
+# that size.
 cdef void put_field(Writer* writer, bytes name, bytes value) noexcept:
     put(writer, name)
     put(writer, b": ")
@@ -332,53 +446,6 @@ cdef void put_field(Writer* writer, bytes name, bytes value) noexcept:
     put(writer, b"\r\n")
 
 
-cdef void put_quoted(Writer* writer, bytes value, bint in_brackets) noexcept:
-    """Write a token as it is, anything else as a quoted-string."""
-    cdef const unsigned char* p = <const unsigned char*>PyBytes_AS_STRING(value)
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(value)
-    cdef Py_ssize_t i
-    cdef bint is_token = size > 0 and not in_brackets
-    for i in range(size):
-        if not IN_TOKEN[p[i]]:
-            is_token = False
-            break
-    if is_token:
-        put(writer, value)
-        return
-    put(writer, b'"[' if in_brackets else b'"')
-    put(writer, value)
-    put(writer, b']"' if in_brackets else b'"')
-
-
-cdef void put_forwarded_element(
-    Writer* writer, bytes client_address, bytes host, bytes scheme
-) noexcept:
-    cdef bint is_ipv6 = memchr(
-        PyBytes_AS_STRING(client_address), c":", PyBytes_GET_SIZE(client_address)
-    ) != NULL
-    put(writer, b"for=")
-    put_quoted(writer, client_address, is_ipv6)
-    put(writer, b";host=")
-    put_quoted(writer, host, False)
-    put(writer, b";proto=")
-    put(writer, scheme)
-
-
-cdef bytes forwarded_element(bytes client_address, bytes host, bytes scheme):
-    """Return one element of ``Forwarded`` (RFC 7239 section 4)."""
-    cdef Writer writer
-    cdef bytes element
-    writer.out = NULL
-    writer.size = 0
-    put_forwarded_element(&writer, client_address, host, scheme)
-    element = PyBytes_FromStringAndSize(NULL, writer.size)
-    writer.out = PyBytes_AS_STRING(element)
-    writer.size = 0
-    put_forwarded_element(&writer, client_address, host, scheme)
-    return element
-
-
-# --- pack --------------------------------------------------------------------------------------
 def pack_http1_request(list fields not None, bint chunked):
     """Return an HTTP/1.1 request head, from pseudo-headers and fields, in origin form."""
     cdef bytes method = pseudo_header(fields, b":method")
