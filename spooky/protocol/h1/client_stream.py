@@ -120,7 +120,6 @@ class ClientStream:
         if self.dead or self.dropping:
             return
         self.dropping = True
-        self.unconsumed = 0
         self._session.drop_response(self)
         self._session.update_reading()
 

@@ -180,8 +180,6 @@ class ServerSession:
             return
         self._stream = None
         self.active_streams = 0
-        if self._waiting and not self._receiving:
-            self._wake()
 
     def fail(self, stream: ServerStream, reason: Reason) -> None:
         """Close because the response is not what its head announced."""
@@ -321,12 +319,12 @@ class ServerSession:
         """Go on with what waited for the held bytes to be taken."""
         stream = self._stream
         if stream is None:
-            if self._waiting and self.outbox.has_room:
+            if self._waiting:
                 data = bytes(self._waiting)
                 self._waiting.clear()
                 self._read(data)
                 self.update_reading()
-        elif stream.blocked and not stream.dead and self.outbox.has_room:
+        elif stream.blocked and not stream.dead:
             stream.blocked = False
             stream.handler.on_writable()
 

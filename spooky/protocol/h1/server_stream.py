@@ -152,7 +152,6 @@ class ServerStream:
         self.dropping = True
         if not self.response_begun:
             self.persistent = False
-        self.unconsumed = 0
         self._session.settle(self)
         self._session.update_reading()
 

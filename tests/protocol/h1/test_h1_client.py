@@ -416,6 +416,22 @@ def test_a_response_before_the_request_was_sent_is_delivered_and_the_last() -> N
     assert client.take() == b""
 
 
+def test_a_request_given_up_on_hearing_that_it_is_moot_gets_no_response() -> None:
+    def reset(recorder: Recorder, name: str) -> None:
+        if name == "stopped":
+            assert recorder.stream is not None
+            recorder.stream.reset(reasons.CLIENT_RESET)
+
+    client = Client()
+    recorder = client.open(reset)
+    assert recorder.stream is not None
+    recorder.stream.send_head(request_head(b"POST"), False)
+    client.take()
+    client.feed(OK)
+    assert recorder.names() == ["head", "stopped"]
+    assert client.session.close_reason is reasons.CLIENT_RESET
+
+
 def test_a_response_while_the_request_is_held_here_is_the_last() -> None:
     client = Client()
     recorder = send(client, b"POST", (b"content-length", b"5"))
@@ -505,6 +521,13 @@ def test_a_reset_inside_an_upcall_is_the_last_thing_delivered() -> None:
         assert len(recorder.events) == 1
         assert client.session.closed
 
+    client = Client()
+    recorder = client.get(hook=lambda recorder, name: name == "data" and reset(recorder, name))
+    client.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    client.feed(b"3\r\nabc\r\n0\r\na: b\r\n\r\n")
+    assert recorder.names() == ["head", "data"]
+    assert client.session.close_reason is reasons.CLIENT_RESET
+
 
 def test_a_response_that_is_unwanted_ends_the_connection() -> None:
     client = Client()
@@ -529,6 +552,17 @@ def test_a_request_goes_on_while_its_response_is_dropped() -> None:
     recorder.stream.send_data(b"abc", True)
     assert client.session.closed
     assert recorder.events == []
+
+
+def test_a_dropped_response_is_not_delivered_when_it_ends_before_the_request() -> None:
+    client = Client()
+    recorder = send(client, b"POST")
+    assert recorder.stream is not None
+    client.take()
+    recorder.stream.stop_receiving()
+    client.feed(OK)
+    assert recorder.names() == ["stopped"]
+    assert client.session.closed
 
 
 def test_an_idle_connection_ends_in_order() -> None:

@@ -8,7 +8,7 @@ import pytest
 from spooky._core import reasons
 from spooky.protocol.h1.limits import LINGER_BYTES, LINGER_SECONDS, WINDOW_BYTES, Engine
 from spooky.protocol.h1.outbox import HIGH_WATER_BYTES
-from spooky.protocol.stream import Field
+from spooky.protocol.stream import Field, Stream, StreamHandler
 from tests.protocol.h1.peers import (
     ENGINES,
     Recorder,
@@ -20,6 +20,8 @@ from tests.protocol.h1.peers import (
 
 GET = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+CHUNKED_PUT = b"PUT /c HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 def post(body: bytes, *lines: bytes) -> bytes:
@@ -120,6 +122,28 @@ def test_connect_is_answered_and_never_becomes_a_tunnel(engine: Engine, status: 
     assert len(server.requests) == 1
 
 
+def test_an_empty_line_is_skipped_before_every_request() -> None:
+    """RFC 9112 section 2.2."""
+    server = Server(answer_ok).feed((b"\r\n" + GET) * 3)
+    assert len(server.requests) == 3
+    assert not server.session.closed
+
+
+def test_a_request_refused_before_its_head_is_delivered_gets_none() -> None:
+    server = Server()
+    accept = server.session._on_stream
+
+    def refuse(stream: Stream) -> StreamHandler:
+        handler = accept(stream)
+        stream.reset(reasons.DRAINING)
+        return handler
+
+    server.session._on_stream = refuse
+    server.feed(GET)
+    assert server.last.events == []
+    assert server.session.closed
+
+
 # --- responses --------------------------------------------------------------------------------
 
 
@@ -209,6 +233,14 @@ def test_informational_responses_precede_the_final_one() -> None:
     # Never: we switch no protocols.
     server.stream.send_informational(response_head(b"101"))
     assert answer(server) == OK
+    server.stream.send_informational(response_head(b"103"))
+    assert server.take() == b""
+
+
+def test_informational_responses_come_too_late_in_the_middle_of_a_final_one() -> None:
+    server = Server().feed(GET)
+    server.stream.send_head(response_head(b"200"), False)
+    server.take()
     server.stream.send_informational(response_head(b"103"))
     assert server.take() == b""
 
@@ -372,6 +404,14 @@ def test_http_1_0_gets_no_informational_responses() -> None:
     assert server.take() == b""
 
 
+def test_what_follows_a_request_that_was_the_last_is_dropped() -> None:
+    """Reading goes on, so that a client that leaves is noticed."""
+    server = Server().feed(b"GET / HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n" + GET)
+    assert server.session.want_read
+    server.session.receive_eof()
+    assert server.last.reset_code() == "client_connection_lost"
+
+
 # --- credit -----------------------------------------------------------------------------------
 
 
@@ -479,6 +519,27 @@ def test_a_final_response_without_100_closes_because_the_body_may_come_or_not() 
 def test_a_client_that_did_not_wait_for_100_is_an_ordinary_one() -> None:
     server = Server().feed(EXPECTING + b"hello")
     assert answer(server) == OK
+    assert not server.session.closed
+
+
+def test_100_given_the_body_comes_and_the_connection_persists() -> None:
+    server = Server().feed(EXPECTING)
+    server.stream.send_informational(response_head(b"100"))
+    assert answer(server, b"404").endswith(OK.replace(b"200 OK", b"404 Not Found"))
+    server.stream.stop_receiving()
+    server.feed(b"hello" + GET)
+    assert len(server.requests) == 2
+
+
+def test_the_expectation_of_http_1_0_is_ignored() -> None:
+    """RFC 9110 section 10.1.1."""
+    head = EXPECTING.replace(b"HTTP/1.1", b"HTTP/1.0").replace(
+        b"Host", b"Connection: keep-alive\r\nHost"
+    )
+    server = Server().feed(head)
+    assert b"connection: keep-alive" in answer(server)
+    server.feed(b"hello")
+    assert server.last.ended()
     assert not server.session.closed
 
 
@@ -595,6 +656,18 @@ def test_an_unwanted_body_is_read_for_a_bounded_time() -> None:
     assert server.session.closed
 
 
+def test_each_unwanted_body_has_its_own_bounds() -> None:
+    server = Server()
+    for now in (0.0, 100.0):
+        body = bytes(LINGER_BYTES - 1000)
+        server.feed(post(body)[:100], now=now)
+        answer(server, b"404")
+        server.stream.stop_receiving()
+        server.feed(post(body)[100:], now=now)
+        assert not server.session.closed
+    assert len(server.requests) == 2
+
+
 def test_a_malformed_unwanted_body_ends_the_connection_after_the_response() -> None:
     server = Server().feed(b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
     server.stream.stop_receiving()
@@ -629,6 +702,17 @@ def test_a_reset_leaves_the_response_incomplete(version: bytes) -> None:
     assert not server.take().endswith(b"0\r\n\r\n")
     assert server.session.closed
     assert server.session.truncated
+    assert len(server.requests) == 1
+
+
+def test_a_reset_inside_an_upcall_is_the_last_thing_delivered() -> None:
+    def reset(recorder: Recorder, name: str) -> None:
+        if name == "data":
+            assert recorder.stream is not None
+            recorder.stream.reset(reasons.BODY_TOO_LARGE)
+
+    server = Server(reset).feed(CHUNKED_PUT + b"3\r\nabc\r\n0\r\na: b\r\n\r\n" + GET)
+    assert server.last.names() == ["head", "data"]
     assert len(server.requests) == 1
 
 
@@ -742,6 +826,12 @@ def test_terminate_answers_a_head_that_did_not_arrive_in_time() -> None:
     assert written.startswith(b"HTTP/1.1 408 ")
     assert b"connection: close" in written
     assert server.session.close_reason is reasons.CLIENT_HEAD_TIMEOUT
+
+
+def test_terminate_answers_only_with_what_is_an_answer() -> None:
+    server = Server().feed(b"GET / HTTP/1.1\r\nx-slow: ")
+    server.session.terminate(reasons.IDLE_TIMEOUT)
+    assert server.take() == b""
 
 
 @pytest.mark.parametrize("reason", [reasons.DRAIN_TIMEOUT, reasons.IDLE_TIMEOUT])
