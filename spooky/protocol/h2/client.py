@@ -71,7 +71,8 @@ class ClientSession(Session):
     def reusable(self) -> bool:
         """Whether, once idle, this session may serve another request."""
         return (
-            not (self.closed or self._shutting_down or self._peer_is_closing)
+            not (self.closed or self._shutting_down)
+            and not (self._peer_is_closing or self._engine_is_gone)
             and self._engine.can_send_request
         )
 

@@ -122,9 +122,9 @@ class Sender:
             return False
         try:
             window = self._engine.stream_remote_window_size(stream.id)
+            return window > 0 and self._engine.remote_window_size > 0
         except self._engine.ERRORS:
             return True
-        return window > 0 and self._engine.remote_window_size > 0
 
     def _accepts(self, stream: Stream, mark: int) -> bool:
         """Return whether a stream may add to its backlog, given its high or low mark."""
@@ -136,12 +136,15 @@ class Sender:
         )
 
     def _window(self, stream: Stream) -> int:
-        """Return what the peer's window for a stream allows, bytes."""
+        """Return what the windows allow a stream to send in this turn, bytes."""
         try:
-            return self._engine.stream_remote_window_size(stream.id)
+            return min(
+                self._engine.remote_window_size - self._given,
+                self._engine.stream_remote_window_size(stream.id),
+            )
         except self._engine.ERRORS:
-            # Closed, which is still to be delivered, or held back by the engine because the peer
-            # takes no more streams now.
+            # Closed, or the connection is, which is still to be delivered; or held back by the
+            # engine because the peer takes no more streams now.
             return 0
 
     def _fits_now(self, stream: Stream, size: int) -> bool:
@@ -152,7 +155,6 @@ class Sender:
             stream.turn != self.turn
             and size <= QUANTUM_BYTES
             and self._given + size <= TRANSMIT_BYTES
-            and self._given + size <= self._engine.remote_window_size
             and size <= self._window(stream)
         )
 

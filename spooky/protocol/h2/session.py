@@ -114,6 +114,7 @@ class Session(ABC):
         self._empty_data = TokenBucket(limits.empty_data_frames)
         self._cut_bodies = 0
         self._peer_is_closing = False
+        self._engine_is_gone = False
         self._last_peer_stream = 0
         self._now = 0.0
         self._receiving = False
@@ -134,6 +135,7 @@ class Session(ABC):
             except FrameFloodError:
                 self._close_with(ENHANCE_YOUR_CALM, self.OVERLOADED)
             except self._errors as error:
+                self._engine_is_gone = True
                 self._deliver_events()
                 self._engine_failed(error)
             else:

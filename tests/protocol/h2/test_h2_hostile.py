@@ -19,8 +19,10 @@ from tests.protocol.h2.peers import (
     POST,
     ClientEnd,
     RawPeer,
+    Recorder,
     ServerEnd,
     data,
+    goaway,
     of_type,
     raw_client,
     raw_frame,
@@ -440,6 +442,36 @@ def test_resets_that_h2_makes_for_closed_streams_are_bounded(
     assert end.session.close_reason is reasons.CLIENT_EXCESSIVE_LOAD
 
 
+@engines
+@pytest.mark.parametrize("end_of_it", ["goaway", "too large a head"])
+def test_upcalls_may_do_anything_while_the_end_is_delivered(
+    engine: EngineName, end_of_it: str
+) -> None:
+    """The engine may be gone already when the events before its end are told."""
+
+    def act(recorder: Recorder, upcall: str) -> None:
+        recorder.send_data(bytes(10))
+        recorder.send_data(bytes(70_000))
+        recorder.consume(1)
+        recorder.stop_receiving()
+        end.session.ping(bytes(8))
+        capacities.append(end.session.capacity)
+        recorder.reset(reasons.CLIENT_RESET)
+
+    capacities: list[int] = []
+    end = ClientEnd(engine)
+    peer = raw_server(end)
+    end.request(POST, end=False, hook=act)
+    peer.take()
+    if end_of_it == "goaway":
+        peer.send(peer.headers(1, OK), data(1, b"x"), rst_stream(1), goaway(1))
+    else:
+        peer.send(peer.headers(1, OK), data(1, b"x"), peer.headers(1, [(b"a", b"b")] * 600, True))
+    peer.take()
+    assert end.session.closed
+    assert capacities in ([0], []), "no stream can be opened any more"
+
+
 # --- anything at all ------------------------------------------------------------------------------
 
 
@@ -450,10 +482,35 @@ def test_random_frames_never_break_the_session(engine: EngineName, seed: int) ->
     source = random.Random(seed)
     server = ServerEnd(engine)
     client = ClientEnd(engine)
+
+    def act(recorder: Recorder, upcall: str) -> None:
+        """Do anything a user may do inside an upcall."""
+        choice = source.random()
+        if choice < 0.2:
+            recorder.send_head(OK if recorder in server.requests else POST)
+            recorder.send_data(source.randbytes(source.choice((0, 10, 70_000))))
+        elif choice < 0.4:
+            recorder.send_data(source.randbytes(10), end=source.random() < 0.3)
+        elif choice < 0.5:
+            recorder.send_trailers([(b"x", b"y")])
+        elif choice < 0.6:
+            recorder.reset(reasons.INTERNAL_ERROR)
+        elif choice < 0.7:
+            recorder.stop_receiving()
+        elif choice < 0.8 and client.session.capacity:
+            client.request(POST, end=source.random() < 0.5, hook=act)
+        elif choice < 0.81:
+            client.session.shutdown()
+        elif choice < 0.82:
+            server.session.shutdown()
+        elif choice < 0.83:
+            client.session.ping(b"12345678")
+
+    server.hook = act
     for end, peer in ((server, raw_client(server)), (client, raw_server(client))):
         if end is client:
             for _ in range(3):
-                client.request(POST, end=False)
+                client.request(POST, end=False, hook=act)
         for _ in range(60):
             peer.now += 0.1
             peer.send(random_frames(source, peer))
@@ -494,6 +551,8 @@ def random_frames(source: random.Random, peer: RawPeer) -> bytes:
             frames += settings({source.randrange(1, 10): source.choice((0, 1, 16_384, 65_535))})
         elif choice < 0.9:
             frames += rst_stream(stream_id, source.randrange(20))
+        elif choice < 0.91:
+            frames += goaway(stream_id)
         else:
             kind, flags = source.randrange(12), source.randrange(256)
             frames += raw_frame(kind, flags, stream_id, source.randbytes(source.randrange(20)))
