@@ -171,14 +171,14 @@ class ClientSession(Session):
 
     def _reset_by_peer(self, stream: Stream, code: int) -> None:
         """Take a stream that the backend reset."""
+        self._remove(stream)
         if code == H2_NO_ERROR and stream.remote_ended:
             # A complete response that needs no more of its request (RFC 9113 section 8.1).
-            self._remove(stream, credit=False)
             stream.handler.on_stopped()
-            return
-        self._remove(stream)
-        refused = code == H2_REFUSED_STREAM
-        stream.handler.on_reset(reasons.UPSTREAM_REFUSED if refused else reasons.UPSTREAM_RESET)
+        elif code == H2_REFUSED_STREAM:
+            stream.handler.on_reset(reasons.UPSTREAM_REFUSED)
+        else:
+            stream.handler.on_reset(reasons.UPSTREAM_RESET)
 
     def _reset_by_engine(self, stream: Stream | None, code: int) -> None:
         """Take a stream above the last one of a GOAWAY, or one with a broken response."""
@@ -197,9 +197,9 @@ class ClientSession(Session):
             return reasons.UPSTREAM_BODY_CUT_SHORT
         return reasons.UPSTREAM_BAD_RESPONSE
 
-    def _remove(self, stream: Stream, *, credit: bool = True) -> None:
+    def _remove(self, stream: Stream) -> None:
         """Take a stream out that is over, and close after the last one."""
-        super()._remove(stream, credit=credit)
+        super()._remove(stream)
         self._close_if_idle()
 
     def _close(self, reason: Reason) -> None:

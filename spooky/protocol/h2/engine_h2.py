@@ -111,7 +111,7 @@ class Engine:
         connection.decoder.max_header_list_size = limits.engine_header_list_bytes
         connection.initiate_connection()
         connection.increment_flow_control_window(
-            limits.connection_window_bytes - DEFAULT_WINDOW_BYTES
+            limits.connection_window(client) - DEFAULT_WINDOW_BYTES
         )
         self._output = bytearray()
         self._events: list[Any] = []

@@ -76,4 +76,4 @@ class Engine(ngh2.Connection):
         else:
             settings[Setting.MAX_CONCURRENT_STREAMS] = limits.max_concurrent_streams
         self.initiate_connection(settings)
-        self.set_local_window_size(limits.connection_window_bytes)
+        self.set_local_window_size(limits.connection_window(client))

@@ -51,6 +51,13 @@ ngh2 loses the credit for the last frame of such a body, at most 16 KiB of a con
 """
 
 
+SERVER_CONNECTION_WINDOW_BYTES: Final = 1024 * 1024
+"""What a client may have outstanding on all its streams together: four stalled uploads.
+
+A client has its connection for itself, so it is its own uploads that wait for each other.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a peer may send, and the windows it is given.
@@ -61,7 +68,10 @@ class Limits:
         max_concurrent_streams: Streams open at once: advertised and enforced by a server, and
             what a client opens at most whatever its peer allows (attack 9).
         stream_window_bytes: Body bytes of a stream that may be outstanding until consumed.
-        connection_window_bytes: The same for all streams of a connection together.
+        connection_window_bytes: The same for all streams of a connection together. If not given,
+            ``SERVER_CONNECTION_WINDOW_BYTES`` for a server, and a window for every stream for a
+            client: on a connection to a backend they belong to different clients, and those who
+            read slowly must not stall the others. Exchanges are bounded by their own windows.
         max_informational: 1xx heads before a response (attack 35).
         max_continuations: CONTINUATION frames of a head, empty ones included (attack 3). The
             largest head that reaches the validator fills five frames.
@@ -80,7 +90,7 @@ class Limits:
     max_headers_bytes: int = 16_384
     max_concurrent_streams: int = 100
     stream_window_bytes: int = 256 * 1024
-    connection_window_bytes: int = 1024 * 1024
+    connection_window_bytes: int | None = None
     max_informational: int = 32
     max_continuations: int = 16
     max_settings: int = 32
@@ -90,6 +100,14 @@ class Limits:
     settings_frames: Rate = (100, 1)
     control_frames: Rate = (1_000, 100)
     empty_data_frames: Rate = (100, 10)
+
+    def connection_window(self, client: bool) -> int:
+        """Return the connection window of a role, bytes."""
+        if self.connection_window_bytes is not None:
+            return self.connection_window_bytes
+        if client:
+            return self.max_concurrent_streams * self.stream_window_bytes
+        return SERVER_CONNECTION_WINDOW_BYTES
 
     @property
     def advertised_header_list_bytes(self) -> int:

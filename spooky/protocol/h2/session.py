@@ -304,7 +304,7 @@ class Session(ABC):
         elif stream is not None:
             # All of it was sent, so what was not welcome at the time is accepted now.
             waiting = self._sender.is_waiting(stream)
-            self._remove(stream, credit=False)
+            self._remove(stream)
             if waiting:
                 stream.handler.on_writable()
 
@@ -390,16 +390,19 @@ class Session(ABC):
                 self.reset(stream, self.STOP_CODE)
         self._sender.resume()
 
-    def _remove(self, stream: Stream, *, credit: bool = True) -> None:
-        """Take a stream out that is over; what it was told and not consumed is credited or due."""
+    def _remove(self, stream: Stream) -> None:
+        """Take a stream out that is over.
+
+        What it delivered and is not consumed yet is credited to the connection. It is at most one
+        stream window, held by an exchange that may be slow or may have been given up; the other
+        streams must not wait for it.
+        """
         del self._streams[stream.id]
         stream.over = True
         self.active_streams -= 1
         self._sender.drop(stream)
         self._stopping.pop(stream, None)
-        if credit and stream.unconsumed:
-            self.credit(stream.id, stream.unconsumed)
-            stream.unconsumed = 0
+        stream.consume(stream.unconsumed)
 
     def _close_with(self, code: int, reason: Reason) -> None:
         """Send GOAWAY and close."""

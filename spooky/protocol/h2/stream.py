@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 class Stream:
     """A request/response pair on an HTTP/2 connection.
 
-    After both directions ended, ``consume`` is still due for what was delivered: until then it
-    counts against the connection's window. ``reset`` and ``stop_receiving`` give up the rest.
-
     Attributes:
         handler: Where upcalls go.
         id: Its identifier; negative until a client has sent its head.
@@ -93,12 +90,11 @@ class Stream:
         section 8.1), and CANCEL for a request that wants no more of its response.
         """
         self.consume(self.unconsumed)
-        if not (self.over or self.remote_ended or self.unwanted):
+        if not (self.over or self.remote_ended):
             self.unwanted = True
             self.session.stop_receiving(self)
 
     def reset(self, reason: Reason) -> None:
         """End both directions abruptly, with the HTTP/2 error code of ``reason``."""
-        self.consume(self.unconsumed)
         if not self.over:
             self.session.reset(self, reason.h2_error)
