@@ -40,9 +40,7 @@ def forward_request(
         client_scheme: The scheme the client used, for ``proto``.
     """
 
-def forward_response(
-    response: Response, extra: tuple[Field, ...]
-) -> list[Field]:
+def forward_response(response: Response, extra: tuple[Field, ...]) -> list[Field]:
     """Return the head to send to the client: ``:status``, the fields that may pass, ``extra``.
 
     ``content-length`` is put back when declared. A field named in ``extra`` replaces the

@@ -16,9 +16,9 @@ def scan(block: bytes, max_count: int, max_bytes: int) -> int:
         block: The encoded field section, prefix included.
         max_count: Field lines.
         max_bytes: Sum of decoded name and value lengths, bytes; Huffman strings are counted at
-            their largest possible decoded length.
+            their largest possible decoded length, up to 8/5 of the true one.
 
     Returns:
         ``WITHIN_LIMITS``, ``TOO_MANY_FIELDS``, ``TOO_LARGE``, or ``MALFORMED`` (truncated, an
-        integer over 2**62, a bad static index, or any dynamic table reference).
+        integer of 2**62 or more, a bad static index, or any dynamic table reference).
     """

@@ -113,7 +113,7 @@ cpdef int scan(bytes block, Py_ssize_t max_count, Py_ssize_t max_bytes) except -
     reader.next = <const unsigned char*>PyBytes_AS_STRING(block)
     reader.end = reader.next + PyBytes_GET_SIZE(block)
     reader.broken = False
-    if integer(&reader, 8) != 0 or reader.broken:
+    if integer(&reader, 8) != 0:
         return BROKEN
     if peek(&reader) & 0x80:
         return BROKEN

@@ -84,7 +84,8 @@ def validate_request(
             the request line (``:method``, ``:scheme``, ``:path``, and ``:authority`` only for the
             absolute form).
         version: ``HTTP_1``, ``HTTP_2`` or ``HTTP_3``; connection-specific fields are an error in
-            the latter two (RFC 9113 section 8.2.2, RFC 9114 section 4.2).
+            the latter two (RFC 9113 section 8.2.2, RFC 9114 section 4.2); ``host`` is required in
+            the first, beside ``:authority`` too (RFC 9112 section 3.2).
 
     Returns:
         The canonical request, or the reason of the first rule broken.

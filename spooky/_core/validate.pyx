@@ -5,8 +5,19 @@ The rules and their order are those of the twin, :mod:`spooky._core.pure.validat
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint64_t
 from libc.string cimport memchr, memcmp, memcpy
+
+from spooky._core.octets cimport (
+    data,
+    equal,
+    equal_ignoring_case,
+    is_field_value,
+    is_lower,
+    lowered,
+    parse_content_length,
+    parse_port,
+    parse_status,
+)
 
 from spooky._core import reasons
 from spooky._core.pure.validate import NOT_IN_TRAILERS
@@ -21,40 +32,9 @@ HTTP_3 = 3
 
 cdef enum:
     VERSION_1 = 1
-    PORT_MAX = 65535
-    PORT_MAX_DIGITS = 5
     # "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"
     IPV6_TEXT_MAX = 45
     IPV6_BYTES = 16
-
-cdef long long CONTENT_LENGTH_MAX = 0x7FFF_FFFF_FFFF_FFFF
-
-# --- reasons, as C globals ---------------------------------------------------------------------
-cdef object TOO_MANY_FIELDS = reasons.TOO_MANY_FIELDS
-cdef object FIELDS_TOO_LARGE = reasons.FIELDS_TOO_LARGE
-cdef object BAD_FIELD_NAME = reasons.BAD_FIELD_NAME
-cdef object BAD_FIELD_VALUE = reasons.BAD_FIELD_VALUE
-cdef object BAD_PSEUDO_HEADER = reasons.BAD_PSEUDO_HEADER
-cdef object MISSING_PSEUDO_HEADER = reasons.MISSING_PSEUDO_HEADER
-cdef object CONNECTION_SPECIFIC_FIELD = reasons.CONNECTION_SPECIFIC_FIELD
-cdef object BAD_METHOD = reasons.BAD_METHOD
-cdef object BAD_SCHEME = reasons.BAD_SCHEME
-cdef object BAD_AUTHORITY = reasons.BAD_AUTHORITY
-cdef object AUTHORITY_MISMATCH = reasons.AUTHORITY_MISMATCH
-cdef object DUPLICATE_HOST = reasons.DUPLICATE_HOST
-cdef object BAD_PATH = reasons.BAD_PATH
-cdef object PATH_DOT_SEGMENT = reasons.PATH_DOT_SEGMENT
-cdef object PATH_BACKSLASH = reasons.PATH_BACKSLASH
-cdef object PATH_BAD_ESCAPE = reasons.PATH_BAD_ESCAPE
-cdef object BAD_CONTENT_LENGTH = reasons.BAD_CONTENT_LENGTH
-cdef object BAD_TRAILER = reasons.BAD_TRAILER
-cdef object BAD_FRAMING = reasons.BAD_FRAMING
-cdef object EXPECTATION_FAILED = reasons.EXPECTATION_FAILED
-cdef object METHOD_NOT_ALLOWED = reasons.METHOD_NOT_ALLOWED
-cdef object PATH_DENIED = reasons.PATH_DENIED
-cdef object CONNECT_NOT_ALLOWED = reasons.CONNECT_NOT_ALLOWED
-cdef object UPSTREAM_BAD_RESPONSE = reasons.UPSTREAM_BAD_RESPONSE
-cdef object UPSTREAM_FIELDS_TOO_LARGE = reasons.UPSTREAM_FIELDS_TOO_LARGE
 
 cdef frozenset _not_in_trailers = NOT_IN_TRAILERS
 
@@ -105,6 +85,15 @@ cdef void fill_tables() noexcept:
 fill_tables()
 
 
+cdef inline bint all_in(const unsigned char* p, Py_ssize_t size, unsigned char flag) noexcept:
+    """Tell whether there are bytes, and all of one class."""
+    cdef Py_ssize_t i
+    cdef unsigned char common = flag
+    for i in range(size):
+        common &= BYTE[p[i]]
+    return size > 0 and common != 0
+
+
 # --- heads -------------------------------------------------------------------------------------
 cdef class Limits:
     """What a request head may be."""
@@ -137,84 +126,6 @@ cdef class Request:
 @cython.no_gc
 cdef class Response:
     """A canonical response head."""
-
-
-# --- bytes -------------------------------------------------------------------------------------
-cdef inline const unsigned char* data(bytes value) noexcept:
-    return <const unsigned char*>PyBytes_AS_STRING(value)
-
-
-cdef inline bint all_in(const unsigned char* p, Py_ssize_t size, unsigned char flag) noexcept:
-    """Tell whether there are bytes, and all of one class."""
-    cdef Py_ssize_t i
-    cdef unsigned char common = flag
-    for i in range(size):
-        common &= BYTE[p[i]]
-    return size > 0 and common != 0
-
-
-cdef inline bint equal(const unsigned char* p, Py_ssize_t size, bytes other) noexcept:
-    return size == PyBytes_GET_SIZE(other) and memcmp(p, PyBytes_AS_STRING(other), size) == 0
-
-
-cdef inline unsigned char lowered(unsigned char byte) noexcept:
-    return byte | 0x20 if c"A" <= byte <= c"Z" else byte
-
-
-cdef bint equal_ignoring_case(
-    const unsigned char* p, Py_ssize_t size, const unsigned char* q, Py_ssize_t other_size
-) noexcept:
-    cdef Py_ssize_t i
-    if size != other_size:
-        return False
-    for i in range(size):
-        if lowered(p[i]) != lowered(q[i]):
-            return False
-    return True
-
-
-cdef inline bint is_lower(bytes value, bytes word) noexcept:
-    """Tell whether a value is this lowercase word, whatever its case."""
-    return equal_ignoring_case(
-        data(value), PyBytes_GET_SIZE(value), data(word), PyBytes_GET_SIZE(word)
-    )
-
-
-cdef inline uint64_t suspects(const unsigned char* p) noexcept:
-    """Return non-zero if one of the eight bytes at ``p`` is below 0x20 or is 0x7F.
-
-    Each lane borrows only if it or a lower lane holds such a byte, so zero is exact.
-    """
-    cdef uint64_t word, delete
-    memcpy(&word, p, 8)
-    delete = word ^ 0x7F7F7F7F7F7F7F7FULL
-    return (
-        ((word - 0x2020202020202020ULL) & ~word) | ((delete - 0x0101010101010101ULL) & ~delete)
-    ) & 0x8080808080808080ULL
-
-
-cdef bint no_control_but_tab(const unsigned char* p, Py_ssize_t size) noexcept:
-    cdef Py_ssize_t i
-    for i in range(size):
-        if (p[i] < 0x20 and p[i] != c"\t") or p[i] == 0x7F:
-            return False
-    return True
-
-
-cdef inline bint is_field_value(bytes value) noexcept:
-    """Tell whether this is a field value without whitespace around it."""
-    cdef const unsigned char* p = data(value)
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(value)
-    cdef Py_ssize_t i = 0
-    if size == 0:
-        return True
-    if p[0] == c" " or p[0] == c"\t" or p[size - 1] == c" " or p[size - 1] == c"\t":
-        return False
-    while i + 8 <= size:
-        if suspects(p + i):
-            return no_control_but_tab(p + i, size - i)
-        i += 8
-    return no_control_but_tab(p + i, size - i)
 
 
 # --- field names that ask for more -------------------------------------------------------------
@@ -271,9 +182,9 @@ cdef Py_ssize_t total_size(list fields) except -1:
 def validate_request(list fields not None, int version, Limits limits not None):
     """Check a request head and make it canonical."""
     if len(fields) > limits.max_headers_count:
-        return TOO_MANY_FIELDS
+        return reasons.TOO_MANY_FIELDS
     if total_size(fields) > limits.max_headers_bytes:
-        return FIELDS_TOO_LARGE
+        return reasons.FIELDS_TOO_LARGE
 
     cdef tuple field
     cdef bytes name, value
@@ -291,7 +202,7 @@ def validate_request(list fields not None, int version, Limits limits not None):
         size = PyBytes_GET_SIZE(name)
         if size > 0 and p[0] == c":":
             if regular_began:
-                return BAD_PSEUDO_HEADER
+                return reasons.BAD_PSEUDO_HEADER
             if equal(p, size, b":method") and method is None:
                 method = value
             elif equal(p, size, b":scheme") and scheme is None:
@@ -301,13 +212,13 @@ def validate_request(list fields not None, int version, Limits limits not None):
             elif equal(p, size, b":authority") and authority is None:
                 authority = value
             else:
-                return BAD_PSEUDO_HEADER
+                return reasons.BAD_PSEUDO_HEADER
             continue
         regular_began = True
         if not all_in(p, size, IN_NAME):
-            return BAD_FIELD_NAME
+            return reasons.BAD_FIELD_NAME
         if not is_field_value(value):
-            return BAD_FIELD_VALUE
+            return reasons.BAD_FIELD_VALUE
         what = meaning(p, size)
         if what != ORDINARY:
             if version != VERSION_1 and (
@@ -315,68 +226,68 @@ def validate_request(list fields not None, int version, Limits limits not None):
                 or what == TRANSFER_ENCODING
                 or (what == TE and not is_lower(value, b"trailers"))
             ):
-                return CONNECTION_SPECIFIC_FIELD
+                return reasons.CONNECTION_SPECIFIC_FIELD
             if what == TRANSFER_ENCODING:
                 if chunked or not is_lower(value, b"chunked"):
-                    return BAD_FRAMING
+                    return reasons.BAD_FRAMING
                 chunked = True
             elif what == HOST:
                 if host_field is not None:
-                    return DUPLICATE_HOST
+                    return reasons.DUPLICATE_HOST
                 host_field = value
                 continue
             elif what == CONTENT_LENGTH:
                 content_length = parse_content_length(value, content_length)
                 if content_length < 0:
-                    return BAD_CONTENT_LENGTH
+                    return reasons.BAD_CONTENT_LENGTH
                 continue
             elif what == EXPECT and not is_lower(value, b"100-continue"):
-                return EXPECTATION_FAILED
+                return reasons.EXPECTATION_FAILED
         regular.append(field)
     if chunked and content_length >= 0:
-        return BAD_FRAMING
+        return reasons.BAD_FRAMING
 
     if method is None:
-        return MISSING_PSEUDO_HEADER
+        return reasons.MISSING_PSEUDO_HEADER
     p = data(method)
     size = PyBytes_GET_SIZE(method)
     if not all_in(p, size, IN_TOKEN):
-        return BAD_METHOD
+        return reasons.BAD_METHOD
     if equal(p, size, b"CONNECT"):
-        return CONNECT_NOT_ALLOWED
+        return reasons.CONNECT_NOT_ALLOWED
 
     if scheme is None:
-        return MISSING_PSEUDO_HEADER
+        return reasons.MISSING_PSEUDO_HEADER
     if is_lower(scheme, b"https"):
         scheme = b"https"
     elif is_lower(scheme, b"http"):
         scheme = b"http"
     else:
-        return BAD_SCHEME
+        return reasons.BAD_SCHEME
 
     cdef Request request = Request.__new__(Request)
     if target is None:
-        return MISSING_PSEUDO_HEADER
+        return reasons.MISSING_PSEUDO_HEADER
     reason = set_target(request, target, equal(p, size, b"OPTIONS"))
     if reason is not None:
         return reason
 
     # HTTP/1 asks for Host even beside an absolute target (RFC 9112 section 3.2).
     if version == VERSION_1 and host_field is None:
-        return BAD_AUTHORITY
+        return reasons.BAD_AUTHORITY
     if authority is None:
         authority = host_field
         host_field = None
     if authority is None:
-        return BAD_AUTHORITY
+        return reasons.BAD_AUTHORITY
     reason = set_authority(request, authority, host_field, limits.enforce_authority_host_match)
     if reason is not None:
         return reason
 
     if limits.allowed_methods and method not in limits.allowed_methods:
-        return METHOD_NOT_ALLOWED
+        return reasons.METHOD_NOT_ALLOWED
     if limits.denied_path_prefixes and request.path.startswith(limits.denied_path_prefixes):
-        return PATH_DENIED
+        return reasons.PATH_DENIED
 
     request.method = method
     request.scheme = scheme
@@ -389,7 +300,7 @@ def validate_request(list fields not None, int version, Limits limits not None):
 def validate_response(list fields not None, Py_ssize_t max_count, Py_ssize_t max_bytes):
     """Check a response head from a backend and make it canonical."""
     if len(fields) > max_count or total_size(fields) > max_bytes:
-        return UPSTREAM_FIELDS_TOO_LARGE
+        return reasons.UPSTREAM_FIELDS_TOO_LARGE
 
     cdef tuple field
     cdef bytes name, value
@@ -408,24 +319,24 @@ def validate_response(list fields not None, Py_ssize_t max_count, Py_ssize_t max
         if first:
             first = False
             if not equal(p, size, b":status"):
-                return UPSTREAM_BAD_RESPONSE
+                return reasons.UPSTREAM_BAD_RESPONSE
             status = parse_status(value)
             if status < 0:
-                return UPSTREAM_BAD_RESPONSE
+                return reasons.UPSTREAM_BAD_RESPONSE
             continue
         if not all_in(p, size, IN_NAME) or not is_field_value(value):
-            return UPSTREAM_BAD_RESPONSE
+            return reasons.UPSTREAM_BAD_RESPONSE
         what = meaning(p, size)
         if what == CONTENT_LENGTH:
             content_length = parse_content_length(value, content_length)
             if content_length < 0:
-                return UPSTREAM_BAD_RESPONSE
+                return reasons.UPSTREAM_BAD_RESPONSE
             continue
         if what == TRANSFER_ENCODING:
             chunked = True
         regular.append(field)
     if first or (chunked and content_length >= 0):
-        return UPSTREAM_BAD_RESPONSE
+        return reasons.UPSTREAM_BAD_RESPONSE
 
     cdef Response response = Response.__new__(Response)
     response.status = status
@@ -437,9 +348,9 @@ def validate_response(list fields not None, Py_ssize_t max_count, Py_ssize_t max
 def validate_trailers(list fields not None, Py_ssize_t max_count, Py_ssize_t max_bytes):
     """Check trailers: number, bytes, then field by field name, value and whether it may trail."""
     if len(fields) > max_count:
-        return TOO_MANY_FIELDS
+        return reasons.TOO_MANY_FIELDS
     if total_size(fields) > max_bytes:
-        return FIELDS_TOO_LARGE
+        return reasons.FIELDS_TOO_LARGE
     cdef tuple field
     cdef bytes name, value
     cdef const unsigned char* p
@@ -449,55 +360,14 @@ def validate_trailers(list fields not None, Py_ssize_t max_count, Py_ssize_t max
         p = data(name)
         size = PyBytes_GET_SIZE(name)
         if size > 0 and p[0] == c":":
-            return BAD_TRAILER
+            return reasons.BAD_TRAILER
         if not all_in(p, size, IN_NAME):
-            return BAD_FIELD_NAME
+            return reasons.BAD_FIELD_NAME
         if not is_field_value(value):
-            return BAD_FIELD_VALUE
+            return reasons.BAD_FIELD_VALUE
         if name in _not_in_trailers:
-            return BAD_TRAILER
+            return reasons.BAD_TRAILER
     return None
-
-
-cdef long long parse_content_length(bytes value, long long known) noexcept:
-    """Return the length, or -1 if it is malformed or differs from one already ``known``."""
-    cdef const unsigned char* p = data(value)
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(value)
-    cdef Py_ssize_t i = 0, start
-    cdef long long length
-    cdef int digit
-    while True:
-        while i < size and (p[i] == c" " or p[i] == c"\t"):
-            i += 1
-        start = i
-        length = 0
-        while i < size and c"0" <= p[i] <= c"9":
-            digit = p[i] - c"0"
-            if length > (CONTENT_LENGTH_MAX - digit) // 10:
-                return -1
-            length = length * 10 + digit
-            i += 1
-        if i == start or (known >= 0 and length != known):
-            return -1
-        known = length
-        while i < size and (p[i] == c" " or p[i] == c"\t"):
-            i += 1
-        if i == size:
-            return known
-        if p[i] != c",":
-            return -1
-        i += 1
-
-
-cdef int parse_status(bytes value) noexcept:
-    """Return 100 to 599 but not 101, or -1."""
-    cdef const unsigned char* p = data(value)
-    if PyBytes_GET_SIZE(value) != 3:
-        return -1
-    if not (c"1" <= p[0] <= c"5" and c"0" <= p[1] <= c"9" and c"0" <= p[2] <= c"9"):
-        return -1
-    cdef int status = (p[0] - c"0") * 100 + (p[1] - c"0") * 10 + (p[2] - c"0")
-    return -1 if status == 101 else status
 
 
 # --- the path ----------------------------------------------------------------------------------
@@ -520,10 +390,10 @@ cdef object set_target(Request request, bytes target, bint is_options):
     elif path_size < size:
         request.path = PyBytes_FromStringAndSize(<const char*>p, path_size)
     if dotted and has_dot_segment(data(request.path), PyBytes_GET_SIZE(request.path)):
-        return PATH_DOT_SEGMENT
+        return reasons.PATH_DOT_SEGMENT
     if path_size < size:
         if path_size + 1 < size and not all_in(p + path_size + 1, size - path_size - 1, IN_TARGET):
-            return BAD_PATH
+            return reasons.BAD_PATH
         request.query = PyBytes_FromStringAndSize(
             <const char*>p + path_size + 1, size - path_size - 1
         )
@@ -540,7 +410,7 @@ cdef object check_path(
     cdef Py_ssize_t i = 0
     cdef unsigned char high, low, byte
     if size == 0 or p[0] != c"/":
-        return BAD_PATH
+        return reasons.BAD_PATH
     while i < size:
         byte = p[i]
         if BYTE[byte] & IN_PATH_AS_IS:
@@ -550,25 +420,25 @@ cdef object check_path(
             i += 1
         elif byte == c"%":
             if size - i < 3:
-                return PATH_BAD_ESCAPE
+                return reasons.PATH_BAD_ESCAPE
             high = HEX[p[i + 1]]
             low = HEX[p[i + 2]]
             if high == NOT_HEX or low == NOT_HEX:
-                return PATH_BAD_ESCAPE
+                return reasons.PATH_BAD_ESCAPE
             byte = high << 4 | low
             if byte == 0:
-                return BAD_PATH
+                return reasons.BAD_PATH
             if byte == c"\\":
-                return PATH_BACKSLASH
+                return reasons.PATH_BACKSLASH
             if BYTE[byte] & UNRESERVED:
                 decodable[0] += 1
                 if byte == c".":
                     dotted[0] = True
             i += 3
         elif byte == c"\\":
-            return PATH_BACKSLASH
+            return reasons.PATH_BACKSLASH
         else:
-            return BAD_PATH
+            return reasons.BAD_PATH
     return None
 
 
@@ -625,15 +495,15 @@ cdef object set_authority(Request request, bytes authority, bytes host_field, bi
     cdef Authority parts, host_parts
     cdef const unsigned char* p = data(authority)
     if not parse_authority(authority, &parts):
-        return BAD_AUTHORITY
+        return reasons.BAD_AUTHORITY
     if host_field is not None and host_field != authority:
         if not parse_authority(host_field, &host_parts):
-            return BAD_AUTHORITY
+            return reasons.BAD_AUTHORITY
         if must_agree and not (
             equal_ignoring_case(p, parts.host_size, data(host_field), host_parts.host_size)
             and (parts.port == host_parts.port or parts.port < 0 or host_parts.port < 0)
         ):
-            return AUTHORITY_MISMATCH
+            return reasons.AUTHORITY_MISMATCH
     request.authority = authority
     request.port = parts.port
     if parts.host_size == PyBytes_GET_SIZE(authority) and not parts.has_uppercase:
@@ -701,19 +571,3 @@ cdef Py_ssize_t ipv6_size(const unsigned char* p, Py_ssize_t size) noexcept:
     memcpy(text, p + 1, i - 1)
     text[i - 1] = 0
     return i + 1 if inet_pton(AF_INET6, text, address) == 1 else 0
-
-
-cdef bint parse_port(const unsigned char* p, Py_ssize_t size, int* port) noexcept:
-    """Tell whether this is a colon and a port."""
-    cdef Py_ssize_t i
-    cdef int value = 0
-    if p[0] != c":" or size < 2 or size > 1 + PORT_MAX_DIGITS:
-        return False
-    for i in range(1, size):
-        if not c"0" <= p[i] <= c"9":
-            return False
-        value = value * 10 + (p[i] - c"0")
-    if value > PORT_MAX:
-        return False
-    port[0] = value
-    return True
