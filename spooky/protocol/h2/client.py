@@ -106,8 +106,6 @@ class ClientSession(Session):
         """Send a request head."""
         self._want_output()
         stream.local_ended = end
-        # The engine does not know its window before the head is in the output.
-        self._sender.skip_turn(stream)
         try:
             stream_id = self._engine.send_request(fields, end_stream=end)
         except self._errors:

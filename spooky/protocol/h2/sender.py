@@ -68,10 +68,6 @@ class Sender:
         self._waiting[stream] = None
         return False
 
-    def skip_turn(self, stream: Stream) -> None:
-        """Have a stream, with what it sent of late, wait for the next turn."""
-        stream.turn = self.turn
-
     def send_trailers(self, stream: Stream) -> None:
         """Send the trailers of a stream now or after its backlog."""
         stream.local_ended = True
@@ -143,8 +139,8 @@ class Sender:
                 self._engine.stream_remote_window_size(stream.id),
             )
         except self._engine.ERRORS:
-            # Closed, or the connection is, which is still to be delivered; or held back by the
-            # engine because the peer takes no more streams now.
+            # Not open before its head is in the output, or held back by the engine because the
+            # peer takes no more streams now; or closed, which is still to be delivered.
             return 0
 
     def _fits_now(self, stream: Stream, size: int) -> bool:

@@ -65,9 +65,7 @@ class ServerSession(Session):
 
     def send_head(self, stream: Stream, fields: Fields, end: bool) -> None:
         """Send a response head."""
-        if end:
-            stream.local_ended = True
-            self._sender.skip_turn(stream)
+        stream.local_ended = end
         self._want_output()
         try:
             self._engine.send_response(stream.id, fields, end_stream=end)

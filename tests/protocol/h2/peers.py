@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import hpack
 from hyperframe.frame import Frame
 
+from spooky._core import reasons
 from spooky._core.reasons import Reason
 from spooky.protocol.h2.client import ClientSession
 from spooky.protocol.h2.engine import EngineName
@@ -105,6 +106,7 @@ class Recorder:
         self._note("trailers", fields)
 
     def on_reset(self, reason: Reason) -> None:
+        assert reason is not reasons.COMPLETED, "a reset is no completion"
         self._note("reset", reason)
 
     def on_stopped(self) -> None:

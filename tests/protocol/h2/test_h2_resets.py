@@ -252,6 +252,17 @@ def test_a_response_is_whole_before_its_request_is_stopped(engine: EngineName) -
 
 
 @engines
+def test_what_was_not_consumed_is_credited_when_the_rest_is_unwanted(engine: EngineName) -> None:
+    """Else a client that writes before it reads would never get to the response."""
+    end = ServerEnd(engine, consumes=False)
+    peer = raw_client(end)
+    peer.send(peer.headers(1, POST), *(data(1, bytes(16_384)) for _ in range(16)))
+    assert peer.take() == []
+    end.requests[0].stop_receiving()
+    assert [frame.stream_id for frame in peer.take()] == [1]
+
+
+@engines
 def test_an_empty_end_is_sent_before_its_request_is_stopped(engine: EngineName) -> None:
     """In nghttp2 it waits for the window to open; RST_STREAM would not."""
     end = ServerEnd(engine)
