@@ -19,6 +19,10 @@ CLIENT_INITIAL_ID_SECONDS: Final = 3.0
 """How long packets with the ID a client first chose are taken after the handshake; they may be
 late by some round trips (RFC 9000 section 7.2)."""
 
+KEEP_ALIVES_PER_IDLE_TIMEOUT: Final = 3
+"""How often in an idle timeout a connection with requests in flight is kept alive: one PING may be
+lost, and the next still comes in time (RFC 9000 section 10.1.2)."""
+
 
 class QuicConnection:
     """Joins a QUIC session, its HTTP/3 session and the listener's socket.
@@ -41,6 +45,7 @@ class QuicConnection:
         self._client = self._make_client(client_initial_id)
         self._timer: Timer | None = None
         self._handshake_timer: Timer | None = None
+        self._keep_alive_timer: Timer | None = None
         self._marked = False
         self._established = False
         self._shutting_down = False
@@ -100,7 +105,7 @@ class QuicConnection:
         for connection_id in self._connection_ids:
             self._listener.unroute(connection_id)
         self._connection_ids.clear()
-        for timer in (self._timer, self._handshake_timer):
+        for timer in (self._timer, self._handshake_timer, self._keep_alive_timer):
             if timer is not None:
                 timer.cancel()
         self._listener.forget(self, self._established)
@@ -116,6 +121,7 @@ class QuicConnection:
             self._handshake_timer.cancel()
         deadline = self._runtime.now() + CLIENT_INITIAL_ID_SECONDS
         self._handshake_timer = self._runtime.schedule(deadline, self._on_handshake_timer)
+        self._schedule_keep_alive()
 
     def on_connection_id_issued(self, connection_id: bytes) -> None:
         """Take packets with this ID."""
@@ -151,6 +157,18 @@ class QuicConnection:
         self._timer = None
         self._quic.expire(self._runtime.now())
         self.wake()
+
+    def _schedule_keep_alive(self) -> None:
+        idle_timeout = self._listener.settings.parameters.idle_timeout
+        deadline = self._runtime.now() + idle_timeout / KEEP_ALIVES_PER_IDLE_TIMEOUT
+        self._keep_alive_timer = self._runtime.schedule(deadline, self._on_keep_alive_timer)
+
+    def _on_keep_alive_timer(self) -> None:
+        """Keep a connection whose requests are silent: a client may wait for a rare event."""
+        if self._http3.active_streams:
+            self._quic.ping()
+            self.wake()
+        self._schedule_keep_alive()
 
     def _on_handshake_timer(self) -> None:
         """Close what never became a connection; else stop taking the client's first ID."""
