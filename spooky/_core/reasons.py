@@ -124,9 +124,7 @@ def by_code(code: str) -> Reason:
 
 def _malformed(code: str, text: str, status: int = 400) -> Reason:
     """Add a row for a request that breaks the rules (RFC 9114 section 4.1.2)."""
-    return Reason(
-        Stage.VALIDATE, code, status, text, Fault.CLIENT, h3_error=H3_MESSAGE_ERROR
-    )
+    return Reason(Stage.VALIDATE, code, status, text, Fault.CLIENT, h3_error=H3_MESSAGE_ERROR)
 
 
 # --- the end of a request that went well ------------------------------------------------------
@@ -199,9 +197,7 @@ REQUEST_BUFFER_CAP = Reason(
     Stage.ADMIT, "request_buffer_cap", 503, "The request buffers are full.", Fault.US,
     h3_error=H3_REQUEST_REJECTED,
 )  # fmt: skip
-NO_BACKEND = Reason(
-    Stage.BALANCE, "no_backend", 503, "No backend is available.", Fault.UPSTREAM
-)
+NO_BACKEND = Reason(Stage.BALANCE, "no_backend", 503, "No backend is available.", Fault.UPSTREAM)
 
 # --- connect ----------------------------------------------------------------------------------
 CONNECT_TIMEOUT = Reason(
