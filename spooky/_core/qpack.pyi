@@ -16,7 +16,8 @@ def scan(block: bytes, max_count: int, max_bytes: int) -> int:
         block: The encoded field section, prefix included.
         max_count: Field lines.
         max_bytes: Sum of decoded name and value lengths, bytes; Huffman strings are counted at
-            their largest possible decoded length, up to 8/5 of the true one.
+            their largest possible decoded length. Of an encoder that uses Huffman codes only where
+            they are shorter, that is at most 8/5 of the true one.
 
     Returns:
         ``WITHIN_LIMITS``, ``TOO_MANY_FIELDS``, ``TOO_LARGE``, or ``MALFORMED`` (truncated, an
