@@ -23,7 +23,7 @@ test: test-packages ## everything: lint, build, and the whole suite on compiled,
 	@$(PYTHON) tools/suite.py
 
 build: $(VENV)/.spooky ## compile the kernels in place, for `.venv/bin/spooky`
-	$(BIN)/python setup.py -q build_ext --inplace
+	$(BIN)/python setup.py -q build_ext --inplace --parallel $$(nproc)
 
 lint: $(VENV)/.lint $(VENV)/.spooky ## ruff and mypy
 	$(BIN)/ruff check
@@ -88,7 +88,8 @@ $(VENV)/.build $(VENV)/.wheel $(VENV)/.lint $(VENV)/.test: $(VENV)/.%: pyproject
 	touch $@
 
 # Without extensions: `build` compiles them in place, and again only those whose source changed.
+# The warning to ignore is that a folder of the package's name comes first here; so it should.
 $(VENV)/.spooky: pyproject.toml setup.py $(VENV)/.build
 	mkdir -p build
-	SPOOKY_PURE=1 $(BIN)/pip install --quiet --no-build-isolation --editable .
+	SPOOKY_PURE=1 PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --no-build-isolation --editable .
 	touch $@
