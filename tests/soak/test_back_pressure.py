@@ -16,6 +16,8 @@ from tests.interop.serving import Serving, serving
 from tests.support.client import Client
 from tests.support.proxy import connect
 
+pytestmark = pytest.mark.interop  # curl is one of the clients
+
 MIB = 1024 * 1024
 GROWTH_MAX_BYTES = 16 * MIB
 

@@ -70,6 +70,8 @@ def configuration(directory: Path, address: str, **upstream: Any) -> dict[str, A
         "version": 1,
         "listen": {"address": "127.0.0.1", "port": 0, "tls": {"cert": str(chain), "key": str(key)}},
         "access_log": {"enabled": False},
+        # Generous, as a busy machine is slow; tests of the timeouts set their own.
+        "performance": {"backend_connect_timeout_ms": 10_000, "backend_timeout_ms": 10_000},
         "upstream": {
             "backend": {
                 "route": {"path_prefix": "/"},
