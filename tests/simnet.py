@@ -11,6 +11,7 @@ depends only on the seed, so a failure is replayed with the number it printed.
 
 import heapq
 import itertools
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -89,6 +90,8 @@ class Network:
     Attributes:
         now: The time; seconds.
         link: How datagrams travel; may be changed at any time.
+        grain: Hosts are served at multiples of this, as by a busy event loop; seconds. At once
+            if 0.
         sent: Every datagram sent, as time, source, destination and payload.
         drop: Says which datagrams are lost besides those the link loses.
     """
@@ -96,6 +99,7 @@ class Network:
     def __init__(self, seed: int, link: Link | None = None) -> None:
         self.now = START
         self.link = link or Link()
+        self.grain = 0.0
         self.sent: list[tuple[float, Address, Address, bytes]] = []
         self.drop: Callable[[Address, bytes], bool] = lambda source, payload: False
         self._random = random.Random(seed)
@@ -131,7 +135,7 @@ class Network:
             if chance() < link.reorder:
                 delay += 2 * link.latency
             if not lost:
-                arrival = self._departure(source, len(payload)) + delay
+                arrival = self._served_at(self._departure(source, len(payload)) + delay)
                 entry = (arrival, next(self._order), destination, Datagram(payload, source))
                 heapq.heappush(self._flying, entry)
 
@@ -166,8 +170,11 @@ class Network:
             if host.session is not None:
                 deadline = host.session.deadline()
                 if deadline is not None:
-                    times.append(max(deadline, self.now + TIMER_STEP))
+                    times.append(max(self._served_at(deadline), self.now + TIMER_STEP))
         return min(times, default=None)
+
+    def _served_at(self, time: float) -> float:
+        return math.ceil(time / self.grain - 1e-6) * self.grain if self.grain else time
 
     def _deliver(self) -> None:
         batches: dict[Address, list[Datagram]] = {}

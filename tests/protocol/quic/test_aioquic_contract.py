@@ -3,6 +3,7 @@ here first and not in a connection."""
 
 import ast
 import inspect
+import random
 from pathlib import Path
 
 import pytest
@@ -194,6 +195,18 @@ def test_streams_are_made_of_the_same_parts() -> None:
         assert getattr(ours, name) == getattr(theirs, name)
     assert ours.sender.is_finished
     assert not ours.receiver.is_finished
+
+
+def test_a_set_of_streams_has_the_same_order_in_every_run() -> None:
+    """aioquic serves streams in the order of a set, and a run is to be replayed from its seed."""
+    for seed in range(5):
+        numbers = list(range(0, 120, 4))
+        random.Random(seed).shuffle(numbers)
+        made = {
+            TrackedStream(n, StreamWork(), window=1, peer_window=1, readable=True, writable=True)
+            for n in numbers
+        }
+        assert [stream.stream_id for stream in made] == sorted(numbers)
 
 
 def test_the_table_of_streams_is_walked_in_one_place() -> None:

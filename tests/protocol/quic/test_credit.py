@@ -22,7 +22,7 @@ from tests.protocol.quic.support import (
     server_parameters,
     upload,
 )
-from tests.simnet import Link
+from tests.simnet import SERVER, Link
 
 MIB = 1024 * 1024
 
@@ -71,6 +71,30 @@ class TestReceiving:
         stream = open_stream(pair.client)
         upload(pair.client_handler, stream, bytes(2 * MIB))
         assert pair.run(lambda: stream in pair.server_handler.ended, 300)
+
+    def consume_unheard(self, pair: Pair, streams: list[int]) -> None:
+        """Consume everything, but lose what is sent about it at first."""
+        pair.network.drop = lambda source, payload: source == SERVER
+        for stream in streams:
+            pair.server.consume(stream, pair.server_handler.total(stream))
+        pair.run(seconds=0.001)
+        pair.network.drop = lambda source, payload: False
+
+    def test_a_lost_stream_limit_does_not_stop_the_sender_for_good(self) -> None:
+        pair = Pair().handshake()
+        (stream,) = stalled(pair)
+        self.consume_unheard(pair, [stream])
+        assert pair.run(lambda: pair.server_handler.total(stream) == 2 * STREAM_WINDOW, 5)
+
+    def test_a_lost_connection_limit_does_not_stop_the_sender_for_good(self) -> None:
+        pair = Pair().handshake()
+        full = stalled(pair, 4, size=STREAM_WINDOW)
+        waiting = open_stream(pair.client)
+        upload(pair.client_handler, waiting, bytes(1000))
+        pair.run(seconds=1)
+        assert pair.server_handler.total(waiting) == 0
+        self.consume_unheard(pair, full)
+        assert pair.run(lambda: pair.server_handler.total(waiting) == 1000, 5)
 
     def test_more_is_never_credited_than_was_delivered(self) -> None:
         pair = Pair().handshake()
@@ -136,6 +160,14 @@ class TestTuning:
         upload(pair.client_handler, stream, bytes(8 * MIB))
         assert pair.run(lambda: pair.server_handler.total(stream) > 6 * MIB)
         assert pair.server._quic.inbound[stream].size == 512 * 1024
+
+    def test_a_stream_grows_no_further_than_its_connection(self) -> None:
+        parameters = server_parameters(account=WindowAccount(0), stream_window_max=8 * MIB)
+        pair = Pair(link=self.PATH, server=parameters).handshake()
+        stream = open_stream(pair.client)
+        upload(pair.client_handler, stream, bytes(8 * MIB))
+        assert pair.run(lambda: pair.server_handler.total(stream) > 6 * MIB)
+        assert pair.server._quic.inbound[stream].size == CONNECTION_WINDOW
 
     def test_the_maximum_of_a_stream_fits_the_connections(self) -> None:
         assert STREAM_WINDOW <= STREAM_WINDOW_MAX <= CONNECTION_WINDOW_MAX
@@ -213,6 +245,18 @@ class TestResetAndStop:
         assert pair.run(lambda: not pair.server._quic._streams, 120)
         assert pair.run(lambda: not pair.client._quic._streams, 120)
 
+    def test_a_lost_stop_is_repeated_to_a_silent_peer(self) -> None:
+        pair = Pair().handshake()
+        stream = open_stream(pair.client)
+        pair.client.send(stream, b"x", False)
+        assert pair.run(lambda: stream in pair.server_handler.data)
+        pair.run(seconds=1)
+        pair.network.drop = lambda source, payload: source == SERVER
+        pair.server.stop_sending(stream, 7)
+        pair.run(seconds=0.001)
+        pair.network.drop = lambda source, payload: False
+        assert pair.run(lambda: pair.client_handler.stops == [(stream, 7)], 5)
+
     def test_data_after_a_stop_is_dropped_and_counts_as_accepted(self) -> None:
         pair = Pair().handshake()
         stream = open_stream(pair.client)
@@ -280,6 +324,19 @@ class TestSending:
         upload(pair.server_handler, streams[5], bytes(2 * MIB))
         assert pair.run(lambda: streams[5] in pair.client_handler.ended, 300)
 
+    def test_each_stream_has_a_share_whatever_others_hold(self) -> None:
+        pair = Pair().handshake()
+        pair.client._quic.work.buffered = 100 * MIB
+        stream = open_stream(pair.client)
+        assert pair.client.send(stream, bytes(100_000), False) == STREAM_SHARE
+        assert pair.client.send(stream, bytes(100_000), False) == 0
+
+    def test_a_peer_that_opens_the_path_without_end_gains_little(self) -> None:
+        pair = Pair().handshake()
+        pair.client._quic._loss._cc.congestion_window = 1 << 40
+        stream = open_stream(pair.client)
+        assert pair.client.send(stream, bytes(100 * MIB), False) == BUFFER_MAX == 4 * MIB
+
     def test_a_long_fat_path_holds_more_but_not_without_end(self) -> None:
         wide = client_parameters(
             stream_window=32 * MIB,
@@ -312,10 +369,11 @@ class TestSending:
             assert pair.run(lambda s=stream: s in pair.client_handler.ended)
         assert pair.server._quic._loss.congestion_window < 2 * initial
 
-    @pytest.mark.parametrize("latency", [0.0001, 0.02])
+    @pytest.mark.parametrize("latency", [0.0, 0.02])
     def test_a_window_that_is_used_grows(self, latency: float) -> None:
         """On the shortest path too, where pacing lets out a few packets at each turn."""
         pair = Pair(link=Link(latency=latency)).handshake()
+        pair.network.grain = 0.001
         initial = pair.server._quic._loss.congestion_window
         stream = open_stream(pair.server, unidirectional=True)
         upload(pair.server_handler, stream, bytes(4 * MIB))

@@ -341,6 +341,11 @@ class TestResumption:
         assert pair.server_handler.handshake is not None
         assert not pair.server_handler.handshake.resumed
 
+    def test_our_client_offers_none_even_if_it_may(self) -> None:
+        store = TicketStore()
+        bold = dataclasses.replace(self.ticket(store), max_early_data_size=0xFFFFFFFF)
+        assert self.resume(store, bold).resumed
+
     def test_a_verified_client_is_who_it_was(self) -> None:
         store = TicketStore()
         alice = client_leaf("alice", CLIENTS)

@@ -108,6 +108,9 @@ class TestTransfer:
             upload(ours, stream, b"settings")
             assert pair.run(lambda s=stream, t=theirs: s in t.ended)
             assert theirs.data[stream] == b"settings"
+        pair.run(seconds=1)
+        for session in (pair.client, pair.server):
+            assert not session._quic._streams
 
     def test_an_end_without_data_is_told_once(self) -> None:
         pair = Pair().handshake()
@@ -144,6 +147,13 @@ class TestTransfer:
         pair = Pair(server=server_parameters(max_streams_bidi=3, max_streams_uni=2)).handshake()
         assert [pair.client.open_stream(False) for _ in range(4)] == [0, 4, 8, None]
         assert [pair.client.open_stream(True) for _ in range(3)] == [2, 6, None]
+        assert pair.client_handler.streams_available == 0
+        for stream in (0, 4, 8):
+            upload(pair.client_handler, stream, b"x")
+            assert pair.run(lambda s=stream: s in pair.server_handler.ended)
+            upload(pair.server_handler, stream, b"y")
+        assert pair.run(lambda: pair.client_handler.streams_available > 0, 5)
+        assert open_stream(pair.client) == 12
 
     def test_calls_on_streams_that_are_over_are_ignored(self) -> None:
         pair = Pair().handshake()
@@ -402,9 +412,9 @@ class TestRuns:
 def test_a_run_is_replayed_from_its_seed() -> None:
     def trace() -> list[tuple[float, str]]:
         pair = Pair(11, link=ROUGH).handshake()
-        streams = [open_stream(pair.client) for _ in range(5)]
+        streams = [open_stream(pair.client) for _ in range(40)]
         for stream in streams:
-            upload(pair.client_handler, stream, pattern(50_000))
+            upload(pair.client_handler, stream, pattern(5_000))
         assert pair.run(lambda: pair.server_handler.ended == set(streams))
         return [(round(when, 6), source[0]) for when, source, _, _ in pair.network.sent]
 
