@@ -1,0 +1,54 @@
+"""Print pytest-benchmark's JSON as a table: ``python tools/bench_table.py FILE``.
+
+A row is a benchmark group, its columns the runs with ``compiled`` and ``pure`` in their parameters.
+"""
+
+import json
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+SIDES = ("compiled", "pure")
+NS_PER_S = 1_000_000_000
+
+
+def medians(benchmarks: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return, for each group and side, the median of a call in nanoseconds."""
+    table: dict[str, dict[str, float]] = defaultdict(dict)
+    for benchmark in benchmarks:
+        (side,) = (side for side in SIDES if side in benchmark["param"].split("-"))
+        group = benchmark["group"]
+        if side in table[group]:
+            sys.exit(f"two benchmarks for {side} in group {group!r}")
+        table[group][side] = benchmark["stats"]["median"] * NS_PER_S
+    return table
+
+
+def nanoseconds(value: float | None) -> str:
+    """Return a duration as text."""
+    return "-" if value is None else f"{value:,.0f} ns"
+
+
+def lines(table: dict[str, dict[str, float]]) -> list[str]:
+    """Return the table as Markdown."""
+    width = max(len(group) for group in table)
+    rows = [
+        f"| {'operation':<{width}} | {'compiled':>12} | {'pure':>12} | {'ratio':>6} |",
+        f"| {'-' * width} | {'-' * 11}: | {'-' * 11}: | {'-' * 5}: |",
+    ]
+    for group, sides in sorted(table.items()):
+        compiled, pure = (sides.get(side) for side in SIDES)
+        ratio = f"{pure / compiled:.1f}" if compiled and pure else "-"
+        cells = f"{nanoseconds(compiled):>12} | {nanoseconds(pure):>12} | {ratio:>6}"
+        rows.append(f"| {group:<{width}} | {cells} |")
+    return rows
+
+
+def main() -> None:
+    """Print the table of the file named on the command line."""
+    print("\n".join(lines(medians(json.loads(Path(sys.argv[1]).read_text())["benchmarks"]))))
+
+
+if __name__ == "__main__":
+    main()
