@@ -8,8 +8,8 @@ import logging
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, MutableMapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from aioquic import tls
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
@@ -37,6 +37,11 @@ from aioquic.quic.packet_builder import QuicDeliveryState, QuicPacketBuilder
 from aioquic.quic.recovery import QuicPacketSpace
 from aioquic.quic.stream import QuicStream
 
+from spooky.protocol.quic.aioquic_events import (
+    ConnectionIdGenerated,
+    PeerLog,
+    StreamsAvailable,
+)
 from spooky.protocol.quic.aioquic_streams import (
     BUFFER_MAX,
     BUFFER_WINDOWS,
@@ -73,37 +78,6 @@ SKIPPED_KEPT: Final = 4
 
 CONNECTION_IDS_MAX: Final = 8
 """Connection IDs the peer may hold; the same for those we hold of it."""
-
-
-class ConnectionIdGenerated(events.QuicEvent):
-    """A connection ID exists, and packets may soon carry it.
-
-    aioquic reports an ID when it sends it, and each time it sends it again.
-    """
-
-    def __init__(self, connection_id: bytes) -> None:
-        self.connection_id = connection_id
-
-
-class StreamsAvailable(events.QuicEvent):
-    """The peer lets us open more streams."""
-
-
-class PeerLog(logging.LoggerAdapter[logging.Logger]):
-    """aioquic's log of a connection: what a peer does wrong is no warning of ours."""
-
-    def process(
-        self, msg: Any, kwargs: MutableMapping[str, Any]
-    ) -> tuple[Any, MutableMapping[str, Any]]:
-        """Put the connection's ID in front."""
-        return f"[{self.extra['id'] if self.extra else ''}] {msg}", kwargs
-
-    def warning(self, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log for debugging."""
-        self.debug(msg, *args, **kwargs)
-
-    error = warning
-    info = warning
 
 
 logger = logging.getLogger("spooky.quic")

@@ -11,11 +11,8 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicErrorCode
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from spooky.protocol.quic.aioquic_connection import (
-    Connection,
-    ConnectionIdGenerated,
-    StreamsAvailable,
-)
+from spooky.protocol.quic.aioquic_connection import Connection
+from spooky.protocol.quic.aioquic_events import ConnectionIdGenerated, StreamsAvailable
 from spooky.protocol.quic.aioquic_streams import STREAM_SHARE
 from spooky.protocol.quic.aioquic_tls import BoundedContext, ServerContext
 from spooky.protocol.quic.congestion import ALGORITHMS
