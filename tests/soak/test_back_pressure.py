@@ -120,7 +120,12 @@ def download(url: str, ingress: str, rate: int, seconds: float) -> int:
     return received
 
 
-TIMEOUTS = {"client_body_idle_timeout_ms": 600_000, "backend_body_idle_timeout_ms": 600_000}
+# The kernel's buffers hold what the backend still has to read when the proxy has sent it all.
+TIMEOUTS = {
+    "client_body_idle_timeout_ms": 600_000,
+    "backend_body_idle_timeout_ms": 600_000,
+    "backend_timeout_ms": 600_000,
+}
 
 
 @pytest.mark.parametrize("shape", SIZES)
