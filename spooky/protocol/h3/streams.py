@@ -211,9 +211,6 @@ class RequestStream(FrameReader):
             ProtocolError: They break a rule for which the connection is closed.
         """
         self._owed += len(data)
-        if not self._receiving:
-            self._credit(len(data))
-            return
         self._fin = fin
         self._delivered = 0
         self.read(data)

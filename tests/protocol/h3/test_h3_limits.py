@@ -282,6 +282,14 @@ def test_requests_that_come_to_nothing_are_counted(
     assert len(server.session._requests) == 0
 
 
+def test_a_request_counts_once_whatever_follows() -> None:
+    server = make_server(SMALL)
+    head = headers([*POST, (b"content-length", b"1")])
+    server.quic.deliver(REQUEST, head + data(b"xx") * 100 + encode_frame(0x02, b""))
+    assert server.request.reset is reasons.CONTENT_LENGTH_MISMATCH
+    assert server.quic.closed is None
+
+
 def test_rejections_after_goaway_count_too() -> None:
     """Attack 2: counting goes on after GOAWAY."""
     server = make_server(SMALL)

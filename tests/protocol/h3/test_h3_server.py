@@ -270,6 +270,18 @@ def test_a_handler_may_reset_within_an_upcall() -> None:
     assert_clean(server.session)
 
 
+def test_a_reset_in_the_midst_of_the_last_bytes_needs_no_stop_sending() -> None:
+    server = make_server()
+    server.quic.deliver(REQUEST, headers(POST))
+    recorder = server.request
+    recorder.on_data = (  # type: ignore[method-assign]
+        lambda piece, end: server.stream().reset(reasons.BODY_TOO_LARGE)
+    )
+    server.quic.deliver(REQUEST, data(b"one") + data(b"two"), fin=True)
+    assert REQUEST in server.quic.resets
+    assert not server.quic.stops
+
+
 # --- credit -----------------------------------------------------------------------------------
 
 
@@ -531,6 +543,25 @@ def test_terminating_tells_every_stream_and_the_peer() -> None:
     server.session.on_closed(PEER_CLOSED)
     assert len(server.requests) == 2
     assert server.owner.closed == (PEER_CLOSED, reasons.DRAIN_TIMEOUT)
+
+
+def test_a_head_that_could_not_be_sent_is_told_before_the_connection_ends() -> None:
+    server = make_server()
+    server.quic.deliver(CONTROL, control({0x6: 10}))
+    server.quic.deliver(REQUEST, headers(GET), fin=True)
+    server.stream().send_head(OK, True)
+    server.session.terminate(reasons.DRAIN_TIMEOUT)
+    assert server.request.reset is reasons.UPSTREAM_FIELDS_TOO_LARGE
+
+
+def test_a_closed_connection_sends_no_settings() -> None:
+    server = make_server(established=False)
+    server.quic.room = 3
+    server.session.on_handshake(HANDSHAKE)
+    server.session.terminate(reasons.DRAIN_TIMEOUT)
+    server.quic.room = None
+    server.session.on_stream_writable(SERVER_CONTROL)
+    assert len(server.quic.sent[SERVER_CONTROL]) == 3
 
 
 @pytest.mark.parametrize(
