@@ -1,0 +1,63 @@
+"""C declarations of congestion control and pacing."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+
+cdef class CongestionController:
+    cdef readonly uint64_t window
+    cdef readonly uint64_t slow_start_threshold
+    cdef readonly double recovery_start  # When the current recovery period began; -inf for none.
+    cdef readonly uint32_t max_datagram_size
+    cdef double _loss_reduction
+    # HyStart++ (RFC 9406), in its names.
+    cdef double _round_start
+    cdef double _last_round_min_rtt
+    cdef double _current_round_min_rtt
+    cdef int _rtt_sample_count
+    cdef double _css_baseline_min_rtt
+    cdef int _css_rounds
+
+    cpdef bint in_slow_start(self) noexcept
+    cpdef void set_max_datagram_size(self, uint32_t size) noexcept
+    # An ACK frame whose largest packet, sent at `time_sent`, gave a sample; before on_acked.
+    cpdef void on_rtt_sample(self, double rtt, double time_sent, double now) noexcept
+    # Bytes newly acknowledged that were sent after recovery_start while the window was in use.
+    cpdef void on_acked(self, uint64_t size, double smoothed_rtt, double now) noexcept
+    # Bytes were acknowledged but the window was not in use (RFC 9002 section 7.8).
+    cpdef void on_underutilized(self, double now) noexcept
+    # A loss or ECN-CE mark of a packet sent at `time_sent`.
+    cpdef void on_congestion(self, double time_sent, double now) noexcept
+    cpdef void on_persistent_congestion(self) noexcept
+    cdef void _avoid_congestion(self, uint64_t size, double smoothed_rtt, double now) noexcept
+    cdef void _reduce(self) noexcept
+    cdef void _leave_slow_start(self) noexcept
+
+
+cdef class NewReno(CongestionController):
+    cdef uint64_t _bytes_acked
+
+
+cdef class Cubic(CongestionController):
+    cdef double _window_max  # Bytes, as all its windows.
+    cdef double _window_prior
+    cdef double _window_estimate
+    cdef double _remainder
+    cdef double _k
+    cdef double _epoch_start  # -1 for none.
+    cdef double _epoch_window
+    cdef double _underutilized_since
+
+
+cdef class Pacer:
+    cdef double _rate  # Bytes a second.
+    cdef double _burst
+    cdef double _tokens
+    cdef double _updated
+
+    cpdef void set_rate(self, uint64_t window, double smoothed_rtt, bint slow_start, uint32_t size, double now) noexcept
+    cpdef void on_sent(self, uint32_t size, double now) noexcept
+    cpdef Py_ssize_t room(self, double now) noexcept
+    cpdef double deadline(self, uint32_t size, double now) noexcept
+
+
+cpdef CongestionController make_controller(str name, uint32_t max_datagram_size)

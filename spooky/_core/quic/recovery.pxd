@@ -1,0 +1,88 @@
+"""C declarations of loss detection (RFC 9002) over the three packet number spaces."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from spooky._core.quic.congestion cimport CongestionController, Pacer
+from spooky._core.quic.ranges cimport RangeSet
+from spooky._core.quic.sent_packet cimport SentPacket
+from spooky._core.quic.space cimport PacketNumberSpace
+
+
+cdef enum EcnState:
+    ECN_TESTING
+    ECN_UNKNOWN  # Enough was marked; nothing more until the peer reports.
+    ECN_CAPABLE
+    ECN_FAILED
+
+
+cdef class Recovery:
+    cdef readonly PacketNumberSpace initial
+    cdef readonly PacketNumberSpace handshake
+    cdef readonly PacketNumberSpace application
+    cdef readonly CongestionController congestion
+    cdef readonly Pacer pacer
+    cdef str _algorithm
+
+    # What the connection tells; all False at first.
+    cdef public bint handshake_confirmed
+    cdef public bint has_handshake_keys
+    # Also set by an acknowledgment of a Handshake packet (RFC 9002 section 6.2.2.1).
+    cdef public bint peer_completed_address_validation
+    cdef public bint amplification_limited  # A server that may send nothing before it receives.
+    cdef public double max_ack_delay  # The peer's, seconds.
+
+    cdef readonly uint64_t bytes_in_flight
+    cdef readonly int pto_count
+    cdef readonly int probe_epoch  # For which on_timeout asked for probes.
+    cdef readonly double latest_rtt
+    cdef readonly double smoothed_rtt
+    cdef readonly double rttvar
+    cdef readonly double min_rtt  # Infinite without a sample.
+    cdef bint _is_client
+    cdef double _first_sample_at
+    cdef double _last_event
+    cdef double _window_used_at
+    cdef uint32_t _path
+    cdef uint64_t _random
+    cdef uint64_t _next_skip
+    cdef uint64_t _skip_period
+    cdef readonly EcnState ecn_state
+    cdef uint64_t _ecn_tested
+    cdef uint64_t _ecn_lost
+    # Of the ACK frame that was last processed.
+    cdef double _largest_sent_at
+    cdef bint _largest_increased
+
+    cdef PacketNumberSpace space(self, int epoch)
+    # Returns the number to use for the next packet; in the application space it sometimes leaves
+    # one out first (RFC 9000 section 21.4).
+    cpdef uint64_t skip_if_due(self, int epoch) except? 0
+    cpdef int on_packet_sent(self, int epoch, SentPacket packet, double now) except -1
+    # Appends to `acked` and `lost`; returns how many were newly acknowledged. ValueError: the
+    # peer acknowledged what was never sent.
+    cpdef int on_ack_received(
+        self, int epoch, RangeSet ranges, double ack_delay, double now, list acked, list lost
+    ) except -1
+    # After every on_ack_received, with `present` False for an ACK frame without counts. Returns 1
+    # if they show new congestion.
+    cpdef int on_ecn_counts(
+        self, int epoch, bint present, uint64_t ect0, uint64_t ect1, uint64_t ce, double now
+    ) except -1
+    cpdef uint8_t ecn_codepoint(self) noexcept  # What to mark packets with: 0 or 2, ECT(0).
+    # When `deadline` is reached: returns how many ack-eliciting probes to send now in
+    # `probe_epoch`, whatever the congestion window.
+    cpdef int on_timeout(self, double now, list lost) except -1
+    cpdef double deadline(self) noexcept
+    cpdef double probe_timeout(self) noexcept  # The PTO of RFC 9002 section 6.2.1, without backoff.
+    # What probes should repeat if there is nothing new; None if nothing is outstanding.
+    cpdef SentPacket oldest_ack_eliciting(self, int epoch)
+    cpdef void discard_space(self, int epoch, double now) noexcept
+    # Takes back all that is outstanding (Retry, 0-RTT refused), to be sent again.
+    cpdef int forget_sent(self, int epoch, list packets, double now) except -1
+    cpdef void reset_for_path(self, double now) noexcept  # RFC 9000 section 9.4.
+    cpdef void set_max_datagram_size(self, uint32_t size, double now) noexcept
+
+    cpdef Py_ssize_t congestion_room(self) noexcept
+    # Bytes that window and pacer let out now.
+    cpdef Py_ssize_t sending_room(self, double now) noexcept
+    cpdef double pacing_deadline(self, double now) noexcept  # 0: may send.
