@@ -11,7 +11,7 @@ import sys
 from importlib.util import find_spec
 from typing import Final
 
-KERNELS: Final = ("validate", "fields", "qpack", "routes", "balance", "timers")
+KERNELS: Final = ("validate", "fields", "qpack", "routes", "balance", "timers", "shared")
 
 
 def _is_built(kernel: str) -> bool:

@@ -28,12 +28,15 @@ class AccessRecord:
         bytes_received: Request body bytes from the client.
         bytes_sent: Response body bytes to the client.
         detail: What the system said about a failure.
+        connected: When a backend's connection took the request; seconds, negative before.
+        first_byte: When the response head came, likewise.
+        status: The response's status; 0 before there is one.
     """
 
     __slots__ = (
-        "_address", "_authority", "_connected", "_ended", "_first_byte", "_path", "_port",
-        "_protocol", "_reason", "_request_id", "_status", "_upstream_protocol", "backend",
-        "bytes_received", "bytes_sent", "detail", "method", "started", "upstream",
+        "_address", "_authority", "_ended", "_path", "_port", "_protocol", "_reason",
+        "_request_id", "_upstream_protocol", "backend", "bytes_received", "bytes_sent",
+        "connected", "detail", "first_byte", "method", "started", "status", "upstream",
     )  # fmt: skip
 
     def __init__(self, request_id: str, started: float) -> None:
@@ -48,9 +51,9 @@ class AccessRecord:
         self._authority = b""
         self._path = b""
         self._upstream_protocol = ""
-        self._connected = -1.0
-        self._first_byte = -1.0
-        self._status = 0
+        self.connected = -1.0
+        self.first_byte = -1.0
+        self.status = 0
         self._ended = started
         self._reason: Reason
         self._address = b""
@@ -75,19 +78,19 @@ class AccessRecord:
 
     def upstream_connected(self, now: float, protocol: str) -> None:
         """Note when a backend was connected, and what it speaks."""
-        self._connected = now
+        self.connected = now
         self._upstream_protocol = protocol
 
     def response_head(self, now: float, status: int) -> None:
         """Note when the response began."""
-        self._first_byte = now
-        self._status = status
+        self.first_byte = now
+        self.status = status
 
     def backend_latency_ms(self) -> float:
         """Return the time from request to response head of a backend that answered, else -1."""
-        if self._connected < 0 or self._first_byte < self._connected or self._status >= 500:
+        if self.connected < 0 or self.first_byte < self.connected or self.status >= 500:
             return -1.0
-        return (self._first_byte - self._connected) * 1000
+        return (self.first_byte - self.connected) * 1000
 
     def close(self, now: float, reason: Reason, address: bytes, port: int, protocol: str) -> None:
         """Note the end, and whose request it was."""
@@ -109,12 +112,12 @@ class AccessRecord:
             "path": _text(self._path),
             "protocol": self._protocol,
             "upstream_protocol": self._upstream_protocol or None,
-            "status": self._status or None,
+            "status": self.status or None,
             "bytes_received": self.bytes_received,
             "bytes_sent": self.bytes_sent,
             "duration_ms": self._since_start(self._ended),
-            "connect_ms": self._since_start(self._connected),
-            "first_byte_ms": self._since_start(self._first_byte),
+            "connect_ms": self._since_start(self.connected),
+            "first_byte_ms": self._since_start(self.first_byte),
             "upstream": self.upstream or None,
             "backend": self.backend or None,
             "stage": self._reason.stage.value,

@@ -1,11 +1,13 @@
 """Where requests come together: the generation in force, the accounts, the access log."""
 
 import time
+from typing import NamedTuple
 
 from spooky._core.reasons import Reason
+from spooky._core.shared import Histogram
 from spooky.generation.generation import Generation
 from spooky.observe.access_log import AccessLog, AccessRecord
-from spooky.observe.counters import Counters
+from spooky.observe.counters import Counters, reason_labels
 from spooky.protocol.stream import Stream, StreamHandler
 from spooky.request.client import Client
 from spooky.request.exchange import Exchange
@@ -41,8 +43,11 @@ class RequestService:
         self.access_log = access_log
         self.held_bytes = 0
         self.active = 0
+        self._counters = counters
         self._values = counters.values
-        self._by_reason = counters.reason_slots("requests_total")
+        self._active = counters.slot("requests_active")
+        self._outcomes: dict[tuple[str, str, str, int, int], int] = {}
+        self._timings: dict[str, Timings] = {}
         self._request_bytes = counters.slot("request_body_bytes_total")
         self._response_bytes = counters.slot("response_body_bytes_total")
         # Seconds at start and a sequence number: unique across restarts, and sortable.
@@ -52,6 +57,7 @@ class RequestService:
     def accept(self, stream: Stream, client: Client) -> StreamHandler:
         """Return the exchange for a new client stream."""
         self.active += 1
+        self._values[self._active] += 1
         return Exchange(self, stream, client)
 
     def next_request_id(self) -> str:
@@ -64,11 +70,51 @@ class RequestService:
     ) -> None:
         """Account an exchange that ended."""
         self.active -= 1
+        now = self.runtime.now()
         values = self._values
-        values[self._by_reason[reason.index]] += 1
+        values[self._active] -= 1
+        values[self._outcome(stream.protocol, record, reason)] += 1
+        timings = self._timings.get(record.upstream) or self._time(record.upstream)
+        timings.duration.observe(now - record.started)
+        if record.connected >= 0:
+            timings.connect.observe(record.connected - record.started)
+        if record.first_byte >= 0:
+            timings.first_byte.observe(record.first_byte - record.started)
         values[self._request_bytes] += record.bytes_received
         values[self._response_bytes] += record.bytes_sent
         if self.access_log is not None:
-            record.close(self.runtime.now(), reason, client.address, client.port, stream.protocol)
+            record.close(now, reason, client.address, client.port, stream.protocol)
             if self.access_log.write(record):
                 self.runtime.mark(self.access_log)
+
+    def _outcome(self, protocol: str, record: AccessRecord, reason: Reason) -> int:
+        """Return the slot that counts requests which ended like this one."""
+        key = (protocol, record.upstream, record.backend, record.status // 100, reason.index)
+        slot = self._outcomes.get(key)
+        if slot is None:
+            labels = {
+                "protocol": protocol,
+                "upstream": record.upstream,
+                "backend": record.backend,
+                "status_class": f"{record.status // 100}xx" if record.status else "none",
+                **reason_labels(reason),
+            }
+            slot = self._outcomes[key] = self._counters.slot("requests_total", labels)
+        return slot
+
+    def _time(self, upstream: str) -> "Timings":
+        labels = {"upstream": upstream}
+        timings = self._timings[upstream] = Timings(
+            self._counters.histogram("request_duration_seconds", labels),
+            self._counters.histogram("upstream_connect_seconds", labels),
+            self._counters.histogram("upstream_first_byte_seconds", labels),
+        )
+        return timings
+
+
+class Timings(NamedTuple):
+    """Where the durations of an upstream's requests are counted."""
+
+    duration: Histogram
+    connect: Histogram
+    first_byte: Histogram

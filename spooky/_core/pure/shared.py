@@ -1,0 +1,234 @@
+"""The segment that all workers share: the twin, for one worker process.
+
+Plain Python cannot change a word that others change too, so more than one worker needs the compiled
+kernel. The layout is the same, and whoever only reads may be another process.
+"""
+
+from mmap import mmap
+from typing import Final
+
+VERSION: Final = 1
+SLOTS_MAX: Final = 256
+VALUES_MAX: Final = 65_536
+NAMES_MAX_BYTES: Final = 4_194_304
+LIMITS_MAX: Final = 16_384
+SOURCE_WAYS: Final = 4
+SOURCE_SETS: Final = 1_024
+SOURCES_MAX: Final = SOURCE_SETS * SOURCE_WAYS
+LATENCY_BOUNDS: Final = (
+    0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0, 60.0,
+)  # fmt: skip
+BUCKETS: Final = len(LATENCY_BOUNDS)
+HISTOGRAM_VALUES: Final = BUCKETS + 2
+
+MAGIC: Final = 0x73706F6F6B792E31
+WORD: Final = 8
+LINE: Final = 8
+AT_MAGIC: Final = 0
+AT_VERSION: Final = 1
+AT_SLOTS: Final = 2
+AT_GENERATION: Final = 8
+ENTRY_BASE: Final = 16
+SOURCE_BASE: Final = ENTRY_BASE + LIMITS_MAX * LINE
+SLOT_BASE: Final = SOURCE_BASE + SOURCES_MAX * 2
+SHARES_AT: Final = 16
+VALUES_AT: Final = SHARES_AT + LIMITS_MAX
+NAMES_AT: Final = VALUES_AT + VALUES_MAX
+SLOT_WORDS: Final = NAMES_AT + NAMES_MAX_BYTES // WORD
+
+
+def segment_size(slots: int) -> int:
+    """Return how large a segment for so many slots is; bytes."""
+    return (SLOT_BASE + slots * SLOT_WORDS) * WORD
+
+
+class Segment:
+    """A mapped segment. Every word has one writer or is changed atomically."""
+
+    def __init__(self, buffer: mmap | bytearray, slots: int = 0) -> None:
+        if not 0 <= slots <= SLOTS_MAX:
+            raise ValueError(f"a segment has 1 to {SLOTS_MAX} slots")
+        self._bytes = memoryview(buffer).cast("B")
+        if self._bytes.readonly:
+            raise BufferError("the segment has to be writable")
+        if len(self._bytes) < segment_size(max(1, slots)):
+            raise ValueError("the buffer is too small for the segment")
+        words = self._words = self._bytes[: len(self._bytes) // WORD * WORD].cast("Q")
+        if slots:
+            words[AT_VERSION] = VERSION
+            words[AT_SLOTS] = slots
+            words[AT_MAGIC] = MAGIC
+        if words[AT_MAGIC] != MAGIC or words[AT_VERSION] != VERSION:
+            raise ValueError(f"this is no segment of version {VERSION}")
+        self.slots = words[AT_SLOTS]
+        if not 1 <= self.slots <= SLOTS_MAX or len(self._bytes) < segment_size(self.slots):
+            raise ValueError("the buffer is too small for the segment")
+
+    @property
+    def generation(self) -> int:
+        return self._words[AT_GENERATION]
+
+    def commit(self, generation: int) -> None:
+        """Put a generation in force, in all workers at once."""
+        self._words[AT_GENERATION] = generation
+
+    def beat(self, slot: int, now: int) -> None:
+        """Say that a slot's worker is alive; milliseconds on the monotonic clock."""
+        self._words[self._slot(slot)] = now
+
+    def last_beat(self, slot: int) -> int:
+        """Return when a slot's worker last said so; 0 if it never did."""
+        return self._words[self._slot(slot)]
+
+    def values(self, slot: int) -> "memoryview[int]":
+        """Return a slot's values, for its one writer to change."""
+        start = self._slot(slot) + VALUES_AT
+        return self._words[start : start + VALUES_MAX]
+
+    def load(self, slot: int, position: int) -> int:
+        """Read one of a slot's values."""
+        if not 0 <= position < VALUES_MAX:
+            raise IndexError("a slot has no such value")
+        return self._words[self._slot(slot) + VALUES_AT + position]
+
+    def names(self, slot: int) -> bytes:
+        """Return the names that a slot's worker added, one after the other."""
+        start = self._slot(slot)
+        at = (start + NAMES_AT) * WORD
+        return bytes(self._bytes[at : at + self._names_length(start)])
+
+    def add_name(self, slot: int, name: bytes) -> bool:
+        """Add a name to a slot's; only its worker may."""
+        start = self._slot(slot)
+        length = self._names_length(start)
+        if len(name) > NAMES_MAX_BYTES - length:
+            return False
+        at = (start + NAMES_AT) * WORD + length
+        self._bytes[at : at + len(name)] = name
+        self._words[start + LINE] = length + len(name)
+        return True
+
+    def histogram(self, slot: int, position: int) -> "Histogram":
+        """Return a writer for the histogram whose first value has this position."""
+        if not 0 <= position <= VALUES_MAX - HISTOGRAM_VALUES:
+            raise IndexError("the histogram does not fit")
+        start = self._slot(slot) + VALUES_AT + position
+        return Histogram(self._words[start : start + HISTOGRAM_VALUES])
+
+    def limit(self, key: int, slot: int) -> "Limit | None":
+        """Return a slot's view of a limit, which is the same for all who use this key."""
+        start = self._slot(slot)
+        entry = self._entry(key)
+        if entry is None:
+            return None
+        return Limit(self._words, ENTRY_BASE + entry * LINE + 1, start + SHARES_AT + entry)
+
+    def take_rate(self, key: int, now: int, interval: int, burst: int) -> bool:
+        """Take a token of a bucket that all who use this key share."""
+        entry = self._entry(key)
+        if entry is None:
+            return True
+        return self._take_token(ENTRY_BASE + entry * LINE + 1, now, interval, burst)
+
+    def take_source_rate(self, key: int, now: int, interval: int, burst: int) -> bool:
+        """Take a token of a source's bucket; like take_rate, but old sources are forgotten."""
+        key |= 1
+        first = SOURCE_BASE + (key >> 1) % SOURCE_SETS * SOURCE_WAYS * 2
+        ways = range(first, first + SOURCE_WAYS * 2, 2)
+        for way in ways:
+            if self._words[way] == key:
+                return self._take_token(way + 1, now, interval, burst)
+        oldest = min(ways, key=lambda way: self._words[way + 1])
+        self._words[oldest] = key
+        self._words[oldest + 1] = 0
+        return self._take_token(oldest + 1, now, interval, burst)
+
+    def reclaim(self, slot: int) -> None:
+        """Give back what a dead worker holds of every limit."""
+        shares = self._slot(slot) + SHARES_AT
+        for entry in range(LIMITS_MAX):
+            if share := self._words[shares + entry]:
+                self._words[shares + entry] = 0
+                self._words[ENTRY_BASE + entry * LINE + 1] -= share
+
+    def _slot(self, slot: int) -> int:
+        if not 0 <= slot < self.slots:
+            raise IndexError("the segment has no such slot")
+        return SLOT_BASE + slot * SLOT_WORDS
+
+    def _names_length(self, start: int) -> int:
+        return min(self._words[start + LINE], NAMES_MAX_BYTES)
+
+    def _entry(self, key: int) -> int | None:
+        """Return the entry of a key, claimed if it is new; ``None`` if all are taken."""
+        # 0 means free.
+        key |= 1
+        for probe in range(LIMITS_MAX):
+            entry = ((key >> 1) + probe) % LIMITS_MAX
+            at = ENTRY_BASE + entry * LINE
+            if not self._words[at]:
+                self._words[at] = key
+            if self._words[at] == key:
+                return entry
+        return None
+
+    def _take_token(self, at: int, now: int, interval: int, burst: int) -> bool:
+        """Take a token: the generic cell rate algorithm, one word for a bucket."""
+        start = max(self._words[at], now)
+        if burst == 0 or start - now > (burst - 1) * interval:
+            return False
+        self._words[at] = start + interval
+        return True
+
+
+class Limit:
+    """One slot's view of a limit on what there may be at once, machine-wide."""
+
+    __slots__ = ("_at_share", "_at_total", "_words")
+
+    def __init__(self, words: "memoryview[int]", at_total: int, at_share: int) -> None:
+        self._words = words
+        self._at_total = at_total
+        self._at_share = at_share
+
+    @property
+    def total(self) -> int:
+        return self._words[self._at_total]
+
+    @property
+    def share(self) -> int:
+        return self._words[self._at_share]
+
+    def take(self, maximum: int) -> bool:
+        """Take a place if fewer than ``maximum`` are taken."""
+        if self.total >= maximum:
+            return False
+        self._words[self._at_total] += 1
+        self._words[self._at_share] += 1
+        return True
+
+    def give(self) -> None:
+        """Give one of this slot's places back."""
+        if not self.share:
+            raise ValueError("no place was taken")
+        self._words[self._at_share] -= 1
+        self._words[self._at_total] -= 1
+
+
+class Histogram:
+    """One slot's histogram of durations; made by ``Segment.histogram``."""
+
+    __slots__ = ("_cells",)
+
+    def __init__(self, cells: "memoryview[int]") -> None:
+        self._cells = cells
+
+    def observe(self, seconds: float) -> None:
+        """Count a duration; a negative one counts as 0."""
+        seconds = max(seconds, 0.0)
+        bucket = 0
+        while bucket < BUCKETS and seconds > LATENCY_BOUNDS[bucket]:
+            bucket += 1
+        self._cells[bucket] += 1
+        self._cells[BUCKETS + 1] += int(seconds * 1e6)

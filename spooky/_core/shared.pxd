@@ -1,0 +1,49 @@
+"""C declarations of the shared segment."""
+
+from cpython.buffer cimport Py_buffer
+from libc.stdint cimport uint64_t
+
+cdef enum:
+    WORD = 8
+    # Words of a cache line: what different workers write never shares one.
+    LINE = 8
+    HEADER_WORDS = 16
+    ENTRIES = 16384
+    SOURCE_SETS = 1024
+    SOURCE_WAYS = 4
+    # Heartbeat and the length of the names, a line each.
+    SLOT_HEAD_WORDS = 16
+    VALUES = 65536
+    NAMES_BYTES = 4194304
+    BUCKETS = 17
+
+
+cdef class Segment:
+    cdef Py_buffer _buffer
+    cdef bint _held
+    cdef uint64_t* _words
+    cdef readonly int slots
+
+    cpdef Limit limit(self, uint64_t key, int slot)
+    cpdef bint take_rate(self, uint64_t key, uint64_t now, uint64_t interval, uint64_t burst)
+    cpdef bint take_source_rate(
+        self, uint64_t key, uint64_t now, uint64_t interval, uint64_t burst
+    )
+    cdef uint64_t* _slot(self, int slot) except NULL
+    cdef Py_ssize_t _entry(self, uint64_t key) noexcept
+
+
+cdef class Limit:
+    cdef Segment _segment
+    cdef uint64_t* _total
+    cdef uint64_t* _share
+
+    cpdef bint take(self, uint64_t maximum)
+    cpdef give(self)
+
+
+cdef class Histogram:
+    cdef Segment _segment
+    cdef uint64_t* _cells
+
+    cpdef observe(self, double seconds)

@@ -1,0 +1,151 @@
+"""The segment that all workers share: generation, heartbeats, counters, and exact limits."""
+
+from mmap import mmap
+from typing import Final
+
+VERSION: Final[int]
+"""Version of the layout; a segment of another version is refused."""
+
+SLOTS_MAX: Final[int]
+"""Most worker slots; a connection ID has one byte for them."""
+
+VALUES_MAX: Final[int]
+"""Values of one slot."""
+
+NAMES_MAX_BYTES: Final[int]
+"""Room for the names of one slot's values; bytes."""
+
+LIMITS_MAX: Final[int]
+"""Limits and rates that can be shared."""
+
+SOURCES_MAX: Final[int]
+"""Sources whose rates are remembered; of each set of four the one unseen longest is replaced."""
+
+LATENCY_BOUNDS: Final[tuple[float, ...]]
+"""Upper bounds of a histogram's buckets, seconds; one more bucket takes what is above them."""
+
+HISTOGRAM_VALUES: Final[int]
+"""Values a histogram takes: its buckets, and the sum in microseconds."""
+
+def segment_size(slots: int) -> int:
+    """Return how large a segment for so many slots is; bytes."""
+
+class Segment:
+    """A mapped segment. Every word has one writer or is changed atomically.
+
+    Arguments:
+        buffer: Writable memory of at least :func:`segment_size` bytes, zeroed before ``slots``
+            formats it.
+        slots: Formats the buffer for so many worker slots; 0 takes a formatted one as it is.
+
+    Attributes:
+        slots: How many worker slots it has.
+
+    Raises:
+        ValueError: The buffer is too small, or holds no segment of this version.
+    """
+
+    slots: int
+
+    def __init__(self, buffer: mmap | bytearray, slots: int = 0) -> None: ...
+    @property
+    def generation(self) -> int:
+        """Number of the generation in force."""
+
+    def commit(self, generation: int) -> None:
+        """Put a generation in force, in all workers at once."""
+
+    def beat(self, slot: int, now: int) -> None:
+        """Say that a slot's worker is alive; milliseconds on the monotonic clock."""
+
+    def last_beat(self, slot: int) -> int:
+        """Return when a slot's worker last said so; 0 if it never did."""
+
+    def values(self, slot: int) -> memoryview[int]:
+        """Return a slot's values, for its one writer to change."""
+
+    def load(self, slot: int, position: int) -> int:
+        """Read one of a slot's values.
+
+        Raises:
+            IndexError: There is no such value.
+        """
+
+    def names(self, slot: int) -> bytes:
+        """Return the names that a slot's worker added, one after the other."""
+
+    def add_name(self, slot: int, name: bytes) -> bool:
+        """Add a name to a slot's; only its worker may.
+
+        Returns:
+            Whether there was room.
+        """
+
+    def histogram(self, slot: int, position: int) -> Histogram:
+        """Return a writer for the histogram whose first value has this position.
+
+        Raises:
+            IndexError: It would not fit.
+        """
+
+    def limit(self, key: int, slot: int) -> Limit | None:
+        """Return a slot's view of a limit, which is the same for all who use this key.
+
+        Arguments:
+            key: A hash of the limit's identity, 64 bits.
+
+        Returns:
+            ``None`` if there are too many limits already.
+        """
+
+    def take_rate(self, key: int, now: int, interval: int, burst: int) -> bool:
+        """Take a token of a bucket that all who use this key share.
+
+        Arguments:
+            now: Nanoseconds on the monotonic clock.
+            interval: Time in which one token comes; nanoseconds.
+            burst: Most tokens saved up; what there is at first.
+
+        Returns:
+            Whether there was one; always if there are too many rates already.
+        """
+
+    def take_source_rate(self, key: int, now: int, interval: int, burst: int) -> bool:
+        """Take a token of a source's bucket; like :meth:`take_rate`, but old sources are forgotten.
+
+        Two workers that replace one source at the same instant may give a token too many.
+        """
+
+    def reclaim(self, slot: int) -> None:
+        """Give back what a dead worker holds of every limit.
+
+        A worker killed between the two writes of one take or give leaves a place lost, never one
+        too many.
+        """
+
+class Limit:
+    """One slot's view of a limit on what there may be at once, machine-wide."""
+
+    @property
+    def total(self) -> int:
+        """How many places are taken, by all slots."""
+
+    @property
+    def share(self) -> int:
+        """How many of them by this slot."""
+
+    def take(self, maximum: int) -> bool:
+        """Take a place if fewer than ``maximum`` are taken."""
+
+    def give(self) -> None:
+        """Give one of this slot's places back.
+
+        Raises:
+            ValueError: It has none.
+        """
+
+class Histogram:
+    """One slot's histogram of durations; made by :meth:`Segment.histogram`."""
+
+    def observe(self, seconds: float) -> None:
+        """Count a duration; a negative one counts as 0."""

@@ -1,0 +1,294 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""The segment that all workers share: generation, heartbeats, counters, and exact limits.
+
+It is a row of 64-bit words: a header; a table of entries, each a key and a word that is changed by
+compare-and-swap (the total of a limit, or the theoretical arrival time of a rate); a smaller
+table of sources, set by set; then for each worker slot its heartbeat, its share of every limit,
+its values and their names. What is sparse costs no memory until it is touched.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
+
+cdef extern from *:
+    """
+    #define spooky_load(word) __atomic_load_n((word), __ATOMIC_ACQUIRE)
+    #define spooky_store(word, value) __atomic_store_n((word), (value), __ATOMIC_RELEASE)
+    #define spooky_subtract(word, value) __atomic_sub_fetch((word), (value), __ATOMIC_ACQ_REL)
+    #define spooky_swap(word, expected, value) __atomic_compare_exchange_n( \\
+        (word), (expected), (value), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+    """
+    uint64_t load_word "spooky_load"(uint64_t* word) nogil
+    void store_word "spooky_store"(uint64_t* word, uint64_t value) nogil
+    uint64_t subtract_word "spooky_subtract"(uint64_t* word, uint64_t value) nogil
+    bint swap_word "spooky_swap"(uint64_t* word, uint64_t* expected, uint64_t value) nogil
+
+VERSION = 1
+SLOTS_MAX = 256
+VALUES_MAX = VALUES
+NAMES_MAX_BYTES = NAMES_BYTES
+LIMITS_MAX = ENTRIES
+SOURCES_MAX = SOURCE_SETS * SOURCE_WAYS
+LATENCY_BOUNDS = (
+    0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    30.0, 60.0,
+)  # fmt: skip
+HISTOGRAM_VALUES = BUCKETS + 2
+
+cdef uint64_t MAGIC = 0x73706F6F6B792E31
+cdef uint64_t LAYOUT = VERSION
+
+# Words of the header.
+cdef enum:
+    AT_MAGIC = 0
+    AT_VERSION = 1
+    AT_SLOTS = 2
+    AT_GENERATION = 8
+
+cdef double[BUCKETS] BOUNDS
+for _position, _bound in enumerate(LATENCY_BOUNDS):
+    BOUNDS[_position] = _bound
+
+cdef Py_ssize_t ENTRY_BASE = HEADER_WORDS
+# An entry has a line of its own: workers that fight for one limit do not slow those at another.
+cdef Py_ssize_t SOURCE_BASE = ENTRY_BASE + ENTRIES * LINE
+cdef Py_ssize_t SLOT_BASE = SOURCE_BASE + SOURCE_SETS * SOURCE_WAYS * 2
+cdef Py_ssize_t SHARES_AT = SLOT_HEAD_WORDS
+cdef Py_ssize_t VALUES_AT = SHARES_AT + ENTRIES
+cdef Py_ssize_t NAMES_AT = VALUES_AT + VALUES
+cdef Py_ssize_t SLOT_WORDS = NAMES_AT + NAMES_BYTES // WORD
+
+
+def segment_size(int slots):
+    """Return how large a segment for so many slots is; bytes."""
+    return (SLOT_BASE + slots * SLOT_WORDS) * WORD
+
+
+@cython.final
+cdef class Segment:
+    """A mapped segment. Every word has one writer or is changed atomically."""
+
+    def __init__(self, buffer, int slots=0):
+        if self._held:
+            raise ValueError("a segment is set up once")
+        if not 0 <= slots <= SLOTS_MAX:
+            raise ValueError(f"a segment has 1 to {SLOTS_MAX} slots")
+        PyObject_GetBuffer(buffer, &self._buffer, PyBUF_WRITABLE)
+        self._held = True
+        self._words = <uint64_t*>self._buffer.buf
+        if self._buffer.len < segment_size(max(1, slots)):
+            raise ValueError("the buffer is too small for the segment")
+        if slots:
+            self._words[AT_VERSION] = LAYOUT
+            self._words[AT_SLOTS] = slots
+            store_word(&self._words[AT_MAGIC], MAGIC)
+        if load_word(&self._words[AT_MAGIC]) != MAGIC or self._words[AT_VERSION] != LAYOUT:
+            raise ValueError(f"this is no segment of version {VERSION}")
+        if (
+            not 1 <= self._words[AT_SLOTS] <= <uint64_t>SLOTS_MAX
+            or self._buffer.len < segment_size(self._words[AT_SLOTS])
+        ):
+            raise ValueError("the buffer is too small for the segment")
+        self.slots = self._words[AT_SLOTS]
+
+    def __dealloc__(self):
+        if self._held:
+            PyBuffer_Release(&self._buffer)
+
+    @property
+    def generation(self):
+        return load_word(&self._words[AT_GENERATION])
+
+    def commit(self, uint64_t generation):
+        """Put a generation in force, in all workers at once."""
+        store_word(&self._words[AT_GENERATION], generation)
+
+    def beat(self, int slot, uint64_t now):
+        """Say that a slot's worker is alive; milliseconds on the monotonic clock."""
+        store_word(self._slot(slot), now)
+
+    def last_beat(self, int slot):
+        """Return when a slot's worker last said so; 0 if it never did."""
+        return load_word(self._slot(slot))
+
+    def values(self, int slot):
+        """Return a slot's values, for its one writer to change."""
+        self._slot(slot)
+        start = (SLOT_BASE + slot * SLOT_WORDS + VALUES_AT) * WORD
+        return memoryview(self._buffer.obj).cast("B")[start : start + VALUES * WORD].cast("Q")
+
+    def load(self, int slot, Py_ssize_t position):
+        """Read one of a slot's values."""
+        if not 0 <= position < VALUES:
+            raise IndexError("a slot has no such value")
+        return load_word(self._slot(slot) + VALUES_AT + position)
+
+    def names(self, int slot):
+        """Return the names that a slot's worker added, one after the other."""
+        cdef uint64_t* words = self._slot(slot)
+        cdef uint64_t length = min(load_word(words + LINE), <uint64_t>NAMES_BYTES)
+        return (<char*>(words + NAMES_AT))[:length]
+
+    def add_name(self, int slot, bytes name):
+        """Add a name to a slot's; only its worker may."""
+        cdef uint64_t* words = self._slot(slot)
+        cdef uint64_t length = min(load_word(words + LINE), <uint64_t>NAMES_BYTES)
+        cdef uint64_t size = len(name)
+        if size > NAMES_BYTES - length:
+            return False
+        memcpy(<uint8_t*>(words + NAMES_AT) + length, <char*>name, size)
+        store_word(words + LINE, length + size)
+        return True
+
+    def histogram(self, int slot, Py_ssize_t position):
+        """Return a writer for the histogram whose first value has this position."""
+        cdef Histogram made = Histogram.__new__(Histogram)
+        if not 0 <= position <= VALUES - (BUCKETS + 2):
+            raise IndexError("the histogram does not fit")
+        made._segment = self
+        made._cells = self._slot(slot) + VALUES_AT + position
+        return made
+
+    cpdef Limit limit(self, uint64_t key, int slot):
+        """Return a slot's view of a limit, which is the same for all who use this key."""
+        cdef uint64_t* words = self._slot(slot)
+        cdef Py_ssize_t entry = self._entry(key)
+        cdef Limit made
+        if entry < 0:
+            return None
+        made = Limit.__new__(Limit)
+        made._segment = self
+        made._total = self._words + ENTRY_BASE + entry * LINE + 1
+        made._share = words + SHARES_AT + entry
+        return made
+
+    cpdef bint take_rate(self, uint64_t key, uint64_t now, uint64_t interval, uint64_t burst):
+        """Take a token of a bucket that all who use this key share."""
+        cdef Py_ssize_t entry = self._entry(key)
+        if entry < 0:
+            return True
+        return _take_token(self._words + ENTRY_BASE + entry * LINE + 1, now, interval, burst)
+
+    cpdef bint take_source_rate(
+        self, uint64_t key, uint64_t now, uint64_t interval, uint64_t burst
+    ):
+        """Take a token of a source's bucket; like take_rate, but old sources are forgotten."""
+        cdef uint64_t* ways
+        cdef uint64_t* way
+        cdef uint64_t* oldest = NULL
+        cdef uint64_t known
+        cdef int position
+        key |= 1
+        ways = self._words + SOURCE_BASE + (key >> 1) % SOURCE_SETS * SOURCE_WAYS * 2
+        for position in range(SOURCE_WAYS):
+            way = ways + position * 2
+            if load_word(way) == key:
+                return _take_token(way + 1, now, interval, burst)
+            if oldest == NULL or load_word(way + 1) < load_word(oldest + 1):
+                oldest = way
+        known = load_word(oldest)
+        if swap_word(oldest, &known, key):
+            store_word(oldest + 1, 0)
+        return _take_token(oldest + 1, now, interval, burst)
+
+    def reclaim(self, int slot):
+        """Give back what a dead worker holds of every limit."""
+        cdef uint64_t* shares = self._slot(slot) + SHARES_AT
+        cdef uint64_t share
+        cdef Py_ssize_t entry
+        for entry in range(ENTRIES):
+            share = load_word(shares + entry)
+            if share:
+                store_word(shares + entry, 0)
+                subtract_word(self._words + ENTRY_BASE + entry * LINE + 1, share)
+
+    cdef uint64_t* _slot(self, int slot) except NULL:
+        if not 0 <= slot < self.slots:
+            raise IndexError("the segment has no such slot")
+        return self._words + SLOT_BASE + slot * SLOT_WORDS
+
+    cdef Py_ssize_t _entry(self, uint64_t key) noexcept:
+        """Return the entry of a key, claimed if it is new; -1 if all are taken."""
+        cdef uint64_t* word
+        cdef uint64_t known
+        cdef Py_ssize_t at
+        cdef Py_ssize_t probe
+        # 0 means free.
+        key |= 1
+        at = (key >> 1) % ENTRIES
+        for probe in range(ENTRIES):
+            word = self._words + ENTRY_BASE + at * LINE
+            known = load_word(word)
+            if known == 0 and swap_word(word, &known, key):
+                return at
+            # A swap that failed put what is there now into `known`.
+            if known == key:
+                return at
+            at = (at + 1) % ENTRIES
+        return -1
+
+
+cdef bint _take_token(
+    uint64_t* arrival, uint64_t now, uint64_t interval, uint64_t burst
+) noexcept:
+    """Take a token: the generic cell rate algorithm, one word for a bucket."""
+    cdef uint64_t expected = load_word(arrival)
+    cdef uint64_t start
+    while True:
+        start = max(expected, now)
+        if burst == 0 or start - now > (burst - 1) * interval:
+            return False
+        if swap_word(arrival, &expected, start + interval):
+            return True
+
+
+@cython.final
+cdef class Limit:
+    """One slot's view of a limit on what there may be at once, machine-wide."""
+
+    def __init__(self):
+        raise TypeError("a limit is made by Segment.limit")
+
+    @property
+    def total(self):
+        return load_word(self._total)
+
+    @property
+    def share(self):
+        return load_word(self._share)
+
+    cpdef bint take(self, uint64_t maximum):
+        """Take a place if fewer than ``maximum`` are taken."""
+        cdef uint64_t taken = load_word(self._total)
+        while taken < maximum:
+            if swap_word(self._total, &taken, taken + 1):
+                store_word(self._share, self._share[0] + 1)
+                return True
+        return False
+
+    cpdef give(self):
+        """Give one of this slot's places back."""
+        if self._share[0] == 0:
+            raise ValueError("no place was taken")
+        store_word(self._share, self._share[0] - 1)
+        subtract_word(self._total, 1)
+
+
+@cython.final
+cdef class Histogram:
+    """One slot's histogram of durations; made by ``Segment.histogram``."""
+
+    def __init__(self):
+        raise TypeError("a histogram is made by Segment.histogram")
+
+    cpdef observe(self, double seconds):
+        """Count a duration; a negative one counts as 0."""
+        cdef uint64_t* cells = self._cells
+        cdef int bucket = 0
+        seconds = max(seconds, 0.0)
+        while bucket < BUCKETS and seconds > BOUNDS[bucket]:
+            bucket += 1
+        store_word(cells + bucket, cells[bucket] + 1)
+        store_word(cells + BUCKETS + 1, cells[BUCKETS + 1] + <uint64_t>(seconds * 1e6))

@@ -1,0 +1,64 @@
+"""What is measured: the table of metrics that counters, the exposition and its page read."""
+
+from enum import Enum
+from typing import Final, NamedTuple
+
+
+class Kind(Enum):
+    """How a metric behaves."""
+
+    COUNTER = "counter"
+    GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+
+
+class Metric(NamedTuple):
+    """A metric.
+
+    Attributes:
+        name: As counters name it; exposed with the prefix ``spooky_``.
+        kind: How it behaves.
+        help: What it tells, in one sentence.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+
+
+PREFIX: Final = "spooky_"
+"""Of every exposed name."""
+
+OVERFLOW: Final = "metrics_overflow_total"
+"""Counts what has no place of its own any more."""
+
+TABLE: Final = (
+    Metric("requests_total", Kind.COUNTER, "Requests that ended, by how."),
+    Metric("requests_active", Kind.GAUGE, "Requests in flight."),
+    Metric(
+        "request_duration_seconds",
+        Kind.HISTOGRAM,
+        "Time from a request's head to the end of its response.",
+    ),
+    Metric(
+        "upstream_connect_seconds",
+        Kind.HISTOGRAM,
+        "Time from a request's head until a backend's connection took it.",
+    ),
+    Metric(
+        "upstream_first_byte_seconds",
+        Kind.HISTOGRAM,
+        "Time from a request's head to the head of its response.",
+    ),
+    Metric("request_body_bytes_total", Kind.COUNTER, "Bytes of request bodies from clients."),
+    Metric("response_body_bytes_total", Kind.COUNTER, "Bytes of response bodies to clients."),
+    Metric("connections_total", Kind.COUNTER, "Client connections taken, by transport."),
+    Metric("connections_active", Kind.GAUGE, "Client connections open, by transport."),
+    Metric("connections_refused_total", Kind.COUNTER, "Client connections refused, by why."),
+    Metric("datagrams_received_total", Kind.COUNTER, "UDP datagrams that reached a connection."),
+    Metric("datagrams_sent_total", Kind.COUNTER, "UDP datagrams sent."),
+    Metric("datagrams_unsendable_total", Kind.COUNTER, "UDP datagrams that could not be sent."),
+    Metric(OVERFLOW, Kind.COUNTER, "Events whose metric had no room left for one more label."),
+)
+
+BY_NAME: Final = {metric.name: metric for metric in TABLE}

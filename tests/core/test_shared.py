@@ -1,0 +1,279 @@
+"""The shared segment: exact limits, rates, reclaiming, and both builds in one memory."""
+
+import mmap
+import os
+import random
+from types import ModuleType
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spooky import _core
+from spooky._core import shared
+from spooky._core.pure import shared as pure
+from spooky._core.shared import LIMITS_MAX, SLOTS_MAX, VALUES_MAX, Segment, segment_size
+
+
+def segment(slots: int = 2, build: ModuleType = shared) -> Segment:
+    made: Segment = build.Segment(mmap.mmap(-1, build.segment_size(slots)), slots)
+    return made
+
+
+def test_a_segment_is_refused_unless_it_is_whole_and_of_this_version() -> None:
+    memory = mmap.mmap(-1, segment_size(2))
+    with pytest.raises(ValueError, match="no segment of version"):
+        Segment(memory)
+    Segment(memory, 2)
+    assert Segment(memory).slots == 2
+    memory[8] += 1
+    with pytest.raises(ValueError, match="no segment of version"):
+        Segment(memory)
+    for slots in (-1, SLOTS_MAX + 1):
+        with pytest.raises(ValueError, match="slots"):
+            Segment(mmap.mmap(-1, segment_size(1)), slots)
+    with pytest.raises(ValueError, match="too small"):
+        Segment(mmap.mmap(-1, segment_size(2)), 3)
+
+
+def test_a_segment_that_claims_more_slots_than_it_has_is_refused() -> None:
+    memory = mmap.mmap(-1, segment_size(1))
+    Segment(memory, 1)
+    memory[16] = 2
+    with pytest.raises(ValueError, match="too small"):
+        Segment(memory)
+
+
+def test_nothing_outside_a_segment_is_touched() -> None:
+    made = segment()
+    for slot in (-1, 2):
+        with pytest.raises(IndexError):
+            made.values(slot)
+        with pytest.raises(IndexError):
+            made.beat(slot, 1)
+        with pytest.raises(IndexError):
+            made.limit(1, slot)
+    for position in (-1, VALUES_MAX):
+        with pytest.raises(IndexError):
+            made.load(0, position)
+        with pytest.raises(IndexError):
+            made.histogram(0, position)
+    with pytest.raises(IndexError):
+        made.values(0)[VALUES_MAX] = 1
+
+
+def test_what_one_slot_counts_another_does_not() -> None:
+    made = segment()
+    made.values(0)[7] += 5
+    made.values(1)[7] += 2
+    assert (made.load(0, 7), made.load(1, 7)) == (5, 2)
+    made.beat(1, 99)
+    assert (made.last_beat(0), made.last_beat(1)) == (0, 99)
+
+
+def test_a_limit_is_held_by_all_slots_together() -> None:
+    made = segment()
+    first, second = made.limit(42, 0), made.limit(42, 1)
+    assert first is not None
+    assert second is not None
+    assert [first.take(3), second.take(3), second.take(3), first.take(3)] == [True] * 3 + [False]
+    assert (first.total, first.share, second.share) == (3, 1, 2)
+    second.give()
+    assert first.take(3)
+    assert not second.take(3)
+
+
+def test_no_more_is_given_back_than_was_taken() -> None:
+    made = segment()
+    first, second = made.limit(42, 0), made.limit(42, 1)
+    assert first is not None
+    assert second is not None
+    first.take(3)
+    with pytest.raises(ValueError, match="no place was taken"):
+        second.give()
+    assert first.total == 1
+
+
+def test_the_places_of_a_dead_worker_are_given_back_and_no_others() -> None:
+    made = segment()
+    limits = [(made.limit(key, 0), made.limit(key, 1)) for key in range(2, 40, 2)]
+    for alive, dead in limits:
+        assert alive is not None
+        assert dead is not None
+        alive.take(10)
+        dead.take(10)
+        dead.take(10)
+    made.reclaim(1)
+    made.reclaim(1)
+    assert {(alive.total, alive.share, dead.share) for alive, dead in limits if alive and dead} == {
+        (1, 1, 0)
+    }
+
+
+def test_limits_that_hash_to_one_place_are_apart_and_their_number_is_bounded() -> None:
+    made = segment(1)
+    keys = [2 + LIMITS_MAX * 2 * n for n in range(LIMITS_MAX)]
+    limits = [made.limit(key, 0) for key in keys[:50]]
+    assert all(limit is not None and limit.take(1) for limit in limits)
+    assert all(limit is not None and limit.total == 1 for limit in limits)
+    # One after the other in the table, so that filling it is quick.
+    for key in range(100, 100 + LIMITS_MAX * 2, 2):
+        made.limit(key, 0)
+    assert made.limit(LIMITS_MAX * 6 + 7, 0) is None
+
+
+def test_a_rate_gives_its_burst_at_once_and_then_one_each_interval() -> None:
+    made = segment()
+    now = 10**12
+    assert [made.take_rate(1, now, 100, 3) for _ in range(4)] == [True, True, True, False]
+    assert not made.take_rate(1, now + 99, 100, 3)
+    assert made.take_rate(1, now + 100, 100, 3)
+    assert not made.take_rate(1, now + 100, 100, 3)
+    assert [made.take_rate(1, now + 10_000, 100, 3) for _ in range(4)] == [True, True, True, False]
+    assert not made.take_rate(3, now, 100, 0)
+
+
+def test_the_source_unseen_longest_is_forgotten_first() -> None:
+    made = segment()
+    now = 10**12
+    step = shared.SOURCES_MAX // 4 * 2
+    crowd = [1 + step * n for n in range(5)]
+    for age, source in enumerate(crowd[:4]):
+        assert made.take_source_rate(source, now + age, 10**6, 1)
+        assert not made.take_source_rate(source, now + age, 10**6, 1)
+    assert made.take_source_rate(crowd[4], now + 5, 10**6, 1)
+    assert not made.take_source_rate(crowd[1], now + 6, 10**6, 1)
+    assert made.take_source_rate(crowd[0], now + 7, 10**6, 1)
+
+
+def test_names_are_read_by_others_and_bounded() -> None:
+    made = segment()
+    assert made.add_name(1, b"first")
+    assert made.add_name(1, b"second")
+    assert made.names(1) == b"firstsecond"
+    assert made.names(0) == b""
+    assert not made.add_name(1, bytes(shared.NAMES_MAX_BYTES))
+    assert made.names(1) == b"firstsecond"
+
+
+def test_a_histogram_counts_by_its_bounds_and_sums_microseconds() -> None:
+    made = segment()
+    histogram = made.histogram(0, 10)
+    bounds = shared.LATENCY_BOUNDS
+    for seconds in (-1.0, 0.0, bounds[0], bounds[0] * 1.01, bounds[-1], bounds[-1] * 2):
+        histogram.observe(seconds)
+    cells = [made.load(0, 10 + n) for n in range(shared.HISTOGRAM_VALUES)]
+    assert cells[:2] == [3, 1]
+    assert cells[len(bounds) - 1 : len(bounds) + 1] == [1, 1]
+    assert sum(cells[:-1]) == 6
+    assert cells[-1] == 180_000_502
+    assert made.load(0, 9) == made.load(0, 10 + shared.HISTOGRAM_VALUES) == 0
+
+
+def test_a_generation_is_seen_through_every_mapping() -> None:
+    memory = mmap.mmap(-1, segment_size(1))
+    one = Segment(memory, 1)
+    other = Segment(memory)
+    one.commit(7)
+    assert other.generation == 7
+
+
+@pytest.mark.skipif(not _core.COMPILED, reason="the twin serves one process")
+def test_processes_that_fight_for_a_limit_never_exceed_it_and_lose_no_place() -> None:
+    made = segment(5)
+    peak = made.limit(2, 4)
+    assert peak is not None
+    children = []
+    for slot in range(4):
+        child = os.fork()
+        if child == 0:
+            os._exit(fight(made, slot))
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    assert peak.total == 0
+    assert sum(made.load(slot, 0) for slot in range(4)) == 80_000
+    assert not any(made.load(slot, 1) for slot in range(4))
+
+
+def fight(made: Segment, slot: int) -> int:
+    """Take and give places, counting in value 1 whenever more than two were taken."""
+    limit = made.limit(2, slot)
+    values = made.values(slot)
+    assert limit is not None
+    while values[0] < 20_000:
+        if limit.take(2):
+            values[1] += limit.total > 2
+            values[0] += 1
+            limit.give()
+    return 0
+
+
+OPERATIONS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["take", "give"]), st.integers(0, 6), st.integers(0, 1)),
+        st.tuples(st.just("rate"), st.integers(0, 6), st.integers(0, 500)),
+        st.tuples(st.just("source"), st.integers(0, 6), st.integers(0, 500)),
+        st.tuples(st.just("observe"), st.integers(0, 20_000), st.just(0)),
+        st.tuples(st.just("reclaim"), st.just(0), st.integers(0, 1)),
+    ),
+    max_size=60,
+)
+
+
+def play(build: ModuleType, operations: list[tuple[str, int, int]]) -> list[object]:
+    """Return what a build answers to operations, and what it leaves behind."""
+    made = segment(2, build)
+    step = shared.SOURCES_MAX // 2
+    results: list[object] = []
+    now = 10**12
+    for name, which, number in operations:
+        limit = made.limit(which * LIMITS_MAX, number if name in ("take", "give") else 0)
+        assert limit is not None
+        if name == "take":
+            results.append(limit.take(2))
+        elif name == "give":
+            try:
+                limit.give()
+            except ValueError as error:
+                results.append(str(error))
+        elif name == "rate":
+            now += number
+            results.append(made.take_rate(1000 + which, now, 300, 2))
+        elif name == "source":
+            now += number
+            results.append(made.take_source_rate(which * step, now, 300, 2))
+        elif name == "observe":
+            made.histogram(0, 3).observe(which / 1000)
+        else:
+            made.reclaim(number)
+        results.append((limit.total, limit.share))
+    return [results, list(made.values(0)[:40])]
+
+
+@pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
+@settings(max_examples=60, deadline=None)
+@given(OPERATIONS)
+def test_both_builds_answer_alike(operations: list[tuple[str, int, int]]) -> None:
+    assert play(shared, operations) == play(pure, operations)
+
+
+@pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
+def test_both_builds_have_one_layout() -> None:
+    assert shared.segment_size(3) == pure.segment_size(3)
+    memory = mmap.mmap(-1, segment_size(3))
+    one, other = Segment(memory, 3), pure.Segment(memory)
+    seed = random.Random(5)
+    for _ in range(50):
+        slot, key = seed.randrange(3), seed.getrandbits(64)
+        limit, twin = one.limit(key, slot), other.limit(key, slot)
+        assert limit is not None
+        assert twin is not None
+        assert limit.take(9)
+        assert twin.total == twin.share == 1
+    one.add_name(2, b"name")
+    one.values(2)[4] = 44
+    one.commit(3)
+    one.beat(1, 12)
+    assert other.names(2) == b"name"
+    assert other.load(2, 4) == 44
+    assert (other.generation, other.last_beat(1)) == (3, 12)

@@ -1,0 +1,97 @@
+"""Counters: what workers count is summed, and goes on where a dead one left it."""
+
+import os
+
+import pytest
+
+from spooky._core import shared
+from spooky._core.shared import Segment
+from spooky.observe import counters as module
+from spooky.observe.counters import Counters, SlotName, forget_gauges, totals
+from spooky.observe.metrics import OVERFLOW, TABLE
+from spooky.observe.segment import create_segment, open_segment, private_segment
+
+SENT = SlotName("datagrams_sent_total", ())
+ACTIVE = SlotName("connections_active", (("transport", "quic"),))
+DURATION = SlotName("request_duration_seconds", (("upstream", "api"),))
+
+
+def two_workers() -> tuple[Segment, list[Counters]]:
+    segment, descriptor = create_segment(2)
+    workers = [Counters(open_segment(descriptor), worker) for worker in range(2)]
+    return segment, workers
+
+
+def test_the_numbers_of_all_workers_are_summed_by_name_not_by_position() -> None:
+    segment, (one, other) = two_workers()
+    one.slot("datagrams_received_total")
+    for counters, count in ((one, 3), (other, 4)):
+        counters.values[counters.slot("datagrams_sent_total")] += count
+        counters.histogram("request_duration_seconds", {"upstream": "api"}).observe(0.003)
+    sums = totals(segment)
+    assert sums[SENT] == [7]
+    assert sum(sums[DURATION][:-1]) == 2
+    assert sums[DURATION][-1] == 6_000
+
+
+def test_the_order_of_labels_does_not_matter() -> None:
+    counters = Counters()
+    one = counters.slot("requests_total", {"upstream": "a", "backend": "b"})
+    assert counters.slot("requests_total", {"backend": "b", "upstream": "a"}) == one
+    assert counters.slot("requests_total", {"backend": "a", "upstream": "b"}) != one
+
+
+def test_a_metric_that_the_table_lacks_is_refused() -> None:
+    with pytest.raises(KeyError, match="surprises_total"):
+        Counters().slot("surprises_total")
+
+
+def test_a_successor_goes_on_with_the_counters_of_the_dead_and_without_its_gauges() -> None:
+    segment, (dead, other) = two_workers()
+    for counters in (dead, other):
+        counters.values[counters.slot("datagrams_sent_total")] += 5
+        counters.values[counters.slot("connections_active", {"transport": "quic"})] += 2
+    forget_gauges(segment, 0)
+    successor = Counters(segment, 0)
+    assert totals(segment)[SENT] == [10]
+    assert totals(segment)[ACTIVE] == [2]
+    successor.values[successor.slot("datagrams_sent_total")] += 1
+    fresh = successor.slot("datagrams_unsendable_total")
+    assert successor.values[fresh] == 0
+    assert totals(segment)[SENT] == [11]
+
+
+def test_what_finds_no_room_is_counted_and_disturbs_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_NAMED_MAX", 30)
+    counters = Counters()
+    counters.slot("datagrams_sent_total")
+    counters.histogram("request_duration_seconds", {"upstream": "a"}).observe(1)
+    assert counters.slot(OVERFLOW) == 0
+    late = [counters.slot("requests_total", {"upstream": str(n)}) for n in range(40)]
+    counters.values[late[-1]] += 1
+    counters.histogram("request_duration_seconds", {"upstream": "b"}).observe(1)
+    sums = totals(counters.segment)
+    assert sums[SENT] == [0]
+    assert sum(sums[SlotName("request_duration_seconds", (("upstream", "a"),))][:-1]) == 1
+    assert sums[SlotName(OVERFLOW, ())] == [late.count(30) + 1] == [32]
+
+
+def test_a_segment_cannot_be_cut_by_who_has_its_descriptor() -> None:
+    _, descriptor = create_segment(1)
+    with pytest.raises(PermissionError):
+        os.ftruncate(descriptor, 0)
+    os.close(descriptor)
+
+
+def test_the_unnamed_values_hold_a_histogram() -> None:
+    assert module._NAMED_MAX + shared.HISTOGRAM_VALUES == shared.VALUES_MAX
+    assert private_segment().slots == 1
+
+
+def test_metrics_are_named_as_prometheus_asks() -> None:
+    for metric in TABLE:
+        assert metric.name.islower()
+        assert metric.name.endswith("_total") == (metric.kind.value == "counter"), metric.name
+        assert metric.help.endswith(".")
