@@ -1,13 +1,29 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """Loops over kernel calls as other kernels make them: through C, without Python between.
 
-Built by the benchmarks that use it, never installed.
+Built by ``benchmarks/loops.py``, never installed.
 """
 
 from libc.stdint cimport uint64_t
 
 from spooky._core.balance cimport Balancer
 from spooky._core.routes cimport RouteTable
+
+
+def calls(object function not None, tuple arguments not None, int count):
+    """Call a kernel's function ``count`` times; return what the last call returned."""
+    cdef object result = None
+    for _ in range(count):
+        result = function(*arguments)
+    return result
+
+
+def no_calls(object function not None, tuple arguments not None, int count):
+    """Do what ``calls`` does, without calling."""
+    cdef object result = None
+    for _ in range(count):
+        result = arguments
+    return result
 
 
 def picks(Balancer balancer not None, int count):
@@ -20,7 +36,7 @@ def picks(Balancer balancer not None, int count):
     return total
 
 
-def no_picks(int count):
+def no_picks(Balancer balancer not None, int count):
     """Do what ``picks`` does, without picking."""
     cdef uint64_t key = 0
     cdef uint64_t total = 0
@@ -36,5 +52,15 @@ def lookups(RouteTable table not None, list requests not None):
     cdef int found = 0
     for request in requests:
         if table.lookup(<bytes>request[0], <bytes>request[1], <bytes>request[2]) is not None:
+            found += 1
+    return found
+
+
+def no_lookups(RouteTable table not None, list requests not None):
+    """Do what ``lookups`` does, without looking up."""
+    cdef tuple request
+    cdef int found = 0
+    for request in requests:
+        if <bytes>request[0] is not None and <bytes>request[2] is not None:
             found += 1
     return found

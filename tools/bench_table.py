@@ -1,6 +1,8 @@
 """Print pytest-benchmark's JSON as a table: ``python tools/bench_table.py FILE``.
 
 A row is a benchmark group, its columns the runs with ``compiled`` and ``pure`` in their parameters.
+A run that is a loop says in its extra information how many ``calls`` it makes, and how many
+``harness_seconds`` it would take without them.
 """
 
 import json
@@ -14,20 +16,24 @@ NS_PER_S = 1_000_000_000
 
 
 def medians(benchmarks: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return, for each group and side, the median of a call in nanoseconds."""
+    """Return, for each group and side, the median cost of a call in nanoseconds."""
     table: dict[str, dict[str, float]] = defaultdict(dict)
     for benchmark in benchmarks:
         (side,) = (side for side in SIDES if side in benchmark["param"].split("-"))
         group = benchmark["group"]
         if side in table[group]:
             sys.exit(f"two benchmarks for {side} in group {group!r}")
-        table[group][side] = benchmark["stats"]["median"] * NS_PER_S
+        extra = benchmark["extra_info"]
+        seconds = benchmark["stats"]["median"] - extra.get("harness_seconds", 0.0)
+        table[group][side] = seconds / extra.get("calls", 1) * NS_PER_S
     return table
 
 
 def nanoseconds(value: float | None) -> str:
     """Return a duration as text."""
-    return "-" if value is None else f"{value:,.0f} ns"
+    if value is None:
+        return "-"
+    return f"{value:,.1f} ns" if value < 100 else f"{value:,.0f} ns"
 
 
 def lines(table: dict[str, dict[str, float]]) -> list[str]:
