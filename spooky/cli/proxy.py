@@ -2,11 +2,15 @@
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from spooky.cli.errors import EXIT_FAILED, EXIT_OK
 from spooky.cli.serving import serve_until_stopped
+
+if TYPE_CHECKING:
+    from spooky.config.schema import Configuration
 
 DEFAULT_LISTEN = "127.0.0.1:9889"
 
@@ -44,16 +48,34 @@ def command(backend: str, listen: str, cert: str | None, key: str | None, insecu
     if (cert is None) != (key is None):
         raise click.UsageError("--cert and --key go together: give both or neither")
     address, port = _parse_listen(listen)
-    from spooky import config
 
     with tempfile.TemporaryDirectory(prefix="spooky-") as directory:
+        made = cert is None or key is None
         if cert is None or key is None:
             cert, key = _make_certificate(Path(directory), address)
+        configuration = _configuration(
+            {"address": address, "port": port, "tls": {"cert": cert, "key": key}}, backend, insecure
+        )
+        if made:
             click.echo(f"made a certificate for this run: {cert}", err=True)
-        configuration = config.from_mapping(
+
+        def announce(addresses: list[tuple[str, int]]) -> None:
+            for host, bound_port in addresses:
+                shown = f"[{host}]" if ":" in host else host
+                click.echo(f"https://{shown}:{bound_port} -> {backend}", err=True)
+
+        return EXIT_OK if serve_until_stopped(configuration, announce) else EXIT_FAILED
+
+
+def _configuration(listen: dict[str, object], backend: str, insecure: bool) -> "Configuration":
+    """Return what a file would say; what is wrong is said in terms of the options."""
+    from spooky import config
+
+    try:
+        return config.from_mapping(
             {
                 "version": 1,
-                "listen": {"address": address, "port": port, "tls": {"cert": cert, "key": key}},
+                "listen": listen,
                 "upstream": {
                     "backend": {
                         "route": {"path_prefix": "/"},
@@ -63,13 +85,11 @@ def command(backend: str, listen: str, cert: str | None, key: str | None, insecu
                 },
             }
         )
-
-        def announce(addresses: list[tuple[str, int]]) -> None:
-            for host, bound_port in addresses:
-                shown = f"[{host}]" if ":" in host else host
-                click.echo(f"https://{shown}:{bound_port} -> {backend}", err=True)
-
-        return EXIT_OK if serve_until_stopped(configuration, announce) else EXIT_FAILED
+    except config.ConfigurationError as error:
+        problem = next(p for p in error.problems if p.severity is config.Severity.ERROR)
+        option = "--to" if problem.path.startswith("upstream") else "--listen"
+        hint = f"; {problem.remedy}" if problem.remedy else ""
+        raise click.UsageError(f"{option}: {problem.message}{hint}") from error
 
 
 def _parse_listen(listen: str) -> tuple[str, int]:

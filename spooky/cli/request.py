@@ -1,6 +1,7 @@
 """``spooky request``: a small HTTP/3 client for operators."""
 
 import asyncio
+import re
 import socket
 import sys
 import time
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from spooky.protocol.quic.parameters import ClientParameters
 
 DEFAULT_TIMEOUT_SECONDS: Final = 30.0
+TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")  # RFC 9110 section 5.5: not in a value
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ def command(
     """
     target = Target(
         url=_parse_url(url),
-        method=method or ("GET" if data is None else "POST"),
+        method=_parse_method(method or ("GET" if data is None else "POST")),
         headers=[_parse_header(header) for header in headers],
         body=_read_body(data),
         insecure=insecure,
@@ -232,8 +235,8 @@ def _send(stream: Stream, target: Target, verbose: bool) -> None:
 
 def _parse_url(url: str) -> SplitResult:
     """Return the parts of an https URL."""
-    parts = urlsplit(url if "://" in url else f"https://{url}")
     try:
+        parts = urlsplit(url if "://" in url else f"https://{url}")
         valid = parts.scheme == "https" and parts.hostname and parts.port != 0
     except ValueError:
         valid = False
@@ -246,11 +249,17 @@ def _parse_url(url: str) -> SplitResult:
     return parts
 
 
+def _parse_method(method: str) -> str:
+    if not TOKEN.fullmatch(method):
+        raise click.UsageError(f"--method {method!r} is not a method, such as GET")
+    return method
+
+
 def _parse_header(header: str) -> Field:
     name, colon, value = header.partition(":")
-    if not colon or not name.strip():
+    if not colon or not TOKEN.fullmatch(name.strip()) or CONTROL.search(value.strip()):
         raise click.UsageError(f"--header {header!r} is not NAME: VALUE")
-    return name.strip().lower().encode("latin-1"), value.strip().encode("utf-8")
+    return name.strip().lower().encode(), value.strip().encode()
 
 
 def _read_body(data: str | None) -> bytes:

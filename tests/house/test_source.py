@@ -18,7 +18,7 @@ EVERYWHERE = [
     path
     for place in (*FOLDERS, ".")
     for path in sorted(Path(place).glob("*" if place == "." else "**/*"))
-    if path.is_file() and path.suffix in TEXT
+    if path.is_file() and path.suffix in TEXT and path.name != ".git"  # Of a linked worktree.
 ]
 
 UNFINISHED = re.compile(
