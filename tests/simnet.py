@@ -2,7 +2,7 @@
 
     network = Network(seed=7, link=Link(loss=0.1))
     network.add_client(session, CLIENT, SERVER)
-    network.add_server(SERVER, accept)  # accept(header, peer, now) -> session, on the first Initial
+    network.add_server(accept, SERVER)  # accept(datagram, header, now) -> session
     assert network.run(until=lambda: done, seconds=30)
 
 Sessions are anything with the shape of ``spooky.protocol.quic.session.QuicSession``. What happens
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from unittest import mock
 
 from spooky.protocol.quic.packet import PacketHeader, parse_header
+from spooky.protocol.quic.parameters import DATAGRAM_MAX_SIZE
 from spooky.protocol.quic.session import Address, Datagram, QuicSession
 
 CLIENT: Address = ("192.0.2.1", 50000)
@@ -29,7 +30,13 @@ START = 1000.0
 TIMER_STEP = 0.001
 """How late a timer that is already due fires, as in an event loop; seconds."""
 
-Accept = Callable[[PacketHeader, Address, float], QuicSession]
+ECN_CAPABLE = (1, 2)
+"""ECT(1) and ECT(0) (RFC 3168 section 5)."""
+
+CONGESTION_EXPERIENCED = 3
+
+Accept = Callable[[Datagram, PacketHeader, float], QuicSession | None]
+"""Begins a connection for a first datagram; or does not, and may have answered it by itself."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,11 @@ class Link:
         duplicate: Share of datagrams that arrive twice.
         reorder: Share of datagrams held back by twice the latency.
         corrupt: Share of datagrams with one byte changed.
-        rate: Bytes per second; unlimited if ``None``.
+        rate: Bytes per second, shared by all who send this way; unlimited if ``None``.
+        queue: Bytes that may wait for their turn at this rate; what comes on top is lost.
+        mtu: Largest UDP payload that passes, larger ones are lost without a word; bytes.
+        mark: Share of ECN-capable datagrams that arrive marked CE.
+        bleach: Whether ECN bits are cleared on the way.
     """
 
     latency: float = 0.010
@@ -54,6 +65,14 @@ class Link:
     reorder: float = 0.0
     corrupt: float = 0.0
     rate: float | None = None
+    queue: float = math.inf
+    mtu: int = DATAGRAM_MAX_SIZE
+    mark: float = 0.0
+    bleach: bool = False
+
+
+DEAD = Link(loss=1.0)
+"""Loses everything."""
 
 
 @dataclass
@@ -63,7 +82,7 @@ class Host:
     Attributes:
         address: Where datagrams to it go, and from where its own come.
         peer: Where those of a client go; a server answers where its session says.
-        accept: Makes a server's session.
+        accept: Makes a server's session; asked for each long header while there is none.
         session: Its session, if there is one.
         received: Datagrams that arrived.
     """
@@ -75,11 +94,14 @@ class Host:
 
     def deliver(self, batch: list[Datagram], now: float) -> None:
         self.received += batch
-        if self.accept is not None and (self.session is None or self.session.terminated):
-            header = parse_header(batch[0].payload)
-            if header is None or not header.is_initial:
+        while self.accept is not None and (self.session is None or self.session.terminated):
+            if not batch:
                 return
-            self.session = self.accept(header, batch[0].source, now)
+            header = parse_header(batch[0].payload)
+            if header is not None and header.is_long:
+                self.session = self.accept(batch[0], header, now)
+            if self.session is None or self.session.terminated:
+                batch = batch[1:]
         if self.session is not None:
             self.session.receive(batch, now)
 
@@ -106,7 +128,7 @@ class Network:
         self._hosts: list[Host] = []
         self._order = itertools.count()
         self._flying: list[tuple[float, int, Address, Datagram]] = []
-        self._free_at: dict[Address, float] = {}
+        self._free_at = {False: 0.0, True: 0.0}
 
     def add_client(self, session: QuicSession, address: Address = CLIENT) -> Host:
         """Attach a client's session."""
@@ -118,15 +140,23 @@ class Network:
         self._hosts.append(Host(address, accept=accept))
         return self._hosts[-1]
 
+    def join(self, *hosts: Host) -> None:
+        """Attach hosts of another network, whose links are these from now on."""
+        self._hosts += hosts
+
     def rebind(self, host: Host, address: Address) -> None:
         """Give a host another address, as a NAT does; what flies to the old one is lost."""
         host.address = address
 
-    def send(self, payload: bytes, source: Address, destination: Address) -> None:
+    def send(self, payload: bytes, source: Address, destination: Address, ecn: int = 0) -> None:
         """Put a datagram on the link; tests may forge one."""
         self.sent.append((self.now, source, destination, payload))
         link, chance = self.link, self._random.random
-        lost = chance() < link.loss or self.drop(source, payload)
+        lost = chance() < link.loss or self.drop(source, payload) or len(payload) > link.mtu
+        if link.bleach:
+            ecn = 0
+        elif link.mark and ecn in ECN_CAPABLE and chance() < link.mark:
+            ecn = CONGESTION_EXPERIENCED
         copies = 2 if chance() < link.duplicate else 1
         if chance() < link.corrupt:
             payload = self._corrupted(payload)
@@ -134,9 +164,10 @@ class Network:
             delay = link.latency + link.jitter * chance()
             if chance() < link.reorder:
                 delay += 2 * link.latency
-            if not lost:
-                arrival = self._served_at(self._departure(source, len(payload)) + delay)
-                entry = (arrival, next(self._order), destination, Datagram(payload, source))
+            departure = math.inf if lost else self._departure(source, len(payload))
+            if departure < math.inf:
+                arrival = self._served_at(departure + delay)
+                entry = (arrival, next(self._order), destination, Datagram(payload, source, ecn))
                 heapq.heappush(self._flying, entry)
 
     def run(self, until: Callable[[], bool] = lambda: False, seconds: float = 60.0) -> bool:
@@ -200,14 +231,19 @@ class Network:
             for run in host.session.flush(self.now):
                 for start in range(0, len(run.payload), run.segment_size):
                     payload = run.payload[start : start + run.segment_size]
-                    self.send(payload, host.address, run.destination)
+                    self.send(payload, host.address, run.destination, run.ecn)
 
     def _departure(self, source: Address, size: int) -> float:
-        if self.link.rate is None:
+        """Return when a datagram has left the queue of its direction; never, if that is full."""
+        rate = self.link.rate
+        if rate is None:
             return self.now
-        free = max(self.now, self._free_at.get(source, 0.0)) + size / self.link.rate
-        self._free_at[source] = free
-        return free
+        downwards = any(host.accept is not None and host.address == source for host in self._hosts)
+        free = max(self.now, self._free_at[downwards])
+        if (free - self.now) * rate + size > self.link.queue:
+            return math.inf
+        self._free_at[downwards] = free + size / rate
+        return self._free_at[downwards]
 
     def _corrupted(self, payload: bytes) -> bytes:
         # One draw, whatever the length: signatures vary by a byte or two from run to run.

@@ -104,12 +104,14 @@ class Connection(QuicConnection):
         make_context: Callable[[logging.LoggerAdapter[logging.Logger]], BoundedContext],
         *,
         original_destination_connection_id: bytes | None = None,
+        retry_source_connection_id: bytes | None = None,
         new_connection_id: Callable[[], bytes] | None = None,
         session_ticket_handler: Callable[[tls.SessionTicket], None] | None = None,
     ) -> None:
         super().__init__(
             configuration=configuration,
             original_destination_connection_id=original_destination_connection_id,
+            retry_source_connection_id=retry_source_connection_id,
             session_ticket_handler=session_ticket_handler,
         )
         self.now = 0.0
@@ -260,6 +262,18 @@ class Connection(QuicConnection):
             now=context.time,
             space=self._spaces[context.epoch],
         )
+
+    def _handle_new_connection_id_frame(
+        self, context: QuicReceiveContext, frame_type: int, buf: Buffer
+    ) -> None:
+        """Call an impossible Retire Prior To by its name (RFC 9000 section 19.15)."""
+        start = buf.tell()
+        if buf.pull_uint_var() < buf.pull_uint_var():
+            raise QuicConnectionError(
+                QuicErrorCode.FRAME_ENCODING_ERROR, frame_type, "retires later connection IDs"
+            )
+        buf.seek(start)
+        super()._handle_new_connection_id_frame(context, frame_type, buf)
 
     def _unblock_streams(self, is_unidirectional: bool) -> None:
         """Say when the peer lets us open more streams."""

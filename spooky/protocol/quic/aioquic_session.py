@@ -303,6 +303,15 @@ class AioquicSession:
         """Send a PING, to keep the connection or to probe it."""
         self._quic.ping()
 
+    def probe_path(self) -> None:
+        """Go on with another connection ID, on the path that is new to the peer."""
+        self._quic.change_connection_id()
+        self._quic.ping()
+
+    def request_key_update(self) -> None:
+        """Protect what follows with the next keys."""
+        self._quic.request_key_update()
+
     def close(self, error_code: int, phrase: str, is_application: bool) -> None:
         """Close the connection."""
         self._close_called = True
@@ -352,6 +361,9 @@ def server_session(
     peer: Address,
     now: float,
     new_connection_id: Callable[[], bytes],
+    *,
+    original_destination_connection_id: bytes | None = None,
+    retry_source_connection_id: bytes | None = None,
 ) -> AioquicSession:
     """Begin a server's side of a connection.
 
@@ -361,6 +373,8 @@ def server_session(
         peer: Where that came from.
         now: Seconds.
         new_connection_id: Makes the connection IDs the client may use: 8 bytes, unused so far.
+        original_destination_connection_id: After a Retry, of the packet that it answered.
+        retry_source_connection_id: After a Retry, what it came from.
 
     Returns:
         A session without a handler. Its own connection IDs are reported as issued; routing the
@@ -386,7 +400,10 @@ def server_session(
         configuration,
         parameters,
         make_context,
-        original_destination_connection_id=header.destination_connection_id,
+        original_destination_connection_id=(
+            original_destination_connection_id or header.destination_connection_id
+        ),
+        retry_source_connection_id=retry_source_connection_id,
         new_connection_id=new_connection_id,
     )
     return AioquicSession(connection, peer, None)

@@ -171,6 +171,15 @@ class QuicSession(Protocol):
     def ping(self) -> None:
         """Send a PING, to keep the connection or to probe it."""
 
+    def probe_path(self) -> None:
+        """Go on from another address of ours (RFC 9000 section 9); clients only.
+
+        Uses a connection ID that the old path did not see, and makes the server validate the new.
+        """
+
+    def request_key_update(self) -> None:
+        """Protect what follows with the next keys (RFC 9001 section 6), once the peer lets us."""
+
     def close(self, error_code: int, phrase: str, is_application: bool) -> None:
         """Close the connection.
 

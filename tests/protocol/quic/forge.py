@@ -1,13 +1,22 @@
 """Packets no honest client sends, protected as if one did."""
 
+from typing import Any
+
 from aioquic import tls
 from aioquic.buffer import Buffer
 from aioquic.quic.crypto import CryptoPair
+from aioquic.quic.packet import QuicPacketType, encode_long_header_first_byte
 
 from spooky.protocol.quic.packet import VERSION_1
 from spooky.protocol.quic.session import Datagram
-from tests.protocol.quic.support import Pair
+from tests.protocol.quic.support import Endpoints
 from tests.simnet import CLIENT
+
+PACKET_TYPES = {
+    tls.Epoch.INITIAL: QuicPacketType.INITIAL,
+    tls.Epoch.ZERO_RTT: QuicPacketType.ZERO_RTT,
+    tls.Epoch.HANDSHAKE: QuicPacketType.HANDSHAKE,
+}
 
 
 def varint(value: int) -> bytes:
@@ -25,27 +34,56 @@ def crypto_frame(offset: int, data: bytes) -> bytes:
     return b"\x06" + varint(offset) + varint(len(data)) + data
 
 
-def new_connection_id(sequence: int, retire_prior_to: int) -> bytes:
-    connection_id = sequence.to_bytes(8, "big")
+def new_connection_id(
+    sequence: int, retire_prior_to: int, connection_id: bytes | None = None
+) -> bytes:
+    if connection_id is None:
+        connection_id = sequence.to_bytes(8, "big")
     return (
-        b"\x18" + varint(sequence) + varint(retire_prior_to) + b"\x08" + connection_id + bytes(16)
+        b"\x18"
+        + varint(sequence)
+        + varint(retire_prior_to)
+        + bytes((len(connection_id),))
+        + connection_id
+        + bytes(16)
     )
 
 
-def packet(pair: Pair, frames: bytes) -> bytes:
-    """Protect frames as the client's next 1-RTT packet."""
+def packet(
+    pair: Endpoints[Any], frames: bytes, epoch: tls.Epoch = tls.Epoch.ONE_RTT, reserved: int = 0
+) -> bytes:
+    """Protect frames as the next packet of a client on aioquic.
+
+    Args:
+        pair: Whose client speaks.
+        frames: All that is in the packet; there may be none.
+        epoch: What kind of packet it is, if the client has the keys.
+        reserved: The two reserved bits.
+    """
     quic = pair.client._quic
     number = quic._packet_number
     quic._packet_number += 1
-    crypto = quic._cryptos[tls.Epoch.ONE_RTT]
-    first = 0x41 | crypto.key_phase << 2
-    header = bytes((first,)) + quic._peer_cid.cid + (number & 0xFFFF).to_bytes(2, "big")
-    return crypto.encrypt_packet(header, frames + bytes(max(0, 4 - len(frames))), number)
+    crypto = quic._cryptos[epoch]
+    # Packet numbers of four bytes leave enough to sample of a packet without frames.
+    encoded = number.to_bytes(4, "big")
+    destination = quic._peer_cid.cid
+    if epoch is tls.Epoch.ONE_RTT:
+        first = 0x43 | reserved << 3 | crypto.key_phase << 2
+        header = bytes((first,)) + destination + encoded
+    else:
+        first = encode_long_header_first_byte(quic._version, PACKET_TYPES[epoch], 3) | reserved << 2
+        header = bytes((first,)) + quic._version.to_bytes(4, "big")
+        for connection_id in (destination, quic.host_cid):
+            header += bytes((len(connection_id),)) + connection_id
+        header += (0x4000 | 4 + len(frames) + 16).to_bytes(2, "big") + encoded
+    return crypto.encrypt_packet(header, frames, number)
 
 
-def send(pair: Pair, *frames: bytes) -> None:
+def send(
+    pair: Endpoints[Any], *frames: bytes, epoch: tls.Epoch = tls.Epoch.ONE_RTT, reserved: int = 0
+) -> None:
     """Give the server a packet of these frames."""
-    batch = [Datagram(packet(pair, b"".join(frames)), CLIENT)]
+    batch = [Datagram(packet(pair, b"".join(frames), epoch, reserved), CLIENT)]
     pair.server_host.deliver(batch, pair.network.now)
 
 

@@ -4,20 +4,19 @@ import random
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any
+from typing import Any, Generic, Self, TypeVar, cast
 
 from spooky.protocol.quic.aioquic_session import (
     AioquicSession,
     ClientParameters,
     ServerParameters,
-    client_session,
-    server_session,
 )
 from spooky.protocol.quic.certificates import CertificateChain, CertificateSelector
+from spooky.protocol.quic.engines import AIOQUIC, Engine
 from spooky.protocol.quic.packet import PacketHeader, make_connection_id
-from spooky.protocol.quic.session import Address, Close, Handshake
+from spooky.protocol.quic.session import Address, Close, Datagram, Handshake, QuicSession
 from tests.certificates import Credentials, steady_ca, steady_server
-from tests.simnet import SERVER, Host, Link, Network
+from tests.simnet import CLIENT, SERVER, Host, Link, Network
 
 SLOT = 7
 
@@ -41,7 +40,7 @@ class Recorder:
     """A handler that remembers, and consumes what it gets unless told not to."""
 
     def __init__(self) -> None:
-        self.session: AioquicSession
+        self.session: QuicSession
         self.consuming = True
         self.handshake: Handshake | None = None
         self.data: dict[int, bytearray] = {}
@@ -100,56 +99,73 @@ class Recorder:
         return len(self.data.get(stream_id, b""))
 
 
-class Pair:
-    """A client and a server session on a network."""
+SessionT = TypeVar("SessionT", bound=QuicSession)
+
+
+class Endpoints(Generic[SessionT]):
+    """A client and a server session on a network, each of some engine."""
 
     def __init__(
         self,
         seed: int = 1,
         *,
+        engines: tuple[Engine, Engine],
         link: Link | None = None,
         server: ServerParameters | None = None,
         client: ClientParameters | None = None,
         server_name: str = "example.test",
+        addresses: tuple[Address, Address] = (CLIENT, SERVER),
     ) -> None:
         self.network = Network(seed, link)
+        self.server_engine = engines[1]
         self.server_parameters = server or server_parameters()
         self.client_handler, self.server_handler = Recorder(), Recorder()
-        self.client = client_session(
-            client or client_parameters(), SERVER, server_name, self.network.now
+        self.client = cast(
+            SessionT,
+            engines[0].client_session(
+                client or client_parameters(), addresses[1], server_name, self.network.now
+            ),
         )
         self.client.handler = self.client_handler
         self.client_handler.session = self.client
-        self.client_host: Host = self.network.add_client(self.client)
-        self.server_host: Host = self.network.add_server(self._accept)
+        self.client_host: Host = self.network.add_client(self.client, addresses[0])
+        self.server_host: Host = self.network.add_server(self._accept, addresses[1])
         self.made_ids: list[bytes] = []
 
     def _make_id(self) -> bytes:
         self.made_ids.append(make_connection_id(SLOT))
         return self.made_ids[-1]
 
-    def _accept(self, header: PacketHeader, peer: Address, now: float) -> AioquicSession:
+    def _accept(self, first: Datagram, header: PacketHeader, now: float) -> SessionT | None:
+        return self.begin(first, header, now) if header.is_initial else None
+
+    def begin(
+        self, first: Datagram, header: PacketHeader, now: float, **connection_ids: bytes
+    ) -> SessionT:
+        """Make the server's session."""
         if self.server_handler.closes:
             # The Initial before this one was corrupt, and left nothing behind.
             self.server_handler = Recorder()
-        session = server_session(self.server_parameters, header, peer, now, self._make_id)
+        session = self.server_engine.server_session(
+            self.server_parameters, header, first.source, now, self._make_id, **connection_ids
+        )
         session.handler = self.server_handler
         self.server_handler.session = session
-        return session
+        return cast(SessionT, session)
 
     @property
-    def server(self) -> AioquicSession:
+    def server(self) -> SessionT:
         session = self.server_host.session
-        assert isinstance(session, AioquicSession)
-        return session
+        assert session is not None
+        return cast(SessionT, session)
 
     def run(self, until: Callable[[], bool] = lambda: False, seconds: float = 60.0) -> bool:
         return self.network.run(until, seconds)
 
-    def handshake(self) -> "Pair":
+    def handshake(self, seconds: float = 30) -> Self:
         """Run until both sides are established and quiet."""
         assert self.run(
-            lambda: bool(self.client_handler.handshake and self.server_handler.handshake), 30
+            lambda: bool(self.client_handler.handshake and self.server_handler.handshake), seconds
         ), (self.client_handler.closes, self.server_handler.closes)
         self.run(seconds=0.2)
         return self
@@ -158,6 +174,13 @@ class Pair:
         """Run until both sides know that it is over; the client's view, the server's."""
         assert self.run(lambda: bool(self.client_handler.closes and self.server_handler.closes))
         return self.client_handler.closes[0], self.server_handler.closes[0]
+
+
+class Pair(Endpoints[AioquicSession]):
+    """Both on aioquic."""
+
+    def __init__(self, seed: int = 1, **more: Any) -> None:
+        super().__init__(seed, engines=(AIOQUIC, AIOQUIC), **more)
 
 
 def upload(handler: Recorder, stream_id: int, data: bytes) -> None:
@@ -174,7 +197,7 @@ def upload(handler: Recorder, stream_id: int, data: bytes) -> None:
     more()
 
 
-def open_stream(session: AioquicSession, *, unidirectional: bool = False) -> int:
+def open_stream(session: QuicSession, *, unidirectional: bool = False) -> int:
     stream_id = session.open_stream(unidirectional)
     assert stream_id is not None
     return stream_id

@@ -10,6 +10,7 @@ from aioquic import tls
 from aioquic.quic.connection import MAX_REMOTE_CHALLENGES, QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode
 
+from spooky.protocol.quic.aioquic_session import server_session
 from spooky.protocol.quic.aioquic_tls import CRYPTO_AHEAD_MAX, HANDSHAKE_MESSAGE_MAX
 from spooky.protocol.quic.packet import make_connection_id, parse_header
 from spooky.protocol.quic.reassembly import GAPS_MAX, GapBudget
@@ -32,7 +33,6 @@ from tests.protocol.quic.support import (
     effort,
     open_stream,
     server_parameters,
-    server_session,
     upload,
 )
 from tests.simnet import CLIENT, SERVER

@@ -1,0 +1,86 @@
+"""The QUIC engines behind the seam of :mod:`spooky.protocol.quic.session`, and what each can do."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Protocol
+
+from spooky.protocol.quic import aioquic_session
+from spooky.protocol.quic.packet import PacketHeader
+from spooky.protocol.quic.parameters import ClientParameters, ServerParameters
+from spooky.protocol.quic.session import Address, QuicSession
+
+
+class Feature(StrEnum):
+    """What an engine may lack; the value is how messages call it."""
+
+    ECN = "explicit congestion notification"
+    PATH_MTU_DISCOVERY = "path MTU discovery"
+    STATELESS_RESET = "stateless reset"
+    NEW_TOKEN = "address validation tokens for later connections"
+    AEAD_LIMITS = "key update at the AEAD limits"
+    EARLY_DATA = "0-RTT"
+    WORKERS = "more than one worker"
+    STATISTICS = "transport statistics"
+
+
+class ServerFactory(Protocol):
+    """Begins a server's side of a connection; see the engines' ``server_session``."""
+
+    def __call__(
+        self,
+        parameters: ServerParameters,
+        header: PacketHeader,
+        peer: Address,
+        now: float,
+        new_connection_id: Callable[[], bytes],
+        *,
+        original_destination_connection_id: bytes | None = None,
+        retry_source_connection_id: bytes | None = None,
+    ) -> QuicSession: ...
+
+
+class ClientFactory(Protocol):
+    """Begins a client's side of a connection; see the engines' ``client_session``."""
+
+    def __call__(
+        self, parameters: ClientParameters, peer: Address, server_name: str, now: float
+    ) -> QuicSession: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """An implementation of QUIC.
+
+    Attributes:
+        name: What the configuration calls it.
+        server_session: Begins a server's side of a connection.
+        client_session: Begins a client's.
+        lacks: The features it does not have, each with the reason.
+    """
+
+    name: str
+    server_session: ServerFactory
+    client_session: ClientFactory
+    lacks: Mapping[Feature, str] = field(default_factory=dict)
+
+
+AIOQUIC: Final = Engine(
+    "aioquic",
+    aioquic_session.server_session,
+    aioquic_session.client_session,
+    {
+        Feature.ECN: "aioquic neither sets nor counts ECN marks",
+        Feature.PATH_MTU_DISCOVERY: "aioquic's datagrams have one size for the whole connection",
+        Feature.STATELESS_RESET: "aioquic's reset tokens are random, and it heeds none",
+        Feature.NEW_TOKEN: "aioquic gives no NEW_TOKEN frames and uses none",
+        Feature.AEAD_LIMITS: "aioquic does not count the packets that a key protected",
+        Feature.EARLY_DATA: "aioquic has no replay protection across connections",
+        Feature.WORKERS: "aioquic's tickets live in the memory of one worker",
+        Feature.STATISTICS: "aioquic does not count packets",
+    },
+)
+"""aioquic in pure Python: the reference, and what runs without compiled kernels."""
+
+ENGINES: Final[Mapping[str, Engine]] = {engine.name: engine for engine in (AIOQUIC,)}
+"""By name, the engines that this installation has."""

@@ -1,0 +1,35 @@
+"""Every scenario runs for each pair of a client's and a server's engine."""
+
+import itertools
+
+import pytest
+
+from spooky.protocol.quic.engines import ENGINES, Engine
+from tests.scenario.endpoints import Engines
+
+PAIRS = list(itertools.product(ENGINES.values(), repeat=2))
+
+
+def skip_unless_it_has_what(request: pytest.FixtureRequest, *engines: Engine) -> None:
+    """Skip a scenario marked as one that needs what an engine lacks, with the engine's reason."""
+    for mark in request.node.iter_markers("needs"):
+        for feature in mark.args:
+            for engine in engines:
+                if feature in engine.lacks:
+                    pytest.skip(f"needs {feature.value}: {engine.lacks[feature]}")
+
+
+@pytest.fixture(params=PAIRS, ids=lambda pair: f"{pair[0].name}-to-{pair[1].name}")
+def engines(request: pytest.FixtureRequest) -> Engines:
+    """The engine of the client and that of the server."""
+    pair: Engines = request.param
+    skip_unless_it_has_what(request, *pair)
+    return pair
+
+
+@pytest.fixture(params=ENGINES.values(), ids=lambda engine: engine.name)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """The engine under test, where the other side is made by hand."""
+    under_test: Engine = request.param
+    skip_unless_it_has_what(request, under_test)
+    return under_test
