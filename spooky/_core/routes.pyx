@@ -72,8 +72,9 @@ cdef class RouteTable:
         cdef uint64_t place
         cdef uint32_t parent, child
         cdef bytes data
-        cdef list text = []
-        cdef Py_ssize_t offset = 0
+        cdef bytearray text = bytearray()
+        # Equal segments share their text: what many routes have in common stays in the cache.
+        cdef dict offsets = {}
         while size < 2 * len(graph.edges):
             size *= 2
         self._nodes = <Node*>PyMem_Calloc(len(graph.nodes), sizeof(Node))
@@ -88,11 +89,12 @@ cdef class RouteTable:
             place = hashed & self._mask
             while self._edges[place].child != 0:
                 place = (place + 1) & self._mask
-            self._edges[place] = Edge(hashed, parent, child, offset, len(data))
-            text.append(data)
-            offset += len(data)
+            if data not in offsets:
+                offsets[data] = len(text)
+                text += data
+            self._edges[place] = Edge(hashed, parent, child, offsets[data], len(data))
             self._longest = max(self._longest, len(data))
-        self._text = b"".join(text)
+        self._text = bytes(text)
         self._has_wildcards = any(parent == WILDCARDS for parent, _ in graph.edges)
 
     cdef Best _search(self, bytes host, bytes path, bytes method, list matching) except *:
