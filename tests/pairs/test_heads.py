@@ -5,6 +5,7 @@ import json
 import pytest
 
 from tests.pairs.conftest import Pair
+from tests.support.client import Http2Client, Http3Client
 from tests.support.proxy import Setup
 
 
@@ -33,14 +34,31 @@ def test_statuses_pass_and_those_without_a_body_have_none(pair: Pair, status: in
     pair.run(scenario)
 
 
-def test_early_hints_come_before_the_response(pair: Pair) -> None:
-    """RFC 8297."""
+def test_a_304_keeps_the_length_it_tells_and_has_no_body(pair: Pair) -> None:
+    async def scenario(setup: Setup) -> None:
+        client = await setup.client()
+        stream = await client.open("GET", "/not-modified")
+        if isinstance(client, Http3Client):
+            client.protocol.http.bodiless.add(0)
+        if isinstance(client, Http2Client):
+            # h2 does not know RFC 9113 section 8.1.1 for other methods than HEAD.
+            client.h2.streams[1]._track_content_length = lambda length, end: None
+        response = await stream.whole()
+        assert (response.status, response.cut, bytes(response.body)) == (304, None, b"")
+        assert response.header(b"content-length") == b"12345"
+        assert (await client.fetch("GET", "/size/3")).status == 200
+
+    pair.run(scenario)
+
+
+def test_informational_responses_come_before_the_final_one(pair: Pair) -> None:
+    """RFC 9110 section 15.2, RFC 8297."""
 
     async def scenario(setup: Setup) -> None:
         response = await (await setup.client()).fetch("GET", "/early-hints")
         assert response.status == 200
-        assert [status for status, _ in response.informational] == [103]
-        assert dict(response.informational[0][1])[b"link"] == b"</style.css>; rel=preload"
+        assert [status for status, _ in response.informational] == [102, 103]
+        assert dict(response.informational[1][1])[b"link"] == b"</style.css>; rel=preload"
 
     pair.run(scenario)
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.pairs.conftest import Pair
+from tests.support.client import Http3Client
 from tests.support.origin import pattern
 from tests.support.proxy import Setup
 
@@ -85,6 +86,21 @@ def test_an_early_response_arrives_although_the_body_is_not_read(pair: Pair) -> 
     pair.run(scenario)
 
 
+def test_an_early_response_to_a_body_sent_whole_leaves_nothing_accounted(pair: Pair) -> None:
+    """The backend takes the body after the exchange ended, or never; it is no longer ours."""
+
+    async def scenario(setup: Setup) -> None:
+        client = await setup.client()
+        response = await client.fetch("POST", "/early-response", body=pattern(200_000))
+        assert (response.status, bytes(response.body)) == (403, b"refused")
+        service = setup.proxy.worker.service
+        await until(lambda: service.active == 0)
+        await asyncio.sleep(0.1)
+        assert service.held_bytes == 0
+
+    pair.run(scenario)
+
+
 def test_an_early_refusal_of_ours_arrives_although_the_body_is_not_read(pair: Pair) -> None:
     async def scenario(setup: Setup) -> None:
         client = await setup.client()
@@ -134,6 +150,40 @@ def test_a_client_that_gives_up_during_the_upload_frees_everything(pair: Pair) -
         service = setup.proxy.worker.service
         await until(lambda: service.active == 0)
         assert service.held_bytes == 0
+
+    pair.run(scenario)
+
+
+def test_an_upload_cut_short_is_never_passed_off_as_complete(pair: Pair) -> None:
+    """The backend sees a reset, or a connection closed before the last chunk; not an end."""
+
+    async def scenario(setup: Setup) -> None:
+        stream = await (await setup.client()).open("POST", "/wait", end=False)
+        await stream.send(b"x" * 50_000)
+        await asyncio.wait_for(setup.origin.gate.reached.wait(), 5)
+        await stream.cancel()
+        await until(lambda: setup.origin.gate.ended_by)
+        assert setup.origin.gate.ended_by == ["ConnectionResetError"]
+
+    pair.run(scenario)
+
+
+def test_a_client_that_does_not_read_stops_the_backend(pair: Pair) -> None:
+    """Credit follows consumption downstream too."""
+
+    async def scenario(setup: Setup) -> None:
+        client = await setup.client()
+        if isinstance(client, Http3Client):
+            client.give_no_credit()
+        stream = await client.open("GET", "/endless")
+        await asyncio.wait_for(stream.head_arrived.wait(), 5)
+        gate = setup.origin.gate
+        await asyncio.sleep(1)
+        before = gate.sent_bytes
+        await asyncio.sleep(0.5)
+        assert gate.sent_bytes == before
+        await stream.cancel()
+        await until(lambda: gate.ended_by)
 
     pair.run(scenario)
 

@@ -52,6 +52,7 @@ class Gate:
         self.reached = asyncio.Event()
         self.ended_by: list[str] = []
         self.requests: Counter[str] = Counter()
+        self.sent_bytes = 0
 
 
 async def behave(exchange: OriginExchange, gate: Gate) -> None:
@@ -89,7 +90,12 @@ async def behave(exchange: OriginExchange, gate: Gate) -> None:
             if exchange.method != "HEAD":
                 await exchange.write(pattern(12345))
             await exchange.end()
+        case ["not-modified"]:
+            # RFC 9110 section 15.4.5: the length that a 200 would have had.
+            await exchange.start(304, [(b"content-length", b"12345"), (b"etag", b'"one"')])
+            await exchange.end()
         case ["early-hints"]:
+            await exchange.inform(102, [])
             await exchange.inform(103, [(b"link", b"</style.css>; rel=preload")])
             await exchange.start(200, [(b"content-length", b"2")])
             await exchange.write(b"ok")
@@ -137,6 +143,7 @@ async def behave(exchange: OriginExchange, gate: Gate) -> None:
             try:
                 while True:
                     await exchange.write(b"x" * PIECE)
+                    gate.sent_bytes += PIECE
                     await asyncio.sleep(0)
             except (ConnectionError, asyncio.CancelledError) as error:
                 gate.ended_by.append(type(error).__name__)
