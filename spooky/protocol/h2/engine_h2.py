@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Final
 from h2 import events as h2_events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
-from h2.events import ConnectionTerminated, Event
+from h2.events import ConnectionTerminated, Event, ResponseReceived
 from h2.exceptions import H2Error, ProtocolError
 from h2.settings import SettingCodes, Settings
-from hyperframe.frame import Frame, GoAwayFrame
+from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame
 
 from spooky._core.reasons import H2_REFUSED_STREAM
 from spooky.protocol.h2 import engine
@@ -44,9 +44,10 @@ class OverloadError(H2Error):
 
 
 class _Connection(H2Connection):
-    """h2's connection, except that GOAWAY from the peer leaves the streams there are alone.
+    """h2's connection, except for what it takes wrongly for an error.
 
-    RFC 9113 section 6.8 wants them to go on; h2 would refuse every further frame.
+    GOAWAY leaves the streams there are alone (RFC 9113 section 6.8), and a 304 may tell a length
+    that it has not (section 8.1.1).
     """
 
     # Closed streams remembered, to tell late frames from wrong ones.
@@ -58,6 +59,14 @@ class _Connection(H2Connection):
         event.error_code = frame.error_code
         event.last_stream_id = frame.last_stream_id
         return [], [event]
+
+    def _receive_headers_frame(self, frame: HeadersFrame) -> tuple[list[Frame], list[Event]]:
+        """Expect no body of a 304, as h2 does for HEAD."""
+        frames, events = super()._receive_headers_frame(frame)
+        for event in events:
+            if isinstance(event, ResponseReceived) and (b":status", b"304") in event.headers:
+                self.streams[frame.stream_id]._expected_content_length = 0
+        return frames, events
 
 
 class Engine:
