@@ -1,4 +1,4 @@
-"""C declarations of congestion control and pacing."""
+"""C declarations of congestion control."""
 
 from libc.stdint cimport uint32_t, uint64_t
 
@@ -8,7 +8,6 @@ cdef class CongestionController:
     cdef readonly uint64_t slow_start_threshold
     cdef readonly double recovery_start  # When the current recovery period began; -inf for none.
     cdef readonly uint32_t max_datagram_size
-    cdef double _loss_reduction
     # HyStart++ (RFC 9406), in its names.
     cdef double _round_start
     cdef double _last_round_min_rtt
@@ -30,7 +29,8 @@ cdef class CongestionController:
     cpdef void on_persistent_congestion(self) noexcept
     cdef void _avoid_congestion(self, uint64_t size, double smoothed_rtt, double now) noexcept
     cdef void _reduce(self) noexcept
-    cdef void _leave_slow_start(self) noexcept
+    cdef uint64_t _minimum(self) noexcept
+    cdef void _begin_round(self, double now) noexcept
 
 
 cdef class NewReno(CongestionController):
@@ -43,21 +43,10 @@ cdef class Cubic(CongestionController):
     cdef double _window_estimate
     cdef double _remainder
     cdef double _k
-    cdef double _epoch_start  # -1 for none.
-    cdef double _epoch_window
-    cdef double _underutilized_since
+    cdef double _epoch_start  # -inf for none.
+    cdef double _underutilized_since  # inf for not.
 
-
-cdef class Pacer:
-    cdef double _rate  # Bytes a second.
-    cdef double _burst
-    cdef double _tokens
-    cdef double _updated
-
-    cpdef void set_rate(self, uint64_t window, double smoothed_rtt, bint slow_start, uint32_t size, double now) noexcept
-    cpdef void on_sent(self, uint32_t size, double now) noexcept
-    cpdef Py_ssize_t room(self, double now) noexcept
-    cpdef double deadline(self, uint32_t size, double now) noexcept
+    cdef void _begin_epoch(self, double now) noexcept
 
 
 cpdef CongestionController make_controller(str name, uint32_t max_datagram_size)

@@ -23,4 +23,4 @@ cdef class RangeSet:
     cdef Py_ssize_t _first_ending_at_or_after(self, uint64_t value) noexcept
     cdef int _open(self, Py_ssize_t index) except -1
     cdef void _close(self, Py_ssize_t index, Py_ssize_t stop) noexcept
-    cdef int _grow(self) except -1
+    cdef int _spread(self) except -1

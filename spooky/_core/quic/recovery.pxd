@@ -2,10 +2,11 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from spooky._core.quic.congestion cimport CongestionController, Pacer
+from spooky._core.quic.congestion cimport CongestionController
+from spooky._core.quic.pacer cimport Pacer
 from spooky._core.quic.ranges cimport RangeSet
 from spooky._core.quic.sent_packet cimport SentPacket
-from spooky._core.quic.space cimport PacketNumberSpace
+from spooky._core.quic.space cimport PacketNumberSpace, Sent, SentState
 
 
 cdef enum EcnState:
@@ -38,7 +39,6 @@ cdef class Recovery:
     cdef readonly double smoothed_rtt
     cdef readonly double rttvar
     cdef readonly double min_rtt  # Infinite without a sample.
-    cdef bint _is_client
     cdef double _first_sample_at
     cdef double _last_event
     cdef double _window_used_at
@@ -46,12 +46,15 @@ cdef class Recovery:
     cdef uint64_t _random
     cdef uint64_t _next_skip
     cdef uint64_t _skip_period
-    cdef readonly EcnState ecn_state
+    cdef EcnState _ecn_state
     cdef uint64_t _ecn_tested
     cdef uint64_t _ecn_lost
     # Of the ACK frame that was last processed.
-    cdef double _largest_sent_at
     cdef bint _largest_increased
+    cdef SentPacket _largest_packet
+    cdef bint _ack_eliciting_acknowledged
+    cdef uint64_t _growth
+    cdef bint _underutilized
 
     cdef PacketNumberSpace space(self, int epoch)
     # Returns the number to use for the next packet; in the application space it sometimes leaves
@@ -73,16 +76,31 @@ cdef class Recovery:
     # `probe_epoch`, whatever the congestion window.
     cpdef int on_timeout(self, double now, list lost) except -1
     cpdef double deadline(self) noexcept
-    cpdef double probe_timeout(self) noexcept  # The PTO of RFC 9002 section 6.2.1, without backoff.
+    cpdef double probe_timeout(self) noexcept  # RFC 9002 section 6.2.1, without backoff.
     # What probes should repeat if there is nothing new; None if nothing is outstanding.
     cpdef SentPacket oldest_ack_eliciting(self, int epoch)
     cpdef void discard_space(self, int epoch, double now) noexcept
     # Takes back all that is outstanding (Retry, 0-RTT refused), to be sent again.
     cpdef int forget_sent(self, int epoch, list packets, double now) except -1
-    cpdef void reset_for_path(self, double now) noexcept  # RFC 9000 section 9.4.
+    cpdef int reset_for_path(self, double now) except -1  # RFC 9000 section 9.4.
     cpdef void set_max_datagram_size(self, uint32_t size, double now) noexcept
 
     cpdef Py_ssize_t congestion_room(self) noexcept
     # Bytes that window and pacer let out now.
     cpdef Py_ssize_t sending_room(self, double now) noexcept
     cpdef double pacing_deadline(self, double now) noexcept  # 0: may send.
+
+    cdef int _start_path(self, uint32_t max_datagram_size, double now) except -1
+    cdef void _pace(self, double now) noexcept
+    cdef void _plan_skip(self) noexcept
+    cdef int _take_acknowledged(
+        self, PacketNumberSpace space, RangeSet ranges, list acked
+    ) except -1
+    cdef void _count_acknowledged(self, PacketNumberSpace space, SentPacket packet) noexcept
+    cdef void _leave_flight(self, SentPacket packet) noexcept
+    cdef void _sample_rtt(self, int epoch, double ack_delay, double now) noexcept
+    cdef int _take_lost(self, PacketNumberSpace space, double now, list lost) except -1
+    cdef void _count_lost_mark(self, SentPacket packet) noexcept
+    cdef PacketNumberSpace _earliest_loss(self)
+    cdef double _pto_deadline(self, int* epoch) noexcept
+    cdef double _pto_of(self, int epoch, double base) noexcept

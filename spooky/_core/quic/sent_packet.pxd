@@ -31,3 +31,4 @@ cdef class SentPacket:
 
     # Returns the place of one more record, uninitialised.
     cdef FrameRecord* add_frame(self) except NULL
+    cdef int _grow(self) except -1

@@ -48,6 +48,7 @@ cdef class PacketNumberSpace:
     cdef SentPacket take(self, Sent* sent, SentState state)
     cdef void trim(self) noexcept
     cdef void clear_sent(self) noexcept
+    cdef int _grow(self) except -1
 
     # --- received (RFC 9000 section 13.2)
     cdef readonly RangeSet received
