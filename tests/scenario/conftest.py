@@ -11,12 +11,16 @@ PAIRS = list(itertools.product(ENGINES.values(), repeat=2))
 
 
 def skip_unless_it_has_what(request: pytest.FixtureRequest, *engines: Engine) -> None:
-    """Skip a scenario marked as one that needs what an engine lacks, with the engine's reason."""
+    """Skip a scenario marked as one that needs what an engine lacks, with the engine's reason.
+
+    Both sides need the features, unless the mark says ``of="either"``.
+    """
     for mark in request.node.iter_markers("needs"):
         for feature in mark.args:
-            for engine in engines:
-                if feature in engine.lacks:
-                    pytest.skip(f"needs {feature.value}: {engine.lacks[feature]}")
+            lacking = [engine for engine in engines if feature in engine.lacks]
+            enough = len(lacking) < len(engines) and mark.kwargs.get("of") == "either"
+            if lacking and not enough:
+                pytest.skip(f"needs {feature.value}: {lacking[0].lacks[feature]}")
 
 
 @pytest.fixture(params=PAIRS, ids=lambda pair: f"{pair[0].name}-to-{pair[1].name}")

@@ -7,12 +7,8 @@ from typing import Any, TypeAlias
 from aioquic.buffer import Buffer
 from aioquic.quic.packet import encode_quic_retry, pull_quic_header
 
-from spooky.protocol.quic.engines import Engine
-from spooky.protocol.quic.packet import (
-    INITIAL_DATAGRAM_MIN_SIZE,
-    PacketHeader,
-    version_negotiation,
-)
+from spooky.protocol.quic.engines import Engine, Feature
+from spooky.protocol.quic.packet import PacketHeader, version_negotiation
 from spooky.protocol.quic.session import Address, Datagram, QuicSession
 from tests.protocol.quic.support import (
     Endpoints,
@@ -39,6 +35,8 @@ class Scenario(Endpoints[QuicSession]):
         client: What to change in the client's parameters.
         server: What to change in the server's.
         retry: Whether clients must prove their address before a server exists.
+        server_name: What the client asks for.
+        addresses: Of the client and the server.
     """
 
     def __init__(
@@ -50,18 +48,21 @@ class Scenario(Endpoints[QuicSession]):
         client: dict[str, Any] | None = None,
         server: dict[str, Any] | None = None,
         retry: bool = False,
+        server_name: str = "example.test",
         addresses: tuple[Address, Address] = (CLIENT, SERVER),
     ) -> None:
         self._secrets = io.StringIO()
         self._retry = retry
         self._tokens: dict[bytes, tuple[bytes, bytes]] = {}
         self._addresses = addresses
+        self.engines = engines
         super().__init__(
             seed,
             engines=engines,
             link=link,
             client=client_parameters(secrets_log=self._secrets, **(client or {})),
             server=server_parameters(**(server or {})),
+            server_name=server_name,
             addresses=addresses,
         )
 
@@ -70,7 +71,7 @@ class Scenario(Endpoints[QuicSession]):
         if answer is not None:
             self.network.send(answer, self._addresses[1], first.source)
             return None
-        if not header.is_initial or header.datagram_size < INITIAL_DATAGRAM_MIN_SIZE:
+        if not header.is_initial:
             return None
         if not self._retry:
             return self.begin(first, header, now)
@@ -98,6 +99,11 @@ class Scenario(Endpoints[QuicSession]):
             retry_token=token,
         )
         self.network.send(retry, self._addresses[1], first.source)
+
+    def those_with(self, feature: Feature) -> list[Any]:
+        """Return the sessions whose engine has a feature."""
+        sides = zip(self.engines, (self.client, self.server), strict=True)
+        return [session for engine, session in sides if feature not in engine.lacks]
 
     # --- what passes ----------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from spooky.protocol.quic.engines import AIOQUIC, Engine, Feature
 from spooky.protocol.quic.tickets import TicketStore
 from spooky.protocol.quic.windows import CONNECTION_WINDOW, STREAM_WINDOW
 from tests.protocol.quic.forge import (
+    closed_with,
     crypto_frame,
     new_connection_id,
     send,
@@ -43,17 +44,6 @@ CLIENT_UNI = 2
 def begin(engine: Engine, **server: Any) -> Scenario:
     """A client on aioquic that waits to be told what to do."""
     return Scenario((AIOQUIC, engine), server=server)
-
-
-def closed_with(pair: Scenario, *codes: int) -> None:
-    """Expect the server to close with one of these codes, and the client to hear of it."""
-    assert pair.run(lambda: bool(pair.server_handler.closes), 5), "the connection is still open"
-    close = pair.server_handler.closes[0]
-    assert close.error_code in codes
-    assert (close.is_application, close.by_peer) == (False, False)
-    assert pair.run(lambda: bool(pair.client_handler.closes), 5)
-    heard = pair.client_handler.closes[0]
-    assert (heard.error_code, heard.by_peer) == (close.error_code, True)
 
 
 # --- transport parameters -----------------------------------------------------------------------

@@ -223,11 +223,12 @@ def test_blackhole(engines: Engines) -> None:
 def test_keyupdate(engines: Engines) -> None:
     """RFC 9001 section 6: both sides change keys, one after the other, and lose nothing."""
     pair = Scenario(engines).handshake()
-    pair.client.request_key_update()
-    pair.download(100 * KIB)
-    pair.run(seconds=1)
-    pair.server.request_key_update()
-    pair.download(100 * KIB, seed=1)
+    for number, session in enumerate((pair.client, pair.server)):
+        # aioquic's own method does while nothing is lost; it is not behind the seam.
+        asked: Any = getattr(session, "_quic", session)
+        asked.request_key_update()
+        pair.download(100 * KIB, number)
+        pair.run(seconds=1)
     observer, packets = pair.observe()
     for from_server in (False, True):
         generations = [

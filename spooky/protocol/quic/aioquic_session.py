@@ -308,10 +308,6 @@ class AioquicSession:
         self._quic.change_connection_id()
         self._quic.ping()
 
-    def request_key_update(self) -> None:
-        """Protect what follows with the next keys."""
-        self._quic.request_key_update()
-
     def close(self, error_code: int, phrase: str, is_application: bool) -> None:
         """Close the connection."""
         self._close_called = True

@@ -18,6 +18,7 @@ class Feature(StrEnum):
     PATH_MTU_DISCOVERY = "path MTU discovery"
     STATELESS_RESET = "stateless reset"
     NEW_TOKEN = "address validation tokens for later connections"
+    KEY_UPDATE = "key update on request"
     AEAD_LIMITS = "key update at the AEAD limits"
     EARLY_DATA = "0-RTT"
     WORKERS = "more than one worker"
@@ -74,6 +75,7 @@ AIOQUIC: Final = Engine(
         Feature.PATH_MTU_DISCOVERY: "aioquic's datagrams have one size for the whole connection",
         Feature.STATELESS_RESET: "aioquic's reset tokens are random, and it heeds none",
         Feature.NEW_TOKEN: "aioquic gives no NEW_TOKEN frames and uses none",
+        Feature.KEY_UPDATE: "aioquic forgets the old keys at once, and can lose a connection by it",
         Feature.AEAD_LIMITS: "aioquic does not count the packets that a key protected",
         Feature.EARLY_DATA: "aioquic has no replay protection across connections",
         Feature.WORKERS: "aioquic's tickets live in the memory of one worker",

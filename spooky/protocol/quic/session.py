@@ -177,9 +177,6 @@ class QuicSession(Protocol):
         Uses a connection ID that the old path did not see, and makes the server validate the new.
         """
 
-    def request_key_update(self) -> None:
-        """Protect what follows with the next keys (RFC 9001 section 6), once the peer lets us."""
-
     def close(self, error_code: int, phrase: str, is_application: bool) -> None:
         """Close the connection.
 

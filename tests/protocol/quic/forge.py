@@ -87,6 +87,17 @@ def send(
     pair.server_host.deliver(batch, pair.network.now)
 
 
+def closed_with(pair: Endpoints[Any], *codes: int) -> None:
+    """Expect the server to close with one of these codes, and the client to hear of it."""
+    assert pair.run(lambda: bool(pair.server_handler.closes), 5), "the connection is still open"
+    close = pair.server_handler.closes[0]
+    assert close.error_code in codes
+    assert (close.is_application, close.by_peer) == (False, False)
+    assert pair.run(lambda: bool(pair.client_handler.closes), 5)
+    heard = pair.client_handler.closes[0]
+    assert (heard.error_code, heard.by_peer) == (close.error_code, True)
+
+
 class Initials:
     """Initial packets of a client that says what it likes."""
 

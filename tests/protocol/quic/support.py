@@ -197,6 +197,16 @@ def upload(handler: Recorder, stream_id: int, data: bytes) -> None:
     more()
 
 
+def stalled(pair: Endpoints[Any], streams: int = 1, size: int = 4_194_304) -> list[int]:
+    """Upload on some streams to a server that consumes nothing, until nothing moves."""
+    pair.server_handler.consuming = False
+    opened = [open_stream(pair.client) for _ in range(streams)]
+    for stream in opened:
+        upload(pair.client_handler, stream, bytes(size))
+    pair.run(seconds=5)
+    return opened
+
+
 def open_stream(session: QuicSession, *, unidirectional: bool = False) -> int:
     stream_id = session.open_stream(unidirectional)
     assert stream_id is not None

@@ -44,7 +44,6 @@ METHODS = {
     (QuicConnection, "handle_timer"): ["now"],
     (QuicConnection, "receive_datagram"): ["data", "addr", "now"],
     (QuicPacketRecovery, "on_ack_received"): ["ack_rangeset", "ack_delay", "now", "space"],
-    (QuicConnection, "request_key_update"): [],
     (QuicStreamReceiver, "handle_frame"): ["frame"],
     (QuicStreamReceiver, "on_stop_sending_delivery"): ["delivery"],
     (QuicStreamReceiver, "stop"): ["error_code"],

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from spooky.protocol.quic.certificates import CertificateSelector, ClientVerifier
+from spooky.protocol.quic.engines import AIOQUIC, Engine
 from spooky.protocol.quic.session import Close, Handshake
 from spooky.protocol.quic.tickets import TicketStore
 from tests.certificates import (
@@ -24,29 +25,33 @@ from tests.certificates import (
     shared_ca,
 )
 from tests.protocol.quic.support import (
-    Pair,
     chain_of,
-    client_parameters,
     open_stream,
-    server_parameters,
     upload,
 )
+from tests.scenario.endpoints import Scenario
 from tests.simnet import SERVER, Link
 
 CRYPTO_ERROR = 0x100
+
 """Alerts are QUIC errors from here on (RFC 9001 section 4.8)."""
 
 TRUSTED = shared_ca().certificate_pem
+
 A = leaf(["a.test"], shared_ca())
+
 WILDCARD = leaf(["*.a.test"], shared_ca())
+
 DEFAULT = leaf(["default.test"], shared_ca())
+
 SELECTOR = {"a.test": chain_of(A), "*.a.test": chain_of(WILDCARD)}
 
 CLIENTS = ca("Client root")
+
 CLIENT_INTERMEDIATE = ca("Client intermediate", issuer=CLIENTS)
 
 
-def shown(pair: Pair) -> bytes:
+def shown(pair: Scenario) -> bytes:
     """Return the certificate the client saw."""
     certificate = pair.client._quic.tls._peer_certificate
     assert certificate is not None
@@ -57,7 +62,7 @@ def fingerprint(credentials: Credentials) -> bytes:
     return credentials.certificate.fingerprint(hashes.SHA256())
 
 
-def refused(pair: Pair, alert: AlertDescription) -> tuple[Close, Close]:
+def refused(pair: Scenario, alert: AlertDescription) -> tuple[Close, Close]:
     """Expect the server to end the handshake with an alert that reaches the client."""
     theirs, ours = pair.closed()
     assert ours.error_code == theirs.error_code == CRYPTO_ERROR + alert
@@ -80,10 +85,13 @@ class TestServerName:
             ("192.0.2.7", DEFAULT),  # Not sent as a name (RFC 6066 section 3).
         ],
     )
-    def test_it_chooses_the_certificate(self, name: str, expected: Credentials) -> None:
-        pair = Pair(
-            server=server_parameters(certificates=CertificateSelector(SELECTOR, chain_of(DEFAULT))),
-            client=client_parameters(verify=False),
+    def test_it_chooses_the_certificate(
+        self, engine: Engine, name: str, expected: Credentials
+    ) -> None:
+        pair = Scenario(
+            (AIOQUIC, engine),
+            server={"certificates": CertificateSelector(SELECTOR, chain_of(DEFAULT))},
+            client={"verify": False},
             server_name=name,
         ).handshake()
         assert shown(pair) == fingerprint(expected)
@@ -94,12 +102,13 @@ class TestServerName:
     @pytest.mark.parametrize(
         ("name", "accepted"), [("x.a.test", True), ("b.test", False), ("192.0.2.7", False)]
     )
-    def test_it_may_be_strict(self, name: str, accepted: bool) -> None:
+    def test_it_may_be_strict(self, engine: Engine, name: str, accepted: bool) -> None:
         """unrecognized_name (RFC 6066 section 3)."""
         selector = CertificateSelector(SELECTOR, chain_of(DEFAULT), strict=True)
-        pair = Pair(
-            server=server_parameters(certificates=selector),
-            client=client_parameters(verify=False),
+        pair = Scenario(
+            (AIOQUIC, engine),
+            server={"certificates": selector},
+            client={"verify": False},
             server_name=name,
         )
         if accepted:
@@ -107,13 +116,14 @@ class TestServerName:
         else:
             refused(pair, AlertDescription.unrecognized_name)
 
-    def test_a_hello_spread_over_many_initials_is_put_together(self) -> None:
+    def test_a_hello_spread_over_many_initials_is_put_together(self, engine: Engine) -> None:
         """Post-quantum hellos do not fit one datagram (mitmproxy#7869)."""
-        pair = Pair(
+        pair = Scenario(
+            (AIOQUIC, engine),
             3,
             link=Link(jitter=0.01),
-            server=server_parameters(certificates=CertificateSelector(SELECTOR, chain_of(DEFAULT))),
-            client=client_parameters(verify=False),
+            server={"certificates": CertificateSelector(SELECTOR, chain_of(DEFAULT))},
+            client={"verify": False},
             server_name="a.test",
         )
         quic = pair.client._quic
@@ -127,15 +137,18 @@ class TestServerName:
 
 class TestApplicationProtocol:
     @pytest.mark.parametrize("seed", range(3))
-    def test_a_mismatch_is_a_clean_alert(self, seed: int) -> None:
+    def test_a_mismatch_is_a_clean_alert(self, engine: Engine, seed: int) -> None:
         """RFC 9001 section 8.1."""
-        pair = Pair(seed, link=Link(loss=0.1), client=client_parameters(alpn=("hq-interop", "h2")))
+        pair = Scenario(
+            (AIOQUIC, engine), seed, link=Link(loss=0.1), client={"alpn": ("hq-interop", "h2")}
+        )
         refused(pair, AlertDescription.no_application_protocol)
 
-    def test_the_servers_order_counts(self) -> None:
-        pair = Pair(
-            server=server_parameters(alpn=("h3", "hq-interop")),
-            client=client_parameters(alpn=("hq-interop", "h3")),
+    def test_the_servers_order_counts(self, engine: Engine) -> None:
+        pair = Scenario(
+            (AIOQUIC, engine),
+            server={"alpn": ("h3", "hq-interop")},
+            client={"alpn": ("hq-interop", "h3")},
         ).handshake()
         assert pair.client_handler.handshake is not None
         assert pair.client_handler.handshake.alpn == "h3"
@@ -149,45 +162,48 @@ class TestServerCertificate:
         [leaf(["other.test"], shared_ca()), expired(["example.test"], shared_ca())],
         ids=["another name", "expired"],
     )
-    def test_it_must_be_right(self, served: Credentials) -> None:
+    def test_it_must_be_right(self, engine: Engine, served: Credentials) -> None:
         selector = CertificateSelector({}, chain_of(served))
-        pair = Pair(
-            server=server_parameters(certificates=selector),
-            client=client_parameters(authorities=TRUSTED),
+        pair = Scenario(
+            (AIOQUIC, engine),
+            server={"certificates": selector},
+            client={"authorities": TRUSTED},
         )
         ours, theirs = pair.closed()
         assert CRYPTO_ERROR <= ours.error_code < CRYPTO_ERROR + 256
         assert not ours.by_peer
         assert theirs.by_peer
 
-    def test_it_must_come_from_a_trusted_authority(self) -> None:
-        ours, _ = Pair(client=client_parameters(authorities=TRUSTED)).closed()
+    def test_it_must_come_from_a_trusted_authority(self, engine: Engine) -> None:
+        ours, _ = Scenario((AIOQUIC, engine), client={"authorities": TRUSTED}).closed()
         assert ours.error_code == CRYPTO_ERROR + AlertDescription.bad_certificate
 
-    def test_a_long_reason_does_not_break_the_close(self) -> None:
+    def test_a_long_reason_does_not_break_the_close(self, engine: Engine) -> None:
         """aioquic fails on a reason phrase that exceeds its packet; a certificate can cause it."""
         names = [f"{number}.{'x' * 50}.test" for number in range(60)]
         selector = CertificateSelector({}, chain_of(leaf(names, shared_ca())))
-        pair = Pair(
-            server=server_parameters(certificates=selector),
-            client=client_parameters(authorities=TRUSTED),
+        pair = Scenario(
+            (AIOQUIC, engine),
+            server={"certificates": selector},
+            client={"authorities": TRUSTED},
         )
         ours, theirs = pair.closed()
         assert len(ours.phrase) == 256
         assert theirs.phrase == ours.phrase or theirs.phrase == ""
 
-    def test_verification_can_be_waived(self) -> None:
+    def test_verification_can_be_waived(self, engine: Engine) -> None:
         selector = CertificateSelector({}, chain_of(leaf(["other.test"], None)))
-        Pair(
-            server=server_parameters(certificates=selector), client=client_parameters(verify=False)
+        Scenario(
+            (AIOQUIC, engine), server={"certificates": selector}, client={"verify": False}
         ).handshake()
 
-    def test_a_large_chain_waits_for_the_clients_address(self) -> None:
+    def test_a_large_chain_waits_for_the_clients_address(self, engine: Engine) -> None:
         """Attack 15: three times what came, until the address is proven (RFC 9000 section 8.1)."""
         large = leaf(["example.test"], shared_ca(), padding=12_000)
-        pair = Pair(
-            server=server_parameters(certificates=CertificateSelector({}, chain_of(large))),
-            client=client_parameters(authorities=TRUSTED),
+        pair = Scenario(
+            (AIOQUIC, engine),
+            server={"certificates": CertificateSelector({}, chain_of(large))},
+            client={"authorities": TRUSTED},
         )
         pair.network.drop = lambda source, payload: source == SERVER
         pair.run(seconds=5)
@@ -200,21 +216,25 @@ class TestServerCertificate:
 
 class TestClientCertificate:
     REQUIRED = ClientVerifier([CLIENTS.certificate], required=True)
+
     OPTIONAL = ClientVerifier([CLIENTS.certificate], required=False)
 
-    def pair(self, verifier: ClientVerifier, client: Credentials | None) -> Pair:
-        return Pair(
-            server=server_parameters(client_verifier=verifier),
-            client=client_parameters(certificate=chain_of(client) if client else None),
+    def pair(
+        self, engine: Engine, verifier: ClientVerifier, client: Credentials | None
+    ) -> Scenario:
+        return Scenario(
+            (AIOQUIC, engine),
+            server={"client_verifier": verifier},
+            client={"certificate": chain_of(client) if client else None},
         )
 
     @pytest.mark.parametrize("issuer", [CLIENTS, CLIENT_INTERMEDIATE], ids=["root", "intermediate"])
     @pytest.mark.parametrize("verifier", [REQUIRED, OPTIONAL], ids=["required", "optional"])
     def test_a_good_one_is_accepted_and_reported(
-        self, verifier: ClientVerifier, issuer: Credentials
+        self, engine: Engine, verifier: ClientVerifier, issuer: Credentials
     ) -> None:
         client = client_leaf("alice", issuer)
-        pair = self.pair(verifier, client).handshake()
+        pair = self.pair(engine, verifier, client).handshake()
         assert pair.server_handler.handshake is not None
         assert pair.server_handler.handshake.client_certificate == client.der
 
@@ -234,37 +254,38 @@ class TestClientCertificate:
         ids=["wrong authority", "namesake authority", "self-signed", "expired", "serverAuth only"],
     )
     def test_a_bad_one_is_refused(
-        self, verifier: ClientVerifier, client: Credentials, alert: AlertDescription
+        self, engine: Engine, verifier: ClientVerifier, client: Credentials, alert: AlertDescription
     ) -> None:
-        refused(self.pair(verifier, client), alert)
+        refused(self.pair(engine, verifier, client), alert)
 
-    def test_a_missing_one_is_refused_if_required(self) -> None:
+    def test_a_missing_one_is_refused_if_required(self, engine: Engine) -> None:
         """certificate_required (RFC 8446 section 4.4.2.4)."""
-        refused(self.pair(self.REQUIRED, None), AlertDescription.certificate_required)
+        refused(self.pair(engine, self.REQUIRED, None), AlertDescription.certificate_required)
 
-    def test_a_missing_one_is_nobody_if_optional(self) -> None:
-        pair = self.pair(self.OPTIONAL, None).handshake()
+    def test_a_missing_one_is_nobody_if_optional(self, engine: Engine) -> None:
+        pair = self.pair(engine, self.OPTIONAL, None).handshake()
         assert pair.server_handler.handshake is not None
         assert pair.server_handler.handshake.client_certificate is None
 
-    def test_one_without_its_key_is_refused(self) -> None:
+    def test_one_without_its_key_is_refused(self, engine: Engine) -> None:
         """decrypt_error (RFC 8446 section 4.4.3): the certificate alone is public."""
         alice = client_leaf("alice", CLIENTS)
-        pair = self.pair(self.REQUIRED, alice)
+        pair = self.pair(engine, self.REQUIRED, alice)
         pair.client._quic.tls.certificate_private_key = client_leaf("mallory", CLIENTS).key  # type: ignore[assignment]
         refused(pair, AlertDescription.decrypt_error)
 
-    def test_one_nobody_asked_for_is_not_sent(self) -> None:
+    def test_one_nobody_asked_for_is_not_sent(self, engine: Engine) -> None:
         alice = chain_of(client_leaf("alice", CLIENTS))
-        pair = Pair(client=client_parameters(certificate=alice)).handshake()
+        pair = Scenario((AIOQUIC, engine), client={"certificate": alice}).handshake()
         assert pair.server_handler.handshake is not None
         assert pair.server_handler.handshake.client_certificate is None
 
-    def test_dates_are_those_of_the_wall_clock_given(self) -> None:
+    def test_dates_are_those_of_the_wall_clock_given(self, engine: Engine) -> None:
         late = now() + datetime.timedelta(days=40)
-        pair = Pair(
-            server=server_parameters(client_verifier=self.REQUIRED, wall_clock=lambda: late),
-            client=client_parameters(certificate=chain_of(client_leaf("alice", CLIENTS))),
+        pair = Scenario(
+            (AIOQUIC, engine),
+            server={"client_verifier": self.REQUIRED, "wall_clock": lambda: late},
+            client={"certificate": chain_of(client_leaf("alice", CLIENTS))},
         )
         refused(pair, AlertDescription.certificate_expired)
 
@@ -275,14 +296,15 @@ class TestResumption:
     REQUIRED = TestClientCertificate.REQUIRED
 
     def ticket(
-        self, store: TicketStore, name: str = "example.test", **more: object
+        self, engine: Engine, store: TicketStore, name: str = "example.test", **more: object
     ) -> SessionTicket:
         """Shake hands once and return the ticket the client got."""
         tickets: list[SessionTicket] = []
         certificate = more.pop("certificate", None)
-        pair = Pair(
-            server=server_parameters(tickets=store, **more),
-            client=client_parameters(on_ticket=tickets.append, certificate=certificate),
+        pair = Scenario(
+            (AIOQUIC, engine),
+            server=dict(tickets=store, **more),
+            client={"on_ticket": tickets.append, "certificate": certificate},
             server_name=name,
         ).handshake()
         assert pair.server_handler.handshake is not None
@@ -291,12 +313,18 @@ class TestResumption:
         return tickets[0]
 
     def resume(
-        self, store: TicketStore, ticket: SessionTicket, name: str = "example.test", **more: object
+        self,
+        engine: Engine,
+        store: TicketStore,
+        ticket: SessionTicket,
+        name: str = "example.test",
+        **more: object,
     ) -> Handshake:
         certificate = more.pop("certificate", None)
-        pair = Pair(
-            server=server_parameters(tickets=store, **more),
-            client=client_parameters(ticket=ticket, certificate=certificate),
+        pair = Scenario(
+            (AIOQUIC, engine),
+            server=dict(tickets=store, **more),
+            client={"ticket": ticket, "certificate": certificate},
             server_name=name,
         ).handshake()
         ours, theirs = pair.client_handler.handshake, pair.server_handler.handshake
@@ -308,30 +336,32 @@ class TestResumption:
         assert pair.run(lambda: stream in pair.server_handler.ended)
         return theirs
 
-    def test_a_ticket_resumes_once(self) -> None:
+    def test_a_ticket_resumes_once(self, engine: Engine) -> None:
         store = TicketStore()
-        ticket = self.ticket(store)
-        assert self.resume(store, ticket).resumed
-        assert not self.resume(store, ticket).resumed
+        ticket = self.ticket(engine, store)
+        assert self.resume(engine, store, ticket).resumed
+        assert not self.resume(engine, store, ticket).resumed
 
-    def test_no_store_means_no_tickets(self) -> None:
+    def test_no_store_means_no_tickets(self, engine: Engine) -> None:
         tickets: list[SessionTicket] = []
-        Pair(client=client_parameters(on_ticket=tickets.append)).handshake()
+        Scenario((AIOQUIC, engine), client={"on_ticket": tickets.append}).handshake()
         assert tickets == []
 
-    def test_a_ticket_serves_for_its_server_name_only(self) -> None:
+    def test_a_ticket_serves_for_its_server_name_only(self, engine: Engine) -> None:
         """Attack 32 (CVE-2025-23419): an identity must not cross to another host."""
         store = TicketStore()
-        ticket = self.ticket(store, "x.example.test")
+        ticket = self.ticket(engine, store, "x.example.test")
         moved = dataclasses.replace(ticket, server_name="y.example.test")
-        assert not self.resume(store, moved, "y.example.test").resumed
-        assert self.resume(store, self.ticket(store, "x.example.test"), "x.example.test").resumed
+        assert not self.resume(engine, store, moved, "y.example.test").resumed
+        assert self.resume(
+            engine, store, self.ticket(engine, store, "x.example.test"), "x.example.test"
+        ).resumed
 
-    def test_early_data_is_neither_allowed_nor_taken(self) -> None:
+    def test_early_data_is_neither_allowed_nor_taken(self, engine: Engine) -> None:
         store = TicketStore()
-        ticket = self.ticket(store)
+        ticket = self.ticket(engine, store)
         assert ticket.max_early_data_size is None
-        pair = Pair(server=server_parameters(tickets=store), client=client_parameters())
+        pair = Scenario((AIOQUIC, engine), server={"tickets": store}, client={})
         # A client that offers early data all the same; aioquic would take it.
         bold = dataclasses.replace(ticket, max_early_data_size=0xFFFFFFFF)
         pair.client._quic._configuration.session_ticket = bold
@@ -341,46 +371,50 @@ class TestResumption:
         assert pair.server_handler.handshake is not None
         assert not pair.server_handler.handshake.resumed
 
-    def test_our_client_offers_none_even_if_it_may(self) -> None:
+    def test_our_client_offers_none_even_if_it_may(self, engine: Engine) -> None:
         store = TicketStore()
-        bold = dataclasses.replace(self.ticket(store), max_early_data_size=0xFFFFFFFF)
-        assert self.resume(store, bold).resumed
+        bold = dataclasses.replace(self.ticket(engine, store), max_early_data_size=0xFFFFFFFF)
+        assert self.resume(engine, store, bold).resumed
 
-    def test_a_verified_client_is_who_it_was(self) -> None:
+    def test_a_verified_client_is_who_it_was(self, engine: Engine) -> None:
         store = TicketStore()
         alice = client_leaf("alice", CLIENTS)
         more = {"client_verifier": self.REQUIRED}
-        ticket = self.ticket(store, certificate=chain_of(alice), **more)
-        handshake = self.resume(store, ticket, **more)
+        ticket = self.ticket(engine, store, certificate=chain_of(alice), **more)
+        handshake = self.resume(engine, store, ticket, **more)
         assert handshake.resumed
         assert handshake.client_certificate == alice.der
 
-    def test_its_next_ticket_inherits_who_it_is(self) -> None:
+    def test_its_next_ticket_inherits_who_it_is(self, engine: Engine) -> None:
         store, tickets = TicketStore(), list[SessionTicket]()
         alice = client_leaf("alice", CLIENTS)
         more = {"client_verifier": self.REQUIRED}
-        first = self.ticket(store, certificate=chain_of(alice), **more)
-        Pair(
-            server=server_parameters(tickets=store, **more),
-            client=client_parameters(ticket=first, on_ticket=tickets.append),
+        first = self.ticket(engine, store, certificate=chain_of(alice), **more)
+        Scenario(
+            (AIOQUIC, engine),
+            server=dict(tickets=store, **more),
+            client={"ticket": first, "on_ticket": tickets.append},
         ).handshake()
-        handshake = self.resume(store, tickets[0], **more)
+        handshake = self.resume(engine, store, tickets[0], **more)
         assert handshake.resumed
         assert handshake.client_certificate == alice.der
 
-    def test_a_client_without_certificate_cannot_resume_where_one_is_required(self) -> None:
+    def test_a_client_without_certificate_cannot_resume_where_one_is_required(
+        self, engine: Engine
+    ) -> None:
         store = TicketStore()
-        anonymous = self.ticket(store)
-        pair = Pair(
-            server=server_parameters(tickets=store, client_verifier=self.REQUIRED),
-            client=client_parameters(ticket=anonymous),
+        anonymous = self.ticket(engine, store)
+        pair = Scenario(
+            (AIOQUIC, engine),
+            server={"tickets": store, "client_verifier": self.REQUIRED},
+            client={"ticket": anonymous},
         )
         refused(pair, AlertDescription.certificate_required)
 
-    def test_an_anonymous_client_resumes_where_one_is_optional(self) -> None:
+    def test_an_anonymous_client_resumes_where_one_is_optional(self, engine: Engine) -> None:
         store = TicketStore()
         more = {"client_verifier": TestClientCertificate.OPTIONAL}
-        handshake = self.resume(store, self.ticket(store, **more), **more)
+        handshake = self.resume(engine, store, self.ticket(engine, store, **more), **more)
         assert handshake.resumed
         assert handshake.client_certificate is None
 
@@ -395,38 +429,37 @@ class TestResumption:
         ],
         ids=["authority changed", "certificate expired"],
     )
-    def test_a_client_is_verified_again(self, later: dict[str, object]) -> None:
+    def test_a_client_is_verified_again(self, engine: Engine, later: dict[str, object]) -> None:
         store = TicketStore()
         alice = chain_of(client_leaf("alice", CLIENTS))
-        ticket = self.ticket(store, certificate=alice, client_verifier=self.REQUIRED)
-        pair = Pair(
-            server=server_parameters(tickets=store, **later),
-            client=client_parameters(ticket=ticket),
+        ticket = self.ticket(engine, store, certificate=alice, client_verifier=self.REQUIRED)
+        pair = Scenario(
+            (AIOQUIC, engine),
+            server=dict(tickets=store, **later),
+            client={"ticket": ticket},
         )
         refused(pair, AlertDescription.certificate_required)
 
-    def test_who_it_was_is_not_told_where_nobody_asks(self) -> None:
+    def test_who_it_was_is_not_told_where_nobody_asks(self, engine: Engine) -> None:
         store = TicketStore()
         alice = chain_of(client_leaf("alice", CLIENTS))
-        ticket = self.ticket(store, certificate=alice, client_verifier=self.REQUIRED)
-        handshake = self.resume(store, ticket)
+        ticket = self.ticket(engine, store, certificate=alice, client_verifier=self.REQUIRED)
+        handshake = self.resume(engine, store, ticket)
         assert handshake.client_certificate is None
 
-    def test_a_forged_binder_is_refused(self) -> None:
+    def test_a_forged_binder_is_refused(self, engine: Engine) -> None:
         store = TicketStore()
-        ticket = self.ticket(store)
+        ticket = self.ticket(engine, store)
         forged = dataclasses.replace(ticket, resumption_secret=bytes(48))
-        pair = Pair(
-            server=server_parameters(tickets=store), client=client_parameters(ticket=forged)
-        )
+        pair = Scenario((AIOQUIC, engine), server={"tickets": store}, client={"ticket": forged})
         refused(pair, AlertDescription.handshake_failure)
 
-    def test_the_store_forgets_the_oldest(self) -> None:
+    def test_the_store_forgets_the_oldest(self, engine: Engine) -> None:
         store = TicketStore(capacity=2)
-        tickets = [self.ticket(store) for _ in range(3)]
+        tickets = [self.ticket(engine, store) for _ in range(3)]
         assert len(store) == 2
-        assert not self.resume(store, tickets[0]).resumed
-        assert self.resume(store, tickets[2]).resumed
+        assert not self.resume(engine, store, tickets[0]).resumed
+        assert self.resume(engine, store, tickets[2]).resumed
 
 
 @pytest.mark.parametrize(
@@ -439,14 +472,15 @@ class TestResumption:
     ],
     ids=["P-256", "P-384", "Ed25519", "RSA"],
 )
-def test_certificates_of_every_usual_key_type_work(key: PrivateKey) -> None:
+def test_certificates_of_every_usual_key_type_work(engine: Engine, key: PrivateKey) -> None:
     served = leaf(["example.test"], shared_ca(), key=key)
     client = client_leaf("alice", CLIENTS)
-    pair = Pair(
-        server=server_parameters(
-            certificates=CertificateSelector({}, chain_of(served)),
-            client_verifier=TestClientCertificate.REQUIRED,
-        ),
-        client=client_parameters(authorities=TRUSTED, certificate=chain_of(client)),
+    pair = Scenario(
+        (AIOQUIC, engine),
+        server={
+            "certificates": CertificateSelector({}, chain_of(served)),
+            "client_verifier": TestClientCertificate.REQUIRED,
+        },
+        client={"authorities": TRUSTED, "certificate": chain_of(client)},
     ).handshake()
     assert shown(pair) == fingerprint(served)
