@@ -11,7 +11,7 @@ import sys
 from importlib.util import find_spec
 from typing import Final
 
-KERNELS: Final = ("validate", "fields", "qpack", "routes", "balance", "timers", "shared")
+KERNELS: Final = ("validate", "fields", "qpack", "routes", "balance", "timers", "udp", "shared")
 
 
 def _is_built(kernel: str) -> bool:

@@ -14,15 +14,10 @@ import msgspec
 from spooky._version import __version__
 
 DEPENDENCIES: Final = (
-    "aioquic", "click", "cryptography", "h11", "h2", "httptools", "hyperframe", "msgspec", "ngh2",
-    "pylsqpack", "pyyaml", "uvloop",
+    "aioquic", "cffi", "click", "cryptography", "h11", "h2", "httptools", "hyperframe", "msgspec",
+    "ngh2", "pylsqpack", "pyyaml", "uvloop",
 )  # fmt: skip
 
-# Socket options that Python's socket module has no names for: linux/udp.h, asm/socket.h.
-UDP_SEGMENT: Final = 103
-UDP_GRO: Final = 104
-
-SEGMENT_BYTES: Final = 1_200  # the least size of a QUIC datagram (RFC 9000 section 14)
 LIBCRYPTO: Final = "libcrypto.so.3"
 
 
@@ -107,27 +102,28 @@ def _bundled_openssl() -> str | None:
 
 
 def _kernel() -> dict[str, bool]:
-    """Return which features the kernel has, found by trying."""
-    return {
-        "UDP_SEGMENT (GSO)": _takes(socket.IPPROTO_UDP, UDP_SEGMENT, SEGMENT_BYTES),
-        "UDP_GRO": _takes(socket.IPPROTO_UDP, UDP_GRO, 1),
-        "SO_REUSEPORT": _takes(socket.SOL_SOCKET, getattr(socket, "SO_REUSEPORT", None), 1),
-        "recvmmsg": _has_function("recvmmsg"),
-        "sendmmsg": _has_function("sendmmsg"),
-    }
-
-
-def _takes(level: int, option: int | None, value: int) -> bool:
-    """Return whether a UDP socket takes an option."""
-    if option is None or platform.system() != "Linux":
-        return False
+    """Return which features the kernel has, found by trying; nothing if ours are broken."""
+    try:
+        from spooky._core.udp import UdpSocket
+    except ImportError:
+        return {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.setsockopt(level, option, value)
-        except OSError:
-            return False
+        reuse_port = _takes_reuse_port(probe)
+        udp = UdpSocket(probe.fileno(), probe.family)
+        return {
+            "UDP_SEGMENT (GSO)": udp.gso,
+            "UDP_GRO": udp.gro,
+            "ECN": udp.ecn,
+            "IP_PKTINFO": udp.pktinfo,
+            "path MTU discovery": udp.path_mtu_discovery,
+            "recvmmsg": udp.recvmmsg,
+            "SO_REUSEPORT": reuse_port,
+        }
+
+
+def _takes_reuse_port(probe: socket.socket) -> bool:
+    try:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except (OSError, AttributeError):
+        return False
     return True
-
-
-def _has_function(name: str) -> bool:
-    return hasattr(ctypes.CDLL(None), name)

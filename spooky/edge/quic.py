@@ -8,6 +8,7 @@ from typing import Final
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
+from spooky._core.udp import UdpSocket
 from spooky.edge.limits import ConnectionCap, ConnectionRate
 from spooky.edge.quic_connection import QuicConnection
 from spooky.observe.counters import Counters
@@ -21,7 +22,7 @@ from spooky.protocol.quic.packet import (
     version_negotiation,
 )
 from spooky.protocol.quic.parameters import ServerParameters
-from spooky.protocol.quic.session import Address, Datagram, Transmit
+from spooky.protocol.quic.session import Address, ReceivedDatagram, Transmit
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
 
@@ -29,9 +30,6 @@ logger = logging.getLogger(__name__)
 
 DATAGRAMS_PER_TURN: Final = 64
 """Datagrams read in one turn of the loop, so that a flood leaves time for the others."""
-
-DATAGRAM_MAX_BYTES: Final = 65_535
-"""Largest UDP payload there is."""
 
 UNSENT_MAX: Final = 1024
 """Datagrams kept while the socket takes none; more are dropped, as a router would."""
@@ -88,14 +86,17 @@ class QuicListener:
         # Every connection ID in use, issued by us or chosen by a client for its first packets.
         self._by_connection_id: dict[bytes, QuicConnection] = {}
         self._connections: set[QuicConnection] = set()
-        self._buffer = bytearray(DATAGRAM_MAX_BYTES)
-        self._view = memoryview(self._buffer)
-        self._unsent: deque[tuple[memoryview, Address]] = deque()
+        self._udp = UdpSocket(udp.fileno(), udp.family)
+        self._unsent: deque[Transmit] = deque()
+        self._unsent_datagrams = 0
         self._values = counters.values
         self._refused = counters.reason_slots("connections_refused_total")
         self._accepted = counters.slot("connections_total", {"transport": "quic"})
         self._received = counters.slot("datagrams_received_total")
+        self._coalesced = counters.slot("datagram_batches_received_total")
+        self._truncated = counters.slot("datagrams_truncated_total")
         self._sent = counters.slot("datagrams_sent_total")
+        self._segmented = counters.slot("datagram_batches_sent_total")
         self._unsendable = counters.slot("datagrams_unsendable_total")
         runtime.loop.add_reader(udp.fileno(), self._on_readable)
 
@@ -123,34 +124,41 @@ class QuicListener:
             connection.forget()
         self.runtime.loop.remove_reader(self._socket.fileno())
         self.runtime.loop.remove_writer(self._socket.fileno())
+        self._udp.release()
         self._socket.close()
 
     # --- receiving ----------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
         """Read datagrams, and hand each connection its share at once."""
-        batches: dict[QuicConnection, list[Datagram]] = {}
+        batches: dict[QuicConnection, list[ReceivedDatagram]] = {}
         now = self.runtime.now()
-        for _ in range(DATAGRAMS_PER_TURN):
-            try:
-                size, source = self._socket.recvfrom_into(self._buffer)
-            except BlockingIOError:
-                break
-            except OSError as error:
-                # An ICMP error of an earlier datagram; the socket itself is fine.
-                logger.debug("UDP socket: %s", error)
-                continue
-            datagram = Datagram(bytes(self._view[:size]), source)
-            connection = self._find(datagram, now)
+        for datagram in self._read():
+            payload, source, _ = datagram
+            connection = self._find(payload, source, now)
             if connection is not None:
                 batches.setdefault(connection, []).append(datagram)
         for connection, batch in batches.items():
             self._values[self._received] += len(batch)
             connection.receive(batch, now)
 
-    def _find(self, datagram: Datagram, now: float) -> QuicConnection | None:
+    def _read(self) -> list[ReceivedDatagram]:
+        """Return what the socket has, and count how it came."""
+        udp, values = self._udp, self._values
+        coalesced, truncated = udp.coalesced, udp.truncated
+        try:
+            return udp.receive(DATAGRAMS_PER_TURN)
+        except OSError as error:
+            # An ICMP error of an earlier datagram; the socket itself is fine.
+            logger.debug("UDP socket: %s", error)
+            return []
+        finally:
+            values[self._coalesced] += udp.coalesced - coalesced
+            values[self._truncated] += udp.truncated - truncated
+
+    def _find(self, payload: bytes, source: Address, now: float) -> QuicConnection | None:
         """Return the connection a datagram belongs to, made if it begins one."""
-        header = parse_header(datagram.payload)
+        header = parse_header(payload)
         if header is None:
             self._count_refusal(reasons.BAD_PACKET)
             return None
@@ -160,29 +168,31 @@ class QuicListener:
         if not header.is_long:
             self._count_refusal(reasons.UNKNOWN_CONNECTION)
             return None
-        return self._begin(datagram, header, now)
+        return self._begin(len(payload), source, header, now)
 
-    def _begin(self, datagram: Datagram, header: PacketHeader, now: float) -> QuicConnection | None:
+    def _begin(
+        self, size: int, source: Address, header: PacketHeader, now: float
+    ) -> QuicConnection | None:
         """Begin a connection with its first Initial, or refuse to."""
-        if len(datagram.payload) < INITIAL_DATAGRAM_MIN_SIZE:
+        if size < INITIAL_DATAGRAM_MIN_SIZE:
             self._count_refusal(reasons.BAD_PACKET)
             return None
         parameters = self.settings.parameters
         if header.version not in parameters.versions:
             answer = version_negotiation(header, parameters.versions)
             if answer is not None:
-                self._transmit_one(memoryview(answer), datagram.source)
+                self.transmit([Transmit(answer, len(answer), source)])
             return None
         if not header.is_initial:
             self._count_refusal(reasons.UNKNOWN_CONNECTION)
             return None
         refused = reasons.DRAINING if self._draining else self.cap.admit()
-        refused = refused or self._rate.admit(datagram.source[0], now)
+        refused = refused or self._rate.admit(source[0], now)
         if refused is not None:
             self._count_refusal(refused)
             return None
         session = server_session(
-            parameters, header, datagram.source, now, lambda: make_connection_id(self._slot)
+            parameters, header, source, now, lambda: make_connection_id(self._slot)
         )
         connection = QuicConnection(self, session, header.destination_connection_id)
         self._connections.add(connection)
@@ -212,35 +222,47 @@ class QuicListener:
     def transmit(self, runs: list[Transmit]) -> None:
         """Send runs of datagrams."""
         for run in runs:
-            view = memoryview(run.payload)
-            for start in range(0, len(view), run.segment_size):
-                self._transmit_one(view[start : start + run.segment_size], run.destination)
+            if self._unsent:
+                self._keep_unsent(run)
+                continue
+            rest = self._send(run)
+            if rest is not None:
+                self._keep_unsent(rest)
+                self.runtime.loop.add_writer(self._socket.fileno(), self._on_writable)
 
-    def _transmit_one(self, payload: memoryview, destination: Address) -> None:
-        if self._unsent:
-            self._keep_unsent(payload, destination)
-            return
+    def _send(self, run: Transmit) -> Transmit | None:
+        """Send a run; return the part that the socket has no room for."""
+        payload, segment_size, destination, ecn = run
+        length = len(payload)
         try:
-            self._socket.sendto(payload, destination)
-        except BlockingIOError:
-            self._keep_unsent(payload, destination)
-            self.runtime.loop.add_writer(self._socket.fileno(), self._on_writable)
-            return
+            taken = self._udp.send(payload, segment_size, destination, ecn)
         except OSError as error:
-            # Unreachable or forbidden: to QUIC, a lost packet.
+            # Unreachable, forbidden or too large: to QUIC, lost packets.
             logger.debug("cannot send to %s: %s", destination[0], error)
-            self._values[self._unsendable] += 1
-            return
-        self._values[self._sent] += 1
+            self._values[self._unsendable] += datagrams(length, segment_size)
+            return None
+        self._values[self._sent] += datagrams(taken, segment_size)
+        if taken > segment_size and self._udp.gso:
+            self._values[self._segmented] += 1
+        if taken == length:
+            return None
+        return Transmit(payload[taken:], segment_size, destination, ecn)
 
-    def _keep_unsent(self, payload: memoryview, destination: Address) -> None:
-        if len(self._unsent) < UNSENT_MAX:
-            self._unsent.append((payload, destination))
+    def _keep_unsent(self, run: Transmit) -> None:
+        count = datagrams(len(run[0]), run[1])
+        if self._unsent_datagrams + count <= UNSENT_MAX:
+            self._unsent.append(run)
+            self._unsent_datagrams += count
         else:
-            self._values[self._unsendable] += 1
+            self._values[self._unsendable] += count
 
     def _on_writable(self) -> None:
         self.runtime.loop.remove_writer(self._socket.fileno())
         unsent, self._unsent = self._unsent, deque()
-        for payload, destination in unsent:
-            self._transmit_one(payload, destination)
+        self._unsent_datagrams = 0
+        self.transmit(list(unsent))
+
+
+def datagrams(length: int, segment_size: int) -> int:
+    """Return how many datagrams a run of this length is."""
+    return -(-length // segment_size)

@@ -8,7 +8,7 @@ from spooky._core.timers import Timer
 from spooky._core.validate import HTTP_3
 from spooky.edge.limits import address_text
 from spooky.protocol.h3.server import ServerSession as Http3Session
-from spooky.protocol.quic.session import Close, Datagram, Handshake, QuicSession
+from spooky.protocol.quic.session import Close, Handshake, QuicSession, ReceivedDatagram
 from spooky.protocol.stream import Stream, StreamHandler
 from spooky.request.client import Client
 
@@ -57,7 +57,7 @@ class QuicConnection:
         deadline = self._runtime.now() + self._listener.settings.handshake_timeout
         self._handshake_timer = self._runtime.schedule(deadline, self._on_handshake_timer)
 
-    def receive(self, batch: list[Datagram], now: float) -> None:
+    def receive(self, batch: list[ReceivedDatagram], now: float) -> None:
         """Take datagrams."""
         self._quic.receive(batch, now)
         self.wake()

@@ -58,6 +58,21 @@ TABLE: Final = (
     Metric("datagrams_received_total", Kind.COUNTER, "UDP datagrams that reached a connection."),
     Metric("datagrams_sent_total", Kind.COUNTER, "UDP datagrams sent."),
     Metric("datagrams_unsendable_total", Kind.COUNTER, "UDP datagrams that could not be sent."),
+    Metric(
+        "datagram_batches_received_total",
+        Kind.COUNTER,
+        "Times the kernel gave several UDP datagrams as one (UDP_GRO).",
+    ),
+    Metric(
+        "datagram_batches_sent_total",
+        Kind.COUNTER,
+        "Times the kernel took several UDP datagrams as one (UDP_SEGMENT).",
+    ),
+    Metric(
+        "datagrams_truncated_total",
+        Kind.COUNTER,
+        "Received UDP datagrams dropped because they came incomplete.",
+    ),
     Metric(OVERFLOW, Kind.COUNTER, "Events whose metric had no room left for one more label."),
 )
 

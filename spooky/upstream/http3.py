@@ -6,16 +6,14 @@ from typing import Final
 
 from spooky._core.reasons import Reason
 from spooky._core.timers import Timer
+from spooky._core.udp import UdpSocket
 from spooky.protocol.h3.client import ClientSession
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.quic.aioquic_session import client_session
 from spooky.protocol.quic.parameters import ClientParameters
-from spooky.protocol.quic.session import Close, Datagram, Handshake
+from spooky.protocol.quic.session import Close, Handshake, Transmit
 from spooky.protocol.stream import Stream, StreamHandler
 from spooky.runtime import Runtime
-
-DATAGRAM_MAX_BYTES: Final = 65_535
-"""Largest UDP payload there is."""
 
 DATAGRAMS_PER_TURN: Final = 64
 """Datagrams read in one turn of the loop."""
@@ -45,8 +43,8 @@ class Http3Connection:
     ) -> None:
         self._runtime = runtime
         self._socket = udp
-        self._peer = udp.getpeername()
-        self._quic = client_session(parameters, self._peer, server_name, runtime.now())
+        self._udp = UdpSocket(udp.fileno(), udp.family)
+        self._quic = client_session(parameters, udp.getpeername(), server_name, runtime.now())
         self._http3 = ClientSession(self._quic, Limits(), self)
         self._timer: Timer | None = None
         self._marked = False
@@ -70,6 +68,7 @@ class Http3Connection:
             self._timer.cancel()
             self._timer = None
         self._runtime.loop.remove_reader(self._socket.fileno())
+        self._udp.release()
         self._socket.close()
 
     def wake(self) -> None:
@@ -85,9 +84,7 @@ class Http3Connection:
             return
         self._http3.settle()
         for run in self._quic.flush(self._runtime.now()):
-            view = memoryview(run.payload)
-            for start in range(0, len(view), run.segment_size):
-                self._send(view[start : start + run.segment_size])
+            self._send(run)
         self._set_timer()
 
     # --- the session's upcalls ----------------------------------------------------------------
@@ -114,29 +111,27 @@ class Http3Connection:
     # --- the socket ---------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
-        batch = []
-        for _ in range(DATAGRAMS_PER_TURN):
-            try:
-                batch.append(Datagram(self._socket.recv(DATAGRAM_MAX_BYTES), self._peer))
-            except BlockingIOError:
-                break
-            except OSError as error:
-                # The server's host says that nobody listens there.
-                if not self.established.done():
-                    self.established.set_exception(ConnectionError(error.strerror))
-                break
+        try:
+            batch = self._udp.receive(DATAGRAMS_PER_TURN)
+        except OSError as error:
+            self._fail(error)
+            return
         if batch:
             self._quic.receive(batch, self._runtime.now())
             self.wake()
 
-    def _send(self, payload: memoryview) -> None:
+    def _send(self, run: Transmit) -> None:
+        payload, segment_size, _, ecn = run
         try:
-            self._socket.send(payload)
-        except BlockingIOError:
-            return  # To QUIC, a lost packet.
+            # What the kernel has no room for is, to QUIC, lost packets.
+            self._udp.send(payload, segment_size, None, ecn)
         except OSError as error:
-            if not self.established.done():
-                self.established.set_exception(ConnectionError(error.strerror))
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        """Give up the handshake: the server's host says that nobody listens there."""
+        if not self.established.done():
+            self.established.set_exception(ConnectionError(error.strerror))
 
     def _set_timer(self) -> None:
         if self._timer is not None:

@@ -21,10 +21,10 @@ from spooky.protocol.quic.parameters import ClientParameters, EndpointParameters
 from spooky.protocol.quic.session import (
     Address,
     Close,
-    Datagram,
     Handshake,
     QuicHandler,
     QuicSession,
+    ReceivedDatagram,
     Transmit,
 )
 
@@ -74,13 +74,13 @@ class AioquicSession:
 
     # --- datagrams ------------------------------------------------------------------------------
 
-    def receive(self, batch: Sequence[Datagram], now: float) -> None:
+    def receive(self, batch: Sequence[ReceivedDatagram], now: float) -> None:
         """Take datagrams, in order, and make the upcalls they cause."""
         quic = self._quic
         quic.now = now
-        for datagram in batch:
+        for payload, source, _ in batch:
             try:
-                quic.receive_datagram(datagram.payload, datagram.source, now)
+                quic.receive_datagram(payload, source, now)
             except Exception:
                 # The boundary to the peer: what aioquic did not foresee ends this connection only.
                 logger.exception("closing a connection after a failure on a received datagram")

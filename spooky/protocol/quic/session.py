@@ -27,6 +27,10 @@ class Datagram(NamedTuple):
     ecn: int = 0
 
 
+ReceivedDatagram: TypeAlias = tuple[bytes, Address, int]
+"""A :class:`Datagram`, or a plain tuple of the same, as the socket gives it: taken by position."""
+
+
 class Transmit(NamedTuple):
     """A run of datagrams for one destination.
 
@@ -141,7 +145,7 @@ class QuicSession(Protocol):
     @property
     def all_acknowledged(self) -> bool: ...
 
-    def receive(self, batch: Sequence[Datagram], now: float) -> None:
+    def receive(self, batch: Sequence[ReceivedDatagram], now: float) -> None:
         """Take datagrams, in order, and make the upcalls they cause."""
 
     def open_stream(self, unidirectional: bool) -> int | None:
