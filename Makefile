@@ -10,7 +10,7 @@ TEST_PACKAGES := chromium-headless-shell nginx
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test build lint format docs wheel bench-micro soak clean \
+.PHONY: help demo test build lint format docs wheel bench-micro soak fuzz clean \
 	build-packages test-packages test-install test-pure test-sanitize test-packaging test-compiled
 
 help: ## list the targets
@@ -47,6 +47,10 @@ bench-micro: build $(VENV)/.test ## measure the kernels against their twins
 
 soak: build $(VENV)/.test ## the long tests
 	$(BIN)/pytest -m soak --timeout=3600
+
+fuzz: build $(VENV)/.test ## fuzz each target for TIME seconds, or only TARGET
+	@for target in $(or $(TARGET),$$($(BIN)/python -m fuzz --list)); do \
+		$(BIN)/python -m fuzz $$target --time $(or $(TIME),60) || exit 1; done
 
 clean: ## remove what was built, but not $(VENV)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

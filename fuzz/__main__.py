@@ -1,0 +1,80 @@
+"""Run one target: ``python -m fuzz TARGET [--time SECONDS] [--runs COUNT]``, or replay files."""
+
+import argparse
+import hashlib
+import importlib
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import atheris  # type: ignore[import-not-found]
+
+import fuzz
+
+FOUND = Path("build/fuzz")
+"""Where inputs that reached something new are kept, and crashes."""
+
+INPUT_MAX_BYTES = 4096
+
+INPUT_TIMEOUT = 10
+"""An input that takes longer is a finding; seconds."""
+
+TARGETS = sorted(
+    module.name for module in pkgutil.iter_modules(fuzz.__path__) if module.name != "__main__"
+)
+
+
+def load(name: str) -> ModuleType:
+    """Import a target, and the code it reaches with counters in its branches."""
+    with atheris.instrument_imports(
+        include=["spooky", "aioquic.quic"], enable_loader_override=False
+    ):
+        return importlib.import_module(f"fuzz.{name}")
+
+
+def write_seeds(target: ModuleType, folder: Path) -> None:
+    """Put a target's seeds beside what earlier runs found."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in target.seeds():
+        (folder / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
+
+
+def main() -> None:
+    """Read the command line and fuzz."""
+    parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
+    parser.add_argument(
+        "--list", action="version", version="\n".join(TARGETS), help="name the targets"
+    )
+    parser.add_argument("target", choices=TARGETS)
+    parser.add_argument("inputs", nargs="*", type=Path, help="files to replay instead")
+    parser.add_argument("--time", type=int, default=0, help="seconds; 0 for no limit")
+    parser.add_argument("--runs", type=int, default=-1, help="inputs; -1 for no limit")
+    parser.add_argument("--seed", type=int, default=0, help="of the random choices; 0 for any")
+    options = parser.parse_args()
+    target = load(options.target)
+    if options.inputs:
+        for path in options.inputs:
+            target.run(path.read_bytes())
+        return
+    folder = FOUND / options.target
+    write_seeds(target, folder / "corpus")
+    atheris.Setup(
+        [
+            sys.argv[0],
+            str(folder / "corpus"),
+            f"-artifact_prefix={folder}/",
+            f"-max_total_time={options.time}",
+            f"-runs={options.runs}",
+            f"-seed={options.seed}",
+            f"-max_len={INPUT_MAX_BYTES}",
+            f"-timeout={INPUT_TIMEOUT}",
+            "-print_final_stats=1",
+        ],
+        target.run,
+    )
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
