@@ -146,10 +146,11 @@ def main() -> None:
         ours = stack.enter_context(
             serving(directory / "spooky", backend, access_log={"enabled": False})
         )
-        subprocess.run(["taskset", "-cp", PROXY_CPU, str(ours.process.pid)], check=True,
+        (worker,) = ours.worker_pids
+        subprocess.run(["taskset", "-cp", PROXY_CPU, str(worker)], check=True,
                        stdout=subprocess.DEVNULL)  # fmt: skip
         proxies = [
-            Proxy("Spooky", ours.process.pid, ours.port),
+            Proxy("Spooky", worker, ours.port),
             stack.enter_context(caddy(directory / "caddy", backend)),
         ]
         for label, size in SIZES.items():

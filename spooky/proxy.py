@@ -16,6 +16,7 @@ from spooky.generation.certificates import load_listener_tls
 from spooky.generation.compile import Environment, compile_generation
 from spooky.generation.generation import Generation
 from spooky.generation.materials import read_materials
+from spooky.observe import log
 from spooky.observe.access_log import AccessLog
 from spooky.observe.counters import Counters
 from spooky.runtime import Runtime
@@ -65,12 +66,12 @@ class Proxy:
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """Address and port of each listener, as bound."""
-        return [socket.udp.getsockname()[:2] for socket in self._sockets]
+        return [sockets.address for sockets in self._sockets]
 
     @property
     def port(self) -> int:
         """The port of the first listener, as bound."""
-        return self._sockets[0].port
+        return self._sockets[0].address[1]
 
     @property
     def worker(self) -> Worker:
@@ -113,7 +114,7 @@ class Proxy:
             runtime,
             self._generation,
             [
-                WorkerListener(sockets.udp, sockets.tcp, identity)
+                WorkerListener(sockets.udp[0], sockets.tcp, identity)
                 for sockets, identity in zip(self._sockets, tls, strict=True)
             ],
             self.counters,
@@ -141,7 +142,7 @@ class Proxy:
         """Open the access log's file anew, after it was rotated."""
         if self._access_log is not None and self.configuration.access_log.path is not None:
             old = self._access_log_file
-            self._access_log_file = _open_log(self.configuration.access_log.path)
+            self._access_log_file = log.open_file(self.configuration.access_log.path)
             self._access_log.reopen(self._access_log_file)
             if old is not None:
                 os.close(old)
@@ -190,13 +191,8 @@ class Proxy:
         if not settings.enabled:
             return
         if settings.path is not None:
-            self._access_log_file = _open_log(settings.path)
+            self._access_log_file = log.open_file(settings.path)
             descriptor = self._access_log_file
         else:
             descriptor = sys.__stderr__.fileno() if sys.__stderr__ is not None else 2
         self._access_log = AccessLog(descriptor, settings.format == "json")
-
-
-def _open_log(path: str) -> int:
-    """Open a log file to append to; not readable by others, as paths can be confidential."""
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)

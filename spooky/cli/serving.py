@@ -22,9 +22,9 @@ def serve_until_stopped(
     """
     import uvloop
 
+    from spooky.control.crew import StartError
     from spooky.control.sockets import BindError
     from spooky.control.supervisor import Supervisor
-    from spooky.generation.compile import CompileError
     from spooky.generation.materials import MaterialError
 
     async def serve() -> bool:
@@ -32,5 +32,5 @@ def serve_until_stopped(
 
     try:
         return uvloop.run(serve())
-    except (BindError, CompileError, MaterialError) as error:
+    except (BindError, MaterialError, StartError) as error:
         raise CommandError(str(error)) from error

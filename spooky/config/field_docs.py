@@ -85,8 +85,10 @@ def _unwrap(type_: inspect.Type) -> tuple[inspect.Type, dict[str, Any], str]:
             text = text or (type_.extra_json_schema or {}).get("description", "")
             type_ = type_.type
         elif isinstance(type_, inspect.UnionType):
-            (other,) = (member for member in type_.types if member != inspect.NoneType())
-            type_ = other
+            others = [member for member in type_.types if member != inspect.NoneType()]
+            if len(others) > 1:
+                return type_, extra, text
+            type_ = others[0]
         else:
             return type_, extra, text
 
@@ -104,6 +106,10 @@ def _section(type_: inspect.Type) -> tuple[inspect.StructType | None, str]:
 
 def _in_words(type_: inspect.Type, hint: Any) -> str:
     match type_:
+        case inspect.Metadata():
+            return _in_words(type_.type, hint)
+        case inspect.UnionType():
+            return " or ".join(_in_words(member, hint) for member in type_.types)
         case inspect.LiteralType():
             choices = ", ".join(f"`{choice}`" for choice in _choices(hint))
             return choices if len(type_.values) == 1 else f"one of {choices}"

@@ -19,6 +19,7 @@ SOCKET_BUFFER_MAX: Final = 1 << 30  # SO_RCVBUF is a 32-bit int and the kernel d
 WINDOW_MIN: Final = 16_384  # one HTTP/2 frame of the usual size must fit
 WINDOW_MAX: Final = (1 << 31) - 1  # RFC 9113 section 6.9.1; QUIC would allow more
 STREAMS_MAX: Final = 65_536  # far above any client's use; bounds the table of one connection
+WORKERS_MAX: Final = 128  # a connection ID has a byte for the slot, and an upgrade doubles them
 
 SocketBuffer: TypeAlias = Annotated[
     int, Meta(ge=SOCKET_BUFFER_MIN, le=SOCKET_BUFFER_MAX, extra={"unit": "bytes"})
@@ -36,6 +37,14 @@ class Performance(Section, frozen=True):
         Literal["aioquic"],
         described("The QUIC implementation that serves HTTP/3."),
     ] = "aioquic"
+
+    worker_threads: Annotated[
+        Literal["auto"] | Annotated[int, Meta(ge=1, le=WORKERS_MAX)],
+        described(
+            "Worker processes that `spooky serve` runs; `auto` for one on each core it may use. An "
+            "embedded proxy is one worker in its own process."
+        ),
+    ] = 1
 
     # --- sockets and connections --------------------------------------------------------------
     udp_recv_buffer_bytes: Annotated[

@@ -48,10 +48,11 @@ class _Reader:
             case inspect.Metadata():
                 return self.read(node, type_.type, path, {**extra, **(type_.extra or {})})
             case inspect.UnionType():
-                if isinstance(node, Scalar) and node.kind == "null":
+                if isinstance(node, Scalar) and node.kind == "null" and _is_optional(type_):
                     return None
-                (other,) = (member for member in type_.types if member != inspect.NoneType())
-                return self.read(node, other, path, extra)
+                member = _member_for(node, type_)
+                if member is not None:
+                    return self.read(node, member, path, extra)
             case inspect.StructType() if isinstance(node, Entries):
                 return self._read_struct(node, type_, path)
             case inspect.DictType() if isinstance(node, Entries):
@@ -215,13 +216,33 @@ def _default(field: inspect.Field) -> Any:
     return field.default_factory()
 
 
+def _is_optional(type_: inspect.UnionType) -> bool:
+    return any(isinstance(member, inspect.NoneType) for member in type_.types)
+
+
+def _member_for(node: Node, type_: inspect.UnionType) -> inspect.Type | None:
+    """Return the member that a node is meant as: a choice by its word, a number else."""
+    members = [member for member in type_.types if not isinstance(member, inspect.NoneType)]
+    if len(members) == 1:
+        return members[0]
+    if not isinstance(node, Scalar) or node.kind not in ("str", "int"):
+        return None
+    for member in members:
+        if isinstance(member, inspect.LiteralType):
+            if node.text.lower() in member.values:
+                return member
+        elif node.kind == "int":
+            return member
+    return None
+
+
 def _stand_in(type_: inspect.Type) -> Any:
     """Return a value of a type, for one that could not be read."""
     match type_:
         case inspect.Metadata():
             return _stand_in(type_.type)
         case inspect.UnionType():
-            return None
+            return None if _is_optional(type_) else _stand_in(type_.types[0])
         case inspect.LiteralType():
             return type_.values[0]
         case inspect.IntType() | inspect.FloatType():

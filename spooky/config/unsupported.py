@@ -39,7 +39,7 @@ UNSUPPORTED_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "secrets": ("default_provider",),
     "secrets.providers.*": ("kind", "base_dir"),
     "performance": (
-        "worker_threads", "control_plane_threads", "reuseport", "pin_workers",
+        "control_plane_threads", "reuseport", "pin_workers",
         "packet_shards_per_worker", "packet_shard_queue_capacity", "packet_shard_queue_max_bytes",
         "backend_dns_refresh_enabled", "backend_dns_refresh_interval_ms",
     ),

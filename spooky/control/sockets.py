@@ -1,18 +1,31 @@
 """The sockets of a listener, made and bound before any worker sees them."""
 
+import ctypes
 import errno
+import logging
 import socket
+import struct
 from dataclasses import dataclass
 from typing import Final
 
 from spooky.config.performance import Performance
 from spooky.config.schema import Listener
+from spooky.protocol.quic.steering import steering_program
+
+logger = logging.getLogger(__name__)
 
 TCP_BACKLOG: Final = 4096
 """Connections the kernel keeps until they are accepted; it caps this at net.core.somaxconn."""
 
 FREE_PORT_TRIES: Final = 20
 """How often a free TCP port is tried for UDP too, when the port is left open."""
+
+# A socket option that Python's socket module has no name for: asm-generic/socket.h.
+SO_ATTACH_REUSEPORT_CBPF: Final = 51
+
+# struct sock_filter and struct sock_fprog of linux/filter.h.
+_INSTRUCTION: Final = struct.Struct("=HBBI")
+_PROGRAM: Final = struct.Struct("HP")
 
 
 class BindError(Exception):
@@ -24,26 +37,53 @@ class ListenerSockets:
     """What a listener listens on.
 
     Attributes:
-        udp: Bound, non-blocking.
-        tcp: Bound, listening, non-blocking.
+        udp: Bound, non-blocking; one for each worker slot, in order. The kernel knows a slot by
+            this order, so none is closed while the others live.
+        tcp: Bound, listening, non-blocking; shared by all workers.
     """
 
-    udp: socket.socket
+    udp: tuple[socket.socket, ...]
     tcp: socket.socket
 
     @property
-    def port(self) -> int:
-        """The port that both are bound to."""
-        return int(self.udp.getsockname()[1])
+    def address(self) -> tuple[str, int]:
+        """The address and the port that all are bound to."""
+        host, port = self.tcp.getsockname()[:2]
+        return str(host), int(port)
+
+    def steer(self, table: bytes) -> bool:
+        """Have the kernel give each datagram to the slot that a table names.
+
+        Returns:
+            Whether it does; if not, it spreads by address, and workers hand over.
+        """
+        instructions = b"".join(_INSTRUCTION.pack(*one) for one in steering_program(table))
+        memory = ctypes.create_string_buffer(instructions)
+        program = _PROGRAM.pack(len(instructions) // _INSTRUCTION.size, ctypes.addressof(memory))
+        try:
+            self.udp[0].setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program)
+        except OSError as error:
+            logger.warning(
+                "the kernel does not steer datagrams by connection ID (%s); workers hand them over",
+                error.strerror,
+            )
+            return False
+        return True
 
     def close(self) -> None:
-        """Close both."""
-        self.udp.close()
+        """Close all; idempotent."""
+        for one in self.udp:
+            one.close()
         self.tcp.close()
 
 
-def open_listener(listener: Listener, performance: Performance) -> ListenerSockets:
-    """Bind the UDP and the TCP socket of a listener, on the same port.
+def open_listener(
+    listener: Listener, performance: Performance, slots: int | None = None
+) -> ListenerSockets:
+    """Bind the UDP sockets and the TCP socket of a listener, on the same port.
+
+    Arguments:
+        slots: How many UDP sockets share the port; ``None`` for one that shares it with nobody.
 
     Raises:
         BindError: The address cannot be bound.
@@ -52,28 +92,48 @@ def open_listener(listener: Listener, performance: Performance) -> ListenerSocke
     tries = 1 if listener.port else FREE_PORT_TRIES
     while True:
         tries -= 1
+        # TCP first: it shares its port with no other program, so that two of us cannot meet there.
         tcp = _bind(socket.SOCK_STREAM, family, listener.address, listener.port)
         port = listener.port or tcp.getsockname()[1]
         try:
-            udp = _bind(socket.SOCK_DGRAM, family, listener.address, port)
+            udp = _bind_group(family, listener.address, port, performance, slots)
         except BindError:
             tcp.close()
             if tries > 0:
                 continue
             raise
-        udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, performance.udp_recv_buffer_bytes)
-        udp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, performance.udp_send_buffer_bytes)
         tcp.listen(TCP_BACKLOG)
         return ListenerSockets(udp, tcp)
 
 
-def _bind(kind: socket.SocketKind, family: int, address: str, port: int) -> socket.socket:
+def _bind_group(
+    family: int, address: str, port: int, performance: Performance, slots: int | None
+) -> tuple[socket.socket, ...]:
+    group: list[socket.socket] = []
+    try:
+        for _ in range(slots or 1):
+            udp = _bind(socket.SOCK_DGRAM, family, address, port, shared=slots is not None)
+            group.append(udp)
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, performance.udp_recv_buffer_bytes)
+            udp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, performance.udp_send_buffer_bytes)
+    except BindError:
+        for udp in group:
+            udp.close()
+        raise
+    return tuple(group)
+
+
+def _bind(
+    kind: socket.SocketKind, family: int, address: str, port: int, *, shared: bool = False
+) -> socket.socket:
     transport = "UDP" if kind is socket.SOCK_DGRAM else "TCP"
     made = socket.socket(family, kind)
     try:
         made.setblocking(False)
         if kind is socket.SOCK_STREAM:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             # `::` means all addresses, IPv4 too, as the configuration reference says.
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)

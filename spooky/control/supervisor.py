@@ -1,19 +1,42 @@
-"""Running the proxy as a service: signals, logs, and an orderly end."""
+"""Running the proxy as a service: the sockets, the files, the names, and the workers."""
 
 import asyncio
 import logging
+import os
+import resource
+import secrets
 import signal
 from collections.abc import Callable
+from typing import Final
 
+from spooky._core import COMPILED
 from spooky.config.schema import Configuration
+from spooky.control.crew import Crew, StartError
+from spooky.control.logs import Logs
+from spooky.control.names import Names
+from spooky.control.sockets import ListenerSockets, open_listener
+from spooky.control.worker_process import WorkerProcess
+from spooky.edge.messages import Resolve, Start, UseKeys, UseLogs
+from spooky.generation.certificates import load_listener_tls
+from spooky.generation.materials import Materials, read_materials
 from spooky.observe import log
-from spooky.proxy import Proxy
+from spooky.observe.segment import create_segment
+from spooky.protocol.quic.keys import SECRET_BYTES, Keys
+from spooky.protocol.quic.steering import steering_table
+from spooky.upstream.dial import system_resolver
 
 logger = logging.getLogger(__name__)
 
+STDERR: Final = 2
+
+KEY_SECONDS: Final = 12 * 3600.0
+"""How long a secret seals; it opens for as long again, so a ticket serves half a day or more."""
+
+FIRST_GENERATION: Final = 1
+
 
 class Supervisor:
-    """Owns the proxy of one ``spooky serve``.
+    """Owns everything of one ``spooky serve`` that outlives a worker.
 
     Arguments:
         configuration: What to serve.
@@ -27,7 +50,21 @@ class Supervisor:
     ) -> None:
         self._configuration = configuration
         self._announce = announce
+        self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
+        self._slots = worker_count(configuration)
+        self._table = steering_table(range(self._slots))
+        self._keys = Keys(
+            1, secrets.token_bytes(SECRET_BYTES), (), secrets.token_bytes(SECRET_BYTES)
+        )
+        self._names = Names(system_resolver(self._loop))
+        self._segment, self._segment_file = create_segment(self._slots)
+        self._listeners: list[ListenerSockets] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._materials: Materials
+        self._logs: Logs
+        self._log: log.DescriptorHandler
+        self._crew: Crew
 
     async def run(self) -> bool:
         """Serve until told to stop by SIGTERM or SIGINT.
@@ -36,53 +73,154 @@ class Supervisor:
 
         Returns:
             Whether everything in flight finished.
-        """
-        settings = self._configuration.log
-        handler = log.configure(
-            settings.level,
-            settings.format == "json",
-            settings.file.path if settings.file.enabled else None,
-        )
-        proxy = Proxy(self._configuration)
-        await proxy.start()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_stop_signal, number)
-        loop.add_signal_handler(signal.SIGUSR1, lambda: self._reopen(proxy, handler))
-        self._announce(proxy.addresses)
-        logger.info("serving on %s", _addresses(proxy.addresses))
-        await self._wake.wait()
-        return await self._end(proxy)
 
-    async def _end(self, proxy: Proxy) -> bool:
+        Raises:
+            BindError: An address cannot be bound.
+            MaterialError: A certificate or key cannot be used.
+            StartError: The workers cannot serve.
+        """
+        self._open()
+        try:
+            await self._crew.start()
+            self._segment.commit(FIRST_GENERATION)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._loop.add_signal_handler(number, self._on_stop_signal, number)
+            self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
+            rotation = self._loop.create_task(self._rotate_keys())
+            addresses = [sockets.address for sockets in self._listeners]
+            self._announce(addresses)
+            logger.info("serving on %s with %d workers", _shown(addresses), self._slots)
+            await self._wake.wait()
+            rotation.cancel()
+            return await self._end()
+        finally:
+            self._close()
+
+    # --- the beginning and the end ------------------------------------------------------------
+
+    def _open(self) -> None:
+        """Make everything that workers need."""
+        configuration = self._configuration
+        try:
+            self._logs = Logs(configuration)
+        except OSError as error:
+            raise StartError(f"cannot open a log: {error}") from error
+        settings = configuration.log
+        self._log = log.configure(
+            settings.level, settings.format == "json", self._logs.descriptors.get("log", STDERR)
+        )
+        _allow_many_files()
+        self._materials = read_materials(configuration)
+        for listener in configuration.active_listeners:
+            load_listener_tls(listener, self._materials)
+        for listener in configuration.active_listeners:
+            sockets = open_listener(listener, configuration.performance, self._slots)
+            self._listeners.append(sockets)
+            if self._slots > 1:
+                sockets.steer(self._table)
+        self._crew = Crew(self._slots, self._segment, self._make_start, self._on_resolve)
+
+    async def _end(self) -> bool:
         """Drain, unless a second signal comes."""
         milliseconds = self._configuration.performance.shutdown_drain_timeout_ms
         logger.info("draining for up to %.1f s; signal again to stop at once", milliseconds / 1000)
+        for sockets in self._listeners:
+            # A connection that nobody will accept is better refused.
+            sockets.tcp.close()
         self._wake.clear()
-        draining = asyncio.create_task(proxy.drain())
+        draining = asyncio.create_task(self._crew.drain(milliseconds / 1000))
         interrupted = asyncio.create_task(self._wake.wait())
         await asyncio.wait({draining, interrupted}, return_when=asyncio.FIRST_COMPLETED)
         if draining.done():
             interrupted.cancel()
             return draining.result()
-        logger.warning("stopping at once: %d requests are cut", proxy.worker.service.active)
+        logger.warning("stopping at once: what is in flight is cut")
         draining.cancel()
         await asyncio.wait({draining})
-        await proxy.close()
+        await self._crew.stop()
         return False
+
+    def _close(self) -> None:
+        for sockets in self._listeners:
+            sockets.close()
+        self._crew.close()
+        os.close(self._segment_file)
+        self._log.descriptor = STDERR
+        self._logs.close()
+
+    # --- what workers need --------------------------------------------------------------------
+
+    def _make_start(self, slot: int, ways: dict[str, int]) -> tuple[Start, dict[str, int]]:
+        descriptors = {"segment": self._segment_file, **self._logs.descriptors, **ways}
+        for number, sockets in enumerate(self._listeners):
+            descriptors[f"tcp:{number}"] = sockets.tcp.fileno()
+            descriptors[f"udp:{number}"] = sockets.udp[slot].fileno()
+        start = Start(
+            slot,
+            self._segment.generation or FIRST_GENERATION,
+            self._configuration,
+            dict(self._materials.files),
+            self._materials.authorities,
+            self._keys,
+            self._table,
+            tuple(descriptors),
+        )
+        return start, descriptors
+
+    def _on_resolve(self, worker: WorkerProcess, question: Resolve) -> None:
+        task = self._loop.create_task(self._answer(worker, question))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, worker: WorkerProcess, question: Resolve) -> None:
+        worker.send(await self._names.ask(question.host, question.port))
+
+    async def _rotate_keys(self) -> None:
+        while True:
+            await asyncio.sleep(KEY_SECONDS)
+            self._keys = self._keys.rotated(secrets.token_bytes(SECRET_BYTES))
+            self._crew.tell(UseKeys(self._keys))
+
+    # --- signals ------------------------------------------------------------------------------
 
     def _on_stop_signal(self, number: signal.Signals) -> None:
         logger.info("received %s", number.name)
         self._wake.set()
 
-    def _reopen(self, proxy: Proxy, handler: logging.Handler) -> None:
+    def _reopen_logs(self) -> None:
         try:
-            proxy.reopen_logs()
-            log.reopen(handler)
+            self._logs.reopen()
         except OSError as error:
             # The old files stay in use: a log in the wrong place beats none.
             logger.error("cannot reopen the logs: %s", error)
+            return
+        descriptors = self._logs.descriptors
+        self._log.descriptor = descriptors.get("log", STDERR)
+        self._crew.tell(UseLogs(tuple(descriptors)), descriptors)
 
 
-def _addresses(addresses: list[tuple[str, int]]) -> str:
+def worker_count(configuration: Configuration) -> int:
+    """Return how many workers a configuration asks for on this machine.
+
+    Raises:
+        StartError: More than can be.
+    """
+    asked = configuration.performance.worker_threads
+    if asked == "auto":
+        return len(os.sched_getaffinity(0)) if COMPILED else 1
+    if asked > 1 and not COMPILED:
+        raise StartError(
+            f"performance.worker_threads is {asked}, but without the compiled kernels there can be "
+            "only 1 worker"
+        )
+    return asked
+
+
+def _allow_many_files() -> None:
+    """Raise the limit on open files as far as it goes; each TCP connection takes one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _shown(addresses: list[tuple[str, int]]) -> str:
     return ", ".join(f"{host} port {port}" for host, port in addresses)

@@ -9,6 +9,7 @@ from typing import Final
 from spooky._core import reasons
 from spooky._core.reasons import Reason
 from spooky._core.udp import UdpSocket
+from spooky.edge.handover import Handover
 from spooky.edge.limits import ConnectionCap, ConnectionRate
 from spooky.edge.quic_connection import QuicConnection
 from spooky.observe.counters import Counters
@@ -62,6 +63,8 @@ class QuicListener:
         cap: How many connections there may be.
         rate: How fast they may come.
         counters: The worker's slots.
+        number: The listener's position, as other workers know it.
+        handover: The ways to other workers, if there are any.
     """
 
     def __init__(
@@ -74,6 +77,8 @@ class QuicListener:
         cap: ConnectionCap,
         rate: ConnectionRate,
         counters: Counters,
+        number: int = 0,
+        handover: Handover | None = None,
     ) -> None:
         self.settings = settings
         self.runtime = runtime
@@ -82,6 +87,8 @@ class QuicListener:
         self._socket = udp
         self._slot = slot
         self._rate = rate
+        self._number = number
+        self._handover = handover
         self._draining = False
         # Every connection ID in use, issued by us or chosen by a client for its first packets.
         self._by_connection_id: dict[bytes, QuicConnection] = {}
@@ -134,10 +141,26 @@ class QuicListener:
         batches: dict[QuicConnection, list[ReceivedDatagram]] = {}
         now = self.runtime.now()
         for datagram in self._read():
-            payload, source, _ = datagram
-            connection = self._find(payload, source, now)
+            connection = self._find(datagram, now)
             if connection is not None:
                 batches.setdefault(connection, []).append(datagram)
+        self._deliver(batches, now)
+
+    def take_over(self, datagrams: list[ReceivedDatagram], returned: bool) -> None:
+        """Take datagrams that reached another worker.
+
+        Arguments:
+            returned: They were ours before: a connection that they begin is begun here.
+        """
+        batches: dict[QuicConnection, list[ReceivedDatagram]] = {}
+        now = self.runtime.now()
+        for datagram in datagrams:
+            connection = self._find(datagram, now, handed_over=True, returned=returned)
+            if connection is not None:
+                batches.setdefault(connection, []).append(datagram)
+        self._deliver(batches, now)
+
+    def _deliver(self, batches: dict[QuicConnection, list[ReceivedDatagram]], now: float) -> None:
         for connection, batch in batches.items():
             self._values[self._received] += len(batch)
             connection.receive(batch, now)
@@ -156,8 +179,15 @@ class QuicListener:
             values[self._coalesced] += udp.coalesced - coalesced
             values[self._truncated] += udp.truncated - truncated
 
-    def _find(self, payload: bytes, source: Address, now: float) -> QuicConnection | None:
+    def _find(
+        self,
+        datagram: ReceivedDatagram,
+        now: float,
+        handed_over: bool = False,
+        returned: bool = False,
+    ) -> QuicConnection | None:
         """Return the connection a datagram belongs to, made if it begins one."""
+        payload, source, _ = datagram
         header = parse_header(payload)
         if header is None:
             self._count_refusal(reasons.BAD_PACKET)
@@ -165,6 +195,16 @@ class QuicListener:
         connection = self._by_connection_id.get(header.destination_connection_id)
         if connection is not None:
             return connection
+        if self._handover is not None:
+            if not handed_over and self._handover.pass_on(self._number, datagram):
+                return None
+            if (
+                self._draining
+                and header.is_initial
+                and not returned
+                and self._handover.give_back(self._number, datagram)
+            ):
+                return None
         if not header.is_long:
             self._count_refusal(reasons.UNKNOWN_CONNECTION)
             return None

@@ -1,5 +1,6 @@
 """What a configuration means for the connections of a listener."""
 
+from dataclasses import replace
 from typing import Final
 
 from spooky.config.schema import Configuration
@@ -9,6 +10,7 @@ from spooky.generation.certificates import ListenerTls
 from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.protocol.h3.limits import Limits as Http3Limits
+from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.parameters import ServerParameters
 from spooky.protocol.quic.tickets import TicketStore
 from spooky.protocol.quic.windows import (
@@ -55,6 +57,11 @@ def quic_settings(
         http3=Http3Limits(limits.max_headers_count, limits.max_headers_bytes),
         handshake_timeout=performance.client_head_timeout_ms / 1000,
     )
+
+
+def with_keys(settings: QuicSettings, keys: Keys) -> QuicSettings:
+    """Return the same settings with other keys for tickets, tokens and resets."""
+    return replace(settings, parameters=replace(settings.parameters, keys=keys))
 
 
 def tcp_settings(configuration: Configuration, tls: ListenerTls, port: int) -> TcpSettings:

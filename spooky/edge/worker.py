@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import Final
 
 from spooky._core import reasons
+from spooky.edge.handover import Handover
 from spooky.edge.limits import ConnectionCap, ConnectionRate, RateLimits
 from spooky.edge.quic import QuicListener
-from spooky.edge.settings import quic_settings, tcp_settings
+from spooky.edge.settings import quic_settings, tcp_settings, with_keys
 from spooky.edge.tcp import TcpListener
 from spooky.generation.certificates import ListenerTls
 from spooky.generation.generation import Generation
 from spooky.observe.access_log import AccessLog
 from spooky.observe.counters import Counters
+from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.parameters import WINDOW_GROWTH_MAX
+from spooky.protocol.quic.session import ReceivedDatagram
 from spooky.protocol.quic.windows import WindowAccount
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
@@ -55,6 +58,10 @@ class Worker:
         counters: Where it counts.
         access_log: Where each request leaves a line, if anywhere.
         slot: Its number: the first byte of its connection IDs, part of its request ids.
+        handover: The ways to other workers, if there are any.
+
+    Attributes:
+        cut: Requests that were cut because they did not finish in time.
     """
 
     def __init__(
@@ -65,9 +72,13 @@ class Worker:
         counters: Counters,
         access_log: AccessLog | None,
         slot: int = 0,
+        handover: Handover | None = None,
     ) -> None:
         self.runtime = runtime
         self.counters = counters
+        self.cut = 0
+        self._slot = slot
+        self._handover = handover
         self.service = RequestService(runtime, generation, counters, access_log, slot)
         performance = generation.configuration.performance
         rate = ConnectionRate(
@@ -87,7 +98,7 @@ class Worker:
         account = WindowAccount(WINDOW_GROWTH_MAX)
         self._quic: list[QuicListener] = []
         self._tcp: list[TcpListener] = []
-        for listener in listeners:
+        for number, listener in enumerate(listeners):
             port = listener.udp.getsockname()[1]
             configuration = generation.configuration
             self._quic.append(
@@ -100,6 +111,8 @@ class Worker:
                     self.quic_cap,
                     rate,
                     counters,
+                    number,
+                    handover,
                 )
             )
             self._tcp.append(
@@ -114,6 +127,9 @@ class Worker:
                 )
             )
 
+        if handover is not None:
+            handover.start(self._take_over)
+
     @property
     def _listeners(self) -> list[TcpListener | QuicListener]:
         return [*self._tcp, *self._quic]
@@ -122,6 +138,20 @@ class Worker:
     def idle(self) -> bool:
         """Whether no connection is left."""
         return self.quic_cap.active == 0 and self.tcp_cap.active == 0
+
+    def beat(self) -> None:
+        """Say in the shared segment that the loop turns."""
+        self.counters.segment.beat(self._slot, int(self.runtime.now() * 1000))
+
+    def steer(self, table: bytes) -> None:
+        """Go by another table of the slots that take new connections."""
+        if self._handover is not None:
+            self._handover.steer(table)
+
+    def use_keys(self, keys: Keys) -> None:
+        """Seal what is sealed from now on under other keys."""
+        for listener in self._quic:
+            listener.settings = with_keys(listener.settings, keys)
 
     async def drain(self, seconds: float) -> bool:
         """Take no new connections, finish what is in flight, and close.
@@ -138,15 +168,13 @@ class Worker:
         deadline = self.runtime.now() + seconds
         while not self.idle and self.runtime.now() < deadline:
             await asyncio.sleep(DRAIN_POLL_SECONDS)
-        in_time = self.service.active == 0
-        if not in_time:
+        self.cut = self.service.active
+        if self.cut:
             logger.warning(
-                "%d requests did not finish within %.1f s and were cut",
-                self.service.active,
-                seconds,
+                "%d requests did not finish within %.1f s and were cut", self.cut, seconds
             )
         await self.close()
-        return in_time
+        return not self.cut
 
     async def close(self) -> None:
         """Close every connection now, and the sockets."""
@@ -165,3 +193,8 @@ class Worker:
             tcp.abort()
         for quic in self._quic:
             quic.close()
+        if self._handover is not None:
+            self._handover.close()
+
+    def _take_over(self, listener: int, datagrams: list[ReceivedDatagram], returned: bool) -> None:
+        self._quic[listener].take_over(datagrams, returned)

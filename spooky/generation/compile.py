@@ -256,11 +256,11 @@ class _Compiler:
 
 
 def _upstream_tls(tls: UpstreamTLS, materials: Materials) -> UpstreamTls:
-    authorities = [materials[path] for path in (tls.ca_file, tls.ca_dir) if path is not None]
+    own = [materials[path] for path in (tls.ca_file, tls.ca_dir) if path is not None]
     return UpstreamTls(
         verify_certificates=tls.verify_certificates,
         strict_sni=tls.strict_sni,
-        ca_pem=b"\n".join(authorities),
+        ca_pem=b"\n".join([materials.authorities, *own]),
         client_certificate_pem=(
             materials[tls.client_certificate] if tls.client_certificate is not None else b""
         ),

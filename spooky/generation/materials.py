@@ -1,13 +1,24 @@
 """The files that a configuration names, read once, so that workers open no path."""
 
+import contextlib
+import re
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from spooky.config.schema import Configuration, Listener, UpstreamTLS
 
 FILE_MAX_BYTES = 1024 * 1024
 """No certificate, key or authority file is larger; a path given by mistake may be."""
+
+AUTHORITIES_FILE: Final = "ca-certificates.crt"
+"""Where a directory of trusted authorities, one to a file, often has them all together."""
+
+_CERTIFICATE: Final = re.compile(
+    rb"-----BEGIN CERTIFICATE-----\s[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----"
+)
 
 
 class MaterialError(Exception):
@@ -21,9 +32,11 @@ class Materials:
     Attributes:
         files: Content by path as the configuration names it; a directory's is the content of all
             its PEM files, one after the other.
+        authorities: The authorities that the system trusts; PEM.
     """
 
     files: Mapping[str, bytes]
+    authorities: bytes
 
     def __getitem__(self, path: str) -> bytes:
         return self.files[path]
@@ -35,7 +48,30 @@ def read_materials(configuration: Configuration) -> Materials:
     Raises:
         MaterialError: One cannot be read.
     """
-    return Materials({path: _read(Path(path)) for path in _paths(configuration)})
+    files = {path: _read(Path(path)) for path in _paths(configuration)}
+    return Materials(files, _system_authorities())
+
+
+def _system_authorities() -> bytes:
+    """Return the certificates that the system trusts, PEM; empty if it has none.
+
+    ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` say where else they are.
+    """
+    found = ssl.get_default_verify_paths()
+    certificates: dict[bytes, None] = {}
+    for path in (found.cafile, found.capath):
+        for source in _authority_files(Path(path)) if path is not None else ():
+            with contextlib.suppress(OSError):
+                # Some bundles have comments that are not ASCII.
+                certificates |= dict.fromkeys(_CERTIFICATE.findall(source.read_bytes()))
+    return b"\n".join(certificates)
+
+
+def _authority_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    together = path / AUTHORITIES_FILE
+    return [together] if together.is_file() else sorted(path.iterdir())
 
 
 def _paths(configuration: Configuration) -> Iterator[str]:

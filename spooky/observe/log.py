@@ -1,7 +1,9 @@
 """The log: what Spooky says about itself, for people or as JSON lines."""
 
+import contextlib
 import json
 import logging
+import os
 import time
 from typing import Final
 
@@ -53,23 +55,35 @@ class JsonFormatter(logging.Formatter):
         )
 
 
-def configure(level: str, as_json: bool, path: str | None) -> logging.Handler:
-    """Send what the ``spooky`` loggers say to stderr or to a file.
+class DescriptorHandler(logging.Handler):
+    """Writes each line to a descriptor in one piece, so that processes can share it.
+
+    Arguments:
+        descriptor: Where to; owned by the caller.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.descriptor = descriptor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; one that the descriptor does not take is lost."""
+        with contextlib.suppress(OSError):
+            os.write(self.descriptor, self.format(record).encode("utf-8", "replace") + b"\n")
+
+
+def configure(level: str, as_json: bool, descriptor: int) -> DescriptorHandler:
+    """Send what the ``spooky`` loggers say to a descriptor.
 
     Arguments:
         level: One of :data:`LEVELS`.
         as_json: JSON lines rather than plain ones.
-        path: The file; ``None`` for stderr.
+        descriptor: Where to; owned by the caller.
 
     Returns:
-        The handler; a file's can be reopened with :func:`reopen`.
-
-    Raises:
-        OSError: The file cannot be opened.
+        The handler; give it another descriptor after a log was reopened.
     """
-    handler: logging.Handler = (
-        logging.FileHandler(path, encoding="utf-8") if path is not None else logging.StreamHandler()
-    )
+    handler = DescriptorHandler(descriptor)
     handler.setFormatter(JsonFormatter() if as_json else PlainFormatter())
     root = logging.getLogger("spooky")
     for old in list(root.handlers):
@@ -81,11 +95,16 @@ def configure(level: str, as_json: bool, path: str | None) -> logging.Handler:
     return handler
 
 
-def reopen(handler: logging.Handler) -> None:
-    """Open a handler's file anew, after it was rotated; stderr is left alone."""
-    if isinstance(handler, logging.FileHandler):
-        # A closed FileHandler opens its file again at the next record.
-        handler.close()
+def open_file(path: str) -> int:
+    """Open a log to append to; not readable by others, as paths can be confidential.
+
+    Returns:
+        Its descriptor, the caller's to close.
+
+    Raises:
+        OSError: It cannot be opened.
+    """
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
 
 
 def _message(formatter: logging.Formatter, record: logging.LogRecord) -> str:

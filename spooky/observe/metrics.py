@@ -73,6 +73,16 @@ TABLE: Final = (
         Kind.COUNTER,
         "Received UDP datagrams dropped because they came incomplete.",
     ),
+    Metric(
+        "datagrams_handed_over_total",
+        Kind.COUNTER,
+        "UDP datagrams handed to the worker they were for.",
+    ),
+    Metric(
+        "datagrams_handover_dropped_total",
+        Kind.COUNTER,
+        "UDP datagrams that the worker they were for did not take.",
+    ),
     Metric(OVERFLOW, Kind.COUNTER, "Events whose metric had no room left for one more label."),
 )
 

@@ -47,7 +47,7 @@ class UpstreamTls:
     Attributes:
         verify_certificates: Whether the backend's chain must be trusted.
         strict_sni: Whether its name must match as well.
-        ca_pem: Authorities trusted besides the system's; PEM.
+        ca_pem: Authorities trusted; PEM.
         client_certificate_pem: Our certificate chain; PEM, empty for none.
         client_key_pem: Its key; PEM.
     """
@@ -77,10 +77,10 @@ class UpstreamTls:
         Raises:
             ssl.SSLError: The certificates or the key cannot be used.
         """
-        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = self.verify_certificates and self.strict_sni
         context.verify_mode = ssl.CERT_REQUIRED if self.verify_certificates else ssl.CERT_NONE
-        if self.ca_pem:
+        if self.ca_pem and self.verify_certificates:
             context.load_verify_locations(cadata=self.ca_pem.decode("ascii"))
         if self.client_certificate_pem:
             with memory_file(self.client_certificate_pem + b"\n" + self.client_key_pem) as path:

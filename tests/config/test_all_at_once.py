@@ -33,7 +33,7 @@ def test_every_mistake_of_a_file_is_reported_in_one_run():
          'expected a whole number from 1 to 86400000, found the text "3s"'),
         (26, 27, "performance.max_request_body_bytes",
          'expected a whole number from 1 to 9007199254740992, found the text "10MiB"'),
-        (27, 3, "performance.worker_threads", "this key is not supported yet"),
+        (27, 3, "performance.pin_workers", "this key is not supported yet"),
         (28, 1, "max_headers_count", "there is no such key"),
         (31, 3, "log.level", "this key is here already, on line 30"),
     ]  # fmt: skip

@@ -141,7 +141,7 @@ SUPPORTED = re.compile(
     r"|upstream(\.\*\.tls|_tls)\.(verify_certificates|strict_sni|ca_file|ca_dir|client_certificate"
     r"|client_key)"
     r"|log\..*"
-    r"|performance\.(?!worker_|control_plane_|reuseport|pin_|packet_|backend_dns_).*"
+    r"|performance\.(?!control_plane_|reuseport|pin_|packet_|backend_dns_).*"
     r"|resilience\.protocol\.(max_headers_.*|enforce_.*|allowed_methods|denied_.*)"
 )
 """What issue 2 says this version does."""

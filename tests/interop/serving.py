@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from tests.certificates import ca, leaf, write
-from tests.interop.conftest import free_port, running_program
+from tests.interop.conftest import START_SECONDS, free_port, running_program
 
 NAMES = ["localhost", "127.0.0.1", "spooky.test"]
 
@@ -39,6 +39,11 @@ class Serving:
     def url(self) -> str:
         return f"https://localhost:{self.port}"
 
+    @property
+    def worker_pids(self) -> list[int]:
+        """The processes that do the work: one for each worker."""
+        return children(self.process.pid)
+
     def log_lines(self, count: int) -> list[dict[str, Any]]:
         """Return the access log once it has so many lines; they follow the responses."""
         deadline = time.monotonic() + 5
@@ -49,6 +54,18 @@ class Serving:
                 assert len(lines) == count
                 return lines
             time.sleep(0.02)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes that a process started, the oldest first."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            number, _, rest = status.read_text().partition(" (")
+            fields = rest.rpartition(") ")[2].split()
+            if int(fields[1]) == pid and fields[0] != "Z":
+                found.append((int(fields[19]), int(number)))
+    return [number for _, number in sorted(found)]
 
 
 @contextlib.contextmanager
@@ -83,4 +100,13 @@ def serving(
     path.write_text(yaml.safe_dump(configuration))
     arguments = [sys.executable, "-m", "spooky.cli.main", "serve", "--config", str(path)]
     with running_program(arguments, port, directory / "spooky.log") as process:
+        _wait_until_ready(directory / "spooky.log")
         yield Serving(port, authority_file, Path(certificate), process, directory)
+
+
+def _wait_until_ready(log: Path) -> None:
+    """Wait until the workers serve; their sockets take connections before."""
+    deadline = time.monotonic() + START_SECONDS
+    while "serving HTTP/3" not in log.read_text(errors="replace"):
+        assert time.monotonic() < deadline, log.read_text(errors="replace")
+        time.sleep(0.02)

@@ -47,7 +47,7 @@ class Peak:
     """Watches the memory of the proxy."""
 
     def __init__(self, proxy: Serving) -> None:
-        self._pid = proxy.process.pid
+        (self._pid,) = proxy.worker_pids
         self._before = resident_bytes(self._pid)
         self.growth = 0
 

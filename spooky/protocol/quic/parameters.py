@@ -10,6 +10,7 @@ from aioquic.tls import SessionTicket
 from spooky.protocol.quic import windows
 from spooky.protocol.quic.certificates import CertificateChain, CertificateSelector, ClientVerifier
 from spooky.protocol.quic.congestion import ALGORITHMS
+from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.packet import INITIAL_DATAGRAM_MIN_SIZE, VERSION_1, VERSION_2
 from spooky.protocol.quic.tickets import TicketStore
 from spooky.protocol.quic.windows import WindowAccount
@@ -89,11 +90,14 @@ class ServerParameters(EndpointParameters):
         certificates: Which certificate to present.
         client_verifier: Asks clients for a certificate, and judges it; ``None`` asks for none.
         tickets: Sessions that clients may resume; ``None`` allows none. 0-RTT is never allowed.
+        keys: What all workers seal tickets, tokens and resets under; ``None`` if nobody else has
+            to open them.
     """
 
     certificates: CertificateSelector
     client_verifier: ClientVerifier | None = None
     tickets: TicketStore | None = None
+    keys: Keys | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

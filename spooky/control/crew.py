@@ -1,0 +1,234 @@
+"""The workers: started, replaced when they die, told to stop."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Mapping
+from itertools import combinations
+from typing import Final
+
+from spooky._core.shared import Segment
+from spooky.control.worker_process import WorkerProcess
+from spooky.edge.messages import (
+    Drain,
+    Drained,
+    Failed,
+    Ready,
+    Resolve,
+    Start,
+    Stop,
+    ToSupervisor,
+    ToWorker,
+)
+from spooky.observe.counters import forget_gauges
+
+logger = logging.getLogger(__name__)
+
+READY_SECONDS: Final = 60.0
+"""How long a worker may take to begin; slow disks and machines included."""
+
+HANG_SECONDS: Final = 30.0
+"""A worker whose loop has not turned for so long is killed."""
+
+CHECK_SECONDS: Final = 5.0
+"""How often heartbeats are looked at."""
+
+STABLE_SECONDS: Final = 10.0
+"""A worker that lived so long is replaced at once."""
+
+REPLACE_DELAY_MIN: Final = 0.1
+REPLACE_DELAY_MAX: Final = 5.0
+"""One that did not is replaced after a pause, which doubles up to this; seconds."""
+
+EXIT_SECONDS: Final = 10.0
+"""How long workers may take to exit beyond the time they have for draining; then they are
+killed."""
+
+
+class StartError(Exception):
+    """The workers cannot serve; says why."""
+
+
+class Crew:
+    """All workers of a supervisor.
+
+    Arguments:
+        slots: How many there are.
+        segment: The segment they share.
+        make_start: Gives what a slot's worker has to know, and its descriptors by name.
+        on_resolve: Takes a worker's question for a name.
+
+    Attributes:
+        restarts: How often a worker was replaced.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        segment: Segment,
+        make_start: Callable[[int, dict[str, int]], tuple[Start, dict[str, int]]],
+        on_resolve: Callable[[WorkerProcess, Resolve], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._segment = segment
+        self._make_start = make_start
+        self._on_resolve = on_resolve
+        self._workers: dict[int, WorkerProcess] = {}
+        self._slots = range(slots)
+        self._delays = [REPLACE_DELAY_MIN] * slots
+        self._started = False
+        self._failure = ""
+        self._ending = False
+        self._all_finished = True
+        self._changed = asyncio.Event()
+        self._check: asyncio.TimerHandle | None = None
+        self.restarts = 0
+        # A pair for each two workers; kept here, so that a successor finds what was sent to it.
+        self._ways: dict[int, dict[int, socket.socket]] = {slot: {} for slot in self._slots}
+        for one, other in combinations(self._slots, 2):
+            self._ways[one][other], self._ways[other][one] = socket.socketpair(
+                socket.AF_UNIX, socket.SOCK_SEQPACKET
+            )
+
+    @property
+    def pids(self) -> dict[int, int]:
+        """The process number of each slot's worker."""
+        return {slot: worker.pid for slot, worker in self._workers.items()}
+
+    async def start(self) -> None:
+        """Start all workers, and wait until they serve.
+
+        Raises:
+            StartError: One cannot.
+        """
+        for slot in self._slots:
+            self._spawn(slot)
+        if not await self._wait(lambda: self._all_ready or self._ending, READY_SECONDS):
+            self._fail(f"the workers did not begin within {READY_SECONDS:.0f} s")
+        if self._failure:
+            await self.stop()
+            raise StartError(self._failure)
+        self._started = True
+        self._check = self._loop.call_later(CHECK_SECONDS, self._check_heartbeats)
+
+    def tell(self, message: ToWorker, descriptors: Mapping[str, int] | None = None) -> None:
+        """Tell all workers something."""
+        for worker in self._workers.values():
+            worker.send(message, descriptors)
+
+    async def drain(self, seconds: float) -> bool:
+        """Have all workers finish what is in flight within so many seconds, and exit.
+
+        Returns:
+            Whether everything finished.
+        """
+        self._end()
+        self.tell(Drain(seconds))
+        await self._gone(seconds + EXIT_SECONDS)
+        return self._all_finished
+
+    async def stop(self) -> None:
+        """Have all workers cut what is in flight, and exit."""
+        self._end()
+        self.tell(Stop())
+        await self._gone(EXIT_SECONDS)
+
+    def close(self) -> None:
+        """Close the ways between workers; idempotent."""
+        for ways in self._ways.values():
+            for way in ways.values():
+                way.close()
+
+    # --- one worker ---------------------------------------------------------------------------
+
+    def _spawn(self, slot: int) -> None:
+        if self._ending:
+            return
+        worker = self._workers[slot] = WorkerProcess(slot, self._on_message, self._on_exit)
+        ways = {f"handover:{other}": way.fileno() for other, way in self._ways[slot].items()}
+        worker.send(*self._make_start(slot, ways))
+
+    def _on_message(self, worker: WorkerProcess, message: ToSupervisor) -> None:
+        match message:
+            case Ready():
+                worker.ready = True
+                self._changed.set()
+            case Failed(text):
+                worker.failure = text
+            case Drained(cut):
+                worker.cut = cut
+            case Resolve():
+                self._on_resolve(worker, message)
+
+    def _on_exit(self, worker: WorkerProcess) -> None:
+        slot = worker.slot
+        del self._workers[slot]
+        self._segment.reclaim(slot)
+        forget_gauges(self._segment, slot)
+        self._changed.set()
+        if self._ending:
+            self._all_finished = self._all_finished and worker.cut == 0
+            return
+        text = worker.failure or f"worker {slot} (process {worker.pid}): {worker.exit_text}"
+        if not self._started:
+            self._fail(text)
+            return
+        delay = self._delay(worker)
+        logger.error("a worker died, replacing it in %.1f s: %s", delay, text)
+        self.restarts += 1
+        self._loop.call_later(delay, self._spawn, slot)
+
+    def _delay(self, worker: WorkerProcess) -> float:
+        """Return how long to wait before a worker is replaced."""
+        slot = worker.slot
+        if self._loop.time() - worker.started > STABLE_SECONDS:
+            self._delays[slot] = REPLACE_DELAY_MIN
+            return 0.0
+        delay = self._delays[slot]
+        self._delays[slot] = min(2 * delay, REPLACE_DELAY_MAX)
+        return delay
+
+    def _check_heartbeats(self) -> None:
+        now = self._loop.time()
+        for slot, worker in self._workers.items():
+            alive = max(worker.started + READY_SECONDS, self._segment.last_beat(slot) / 1000)
+            if now - alive > HANG_SECONDS:
+                logger.error("worker %d has not moved for %.0f s; killing it", slot, now - alive)
+                worker.kill()
+        self._check = self._loop.call_later(CHECK_SECONDS, self._check_heartbeats)
+
+    # --- all of them --------------------------------------------------------------------------
+
+    @property
+    def _all_ready(self) -> bool:
+        return len(self._workers) == len(self._slots) and all(
+            worker.ready for worker in self._workers.values()
+        )
+
+    def _fail(self, text: str) -> None:
+        """End because the workers cannot begin; what was first said counts."""
+        self._failure = self._failure or text
+        self._ending = True
+
+    def _end(self) -> None:
+        self._ending = True
+        if self._check is not None:
+            self._check.cancel()
+
+    async def _gone(self, seconds: float) -> None:
+        """Wait until all workers have exited, and kill those that do not."""
+        if not await self._wait(lambda: not self._workers, seconds):
+            for worker in self._workers.values():
+                logger.error("worker %d does not exit; killing it", worker.slot)
+                worker.kill()
+            await self._wait(lambda: not self._workers, EXIT_SECONDS)
+
+    async def _wait(self, reached: Callable[[], bool], seconds: float) -> bool:
+        """Wait until a state is reached; return whether it was in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not reached():
+                    self._changed.clear()
+                    await self._changed.wait()
+        return reached()

@@ -1,0 +1,118 @@
+"""One worker process, as the supervisor sees it."""
+
+import asyncio
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from spooky.edge import messages
+from spooky.edge.messages import MessageError, ToSupervisor, ToWorker
+from spooky.runtime.channel import Channel, ChannelFullError
+
+logger = logging.getLogger(__name__)
+
+MODULE: Final = "spooky.edge.process"
+
+
+class WorkerProcess:
+    """A fresh interpreter that runs a worker; started at once.
+
+    Arguments:
+        slot: The worker's slot.
+        on_message: Takes what the worker says.
+        on_exit: Called when the process is gone.
+
+    Attributes:
+        slot: The worker's slot.
+        ready: Whether it serves.
+        cut: Requests it had to cut when it ended; ``None`` if it did not say.
+        failure: Why it cannot serve, if it said so.
+        started: When it was started; seconds on the loop's clock.
+    """
+
+    def __init__(
+        self,
+        slot: int,
+        on_message: Callable[["WorkerProcess", ToSupervisor], None],
+        on_exit: Callable[["WorkerProcess"], None],
+    ) -> None:
+        self.slot = slot
+        self.ready = False
+        self.cut: int | None = None
+        self.failure = ""
+        self._loop = asyncio.get_running_loop()
+        self._on_message = on_message
+        self._on_exit = on_exit
+        self.started = self._loop.time()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            # The same import path as ours, and nothing that the directory or a user site adds.
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-s", "-m", MODULE, str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                env=environment,
+                # A terminal's signals are the supervisor's.
+                process_group=0,
+            )
+        self._channel = Channel(ours, self._on_data, self._on_silence)
+        self._exit = os.pidfd_open(self._process.pid)
+        self._loop.add_reader(self._exit, self._on_exited)
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    @property
+    def exit_text(self) -> str:
+        """How the process ended, for people."""
+        code = self._process.returncode
+        if code is None:
+            return "still runs"
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def send(self, message: ToWorker, descriptors: Mapping[str, int] | None = None) -> None:
+        """Tell the worker something; one that does not listen any more is killed.
+
+        Arguments:
+            descriptors: In the order in which the message names them.
+        """
+        try:
+            self._channel.send(messages.encode(message), list((descriptors or {}).values()))
+        except ChannelFullError:
+            logger.error("worker %d does not read what it is told; killing it", self.slot)
+            self.kill()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+
+    def _on_data(self, data: bytes, descriptors: list[int]) -> None:
+        for descriptor in descriptors:
+            # Workers have nothing to pass.
+            os.close(descriptor)
+        try:
+            message = messages.decode_for_supervisor(data)
+        except MessageError as error:
+            logger.error("cannot understand worker %d: %s; killing it", self.slot, error)
+            self.kill()
+            return
+        self._on_message(self, message)
+
+    def _on_silence(self) -> None:
+        """Wait for the exit, which comes soon after the channel's end."""
+
+    def _on_exited(self) -> None:
+        self._loop.remove_reader(self._exit)
+        os.close(self._exit)
+        self._process.wait()
+        # What it said last may still be unread.
+        self._channel.read_rest()
+        self._channel.close()
+        self._on_exit(self)

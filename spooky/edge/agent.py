@@ -1,0 +1,232 @@
+"""A worker's control agent: does what the supervisor says, and drains if there is none left."""
+
+import asyncio
+import logging
+import os
+import socket
+from typing import Final
+
+from spooky.config.schema import Configuration
+from spooky.edge import messages
+from spooky.edge.handover import Handover
+from spooky.edge.messages import (
+    Drain,
+    Drained,
+    Failed,
+    MessageError,
+    Ready,
+    Resolve,
+    Resolved,
+    Start,
+    Steer,
+    Stop,
+    UseKeys,
+    UseLogs,
+)
+from spooky.edge.names import AskedNames
+from spooky.edge.worker import Worker, WorkerListener
+from spooky.generation.certificates import load_listener_tls
+from spooky.generation.compile import CompileError, Environment, compile_generation
+from spooky.generation.materials import MaterialError, Materials
+from spooky.observe import log
+from spooky.observe.access_log import AccessLog
+from spooky.observe.counters import Counters
+from spooky.observe.segment import open_segment
+from spooky.runtime import Runtime
+from spooky.runtime.channel import Channel, ChannelFullError
+
+logger = logging.getLogger(__name__)
+
+STDERR: Final = 2
+
+BEAT_SECONDS: Final = 1.0
+"""How often a worker says that its loop turns."""
+
+
+class Agent:
+    """Runs one worker for a supervisor.
+
+    Arguments:
+        control: Our end of the control channel.
+    """
+
+    def __init__(self, control: socket.socket) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._runtime = Runtime(self._loop)
+        self._names = AskedNames(self._send, self._runtime.now)
+        self._channel = Channel(control, self._on_message, self._on_supervisor_gone)
+        self._configuration: Configuration | None = None
+        self._worker: Worker | None = None
+        self._access_log: AccessLog | None = None
+        self._log: log.DescriptorHandler | None = None
+        self._open_logs: dict[str, int] = {}
+        self._draining: asyncio.Task[None] | None = None
+        self._over = asyncio.Event()
+        self._failed = False
+
+    async def run(self) -> bool:
+        """Serve until told to stop, or until the supervisor is gone.
+
+        Returns:
+            Whether the worker could serve.
+        """
+        await self._over.wait()
+        await self._runtime.close()
+        if self._access_log is not None:
+            self._access_log.flush()
+        self._channel.close()
+        return not self._failed
+
+    def drain(self, seconds: float) -> None:
+        """Finish what is in flight within so many seconds, and end."""
+        if self._draining is None:
+            self._draining = self._loop.create_task(self._drain(seconds))
+
+    def drain_as_configured(self) -> None:
+        """Finish what is in flight within the time the configuration gives, and end."""
+        seconds = 0.0
+        if self._configuration is not None:
+            seconds = self._configuration.performance.shutdown_drain_timeout_ms / 1000
+        self.drain(seconds)
+
+    # --- messages -----------------------------------------------------------------------------
+
+    def _on_message(self, data: bytes, descriptors: list[int]) -> None:
+        try:
+            message = messages.decode_for_worker(data)
+        except MessageError as error:
+            self._fail(f"cannot understand the supervisor: {error}")
+            return
+        match message:
+            case Start():
+                self._start(message, descriptors)
+            case Resolved():
+                self._names.answered(message)
+            case UseLogs(names):
+                self._use_logs(dict(zip(names, descriptors, strict=True)))
+            case Drain(seconds):
+                self.drain(seconds)
+            case Stop():
+                self._stop()
+            case Steer() | UseKeys():
+                if self._worker is not None:
+                    self._change(self._worker, message)
+
+    def _change(self, worker: Worker, message: Steer | UseKeys) -> None:
+        if isinstance(message, Steer):
+            worker.steer(message.table)
+        else:
+            worker.use_keys(message.keys)
+
+    def _send(self, message: Ready | Failed | Resolve | Drained) -> None:
+        try:
+            self._channel.send(messages.encode(message))
+        except ChannelFullError:
+            logger.error("the supervisor reads nothing; it missed %s", type(message).__name__)
+
+    def _on_supervisor_gone(self) -> None:
+        logger.error("the supervisor is gone; draining")
+        self.drain_as_configured()
+
+    # --- the beginning ------------------------------------------------------------------------
+
+    def _start(self, start: Start, descriptors: list[int]) -> None:
+        passed = list(zip(start.descriptors, descriptors, strict=True))
+        named = dict(passed)
+        self._configuration = start.configuration
+        settings = start.configuration.log
+        self._log = log.configure(
+            settings.level, settings.format == "json", named.get("log", STDERR)
+        )
+        access_log = start.configuration.access_log
+        if access_log.enabled:
+            self._access_log = AccessLog(
+                named.get("access_log", STDERR), access_log.format == "json"
+            )
+        self._open_logs = {name: named[name] for name in ("log", "access_log") if name in named}
+        try:
+            self._worker = self._make_worker(start, passed)
+        except (CompileError, MaterialError) as error:
+            self._fail(str(error))
+            return
+        self._beat()
+        self._send(Ready())
+
+    def _make_worker(self, start: Start, passed: list[tuple[str, int]]) -> Worker:
+        named = dict(passed)
+        segment = open_segment(named["segment"])
+        os.close(named["segment"])
+        configuration = start.configuration
+        materials = Materials(start.files, start.authorities)
+        counters = Counters(segment, start.slot)
+        environment = Environment(self._runtime, self._names.resolve, {}, seed=start.slot)
+        generation = compile_generation(configuration, materials, environment, start.generation)
+        udp = [socket.socket(fileno=number) for name, number in passed if name.startswith("udp:")]
+        tcp = [socket.socket(fileno=number) for name, number in passed if name.startswith("tcp:")]
+        ways = {
+            int(name.removeprefix("handover:")): socket.socket(fileno=number)
+            for name, number in passed
+            if name.startswith("handover:")
+        }
+        handover = None
+        if ways:
+            handover = Handover(self._runtime, start.slot, ways, start.table, counters)
+        worker = Worker(
+            self._runtime,
+            generation,
+            [
+                WorkerListener(own, shared, load_listener_tls(listener, materials))
+                for own, shared, listener in zip(
+                    udp, tcp, configuration.active_listeners, strict=True
+                )
+            ],
+            counters,
+            self._access_log,
+            start.slot,
+            handover,
+        )
+        worker.use_keys(start.keys)
+        return worker
+
+    def _beat(self) -> None:
+        if self._worker is not None:
+            self._worker.beat()
+            self._runtime.schedule(self._runtime.now() + BEAT_SECONDS, self._beat)
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def _fail(self, text: str) -> None:
+        logger.error("this worker cannot serve: %s", text)
+        self._failed = True
+        self._send(Failed(text[: messages.TEXT_MAX]))
+        self._over.set()
+
+    def _stop(self) -> None:
+        if self._draining is not None:
+            self._draining.cancel()
+        self._draining = self._loop.create_task(self._cut())
+
+    async def _drain(self, seconds: float) -> None:
+        if self._worker is not None:
+            await self._worker.drain(seconds)
+            self._send(Drained(self._worker.cut))
+        self._over.set()
+
+    async def _cut(self) -> None:
+        if self._worker is not None:
+            cut = self._worker.service.active
+            await self._worker.close()
+            self._send(Drained(cut))
+        self._over.set()
+
+    def _use_logs(self, descriptors: dict[str, int]) -> None:
+        """Go on in other log files; the old ones are ours to close."""
+        if self._log is not None and "log" in descriptors:
+            self._log.descriptor = descriptors["log"]
+        if self._access_log is not None and "access_log" in descriptors:
+            self._access_log.reopen(descriptors["access_log"])
+        for name, descriptor in descriptors.items():
+            old = self._open_logs.get(name)
+            self._open_logs[name] = descriptor
+            if old is not None:
+                os.close(old)

@@ -1,0 +1,193 @@
+"""Handing datagrams to the worker they are for, when the kernel gave them to another.
+
+That happens for a while after the steering program was swapped (an Initial that is sent again meets
+another table), and always where the kernel cannot be given a program and spreads by address.
+"""
+
+import socket
+import struct
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from spooky.observe.counters import Counters
+from spooky.protocol.quic.packet import LONG_HEADER
+from spooky.protocol.quic.session import Address, ReceivedDatagram
+from spooky.protocol.quic.steering import slot_of
+from spooky.runtime import Runtime
+
+SWAP_SECONDS: Final = 15.0
+"""How long datagrams are handed to the slot that the table before named: a handshake begun under
+it is over by then."""
+
+BATCH_MAX_BYTES: Final = 128 * 1024
+"""Largest message between two workers; twice the largest datagram, within a socket's buffer."""
+
+BATCHES_PER_TURN: Final = 16
+"""Batches read from one worker in one turn of the loop."""
+
+# Before each datagram: listener, whether it comes back, ECN bits, IP version, port, flow label,
+# scope, address, length.
+_HEAD: Final = struct.Struct("<B?BBHII16sI")
+
+Deliver = Callable[[int, list[ReceivedDatagram], bool], None]
+"""Takes a listener's position, its datagrams, and whether they come back to be served here."""
+
+
+class Handover:
+    """The ways to all other workers.
+
+    Arguments:
+        runtime: The worker's.
+        slot: The worker's own.
+        ways: A SEQPACKET socket for each other slot; ours from now on.
+        table: The slot for each first byte of a long header's connection ID.
+        counters: The worker's slots.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        slot: int,
+        ways: Mapping[int, socket.socket],
+        table: bytes,
+        counters: Counters,
+    ) -> None:
+        self._runtime = runtime
+        self._slot = slot
+        self._ways = ways
+        self._table = table
+        self._table_before: bytes | None = None
+        self._swapped = 0.0
+        self._batches: dict[int, list[bytes]] = {}
+        self._marked = False
+        self._deliver: Deliver = lambda _listener, _datagrams, _returned: None
+        self._values = counters.values
+        self._sent = counters.slot("datagrams_handed_over_total")
+        self._dropped = counters.slot("datagrams_handover_dropped_total")
+        for way in ways.values():
+            way.setblocking(False)
+            runtime.loop.add_reader(way.fileno(), self._on_readable, way)
+
+    def start(self, deliver: Deliver) -> None:
+        """Deliver what others hand over from now on."""
+        self._deliver = deliver
+
+    def steer(self, table: bytes) -> None:
+        """Go by another table; the one before counts for what began under it."""
+        self._table_before, self._table = self._table, table
+        self._swapped = self._runtime.now()
+
+    def pass_on(self, listener: int, datagram: ReceivedDatagram) -> bool:
+        """Hand a datagram of no connection of ours to the worker it is for.
+
+        Arguments:
+            listener: The position of the listener it came through.
+
+        Returns:
+            Whether it was; if not, it is ours to answer.
+        """
+        payload = datagram[0]
+        table = self._table
+        if self._table_before is not None and payload[0] & LONG_HEADER:
+            if self._runtime.now() - self._swapped < SWAP_SECONDS:
+                table = self._table_before
+            else:
+                self._table_before = None
+        slot = slot_of(payload, table)
+        if slot is None or slot not in self._ways:
+            return False
+        self._add(slot, listener, datagram, returned=False)
+        return True
+
+    def give_back(self, listener: int, datagram: ReceivedDatagram) -> bool:
+        """Hand a datagram that begins a connection to who may begin it, when we may not.
+
+        Returns:
+            Whether anybody may.
+        """
+        slot = slot_of(datagram[0], self._table)
+        if slot is None or slot not in self._ways:
+            return False
+        self._add(slot, listener, datagram, returned=True)
+        return True
+
+    def flush(self) -> None:
+        """Send what was added in this turn."""
+        self._marked = False
+        batches, self._batches = self._batches, {}
+        for slot, entries in batches.items():
+            batch: list[bytes] = []
+            size = 0
+            for entry in entries:
+                if size + len(entry) > BATCH_MAX_BYTES:
+                    self._send(slot, batch)
+                    batch, size = [], 0
+                batch.append(entry)
+                size += len(entry)
+            self._send(slot, batch)
+
+    def close(self) -> None:
+        """Close all ways."""
+        for way in self._ways.values():
+            self._runtime.loop.remove_reader(way.fileno())
+            way.close()
+
+    def _add(self, slot: int, listener: int, datagram: ReceivedDatagram, *, returned: bool) -> None:
+        self._batches.setdefault(slot, []).append(_encode(listener, datagram, returned))
+        if not self._marked:
+            self._marked = True
+            self._runtime.mark(self)
+
+    def _send(self, slot: int, batch: list[bytes]) -> None:
+        try:
+            self._ways[slot].send(b"".join(batch))
+        except OSError:
+            # It does not keep up: to QUIC, lost packets.
+            self._values[self._dropped] += len(batch)
+        else:
+            self._values[self._sent] += len(batch)
+
+    def _on_readable(self, way: socket.socket) -> None:
+        for _ in range(BATCHES_PER_TURN):
+            try:
+                batch = way.recv(BATCH_MAX_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                batch = b""
+            if not batch:
+                self._runtime.loop.remove_reader(way.fileno())
+                return
+            for (listener, returned), datagrams in _decode(batch).items():
+                self._deliver(listener, datagrams, returned)
+
+
+def _encode(listener: int, datagram: ReceivedDatagram, returned: bool) -> bytes:
+    payload, (host, port, *rest), ecn = datagram
+    flow, scope = rest or (0, 0)
+    version = 6 if rest else 4
+    address = socket.inet_pton(socket.AF_INET6 if rest else socket.AF_INET, host.partition("%")[0])
+    return (
+        _HEAD.pack(listener, returned, ecn, version, port, flow, scope, address, len(payload))
+        + payload
+    )
+
+
+def _decode(batch: bytes) -> dict[tuple[int, bool], list[ReceivedDatagram]]:
+    """Return the datagrams of a batch by listener and by whether they come back."""
+    datagrams: dict[tuple[int, bool], list[ReceivedDatagram]] = {}
+    at = 0
+    while at < len(batch):
+        listener, returned, ecn, version, port, flow, scope, address, length = _HEAD.unpack_from(
+            batch, at
+        )
+        at += _HEAD.size
+        source: Address
+        if version == 6:
+            source = (socket.inet_ntop(socket.AF_INET6, address), port, flow, scope)
+        else:
+            source = (socket.inet_ntop(socket.AF_INET, address[:4]), port)
+        payload = batch[at : at + length]
+        at += length
+        datagrams.setdefault((listener, returned), []).append((payload, source, ecn))
+    return datagrams

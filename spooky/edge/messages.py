@@ -1,0 +1,160 @@
+"""What a supervisor and its workers say to each other, over one channel for each worker."""
+
+from typing import Final, TypeAlias, TypeVar
+
+import msgspec
+
+from spooky.config.schema import Configuration
+from spooky.protocol.quic.keys import Keys
+
+VERSION: Final = 1
+"""The first byte of every message; another version is not spoken."""
+
+TEXT_MAX: Final = 4096
+"""Longest text a worker may say about a failure; characters."""
+
+HOST_MAX: Final = 255
+"""Longest host name (RFC 1035 section 3.1)."""
+
+
+class MessageError(Exception):
+    """A message is not one of ours; says why."""
+
+
+class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """Any message; those that come with descriptors name each, in order."""
+
+
+# --- from the supervisor ----------------------------------------------------------------------
+class Start(Message, frozen=True):
+    """Serve.
+
+    Attributes:
+        slot: The worker's slot.
+        generation: Number of the generation in force.
+        configuration: What to serve.
+        files: The files that it names, by path.
+        authorities: The authorities the system trusts; PEM.
+        keys: The secrets shared by all workers.
+        table: The slot for each first byte of a long header's connection ID.
+        descriptors: ``segment``, ``log`` and ``access_log`` if they are files, ``tcp:N`` and
+            ``udp:N`` for each listener in order, and ``handover:N`` for each other slot N.
+    """
+
+    slot: int
+    generation: int
+    configuration: Configuration
+    files: dict[str, bytes]
+    authorities: bytes
+    keys: Keys
+    table: bytes
+    descriptors: tuple[str, ...]
+
+
+class Steer(Message, frozen=True):
+    """New connections are spread over other slots from now on."""
+
+    table: bytes
+
+
+class UseKeys(Message, frozen=True):
+    """The shared secrets were rotated."""
+
+    keys: Keys
+
+
+class UseLogs(Message, frozen=True):
+    """The logs were reopened; ``log`` and ``access_log``, as far as they are files."""
+
+    descriptors: tuple[str, ...]
+
+
+class Resolved(Message, frozen=True):
+    """What a host's name resolves to, or why it does not."""
+
+    host: str
+    port: int
+    addresses: tuple[str, ...]
+    error: str = ""
+
+
+class Drain(Message, frozen=True):
+    """Take nothing new, finish what is in flight in so many seconds, and exit."""
+
+    seconds: float
+
+
+class Stop(Message, frozen=True):
+    """Cut everything, and exit."""
+
+
+ToWorker: TypeAlias = Start | Steer | UseKeys | UseLogs | Resolved | Drain | Stop
+
+
+# --- from a worker ----------------------------------------------------------------------------
+class Ready(Message, frozen=True):
+    """The worker serves."""
+
+
+class Failed(Message, frozen=True):
+    """The worker cannot serve."""
+
+    text: str
+
+
+class Resolve(Message, frozen=True):
+    """Asks for the addresses of a host."""
+
+    host: str
+    port: int
+
+
+class Drained(Message, frozen=True):
+    """The worker is about to exit.
+
+    Attributes:
+        cut: Requests that did not finish in time.
+    """
+
+    cut: int
+
+
+ToSupervisor: TypeAlias = Ready | Failed | Resolve | Drained
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_to_worker: Final[msgspec.msgpack.Decoder[ToWorker]] = msgspec.msgpack.Decoder(ToWorker)
+_to_supervisor: Final[msgspec.msgpack.Decoder[ToSupervisor]] = msgspec.msgpack.Decoder(ToSupervisor)
+
+Any = TypeVar("Any")
+
+
+def encode(message: ToWorker | ToSupervisor) -> bytes:
+    """Return the bytes of a message."""
+    return bytes((VERSION,)) + _encoder.encode(message)
+
+
+def decode_for_worker(data: bytes) -> ToWorker:
+    """Read a message of the supervisor.
+
+    Raises:
+        MessageError: It is none.
+    """
+    return _decode(data, _to_worker)
+
+
+def decode_for_supervisor(data: bytes) -> ToSupervisor:
+    """Read a message of a worker.
+
+    Raises:
+        MessageError: It is none.
+    """
+    return _decode(data, _to_supervisor)
+
+
+def _decode(data: bytes, decoder: msgspec.msgpack.Decoder[Any]) -> Any:
+    if data[:1] != bytes((VERSION,)):
+        raise MessageError(f"the other side speaks version {data[0] if data else 'none'}")
+    try:
+        return decoder.decode(memoryview(data)[1:])
+    except msgspec.MsgspecError as error:
+        raise MessageError(str(error)) from error

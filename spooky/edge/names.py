@@ -1,0 +1,67 @@
+"""Names in a worker, which resolves none itself: it asks, and remembers."""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from spooky.edge.messages import Resolve, Resolved
+
+FRESH_SECONDS: Final = 5.0
+"""How long an answer is used without asking again; a new connection asks after that."""
+
+
+class AskedNames:
+    """Gives the addresses of backends, as the supervisor tells them.
+
+    Arguments:
+        ask: Sends a question.
+        now: The clock; seconds.
+    """
+
+    def __init__(self, ask: Callable[[Resolve], None], now: Callable[[], float]) -> None:
+        self._ask = ask
+        self._now = now
+        self._known: dict[tuple[str, int], tuple[float, list[str]]] = {}
+        self._waiting: dict[tuple[str, int], asyncio.Future[Resolved]] = {}
+
+    async def resolve(self, host: str, port: int) -> list[str]:
+        """Return the addresses of a host.
+
+        A name that resolved once and does not any more keeps the addresses it had.
+
+        Raises:
+            socket.gaierror: It never resolved.
+        """
+        if _is_address(host):
+            return [host]
+        key = (host, port)
+        when, addresses = self._known.get(key, (0.0, []))
+        if addresses and self._now() - when < FRESH_SECONDS:
+            return addresses
+        waiting = self._waiting.get(key)
+        if waiting is None:
+            waiting = self._waiting[key] = asyncio.get_running_loop().create_future()
+            self._ask(Resolve(host, port))
+        answer = await asyncio.shield(waiting)
+        if answer.error and not addresses:
+            raise socket.gaierror(socket.EAI_NONAME, answer.error)
+        return list(answer.addresses) or addresses
+
+    def answered(self, answer: Resolved) -> None:
+        """Take an answer."""
+        key = (answer.host, answer.port)
+        if answer.addresses:
+            self._known[key] = (self._now(), list(answer.addresses))
+        waiting = self._waiting.pop(key, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True

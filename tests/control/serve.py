@@ -1,0 +1,114 @@
+"""``spooky serve`` with a backend of the test's own loop, for tests of the processes."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.interop.serving import children
+from tests.support.client import Client
+from tests.support.origin import Origin
+from tests.support.proxy import configuration, connect
+
+START_SECONDS = 60
+ANNOUNCED = re.compile(rb"serving HTTP/3, .* port (\d+)\n")
+
+
+@dataclass
+class Served:
+    """A running ``spooky serve``.
+
+    Attributes:
+        process: The supervisor.
+        port: UDP and TCP.
+        origin: The backend.
+        directory: Where its files are.
+    """
+
+    process: asyncio.subprocess.Process
+    port: int
+    origin: Origin
+    directory: Path
+
+    @property
+    def workers(self) -> list[int]:
+        """The workers' process numbers, the oldest first."""
+        return children(self.process.pid)
+
+    @property
+    def log(self) -> str:
+        """What it has said."""
+        return (self.directory / "stderr").read_text()
+
+    async def client(self, ingress: str) -> Client:
+        """Connect a client."""
+        return await connect(ingress, self.port)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the supervisor."""
+        self.process.send_signal(number)
+
+    async def exited(self) -> int:
+        """Return the supervisor's exit code."""
+        return await self.process.wait()
+
+
+async def until(reached: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait for a state."""
+    async with asyncio.timeout(seconds):
+        while not reached():
+            await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def served(
+    directory: Path,
+    workers: int,
+    change: Callable[[dict[str, Any]], None] | None = None,
+    environment: dict[str, str] | None = None,
+) -> AsyncIterator[Served]:
+    """Run ``spooky serve`` until the block ends.
+
+    Arguments:
+        change: Changes the configuration before it is used.
+        environment: Variables set besides ours.
+    """
+    async with Origin("h1", None) as origin:
+        settings = configuration(directory, origin.address)
+        settings["performance"]["worker_threads"] = workers
+        if change is not None:
+            change(settings)
+        path = directory / "spooky.yaml"
+        path.write_text(yaml.safe_dump(settings))
+        with (directory / "stderr").open("wb") as stderr:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "spooky.cli.main", "serve", "--config", str(path),
+                stderr=stderr, env={**os.environ, **(environment or {})},
+            )  # fmt: skip
+        try:
+            port = await _announced(process, directory / "stderr")
+            yield Served(process, port, origin, directory)
+        finally:
+            orphans = children(process.pid)
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+            for pid in orphans:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+async def _announced(process: asyncio.subprocess.Process, stderr: Path) -> int:
+    async with asyncio.timeout(START_SECONDS):
+        while (found := ANNOUNCED.search(stderr.read_bytes())) is None:
+            assert process.returncode is None, stderr.read_text()
+            await asyncio.sleep(0.02)
+    return int(found[1])

@@ -1,0 +1,65 @@
+"""Which worker slot a datagram is for (design, section 5)."""
+
+from collections import Counter
+
+import pytest
+
+from spooky.protocol.quic.packet import make_connection_id
+from spooky.protocol.quic.steering import Instruction, slot_of, steering_program, steering_table
+
+ACTIVE = [range(1), range(2), range(3), range(4), (1, 3), (0, 5, 200), range(64), range(256)]
+
+
+def long_header(connection_id: bytes) -> bytes:
+    return b"\xc0\0\0\0\1" + bytes((len(connection_id),)) + connection_id + b"\0rest"
+
+
+def run(program: list[Instruction], datagram: bytes) -> int:
+    """Run a program as the kernel does."""
+    at = loaded = 0
+    while True:
+        code, jump_true, jump_false, value = program[at]
+        at += 1
+        if code == 0x30:
+            if value >= len(datagram):
+                return 0
+            loaded = datagram[value]
+        elif code == 0x45:
+            at += jump_true if loaded & value else jump_false
+        else:
+            return value if code == 0x06 else loaded
+
+
+@pytest.mark.parametrize("active", ACTIVE)
+def test_an_active_slot_stands_for_itself_and_the_rest_is_spread_evenly(active: range) -> None:
+    table = steering_table(active)
+    assert all(table[slot] == slot for slot in active)
+    shares = Counter(table)
+    assert set(shares) == set(active)
+    assert max(shares.values()) - min(shares.values()) <= 1
+
+
+@pytest.mark.parametrize("active", ACTIVE)
+def test_the_program_says_what_the_table_says(active: range) -> None:
+    table = steering_table(active)
+    program = steering_program(table)
+    assert len(program) <= 4096
+    assert all(max(one.jump_true, one.jump_false) <= 255 for one in program)
+    for byte in range(256):
+        connection_id = bytes((byte,)) + b"1234567"
+        for datagram in (long_header(connection_id), b"\x40" + connection_id + b"rest"):
+            assert run(program, datagram) == slot_of(datagram, table)
+    assert slot_of(b"", table) is slot_of(b"\x40", table) is slot_of(b"\xc0\0\0", table) is None
+
+
+@pytest.mark.parametrize("active", ACTIVE)
+def test_a_short_header_goes_where_its_connection_id_says_whatever_is_active(active: range) -> None:
+    for slot in (0, 7, 255):
+        datagram = b"\x40" + make_connection_id(slot) + b"rest"
+        assert slot_of(datagram, steering_table(active)) == slot
+
+
+def test_a_table_needs_slots_that_fit_a_byte() -> None:
+    for active in ((), (256,), (-1,)):
+        with pytest.raises(ValueError, match="slots"):
+            steering_table(active)
