@@ -8,6 +8,7 @@ import sys
 
 import uvloop
 
+from spooky._core import COMPILED
 from spooky.edge.agent import Agent
 from spooky.protocol.h1.engine import field_parser
 from spooky.protocol.h2.engine import engine_class
@@ -33,6 +34,8 @@ def _import_what_is_imported_late() -> None:
     field_parser()
     engine_class()
     importlib.import_module("cryptography.hazmat.backends.openssl.backend")
+    if not COMPILED:
+        importlib.import_module("cffi.cparser")
 
 
 def main() -> int:
