@@ -177,7 +177,7 @@ def test_ties_go_to_the_fewer_active_then_to_the_first(balance: ModuleType) -> N
     assert picks(balancer, 1) == "A"
     balancer.started(0)
     balancer.started(2)
-    assert picks(balancer, 1) == "A"  # 30 ms each; two of them active, and B is not.
+    assert picks(balancer, 1) == "B"  # 30 ms each; two of them active, and B is not.
     balancer = sampled(balance, [20.0, 30.0])
     balancer.started(0)
     assert picks(balancer, 1) == "B"
