@@ -54,7 +54,7 @@ fuzz: build $(VENV)/.test ## fuzz each target for TIME seconds, or only TARGET
 
 clean: ## remove what was built, but not $(VENV)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
-	rm -f spooky/_core/*.c spooky/_core/*.so spooky/_core/*.html
+	find spooky/_core \( -name '*.c' -o -name '*.so' -o -name '*.html' \) -delete
 	find spooky tests tools benchmarks fuzz -name __pycache__ -prune -exec rm -rf {} +
 
 # The parts of `make test`, in tools/suite.py with their budgets.

@@ -19,12 +19,12 @@ def kernels() -> list[Extension]:
     flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
     extensions = [
         Extension(
-            f"spooky._core.{source.stem}",
+            ".".join(source.with_suffix("").parts),
             [str(source)],
             extra_compile_args=flags if sanitize else ["-O3"],
             extra_link_args=["-fsanitize=address,undefined"] if sanitize else [],
         )
-        for source in sorted(KERNELS.glob("*.pyx"))
+        for source in sorted(KERNELS.rglob("*.pyx"))
     ]
     return cythonize(extensions, nthreads=os.cpu_count() or 1, force=sanitize)
 

@@ -19,8 +19,9 @@ CHECK = """
 import importlib, pathlib
 from spooky import _core
 assert _core.COMPILED
-for kernel in _core.KERNELS:
-    path = pathlib.Path(importlib.import_module(f"spooky._core.{kernel}").__file__)
+for source in pathlib.Path("spooky/_core").rglob("*.pyx"):
+    module = importlib.import_module(".".join(source.with_suffix("").parts))
+    path = pathlib.Path(module.__file__)
     assert "build/sanitize" in str(path) and b"__asan_init" in path.read_bytes(), path
 """
 
@@ -33,7 +34,7 @@ def copy_tree() -> None:
         shutil.copytree(folder, COPY / folder, ignore=built)
     for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(file, COPY)
-    for source in (COPY / "spooky/_core").glob("*.p[yx][xd]"):
+    for source in (COPY / "spooky/_core").rglob("*.p[yx][xd]"):
         source.write_text(BOUNDS_UNCHECKED.sub(r"\1True", source.read_text()))
 
 

@@ -14,6 +14,10 @@ from spooky import _core
 KERNELS = Path("spooky/_core")
 TWINS = KERNELS / "pure"
 
+# The native engine is built with the kernels and has no twins: a whole protocol's is a library.
+ENGINE = KERNELS / "quic"
+ENGINE_MODULES = sorted(path.stem for path in ENGINE.glob("*.pyx"))
+
 # The parameters of what a stub promises; None for what it does not promise to be called.
 Promises = dict[str, list[str] | None]
 
@@ -72,9 +76,9 @@ def broken(module: ModuleType, promises: Promises, *, plain: bool) -> Iterator[s
                 yield f"{name}({', '.join(found)}), promised ({', '.join(expected)})"
 
 
-def promises_of(kernel: str) -> Promises:
+def promises_of(kernel: str, folder: Path = KERNELS) -> Promises:
     """Return what a kernel's stub promises."""
-    return promised(ast.parse((KERNELS / f"{kernel}.pyi").read_text()).body)
+    return promised(ast.parse((folder / f"{kernel}.pyi").read_text()).body)
 
 
 def test_no_kernel_is_left_out() -> None:
@@ -98,6 +102,19 @@ def test_the_twin_keeps_the_promises_of_the_stub(kernel: str) -> None:
 def test_the_compiled_kernel_keeps_the_promises_of_the_stub(kernel: str) -> None:
     compiled = importlib.import_module(f"spooky._core.{kernel}")
     assert list(broken(compiled, promises_of(kernel), plain=False)) == []
+
+
+@pytest.mark.parametrize("module", ENGINE_MODULES)
+def test_a_module_of_the_engine_has_a_declaration_and_no_twin(module: str) -> None:
+    assert (ENGINE / f"{module}.pxd").exists()
+    assert not (TWINS / f"{module}.py").exists()
+
+
+@pytest.mark.skipif(not _core.COMPILED, reason="the engine is not compiled")
+@pytest.mark.parametrize("module", sorted(path.stem for path in ENGINE.glob("*.pyi")))
+def test_a_module_of_the_engine_keeps_the_promises_of_its_stub(module: str) -> None:
+    compiled = importlib.import_module(f"spooky._core.quic.{module}")
+    assert list(broken(compiled, promises_of(module, ENGINE), plain=False)) == []
 
 
 def test_a_missing_name_and_another_parameter_are_found() -> None:

@@ -1,0 +1,484 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""QUIC packet protection (RFC 9001 sections 5 and 6, RFC 9369 section 3.3).
+
+The ciphers are those of the system's libcrypto, called through a table of its EVP functions that
+is filled when this module is imported: its contexts are kept, so only the nonce changes from packet
+to packet. Where that library or one of its functions is missing, the ``cryptography`` package does
+the same through Python calls.
+"""
+
+import hmac
+from importlib import metadata
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.limits cimport INT_MAX
+from libc.string cimport memcpy
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+
+VERSION_1 = 0x00000001
+VERSION_2 = 0x6B3343CF
+
+TLS_AES_128_GCM_SHA256 = 0x1301
+TLS_AES_256_GCM_SHA384 = 0x1302
+TLS_CHACHA20_POLY1305_SHA256 = 0x1303
+
+LIBCRYPTO = "libcrypto"
+CRYPTOGRAPHY = "cryptography"
+
+cdef str LIBRARY = "libcrypto.so.3"
+
+cdef enum:
+    AES_128 = 0x1301
+    AES_256 = 0x1302
+    CHACHA20 = 0x1303
+
+
+# --- libcrypto ---------------------------------------------------------------------------------
+cdef extern from "dlfcn.h":
+    enum:
+        RTLD_NOW
+        RTLD_LOCAL
+    void* dlopen(const char* path, int flags)
+    void* dlsym(void* library, const char* name)
+
+# From openssl/evp.h and openssl/crypto.h, whose values are part of the library's ABI.
+cdef enum:
+    EVP_CTRL_AEAD_GET_TAG = 0x10
+    EVP_CTRL_AEAD_SET_TAG = 0x11
+    OPENSSL_VERSION = 0
+
+ctypedef const char* (*Version)(int kind) noexcept
+ctypedef void (*ClearErrors)() noexcept
+ctypedef void* (*Fetch)(void* library, const char* name, const char* properties) noexcept
+ctypedef void* (*NewContext)() noexcept
+ctypedef void (*FreeContext)(void* context) noexcept
+ctypedef int (*SetPadding)(void* context, int padding) noexcept
+ctypedef int (*Control)(void* context, int kind, int size, void* value) noexcept
+ctypedef int (*Init)(
+    void* context, void* cipher, void* engine, const uint8_t* key, const uint8_t* iv
+) noexcept
+ctypedef int (*Update)(
+    void* context, uint8_t* out, int* written, const uint8_t* data, int size
+) noexcept
+ctypedef int (*Final)(void* context, uint8_t* out, int* written) noexcept
+
+cdef struct Library:
+    Version version
+    ClearErrors clear_errors
+    Fetch fetch
+    NewContext new_context
+    FreeContext free_context
+    SetPadding set_padding
+    Control control
+    Init encrypt_init
+    Update encrypt_update
+    Final encrypt_final
+    Init decrypt_init
+    Update decrypt_update
+    Final decrypt_final
+
+cdef struct Suite:
+    void* aead
+    void* header_cipher
+
+cdef Library evp
+cdef Suite[3] SUITES
+cdef bint loaded = False
+cdef bint use_libcrypto = False
+
+
+cdef void* function(void* library, const char* name) except NULL:
+    cdef void* found = dlsym(library, name)
+    if found == NULL:
+        raise LookupError(f"{LIBRARY} has no {name.decode()}")
+    return found
+
+
+cdef void* fetched(const char* name) except NULL:
+    cdef void* cipher = evp.fetch(NULL, name, NULL)
+    if cipher == NULL:
+        evp.clear_errors()
+        raise LookupError(f"{LIBRARY} offers no {name.decode()}")
+    return cipher
+
+
+cdef int load(const char* path) except -1:
+    """Fill the tables; raise LookupError if anything is missing."""
+    cdef void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL)
+    if library == NULL:
+        raise LookupError(f"no {LIBRARY}")
+    evp.version = <Version>function(library, b"OpenSSL_version")
+    evp.clear_errors = <ClearErrors>function(library, b"ERR_clear_error")
+    evp.fetch = <Fetch>function(library, b"EVP_CIPHER_fetch")
+    evp.new_context = <NewContext>function(library, b"EVP_CIPHER_CTX_new")
+    evp.free_context = <FreeContext>function(library, b"EVP_CIPHER_CTX_free")
+    evp.set_padding = <SetPadding>function(library, b"EVP_CIPHER_CTX_set_padding")
+    evp.control = <Control>function(library, b"EVP_CIPHER_CTX_ctrl")
+    evp.encrypt_init = <Init>function(library, b"EVP_EncryptInit_ex")
+    evp.encrypt_update = <Update>function(library, b"EVP_EncryptUpdate")
+    evp.encrypt_final = <Final>function(library, b"EVP_EncryptFinal_ex")
+    evp.decrypt_init = <Init>function(library, b"EVP_DecryptInit_ex")
+    evp.decrypt_update = <Update>function(library, b"EVP_DecryptUpdate")
+    evp.decrypt_final = <Final>function(library, b"EVP_DecryptFinal_ex")
+    # Fetched once for all keys: an implicit fetch costs more than sealing a packet.
+    SUITES[0] = Suite(fetched(b"AES-128-GCM"), fetched(b"AES-128-ECB"))
+    SUITES[1] = Suite(fetched(b"AES-256-GCM"), fetched(b"AES-256-ECB"))
+    SUITES[2] = Suite(fetched(b"ChaCha20-Poly1305"), fetched(b"ChaCha20"))
+    return 0
+
+
+try:
+    load(LIBRARY.encode())
+    loaded = use_libcrypto = True
+except LookupError:
+    pass
+
+
+def provider():
+    if use_libcrypto:
+        return f"{evp.version(OPENSSL_VERSION).decode()} ({LIBRARY})"
+    return f"cryptography {metadata.version('cryptography')}"
+
+
+def use_provider(str name):
+    global use_libcrypto
+    if name not in (LIBCRYPTO, CRYPTOGRAPHY):
+        raise ValueError(f"no provider of ciphers is called {name}")
+    if name == LIBCRYPTO and not loaded:
+        raise LookupError(f"{LIBRARY} is not usable here")
+    use_libcrypto = name == LIBCRYPTO
+    RETRY_KEYS.clear()
+
+
+cdef int failed() except -1:
+    evp.clear_errors()
+    raise MemoryError("libcrypto refused a cipher operation")
+
+
+# --- keys --------------------------------------------------------------------------------------
+@cython.final
+cdef class PacketKey:
+    def __cinit__(self, int cipher_suite, bytes key, bytes iv, bint sealing):
+        cdef const uint8_t* raw = <const uint8_t*>PyBytes_AS_STRING(key)
+        check_key(cipher_suite, key)
+        if PyBytes_GET_SIZE(iv) != NONCE_LENGTH:
+            raise ValueError("an IV has 12 bytes")
+        memcpy(self.iv, PyBytes_AS_STRING(iv), NONCE_LENGTH)
+        self.sealing = sealing
+        if not use_libcrypto:
+            self.cipher = (ChaCha20Poly1305 if cipher_suite == CHACHA20 else AESGCM)(key)
+            return
+        cdef void* cipher = SUITES[cipher_suite - AES_128].aead
+        self.context = evp.new_context()
+        if self.context == NULL:
+            raise MemoryError
+        if (evp.encrypt_init if sealing else evp.decrypt_init)(
+            self.context, cipher, NULL, raw, self.iv
+        ) <= 0:
+            failed()
+
+    def __dealloc__(self):
+        if self.context != NULL:
+            evp.free_context(self.context)
+
+    def seal_bytes(self, uint64_t packet_number, const uint8_t[::1] header, const uint8_t[::1] plain):
+        cdef size_t size = plain.shape[0]
+        cdef bytes sealed = PyBytes_FromStringAndSize(NULL, size + TAG_LENGTH)
+        self.seal(
+            packet_number, pointer(header), header.shape[0], pointer(plain), size,
+            <uint8_t*>PyBytes_AS_STRING(sealed),
+        )
+        return sealed
+
+    def open_bytes(self, uint64_t packet_number, const uint8_t[::1] header, const uint8_t[::1] cipher):
+        cdef size_t size = cipher.shape[0]
+        cdef bytes opened = PyBytes_FromStringAndSize(NULL, size)
+        cdef Py_ssize_t length = self.open(
+            packet_number, pointer(header), header.shape[0], pointer(cipher), size,
+            <uint8_t*>PyBytes_AS_STRING(opened),
+        )
+        return opened[:length] if length >= 0 else None
+
+    cdef void nonce(self, uint64_t packet_number, uint8_t* out) noexcept:
+        """Write the IV combined with the packet number (RFC 9001 section 5.3)."""
+        cdef int i
+        memcpy(out, self.iv, NONCE_LENGTH)
+        for i in range(8):
+            out[NONCE_LENGTH - 1 - i] ^= <uint8_t>(packet_number >> (8 * i))
+
+    cdef int seal(
+        self, uint64_t packet_number, const uint8_t* header, size_t header_length,
+        const uint8_t* plain, size_t plain_length, uint8_t* out,
+    ) except -1:
+        cdef uint8_t[NONCE_LENGTH] nonce
+        cdef int written
+        if not self.sealing or header_length > INT_MAX or plain_length > INT_MAX:
+            raise ValueError("not a key to seal with, or more than a packet")
+        self.nonce(packet_number, nonce)
+        if self.context == NULL:
+            return self.seal_by_package(nonce, header, header_length, plain, plain_length, out)
+        if (
+            evp.encrypt_init(self.context, NULL, NULL, NULL, nonce) <= 0
+            or (
+                header_length > 0
+                and evp.encrypt_update(self.context, NULL, &written, header, header_length) <= 0
+            )
+            or (
+                plain_length > 0
+                and evp.encrypt_update(self.context, out, &written, plain, plain_length) <= 0
+            )
+            or evp.encrypt_final(self.context, out + plain_length, &written) <= 0
+            or evp.control(
+                self.context, EVP_CTRL_AEAD_GET_TAG, TAG_LENGTH, out + plain_length
+            ) <= 0
+        ):
+            failed()
+        return 0
+
+    cdef Py_ssize_t open(
+        self, uint64_t packet_number, const uint8_t* header, size_t header_length,
+        const uint8_t* cipher, size_t cipher_length, uint8_t* out,
+    ) noexcept:
+        cdef uint8_t[NONCE_LENGTH] nonce
+        cdef int written
+        cdef size_t length = cipher_length - TAG_LENGTH
+        if (
+            self.sealing
+            or cipher_length < TAG_LENGTH
+            or header_length > INT_MAX
+            or cipher_length > INT_MAX
+        ):
+            return -1
+        self.nonce(packet_number, nonce)
+        if self.context == NULL:
+            return self.open_by_package(nonce, header, header_length, cipher, cipher_length, out)
+        if (
+            evp.decrypt_init(self.context, NULL, NULL, NULL, nonce) <= 0
+            or evp.control(
+                self.context, EVP_CTRL_AEAD_SET_TAG, TAG_LENGTH, <void*>(cipher + length)
+            ) <= 0
+            or (
+                header_length > 0
+                and evp.decrypt_update(self.context, NULL, &written, header, header_length) <= 0
+            )
+            or (
+                length > 0
+                and evp.decrypt_update(self.context, out, &written, cipher, length) <= 0
+            )
+            or evp.decrypt_final(self.context, out + length, &written) <= 0
+        ):
+            # What is left in the queue would be taken for an error of the thread's next caller.
+            evp.clear_errors()
+            return -1
+        return length
+
+    cdef int seal_by_package(
+        self, const uint8_t* nonce, const uint8_t* header, size_t header_length,
+        const uint8_t* plain, size_t plain_length, uint8_t* out,
+    ) except -1:
+        cdef bytes sealed = self.cipher.encrypt(
+            nonce[:NONCE_LENGTH], plain[:plain_length], header[:header_length]
+        )
+        memcpy(out, PyBytes_AS_STRING(sealed), plain_length + TAG_LENGTH)
+        return 0
+
+    cdef Py_ssize_t open_by_package(
+        self, const uint8_t* nonce, const uint8_t* header, size_t header_length,
+        const uint8_t* cipher, size_t cipher_length, uint8_t* out,
+    ) noexcept:
+        cdef bytes opened
+        try:
+            opened = self.cipher.decrypt(
+                nonce[:NONCE_LENGTH], cipher[:cipher_length], header[:header_length]
+            )
+        except Exception:
+            # InvalidTag; but for whatever reason, it was not authenticated.
+            return -1
+        memcpy(out, PyBytes_AS_STRING(opened), cipher_length - TAG_LENGTH)
+        return cipher_length - TAG_LENGTH
+
+
+@cython.final
+cdef class HeaderKey:
+    def __cinit__(self, int cipher_suite, bytes key):
+        check_key(cipher_suite, key)
+        self.stream = cipher_suite == CHACHA20
+        if not use_libcrypto:
+            self.key = key
+            return
+        self.context = evp.new_context()
+        if self.context == NULL:
+            raise MemoryError
+        if evp.encrypt_init(
+            self.context, SUITES[cipher_suite - AES_128].header_cipher, NULL,
+            <const uint8_t*>PyBytes_AS_STRING(key), NULL,
+        ) <= 0 or evp.set_padding(self.context, 0) <= 0:
+            failed()
+
+    def __dealloc__(self):
+        if self.context != NULL:
+            evp.free_context(self.context)
+
+    def mask_bytes(self, bytes sample):
+        cdef uint8_t[MASK_LENGTH] out
+        if PyBytes_GET_SIZE(sample) != SAMPLE_LENGTH:
+            raise ValueError("a sample has 16 bytes")
+        self.mask(<const uint8_t*>PyBytes_AS_STRING(sample), out)
+        return out[:MASK_LENGTH]
+
+    cdef int mask(self, const uint8_t* sample, uint8_t* out5) except -1:
+        """Write the mask of a sample (RFC 9001 sections 5.4.3 and 5.4.4)."""
+        cdef uint8_t[SAMPLE_LENGTH] block
+        cdef const uint8_t* source = sample
+        cdef int size = SAMPLE_LENGTH
+        cdef int written
+        if self.context == NULL:
+            memcpy(out5, PyBytes_AS_STRING(self.mask_by_package(sample[:SAMPLE_LENGTH])), MASK_LENGTH)
+            return 0
+        if self.stream:
+            # The sample is counter and nonce as libcrypto takes them, and the mask the keystream.
+            if evp.encrypt_init(self.context, NULL, NULL, NULL, sample) <= 0:
+                failed()
+            source = <const uint8_t*>b"\0\0\0\0\0"
+            size = MASK_LENGTH
+        if evp.encrypt_update(self.context, block, &written, source, size) <= 0:
+            failed()
+        memcpy(out5, block, MASK_LENGTH)
+        return 0
+
+    cdef bytes mask_by_package(self, bytes sample):
+        if self.stream:
+            cipher = Cipher(algorithms.ChaCha20(self.key, sample), None)
+            return cipher.encryptor().update(bytes(MASK_LENGTH))
+        return Cipher(algorithms.AES(self.key), modes.ECB()).encryptor().update(sample)
+
+
+cdef inline const uint8_t* pointer(const uint8_t[::1] data) noexcept:
+    return &data[0] if data.shape[0] > 0 else NULL
+
+
+cdef int check_suite(int cipher_suite) except -1:
+    if not AES_128 <= cipher_suite <= CHACHA20:
+        raise ValueError(f"no cipher suite of QUIC: {cipher_suite:#06x}")
+    return 0
+
+
+cdef int check_key(int cipher_suite, bytes key) except -1:
+    """Refuse what is no cipher suite of QUIC, and a key of another length."""
+    check_suite(cipher_suite)
+    if PyBytes_GET_SIZE(key) != key_length(cipher_suite):
+        raise ValueError("a key of another cipher suite")
+    return 0
+
+
+cdef inline int key_length(int cipher_suite) noexcept:
+    return 16 if cipher_suite == AES_128 else 32
+
+
+# --- derivation --------------------------------------------------------------------------------
+cdef dict INITIAL_SALTS = {
+    VERSION_1: bytes.fromhex("38762cf7f55934b34d179ae6a4c80cadccbb7f0a"),
+    VERSION_2: bytes.fromhex("0dede3def700a6db819381be6e269dcbf9bd2ed9"),
+}
+
+# RFC 9001 section 5.8, RFC 9369 section 3.3.3: the keys of all Retry packets come from these.
+cdef dict RETRY_SECRETS = {
+    VERSION_1: bytes.fromhex("d9c9943e6101fd200021506bcc02814c73030f25c79d71ce876eca876e6fca8e"),
+    VERSION_2: bytes.fromhex("c4dd2484d681aefa4ff4d69c2c20299984a765a5d3c31982f38fc74162155e9f"),
+}
+cdef dict RETRY_KEYS = {}
+
+cdef dict LABEL_PREFIXES = {VERSION_1: b"quic ", VERSION_2: b"quicv2 "}
+
+
+cdef enum:
+    LABEL_MAX = 249  # of one byte, less "tls13 "
+
+
+cdef bytes of_version(dict table, unsigned int version):
+    value = table.get(version)
+    if value is None:
+        raise ValueError(f"no version of QUIC: {version:#010x}")
+    return value
+
+
+cdef str hash_of(int cipher_suite):
+    return "sha384" if cipher_suite == AES_256 else "sha256"
+
+
+cdef bytes expand(
+    int cipher_suite, unsigned int version, bytes secret, bytes label, Py_ssize_t length
+):
+    """Return what a secret gives under a label of a version (RFC 9369 section 3.3.2)."""
+    check_suite(cipher_suite)
+    label = of_version(LABEL_PREFIXES, version) + label
+    return hkdf_expand_label(hash_of(cipher_suite), secret, label, b"", length)
+
+
+cpdef PacketKey packet_key(int cipher_suite, unsigned int version, bytes secret, bint sealing):
+    key = expand(cipher_suite, version, secret, b"key", key_length(cipher_suite))
+    iv = expand(cipher_suite, version, secret, b"iv", NONCE_LENGTH)
+    return PacketKey(cipher_suite, key, iv, sealing)
+
+
+cpdef HeaderKey header_key(int cipher_suite, unsigned int version, bytes secret):
+    return HeaderKey(
+        cipher_suite, expand(cipher_suite, version, secret, b"hp", key_length(cipher_suite))
+    )
+
+
+cpdef tuple initial_secrets(unsigned int version, bytes connection_id):
+    secret = hmac.digest(of_version(INITIAL_SALTS, version), connection_id, "sha256")
+    return (
+        hkdf_expand_label("sha256", secret, b"client in", b"", 32),
+        hkdf_expand_label("sha256", secret, b"server in", b"", 32),
+    )
+
+
+cpdef bytes next_secret(int cipher_suite, unsigned int version, bytes secret):
+    return expand(cipher_suite, version, secret, b"ku", PyBytes_GET_SIZE(secret))
+
+
+cpdef bytes hkdf_expand_label(
+    str hash_name, bytes secret, bytes label, bytes context, Py_ssize_t length
+):
+    cdef bytes information, block = b"", output = b""
+    if not 0 <= length <= 0xFFFF or len(label) > LABEL_MAX or len(context) > 0xFF:
+        raise ValueError("longer than a label can say (RFC 8446 section 7.1)")
+    information = b"%c%c%ctls13 %b%c%b" % (
+        length >> 8, length & 0xFF, 6 + len(label), label, len(context), context
+    )
+    for count in range(1, 256):
+        block = hmac.digest(secret, block + information + bytes((count,)), hash_name)
+        output += block
+        if len(output) >= length:
+            return output[:length]
+    raise ValueError("longer than HKDF gives (RFC 5869 section 2.3)")
+
+
+cpdef bytes retry_integrity_tag(
+    unsigned int version, bytes original_destination_connection_id, bytes retry_packet
+):
+    cdef PacketKey key = RETRY_KEYS.get(version)
+    if key is None:
+        secret = of_version(RETRY_SECRETS, version)
+        key = RETRY_KEYS[version] = packet_key(AES_128, version, secret, True)
+    pseudo_packet = (
+        bytes((len(original_destination_connection_id),))
+        + original_destination_connection_id
+        + retry_packet
+    )
+    return key.seal_bytes(0, pseudo_packet, b"")
+
+
+cpdef uint64_t confidentiality_limit(int cipher_suite) except 0:
+    check_suite(cipher_suite)
+    return <uint64_t>1 << (62 if cipher_suite == CHACHA20 else 23)
+
+
+cpdef uint64_t integrity_limit(int cipher_suite) except 0:
+    check_suite(cipher_suite)
+    return <uint64_t>1 << (36 if cipher_suite == CHACHA20 else 52)
