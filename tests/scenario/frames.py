@@ -35,6 +35,8 @@ class FrameType(IntEnum):
     HANDSHAKE_DONE = 0x1E
 
 
+RESET_TOKEN_BYTES = 16
+
 STREAM_OFFSET, STREAM_LENGTH, STREAM_FIN = 4, 2, 1
 
 NUMBERS = {
@@ -64,7 +66,7 @@ class Frame(NamedTuple):
         numbers: Its integers: of STREAM ID, offset and FIN, of CRYPTO the offset, of
             CONNECTION_CLOSE the error code, of ACK the largest number and of ACK_ECN the counts
             behind it.
-        data: Its bytes: stream data, token, challenge, connection ID, phrase.
+        data: Its bytes: stream data, token, challenge, phrase, connection ID with reset token.
     """
 
     type: FrameType
@@ -102,9 +104,8 @@ def _pull_frame(buffer: Buffer) -> Frame:
     if kind is FrameType.NEW_TOKEN:
         return Frame(kind, (), buffer.pull_bytes(pull()))
     if kind is FrameType.NEW_CONNECTION_ID:
-        frame = Frame(kind, (pull(), pull()), buffer.pull_bytes(buffer.pull_uint8()))
-        buffer.pull_bytes(16)
-        return frame
+        numbers = pull(), pull()
+        return Frame(kind, numbers, buffer.pull_bytes(buffer.pull_uint8() + RESET_TOKEN_BYTES))
     if kind in (FrameType.PATH_CHALLENGE, FrameType.PATH_RESPONSE):
         return Frame(kind, (), buffer.pull_bytes(8))
     code = pull()
