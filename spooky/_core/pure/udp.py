@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Final, TypeAlias
 
 Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
@@ -67,6 +67,9 @@ INET6_PKTINFO: Final = struct.Struct("@16sI")
 
 GSO_REFUSED: Final = (errno.EINVAL, errno.EIO, errno.EOPNOTSUPP)
 
+CONTROLS_MAX: Final = 256
+"""Control messages whose meaning is remembered: those of successive datagrams are mostly alike."""
+
 NAME: Final = 28
 """Size of a struct sockaddr_in6, bytes."""
 
@@ -112,6 +115,7 @@ def interpret(messages: Iterable[ControlMessage]) -> tuple[int, int, bytes]:
     return segment_size, ecn, local
 
 
+@lru_cache(maxsize=CONTROLS_MAX)
 def read_control(control: bytes) -> tuple[int, int, bytes]:
     """Read the control messages of a received datagram; what is malformed ends the reading."""
     return interpret(control_messages(control))
@@ -188,26 +192,29 @@ class Inbox:
 
     def __init__(self) -> None:
         self._ffi, self._libc = open_libc()
-        self._payloads = bytearray(MESSAGES * STRIDE)
-        self._names = bytearray(MESSAGES * NAME)
-        self._controls = bytearray(MESSAGES * CONTROL)
+        self._payloads, payloads = self._memory(STRIDE)
+        self._names, names = self._memory(NAME)
+        self._controls, controls = self._memory(CONTROL)
         self._messages = self._ffi.new("struct mmsghdr[]", MESSAGES)
         self._parts = self._ffi.new("struct iovec[]", MESSAGES)
-        payloads, names, controls = map(
-            self._ffi.from_buffer, (self._payloads, self._names, self._controls)
-        )
-        for index in range(MESSAGES):
+        # What cffi makes of a part of an array, it makes anew each time.
+        self._each_message = list(self._messages)
+        self._headers = [message.header for message in self._messages]
+        for index, header in enumerate(self._headers):
             self._parts[index].base = payloads + index * STRIDE
             self._parts[index].length = STRIDE
-            header = self._messages[index].header
             header.parts, header.part_count = self._parts + index, 1
             header.name = names + index * NAME
             header.control = controls + index * CONTROL
 
+    def _memory(self, size: int) -> tuple[memoryview, Any]:
+        """Return memory of this size for each message, for Python and for cffi."""
+        memory = bytearray(MESSAGES * size)
+        return memoryview(memory), self._ffi.from_buffer(memory)
+
     def receive(self, fd: int, count: int) -> list[Received]:
         """Receive at most so many buffers by one system call."""
-        for index in range(count):
-            header = self._messages[index].header
+        for header in self._headers[:count]:
             header.name_length = NAME
             header.control_length = CONTROL
         try:
@@ -220,11 +227,10 @@ class Inbox:
         return [self._received(index) for index in range(got)]
 
     def _received(self, index: int) -> Received:
-        message = self._messages[index]
-        header = message.header
+        header = self._headers[index]
         payload, control, name = index * STRIDE, index * CONTROL, index * NAME
         return (
-            memoryview(self._payloads)[payload : payload + message.length],
+            self._payloads[payload : payload + self._each_message[index].length],
             read_control(bytes(self._controls[control : control + header.control_length])),
             header.flags,
             bytes(self._names[name : name + header.name_length]),
