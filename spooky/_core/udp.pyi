@@ -94,5 +94,15 @@ class UdpSocket:
             ValueError: An argument makes no sense; the address must be numeric.
         """
 
+    def asked(self, address: _Address) -> bytes:
+        """Return the packed address that a peer sent to last; empty if not told or forgotten."""
+
+    def learn(self, address: _Address, asked: bytes) -> None:
+        """Remember the address that a peer sent to, as another socket was told.
+
+        Raises:
+            ValueError: It is not a packed address of this socket's family.
+        """
+
     def release(self) -> None:
         """Use the descriptor no more; its owner may close it."""

@@ -396,6 +396,17 @@ cdef class UdpSocket:
 
     # --- peers --------------------------------------------------------------------------------
 
+    def asked(self, object address):
+        """Return the packed address that a peer sent to last; empty if not told or forgotten."""
+        cdef Peer peer = self._known(address)
+        return b"" if peer is None else peer.local
+
+    def learn(self, object address, bytes asked not None):
+        """Remember the address that a peer sent to, as another socket was told."""
+        if len(asked) != (16 if self._family == AF_INET6 else 4):
+            raise ValueError("not a packed address of the socket's family")
+        self._destination(address).local = asked
+
     cdef Peer _destination(self, object address):
         """Return whom to send to."""
         cdef Peer peer = self._known(address)

@@ -26,10 +26,13 @@ BATCHES_PER_TURN: Final = 16
 """Batches read from one worker in one turn of the loop."""
 
 # Before each datagram: listener, whether it comes back, ECN bits, IP version, port, flow label,
-# scope, address, length.
-_HEAD: Final = struct.Struct("<B?BBHII16sI")
+# scope, address, length of the address it was sent to, this address, length.
+_HEAD: Final = struct.Struct("<B?BBHII16sB16sI")
 
-Deliver = Callable[[int, list[ReceivedDatagram], bool], None]
+HandedOver = tuple[ReceivedDatagram, bytes]
+"""A datagram, and the packed address it was sent to; empty if that is not known."""
+
+Deliver = Callable[[int, list[HandedOver], bool], None]
 """Takes a listener's position, its datagrams, and whether they come back to be served here."""
 
 
@@ -77,11 +80,12 @@ class Handover:
         self._table_before, self._table = self._table, table
         self._swapped = self._runtime.now()
 
-    def pass_on(self, listener: int, datagram: ReceivedDatagram) -> bool:
+    def pass_on(self, listener: int, datagram: ReceivedDatagram, asked: bytes) -> bool:
         """Hand a datagram of no connection of ours to the worker it is for.
 
         Arguments:
             listener: The position of the listener it came through.
+            asked: The packed address it was sent to; empty if that is not known.
 
         Returns:
             Whether it was; if not, it is ours to answer.
@@ -96,10 +100,10 @@ class Handover:
         slot = slot_of(payload, table)
         if slot is None or slot not in self._ways:
             return False
-        self._add(slot, listener, datagram, returned=False)
+        self._add(slot, listener, (datagram, asked), returned=False)
         return True
 
-    def give_back(self, listener: int, datagram: ReceivedDatagram) -> bool:
+    def give_back(self, listener: int, datagram: ReceivedDatagram, asked: bytes) -> bool:
         """Hand a datagram that begins a connection to who may begin it, when we may not.
 
         Returns:
@@ -108,7 +112,7 @@ class Handover:
         slot = slot_of(datagram[0], self._table)
         if slot is None or slot not in self._ways:
             return False
-        self._add(slot, listener, datagram, returned=True)
+        self._add(slot, listener, (datagram, asked), returned=True)
         return True
 
     def flush(self) -> None:
@@ -132,7 +136,7 @@ class Handover:
             self._runtime.loop.remove_reader(way.fileno())
             way.close()
 
-    def _add(self, slot: int, listener: int, datagram: ReceivedDatagram, *, returned: bool) -> None:
+    def _add(self, slot: int, listener: int, datagram: HandedOver, *, returned: bool) -> None:
         self._batches.setdefault(slot, []).append(_encode(listener, datagram, returned))
         if not self._marked:
             self._marked = True
@@ -162,25 +166,22 @@ class Handover:
                 self._deliver(listener, datagrams, returned)
 
 
-def _encode(listener: int, datagram: ReceivedDatagram, returned: bool) -> bytes:
-    payload, (host, port, *rest), ecn = datagram
+def _encode(listener: int, datagram: HandedOver, returned: bool) -> bytes:
+    (payload, (host, port, *rest), ecn), asked = datagram
     flow, scope = rest or (0, 0)
     version = 6 if rest else 4
     address = socket.inet_pton(socket.AF_INET6 if rest else socket.AF_INET, host.partition("%")[0])
-    return (
-        _HEAD.pack(listener, returned, ecn, version, port, flow, scope, address, len(payload))
-        + payload
-    )
+    source = (version, port, flow, scope, address)
+    return _HEAD.pack(listener, returned, ecn, *source, len(asked), asked, len(payload)) + payload
 
 
-def _decode(batch: bytes) -> dict[tuple[int, bool], list[ReceivedDatagram]]:
+def _decode(batch: bytes) -> dict[tuple[int, bool], list[HandedOver]]:
     """Return the datagrams of a batch by listener and by whether they come back."""
-    datagrams: dict[tuple[int, bool], list[ReceivedDatagram]] = {}
+    datagrams: dict[tuple[int, bool], list[HandedOver]] = {}
     at = 0
     while at < len(batch):
-        listener, returned, ecn, version, port, flow, scope, address, length = _HEAD.unpack_from(
-            batch, at
-        )
+        head = _HEAD.unpack_from(batch, at)
+        listener, returned, ecn, version, port, flow, scope, address, *asked, length = head
         at += _HEAD.size
         source: Address
         if version == 6:
@@ -189,5 +190,6 @@ def _decode(batch: bytes) -> dict[tuple[int, bool], list[ReceivedDatagram]]:
             source = (socket.inet_ntop(socket.AF_INET, address[:4]), port)
         payload = batch[at : at + length]
         at += length
-        datagrams.setdefault((listener, returned), []).append((payload, source, ecn))
+        datagram = ((payload, source, ecn), asked[1][: asked[0]])
+        datagrams.setdefault((listener, returned), []).append(datagram)
     return datagrams

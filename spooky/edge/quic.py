@@ -9,7 +9,7 @@ from typing import Final
 from spooky._core import reasons
 from spooky._core.reasons import Reason
 from spooky._core.udp import UdpSocket
-from spooky.edge.handover import Handover
+from spooky.edge.handover import HandedOver, Handover
 from spooky.edge.limits import ConnectionCap, ConnectionRate
 from spooky.edge.quic_connection import QuicConnection
 from spooky.observe.counters import Counters
@@ -146,7 +146,7 @@ class QuicListener:
                 batches.setdefault(connection, []).append(datagram)
         self._deliver(batches, now)
 
-    def take_over(self, datagrams: list[ReceivedDatagram], returned: bool) -> None:
+    def take_over(self, datagrams: list[HandedOver], returned: bool) -> None:
         """Take datagrams that reached another worker.
 
         Arguments:
@@ -154,7 +154,9 @@ class QuicListener:
         """
         batches: dict[QuicConnection, list[ReceivedDatagram]] = {}
         now = self.runtime.now()
-        for datagram in datagrams:
+        for datagram, asked in datagrams:
+            if asked:
+                self._udp.learn(datagram[1], asked)
             connection = self._find(datagram, now, handed_over=True, returned=returned)
             if connection is not None:
                 batches.setdefault(connection, []).append(datagram)
@@ -196,13 +198,14 @@ class QuicListener:
         if connection is not None:
             return connection
         if self._handover is not None:
-            if not handed_over and self._handover.pass_on(self._number, datagram):
+            asked = self._udp.asked(source)
+            if not handed_over and self._handover.pass_on(self._number, datagram, asked):
                 return None
             if (
                 self._draining
                 and header.is_initial
                 and not returned
-                and self._handover.give_back(self._number, datagram)
+                and self._handover.give_back(self._number, datagram, asked)
             ):
                 return None
         if not header.is_long:

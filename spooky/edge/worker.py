@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from spooky._core import reasons
-from spooky.edge.handover import Handover
+from spooky.edge.handover import HandedOver, Handover
 from spooky.edge.limits import ConnectionCap, ConnectionRate, RateLimits
 from spooky.edge.quic import QuicListener
 from spooky.edge.settings import quic_settings, tcp_settings, with_keys
@@ -19,7 +19,6 @@ from spooky.observe.access_log import AccessLog
 from spooky.observe.counters import Counters
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.parameters import WINDOW_GROWTH_MAX
-from spooky.protocol.quic.session import ReceivedDatagram
 from spooky.protocol.quic.windows import WindowAccount
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
@@ -196,5 +195,5 @@ class Worker:
         if self._handover is not None:
             self._handover.close()
 
-    def _take_over(self, listener: int, datagrams: list[ReceivedDatagram], returned: bool) -> None:
+    def _take_over(self, listener: int, datagrams: list[HandedOver], returned: bool) -> None:
         self._quic[listener].take_over(datagrams, returned)

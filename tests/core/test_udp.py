@@ -358,6 +358,25 @@ def test_peers_unused_for_longest_are_forgotten_and_others_not(
     assert client.udp.receive(64) == [(b"who?", ("127.0.0.1", server.port), 0)]
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_one_socket_was_told_another_learns(opened: Open, family: str) -> None:
+    """A datagram handed to another worker is answered from the address that was asked, too."""
+    host = "0.0.0.0" if family == "IPv4" else "::"
+    first, second, client = opened(family, host), opened(family, host), opened("IPv4")
+    client.udp.send(b"ask", 1200, ("127.0.0.5", first.port), 0)
+    ((_, source, _),) = first.udp.receive(64)
+    asked = first.udp.asked(source)
+    assert asked == (b"" if family == "IPv4" else bytes(10) + b"\xff\xff") + b"\x7f\0\0\5"
+    assert second.udp.asked(source) == b""
+    second.udp.learn(source, asked)
+    assert second.udp.asked(source) == asked
+    second.udp.send(b"answer", 1200, source, 0)
+    assert client.udp.receive(64) == [(b"answer", ("127.0.0.5", second.port), 0)]
+    for wrong in (b"", asked[:-1], asked + b"x"):
+        with pytest.raises(ValueError, match="packed"):
+            second.udp.learn(source, wrong)
+
+
 @pytest.mark.parametrize(
     ("segment_size", "address", "ecn"),
     [

@@ -356,6 +356,17 @@ class UdpSocket:
 
     # --- peers --------------------------------------------------------------------------------
 
+    def asked(self, address: Address) -> bytes:
+        """Return the packed address that a peer sent to last; empty if not told or forgotten."""
+        peer = self._young.get(address) or self._old.get(address)
+        return b"" if peer is None else peer.local
+
+    def learn(self, address: Address, asked: bytes) -> None:
+        """Remember the address that a peer sent to, as another socket was told."""
+        if len(asked) != (16 if self._family == socket.AF_INET6 else 4):
+            raise ValueError("not a packed address of the socket's family")
+        self._peer(address).local = asked
+
     def _peer(self, key: bytes | Address) -> Peer:
         """Return a peer by its address in either form, remembered from now on."""
         peer = self._young.get(key)
