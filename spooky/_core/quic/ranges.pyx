@@ -27,9 +27,6 @@ cdef class RangeSet:
     def __dealloc__(self):
         free(self._block)
 
-    def __len__(self):
-        return self.count
-
     def ranges(self):
         """Return the ranges in ascending order, each with its exclusive end."""
         cdef Py_ssize_t index

@@ -223,7 +223,7 @@ cdef class PacketNumberSpace:
             Its length; 0 if nothing was received or not even the newest range fits.
         """
         cdef Py_ssize_t index = self.received.count - 1
-        cdef Range* item = self.received.items + index
+        cdef Range* item
         cdef bint counts = self.ect0_received or self.ect1_received or self.ce_received
         cdef uint64_t delay = 0, largest, gap, length
         cdef uint8_t* at = out
@@ -231,6 +231,7 @@ cdef class PacketNumberSpace:
         cdef Py_ssize_t size
         if index < 0:
             return 0
+        item = self.received.items + index
         if now > self._largest_received_at:
             delay = <uint64_t>((now - self._largest_received_at) * 1e6) >> ack_delay_exponent
         largest = item.stop - 1
