@@ -21,11 +21,17 @@ PACKETS_MAX = 20
 
 
 def packets(*payloads: bytes) -> bytes:
-    """Encode an input for the first engine."""
-    return b"\0" + b"".join(len(p).to_bytes(2, "big") + p for p in payloads)
+    """Encode an input, but for the engine."""
+    return b"".join(len(p).to_bytes(2, "big") + p for p in payloads)
 
 
 def seeds() -> Iterator[bytes]:
+    """Yield conversations for each engine."""
+    for index in range(len(NAMES)):
+        yield from (bytes((index,)) + conversation for conversation in conversations())
+
+
+def conversations() -> Iterator[bytes]:
     """Yield each frame by itself, and some that belong together."""
     number = forge.varint
     frames = [

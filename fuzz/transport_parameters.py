@@ -37,9 +37,9 @@ def seeds() -> Iterator[bytes]:
         parameter(0x11, b"\0\0\0\x01\0\0\0\x01\x6b\x33\x43\xcf"),
         parameter(0x7FFF, b"unknown"),
     ]
-    for encoded in each:
-        yield b"\0" + encoded
-    yield b"\0" + b"".join(each)
+    for index in range(len(NAMES)):
+        for encoded in (*each, b"".join(each)):
+            yield bytes((index,)) + encoded
 
 
 def run(data: bytes) -> None:
