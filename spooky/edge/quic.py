@@ -14,7 +14,7 @@ from spooky.edge.limits import ConnectionCap, ConnectionRate
 from spooky.edge.quic_connection import QuicConnection
 from spooky.observe.counters import Counters
 from spooky.protocol.h3.limits import Limits as Http3Limits
-from spooky.protocol.quic.aioquic_session import server_session
+from spooky.protocol.quic.engines import Engine
 from spooky.protocol.quic.packet import (
     INITIAL_DATAGRAM_MIN_SIZE,
     PacketHeader,
@@ -41,11 +41,13 @@ class QuicSettings:
     """How QUIC connections of a listener behave.
 
     Attributes:
+        engine: Of new connections.
         parameters: Of the transport and of TLS.
         http3: Limits of HTTP/3 sessions.
         handshake_timeout: For the handshake; seconds.
     """
 
+    engine: Engine
     parameters: ServerParameters
     http3: Http3Limits
     handshake_timeout: float
@@ -234,7 +236,7 @@ class QuicListener:
         if refused is not None:
             self._count_refusal(refused)
             return None
-        session = server_session(
+        session = self.settings.engine.server_session(
             parameters, header, source, now, lambda: make_connection_id(self._slot)
         )
         connection = QuicConnection(self, session, header.destination_connection_id)

@@ -10,6 +10,7 @@ from spooky.generation.certificates import ListenerTls
 from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.protocol.h3.limits import Limits as Http3Limits
+from spooky.protocol.quic.engines import chosen_engine
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.parameters import ServerParameters
 from spooky.protocol.quic.tickets import TicketStore
@@ -42,6 +43,7 @@ def quic_settings(
     stream_window = performance.quic_initial_max_stream_data
     connection_window = performance.quic_initial_max_data
     return QuicSettings(
+        engine=chosen_engine(performance.quic_engine),
         parameters=ServerParameters(
             certificates=tls.selector,
             client_verifier=tls.client_verifier,

@@ -9,7 +9,7 @@ from spooky._core.timers import Timer
 from spooky._core.udp import UdpSocket
 from spooky.protocol.h3.client import ClientSession
 from spooky.protocol.h3.limits import Limits
-from spooky.protocol.quic.aioquic_session import client_session
+from spooky.protocol.quic.engines import chosen_engine
 from spooky.protocol.quic.parameters import ClientParameters
 from spooky.protocol.quic.session import Close, Handshake, Transmit
 from spooky.protocol.stream import Stream, StreamHandler
@@ -44,7 +44,9 @@ class Http3Connection:
         self._runtime = runtime
         self._socket = udp
         self._udp = UdpSocket(udp.fileno(), udp.family)
-        self._quic = client_session(parameters, udp.getpeername(), server_name, runtime.now())
+        self._quic = chosen_engine(None).client_session(
+            parameters, udp.getpeername(), server_name, runtime.now()
+        )
         self._http3 = ClientSession(self._quic, Limits(), self)
         self._timer: Timer | None = None
         self._marked = False

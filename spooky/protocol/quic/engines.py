@@ -85,4 +85,9 @@ AIOQUIC: Final = Engine(
 """aioquic in pure Python: the reference, and what runs without compiled kernels."""
 
 ENGINES: Final[Mapping[str, Engine]] = {engine.name: engine for engine in (AIOQUIC,)}
-"""By name, the engines that this installation has."""
+"""By name, the engines that this installation has, the best last."""
+
+
+def chosen_engine(name: str | None) -> Engine:
+    """Return the engine of this name, or the best there is if that is ``None``."""
+    return list(ENGINES.values())[-1] if name is None else ENGINES[name]
