@@ -103,8 +103,7 @@ cdef enum:
     SEGMENTS = 64  # most in one call: UDP_MAX_SEGMENTS of the first kernels with GSO
     SEND_MAX = 65487  # most bytes in one call: an IP packet less its headers, IPv6
     MESSAGES = 16  # received by one system call
-    # Longer than any datagram. Not a power of two: the buffers would share a few cache sets.
-    STRIDE = 65536 + 21 * 64
+    STRIDE = 65536  # size of a buffer: longer than any datagram
     CONTROL = 192  # bytes for what we ask to be told, 112, and what the socket's owner asked for
 
 PEERS_MAX = PEERS
