@@ -4,9 +4,10 @@
 Built by ``benchmarks/loops.py``, never installed.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from spooky._core.balance cimport Balancer
+from spooky._core.quic.crypto cimport TAG_LENGTH, HeaderKey, PacketKey
 from spooky._core.routes cimport RouteTable
 
 
@@ -64,3 +65,50 @@ def no_lookups(RouteTable table not None, list requests not None):
         if <bytes>request[0] is not None and <bytes>request[2] is not None:
             found += 1
     return found
+
+
+def protections(PacketKey key not None, HeaderKey mask not None, bytearray packet, int count):
+    """Seal ``count`` packets in place, each with the next number, and mask their headers.
+
+    The packet has its header of 13 bytes, four of them the number, and room for the tag.
+    """
+    cdef uint8_t* p = packet
+    cdef size_t size = len(packet) - 13 - TAG_LENGTH
+    cdef uint8_t[5] found
+    cdef int i
+    for i in range(count):
+        key.seal(i, p, 13, p + 13, size, p + 13)
+        mask.mask(p + 13, found)
+        p[0] ^= found[0] & 0x1F
+    return count
+
+
+def no_protections(PacketKey key not None, HeaderKey mask not None, bytearray packet, int count):
+    """Do what ``protections`` does, without sealing and masking."""
+    cdef uint8_t* p = packet
+    cdef int i
+    for i in range(count):
+        p[0] ^= p[13] & 0x1F
+    return count
+
+
+def openings(PacketKey key not None, bytes header, bytes sealed, int count):
+    """Open one packet ``count`` times; return the bytes opened."""
+    cdef bytearray room = bytearray(len(sealed))
+    cdef uint8_t* out = room
+    cdef const uint8_t* p = sealed
+    cdef const uint8_t* h = header
+    cdef size_t size = len(sealed), header_size = len(header)
+    cdef Py_ssize_t total = 0
+    for _ in range(count):
+        total += key.open(1, h, header_size, p, size, out)
+    return total
+
+
+def no_openings(PacketKey key not None, bytes header, bytes sealed, int count):
+    """Do what ``openings`` does, without opening."""
+    cdef Py_ssize_t total = 0
+    cdef size_t size = len(sealed)
+    for _ in range(count):
+        total += size
+    return total

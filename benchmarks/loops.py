@@ -76,6 +76,18 @@ def time_lookups(
     return _time(benchmark, compiled().lookups, compiled().no_lookups, table, requests)
 
 
+def time_protections(benchmark: BenchmarkFixture, key: Any, mask: Any, packet: bytearray) -> None:
+    """Time sealing a packet in place and masking its header."""
+    loops = compiled()
+    _time(benchmark, loops.protections, loops.no_protections, key, mask, packet, CALLS)
+
+
+def time_openings(benchmark: BenchmarkFixture, key: Any, header: bytes, sealed: bytes) -> int:
+    """Time opening a packet; return the bytes opened."""
+    loops = compiled()
+    return _time(benchmark, loops.openings, loops.no_openings, key, header, sealed, CALLS)
+
+
 def _time(
     benchmark: BenchmarkFixture, loop: Callable[..., Any], harness: Callable[..., Any], *args: Any
 ) -> Any:

@@ -100,6 +100,18 @@ def next_secret(cipher_suite: int, version: int, secret: bytes) -> bytes:
         ValueError: Unknown cipher suite or version.
     """
 
+def hkdf_extract(hash_name: str, salt: bytes, material: bytes) -> bytes:
+    """Return the pseudorandom key of RFC 5869 section 2.2.
+
+    Arguments:
+        hash_name: ``sha256`` or ``sha384``.
+        salt: May be empty.
+        material: The keying material.
+
+    Raises:
+        ValueError: Another hash.
+    """
+
 def hkdf_expand_label(
     hash_name: str, secret: bytes, label: bytes, context: bytes, length: int
 ) -> bytes:
@@ -113,7 +125,7 @@ def hkdf_expand_label(
         length: Bytes wanted.
 
     Raises:
-        ValueError: A length beyond what the label can say or HKDF can give.
+        ValueError: Another hash, or a length beyond what the label can say or HKDF can give.
     """
 
 def retry_integrity_tag(

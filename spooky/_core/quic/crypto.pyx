@@ -1,10 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """QUIC packet protection (RFC 9001 sections 5 and 6, RFC 9369 section 3.3).
 
-The ciphers are those of the system's libcrypto, called through a table of its EVP functions that
-is filled when this module is imported: its contexts are kept, so only the nonce changes from packet
-to packet. Where that library or one of its functions is missing, the ``cryptography`` package does
-the same through Python calls.
+The ciphers are those of the system's libcrypto: a key keeps its context, so only the nonce changes
+from packet to packet. Where that library is missing, the ``cryptography`` package does the same
+through Python calls.
 """
 
 import hmac
@@ -18,6 +17,12 @@ from libc.string cimport memcpy
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
+from spooky._core.quic cimport libcrypto
+from spooky._core.quic import libcrypto as library
+from spooky._core.quic.libcrypto cimport (
+    EVP_CTRL_AEAD_GET_TAG, EVP_CTRL_AEAD_SET_TAG, evp, failed,
+)
+
 VERSION_1 = 0x00000001
 VERSION_2 = 0x6B3343CF
 
@@ -28,7 +33,7 @@ TLS_CHACHA20_POLY1305_SHA256 = 0x1303
 LIBCRYPTO = "libcrypto"
 CRYPTOGRAPHY = "cryptography"
 
-cdef str LIBRARY = "libcrypto.so.3"
+cdef bint use_libcrypto = libcrypto.loaded
 
 cdef enum:
     AES_128 = 0x1301
@@ -36,110 +41,9 @@ cdef enum:
     CHACHA20 = 0x1303
 
 
-# --- libcrypto ---------------------------------------------------------------------------------
-cdef extern from "dlfcn.h":
-    enum:
-        RTLD_NOW
-        RTLD_LOCAL
-    void* dlopen(const char* path, int flags)
-    void* dlsym(void* library, const char* name)
-
-# From openssl/evp.h and openssl/crypto.h, whose values are part of the library's ABI.
-cdef enum:
-    EVP_CTRL_AEAD_GET_TAG = 0x10
-    EVP_CTRL_AEAD_SET_TAG = 0x11
-    OPENSSL_VERSION = 0
-
-ctypedef const char* (*Version)(int kind) noexcept
-ctypedef void (*ClearErrors)() noexcept
-ctypedef void* (*Fetch)(void* library, const char* name, const char* properties) noexcept
-ctypedef void* (*NewContext)() noexcept
-ctypedef void (*FreeContext)(void* context) noexcept
-ctypedef int (*SetPadding)(void* context, int padding) noexcept
-ctypedef int (*Control)(void* context, int kind, int size, void* value) noexcept
-ctypedef int (*Init)(
-    void* context, void* cipher, void* engine, const uint8_t* key, const uint8_t* iv
-) noexcept
-ctypedef int (*Update)(
-    void* context, uint8_t* out, int* written, const uint8_t* data, int size
-) noexcept
-ctypedef int (*Final)(void* context, uint8_t* out, int* written) noexcept
-
-cdef struct Library:
-    Version version
-    ClearErrors clear_errors
-    Fetch fetch
-    NewContext new_context
-    FreeContext free_context
-    SetPadding set_padding
-    Control control
-    Init encrypt_init
-    Update encrypt_update
-    Final encrypt_final
-    Init decrypt_init
-    Update decrypt_update
-    Final decrypt_final
-
-cdef struct Suite:
-    void* aead
-    void* header_cipher
-
-cdef Library evp
-cdef Suite[3] SUITES
-cdef bint loaded = False
-cdef bint use_libcrypto = False
-
-
-cdef void* function(void* library, const char* name) except NULL:
-    cdef void* found = dlsym(library, name)
-    if found == NULL:
-        raise LookupError(f"{LIBRARY} has no {name.decode()}")
-    return found
-
-
-cdef void* fetched(const char* name) except NULL:
-    cdef void* cipher = evp.fetch(NULL, name, NULL)
-    if cipher == NULL:
-        evp.clear_errors()
-        raise LookupError(f"{LIBRARY} offers no {name.decode()}")
-    return cipher
-
-
-cdef int load(const char* path) except -1:
-    """Fill the tables; raise LookupError if anything is missing."""
-    cdef void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL)
-    if library == NULL:
-        raise LookupError(f"no {LIBRARY}")
-    evp.version = <Version>function(library, b"OpenSSL_version")
-    evp.clear_errors = <ClearErrors>function(library, b"ERR_clear_error")
-    evp.fetch = <Fetch>function(library, b"EVP_CIPHER_fetch")
-    evp.new_context = <NewContext>function(library, b"EVP_CIPHER_CTX_new")
-    evp.free_context = <FreeContext>function(library, b"EVP_CIPHER_CTX_free")
-    evp.set_padding = <SetPadding>function(library, b"EVP_CIPHER_CTX_set_padding")
-    evp.control = <Control>function(library, b"EVP_CIPHER_CTX_ctrl")
-    evp.encrypt_init = <Init>function(library, b"EVP_EncryptInit_ex")
-    evp.encrypt_update = <Update>function(library, b"EVP_EncryptUpdate")
-    evp.encrypt_final = <Final>function(library, b"EVP_EncryptFinal_ex")
-    evp.decrypt_init = <Init>function(library, b"EVP_DecryptInit_ex")
-    evp.decrypt_update = <Update>function(library, b"EVP_DecryptUpdate")
-    evp.decrypt_final = <Final>function(library, b"EVP_DecryptFinal_ex")
-    # Fetched once for all keys: an implicit fetch costs more than sealing a packet.
-    SUITES[0] = Suite(fetched(b"AES-128-GCM"), fetched(b"AES-128-ECB"))
-    SUITES[1] = Suite(fetched(b"AES-256-GCM"), fetched(b"AES-256-ECB"))
-    SUITES[2] = Suite(fetched(b"ChaCha20-Poly1305"), fetched(b"ChaCha20"))
-    return 0
-
-
-try:
-    load(LIBRARY.encode())
-    loaded = use_libcrypto = True
-except LookupError:
-    pass
-
-
 def provider():
     if use_libcrypto:
-        return f"{evp.version(OPENSSL_VERSION).decode()} ({LIBRARY})"
+        return f"{library.version()} ({library.NAME})"
     return f"cryptography {metadata.version('cryptography')}"
 
 
@@ -147,15 +51,10 @@ def use_provider(str name):
     global use_libcrypto
     if name not in (LIBCRYPTO, CRYPTOGRAPHY):
         raise ValueError(f"no provider of ciphers is called {name}")
-    if name == LIBCRYPTO and not loaded:
-        raise LookupError(f"{LIBRARY} is not usable here")
+    if name == LIBCRYPTO and not libcrypto.loaded:
+        raise LookupError(f"{library.NAME} is not usable here")
     use_libcrypto = name == LIBCRYPTO
     RETRY_KEYS.clear()
-
-
-cdef int failed() except -1:
-    evp.clear_errors()
-    raise MemoryError("libcrypto refused a cipher operation")
 
 
 # --- keys --------------------------------------------------------------------------------------
@@ -171,7 +70,7 @@ cdef class PacketKey:
         if not use_libcrypto:
             self.cipher = (ChaCha20Poly1305 if cipher_suite == CHACHA20 else AESGCM)(key)
             return
-        cdef void* cipher = SUITES[cipher_suite - AES_128].aead
+        cdef void* cipher = evp.suites[cipher_suite - AES_128].aead
         self.context = evp.new_context()
         if self.context == NULL:
             raise MemoryError
@@ -184,7 +83,9 @@ cdef class PacketKey:
         if self.context != NULL:
             evp.free_context(self.context)
 
-    def seal_bytes(self, uint64_t packet_number, const uint8_t[::1] header, const uint8_t[::1] plain):
+    def seal_bytes(
+        self, uint64_t packet_number, const uint8_t[::1] header, const uint8_t[::1] plain
+    ):
         cdef size_t size = plain.shape[0]
         cdef bytes sealed = PyBytes_FromStringAndSize(NULL, size + TAG_LENGTH)
         self.seal(
@@ -193,7 +94,9 @@ cdef class PacketKey:
         )
         return sealed
 
-    def open_bytes(self, uint64_t packet_number, const uint8_t[::1] header, const uint8_t[::1] cipher):
+    def open_bytes(
+        self, uint64_t packet_number, const uint8_t[::1] header, const uint8_t[::1] cipher
+    ):
         cdef size_t size = cipher.shape[0]
         cdef bytes opened = PyBytes_FromStringAndSize(NULL, size)
         cdef Py_ssize_t length = self.open(
@@ -313,7 +216,7 @@ cdef class HeaderKey:
         if self.context == NULL:
             raise MemoryError
         if evp.encrypt_init(
-            self.context, SUITES[cipher_suite - AES_128].header_cipher, NULL,
+            self.context, evp.suites[cipher_suite - AES_128].header_cipher, NULL,
             <const uint8_t*>PyBytes_AS_STRING(key), NULL,
         ) <= 0 or evp.set_padding(self.context, 0) <= 0:
             failed()
@@ -335,8 +238,10 @@ cdef class HeaderKey:
         cdef const uint8_t* source = sample
         cdef int size = SAMPLE_LENGTH
         cdef int written
+        cdef bytes found
         if self.context == NULL:
-            memcpy(out5, PyBytes_AS_STRING(self.mask_by_package(sample[:SAMPLE_LENGTH])), MASK_LENGTH)
+            found = self.mask_by_package(sample[:SAMPLE_LENGTH])
+            memcpy(out5, PyBytes_AS_STRING(found), MASK_LENGTH)
             return 0
         if self.stream:
             # The sample is counter and nonce as libcrypto takes them, and the mask the keystream.
@@ -395,7 +300,8 @@ cdef dict LABEL_PREFIXES = {VERSION_1: b"quic ", VERSION_2: b"quicv2 "}
 
 
 cdef enum:
-    LABEL_MAX = 249  # of one byte, less "tls13 "
+    LABEL_MAX = 249  # what one byte can say, less "tls13 "
+    INFORMATION_MAX = 2 + 1 + 6 + LABEL_MAX + 1 + 0xFF + 1
 
 
 cdef bytes of_version(dict table, unsigned int version):
@@ -431,7 +337,7 @@ cpdef HeaderKey header_key(int cipher_suite, unsigned int version, bytes secret)
 
 
 cpdef tuple initial_secrets(unsigned int version, bytes connection_id):
-    secret = hmac.digest(of_version(INITIAL_SALTS, version), connection_id, "sha256")
+    secret = hkdf_extract("sha256", of_version(INITIAL_SALTS, version), connection_id)
     return (
         hkdf_expand_label("sha256", secret, b"client in", b"", 32),
         hkdf_expand_label("sha256", secret, b"server in", b"", 32),
@@ -442,21 +348,65 @@ cpdef bytes next_secret(int cipher_suite, unsigned int version, bytes secret):
     return expand(cipher_suite, version, secret, b"ku", PyBytes_GET_SIZE(secret))
 
 
+cpdef bytes hkdf_extract(str hash_name, bytes salt, bytes material):
+    return hmac_digest(hash_name, salt, material)
+
+
 cpdef bytes hkdf_expand_label(
     str hash_name, bytes secret, bytes label, bytes context, Py_ssize_t length
 ):
-    cdef bytes information, block = b"", output = b""
-    if not 0 <= length <= 0xFFFF or len(label) > LABEL_MAX or len(context) > 0xFF:
+    cdef uint8_t[INFORMATION_MAX] information
+    cdef uint8_t* end = information
+    cdef Py_ssize_t label_size = PyBytes_GET_SIZE(label), size = PyBytes_GET_SIZE(context)
+    cdef bytes block, output
+    if not 0 <= length <= 0xFFFF or label_size > LABEL_MAX or size > 0xFF:
         raise ValueError("longer than a label can say (RFC 8446 section 7.1)")
-    information = b"%c%c%ctls13 %b%c%b" % (
-        length >> 8, length & 0xFF, 6 + len(label), label, len(context), context
+    end[0], end[1], end[2] = length >> 8, length & 0xFF, 6 + label_size
+    memcpy(end + 3, b"tls13 ", 6)
+    memcpy(end + 9, PyBytes_AS_STRING(label), label_size)
+    end += 9 + label_size
+    end[0] = size
+    memcpy(end + 1, PyBytes_AS_STRING(context), size)
+    end += 1 + size
+    end[0] = 1  # the first block's number
+    block = output = hmac_digest(
+        hash_name, secret, PyBytes_FromStringAndSize(<char*>information, end + 1 - information)
     )
-    for count in range(1, 256):
-        block = hmac.digest(secret, block + information + bytes((count,)), hash_name)
+    while PyBytes_GET_SIZE(output) < length:
+        if end[0] == 0xFF:
+            raise ValueError("longer than HKDF gives (RFC 5869 section 2.3)")
+        end[0] += 1
+        block = hmac_digest(hash_name, secret, block + information[: end + 1 - information])
         output += block
-        if len(output) >= length:
-            return output[:length]
-    raise ValueError("longer than HKDF gives (RFC 5869 section 2.3)")
+    return output if PyBytes_GET_SIZE(output) == length else output[:length]
+
+
+cdef bytes hmac_digest(str hash_name, bytes key, bytes data):
+    cdef int which
+    cdef bytes digest
+    cdef size_t written
+    if hash_name == "sha256":
+        which = 0
+    elif hash_name == "sha384":
+        which = 1
+    else:
+        raise ValueError(f"no hash of a cipher suite: {hash_name}")
+    if not use_libcrypto:
+        return hmac.digest(key, data, hash_name)
+    digest = PyBytes_FromStringAndSize(NULL, 48 if which else 32)
+    if (
+        evp.init_mac(
+            evp.hmacs[which], <const uint8_t*>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), NULL
+        ) <= 0
+        or evp.update_mac(
+            evp.hmacs[which], <const uint8_t*>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
+        ) <= 0
+        or evp.final_mac(
+            evp.hmacs[which], <uint8_t*>PyBytes_AS_STRING(digest), &written, PyBytes_GET_SIZE(digest)
+        ) <= 0
+    ):
+        failed()
+    return digest
 
 
 cpdef bytes retry_integrity_tag(

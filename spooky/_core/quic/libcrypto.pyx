@@ -1,0 +1,110 @@
+# cython: language_level=3
+"""Opens the system's libcrypto and checks that it has all that the engine calls.
+
+Nothing of it is linked or bundled, and no header of it is needed: what is declared here is the ABI
+that OpenSSL keeps within a major version. A table of functions is filled when this module is
+imported; where anything is missing, ``cryptography`` takes the place of all of it.
+"""
+
+from libc.string cimport strlen
+
+NAME = "libcrypto.so.3"
+
+cdef extern from "dlfcn.h":
+    enum:
+        RTLD_NOW
+        RTLD_LOCAL
+    void* dlopen(const char* path, int flags)
+    void* dlsym(void* library, const char* name)
+
+# OSSL_PARAM of openssl/core.h.
+cdef enum:
+    OSSL_PARAM_UTF8_STRING = 4
+
+cdef struct Parameter:
+    const char* key
+    unsigned int data_type
+    const void* data
+    size_t data_size
+    size_t return_size
+
+
+cdef void* function(void* library, const char* name) except NULL:
+    cdef void* found = dlsym(library, name)
+    if found == NULL:
+        raise LookupError(f"there is no {name.decode()}")
+    return found
+
+
+cdef void* cipher(Library* table, const char* name) except NULL:
+    cdef void* fetched = table.fetch_cipher(NULL, name, NULL)
+    if fetched == NULL:
+        table.clear_errors()
+        raise LookupError(f"there is no {name.decode()}")
+    return fetched
+
+
+cdef void* hmac(Library* table, const char* digest) except NULL:
+    """Return a context that has its hash, and lacks a key."""
+    cdef Parameter[2] parameters
+    cdef void* context = NULL
+    cdef void* mac = table.fetch_mac(NULL, b"HMAC", NULL)
+    parameters[0] = Parameter(b"digest", OSSL_PARAM_UTF8_STRING, digest, strlen(digest), 0)
+    parameters[1] = Parameter(NULL, 0, NULL, 0, 0)
+    if mac != NULL:
+        context = table.new_mac(mac)
+    if context == NULL or table.init_mac(context, b"\0", 1, parameters) <= 0:
+        table.clear_errors()
+        raise LookupError(f"there is no HMAC with {digest.decode()}")
+    return context
+
+
+def load(str name):
+    global evp, loaded
+    cdef Library table
+    cdef bytes path = name.encode()
+    cdef void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL)
+    if library == NULL:
+        raise LookupError(f"there is no {name}")
+    table.version = <Version>function(library, b"OpenSSL_version")
+    table.clear_errors = <ClearErrors>function(library, b"ERR_clear_error")
+    table.fetch_cipher = <Fetch>function(library, b"EVP_CIPHER_fetch")
+    table.fetch_mac = <Fetch>function(library, b"EVP_MAC_fetch")
+    table.new_context = <NewContext>function(library, b"EVP_CIPHER_CTX_new")
+    table.free_context = <FreeContext>function(library, b"EVP_CIPHER_CTX_free")
+    table.set_padding = <SetPadding>function(library, b"EVP_CIPHER_CTX_set_padding")
+    table.control = <Control>function(library, b"EVP_CIPHER_CTX_ctrl")
+    table.encrypt_init = <Init>function(library, b"EVP_EncryptInit_ex")
+    table.encrypt_update = <Update>function(library, b"EVP_EncryptUpdate")
+    table.encrypt_final = <Final>function(library, b"EVP_EncryptFinal_ex")
+    table.decrypt_init = <Init>function(library, b"EVP_DecryptInit_ex")
+    table.decrypt_update = <Update>function(library, b"EVP_DecryptUpdate")
+    table.decrypt_final = <Final>function(library, b"EVP_DecryptFinal_ex")
+    table.new_mac = <NewMac>function(library, b"EVP_MAC_CTX_new")
+    table.init_mac = <InitMac>function(library, b"EVP_MAC_init")
+    table.update_mac = <UpdateMac>function(library, b"EVP_MAC_update")
+    table.final_mac = <FinalMac>function(library, b"EVP_MAC_final")
+    # Fetched once for all keys: an implicit fetch costs more than sealing a packet.
+    table.suites[0] = Suite(cipher(&table, b"AES-128-GCM"), cipher(&table, b"AES-128-ECB"))
+    table.suites[1] = Suite(cipher(&table, b"AES-256-GCM"), cipher(&table, b"AES-256-ECB"))
+    table.suites[2] = Suite(cipher(&table, b"ChaCha20-Poly1305"), cipher(&table, b"ChaCha20"))
+    table.hmacs[0] = hmac(&table, b"SHA256")
+    table.hmacs[1] = hmac(&table, b"SHA384")
+    evp = table
+    loaded = True
+
+
+def version():
+    return evp.version(OPENSSL_VERSION).decode() if loaded else None
+
+
+cdef int failed() except -1:
+    """Raise for an operation that libcrypto refused, and leave no error in its queue."""
+    evp.clear_errors()
+    raise MemoryError("libcrypto refused an operation")
+
+
+try:
+    load(NAME)
+except LookupError:
+    pass  # The packets are protected all the same, and `spooky info` says by what.
