@@ -78,6 +78,7 @@ def _cryptography() -> dict[str, str | None]:
         LIBCRYPTO: _libcrypto(),
         "ssl module": ssl.OPENSSL_VERSION,
         "cryptography package": _bundled_openssl(),
+        "QUIC packets": _packet_protection(),
     }
 
 
@@ -99,6 +100,19 @@ def _bundled_openssl() -> str | None:
     except ImportError:
         return None
     return backend.openssl_version_text()
+
+
+def _packet_protection() -> str | None:
+    """Return whose ciphers protect the native engine's packets, or ``None`` without that engine."""
+    try:
+        from spooky._core import COMPILED
+
+        if not COMPILED:
+            return None
+        from spooky._core.quic.crypto import provider
+    except ImportError:
+        return None
+    return provider()
 
 
 def _kernel() -> dict[str, bool]:

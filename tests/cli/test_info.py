@@ -1,5 +1,6 @@
 """``spooky info``."""
 
+import importlib
 import json
 import re
 import socket
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spooky import __version__
+from spooky import __version__, _core
 from spooky.cli import info
 from spooky.cli.main import run
 
@@ -43,6 +44,17 @@ def test_the_pure_core_is_named(monkeypatch, capsys):
     assert facts(capsys)["spooky"]["core"] == "pure Python"
     monkeypatch.setattr("spooky._core.COMPILED", True)
     assert facts(capsys)["spooky"]["core"] == "compiled"
+
+
+def test_whose_ciphers_protect_packets_is_said(monkeypatch, capsys):
+    monkeypatch.setattr("spooky._core.COMPILED", False)
+    assert facts(capsys)["cryptography"]["QUIC packets"] is None
+
+
+@pytest.mark.skipif(not _core.COMPILED, reason="the engine is not compiled")
+def test_the_library_in_use_is_named(capsys):
+    crypto = importlib.import_module("spooky._core.quic.crypto")
+    assert facts(capsys)["cryptography"]["QUIC packets"] == crypto.provider()
 
 
 def test_features_are_found_by_trying(monkeypatch, capsys):

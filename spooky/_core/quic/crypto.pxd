@@ -37,6 +37,7 @@ cdef class PacketKey:
 cdef class HeaderKey:
     cdef void* context
     cdef bytes key
+    cdef object encryptor
     cdef bint stream
 
     cdef int mask(self, const uint8_t* sample, uint8_t* out5) except -1

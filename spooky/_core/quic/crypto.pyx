@@ -211,6 +211,8 @@ cdef class HeaderKey:
         self.stream = cipher_suite == CHACHA20
         if not use_libcrypto:
             self.key = key
+            if not self.stream:
+                self.encryptor = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
             return
         self.context = evp.new_context()
         if self.context == NULL:
@@ -258,7 +260,7 @@ cdef class HeaderKey:
         if self.stream:
             cipher = Cipher(algorithms.ChaCha20(self.key, sample), None)
             return cipher.encryptor().update(bytes(MASK_LENGTH))
-        return Cipher(algorithms.AES(self.key), modes.ECB()).encryptor().update(sample)
+        return self.encryptor.update(sample)
 
 
 cdef inline const uint8_t* pointer(const uint8_t[::1] data) noexcept:

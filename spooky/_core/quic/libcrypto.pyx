@@ -101,7 +101,7 @@ def version():
 cdef int failed() except -1:
     """Raise for an operation that libcrypto refused, and leave no error in its queue."""
     evp.clear_errors()
-    raise MemoryError("libcrypto refused an operation")
+    raise RuntimeError("libcrypto refused an operation")
 
 
 try:
