@@ -3,26 +3,32 @@
 import asyncio
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spooky import config
 from spooky.config.schema import Configuration
+from spooky.control.facts import build_facts, certificate_facts, process_facts
 from spooky.control.sockets import ListenerSockets, open_listener
 from spooky.edge.worker import Worker, WorkerListener
-from spooky.generation.certificates import load_listener_tls
+from spooky.generation.certificates import ListenerTls, load_listener_tls
 from spooky.generation.compile import Environment, compile_generation
 from spooky.generation.generation import Generation
 from spooky.generation.materials import read_materials
 from spooky.observe import log
 from spooky.observe.access_log import AccessLog
 from spooky.observe.counters import Counters
+from spooky.observe.metrics import Fact
 from spooky.runtime import Runtime
 from spooky.upstream.application import Application
 from spooky.upstream.dial import system_resolver
 from spooky.upstream.lifespan import Lifespan
+
+if TYPE_CHECKING:
+    from spooky.control.metrics_server import MetricsServer
 
 
 class Proxy:
@@ -62,6 +68,9 @@ class Proxy:
         self._runtime: Runtime | None = None
         self._generation: Generation | None = None
         self._worker: Worker | None = None
+        self._metrics: MetricsServer | None = None
+        self._tls: list[ListenerTls] = []
+        self._started = time.time()
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
@@ -96,7 +105,7 @@ class Proxy:
         configuration = self.configuration
         materials = read_materials(configuration)
         listeners = configuration.active_listeners
-        tls = [load_listener_tls(listener, materials) for listener in listeners]
+        self._tls = [load_listener_tls(listener, materials) for listener in listeners]
         runtime = Runtime(asyncio.get_running_loop())
         environment = Environment(runtime, system_resolver(runtime.loop), self._applications)
         self._generation = compile_generation(configuration, materials, environment, number=1)
@@ -104,9 +113,11 @@ class Proxy:
             self._open_access_log()
             for listener in listeners:
                 self._sockets.append(open_listener(listener, configuration.performance))
+            await self._start_metrics()
             for lifespan in self._lifespans:
                 await lifespan.startup()
         except BaseException:
+            await self._stop_metrics()
             self._release()
             raise
         self._runtime = runtime
@@ -115,7 +126,7 @@ class Proxy:
             self._generation,
             [
                 WorkerListener(sockets.udp[0], sockets.tcp, identity)
-                for sockets, identity in zip(self._sockets, tls, strict=True)
+                for sockets, identity in zip(self._sockets, self._tls, strict=True)
             ],
             self.counters,
             self._access_log,
@@ -166,10 +177,33 @@ class Proxy:
         self._worker = None
         for lifespan in self._lifespans:
             await lifespan.shutdown()
+        await self._stop_metrics()
         self._release()
         if self._runtime is not None:
             await self._runtime.close()
             self._runtime = None
+
+    async def _start_metrics(self) -> None:
+        settings = self.configuration.observability.metrics
+        if settings.enabled:
+            # Only who wants metrics waits for aiohttp.
+            from spooky.control.metrics_server import MetricsServer
+
+            self.counters.segment.commit(1)
+            self._metrics = MetricsServer(settings, self.counters.segment, self._facts)
+            await self._metrics.start()
+
+    async def _stop_metrics(self) -> None:
+        if self._metrics is not None:
+            await self._metrics.close()
+            self._metrics = None
+
+    def _facts(self) -> Iterator[Fact]:
+        """Yield what the metrics tell that the worker does not count."""
+        yield from build_facts(self.counters.segment, self._started)
+        for listener, tls in zip(self.configuration.active_listeners, self._tls, strict=True):
+            yield from certificate_facts(listener, tls)
+        yield from process_facts({"embedded": os.getpid()})
 
     def _release(self) -> None:
         """Give up the generation, the sockets and the access log."""

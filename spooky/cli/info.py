@@ -14,8 +14,8 @@ import msgspec
 from spooky._version import __version__
 
 DEPENDENCIES: Final = (
-    "aioquic", "cffi", "click", "cryptography", "h11", "h2", "httptools", "hyperframe", "msgspec",
-    "ngh2", "pylsqpack", "pyyaml", "uvloop",
+    "aiohttp", "aioquic", "cffi", "click", "cryptography", "h11", "h2", "httptools", "hyperframe",
+    "msgspec", "ngh2", "prometheus_client", "pylsqpack", "pyyaml", "uvloop",
 )  # fmt: skip
 
 LIBCRYPTO: Final = "libcrypto.so.3"

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Final
 
 from spooky.config.listener_rules import check_listeners
+from spooky.config.observability import check_observability
 from spooky.config.paths import canonical_path_prefix
 from spooky.config.performance import Performance
 from spooky.config.problems import InvalidValueError, quoted
@@ -24,6 +25,7 @@ def check(configuration: Configuration, apps: Collection[str], report: Report) -
     _check_performance(configuration.performance, report)
     _check_protocol_limits(configuration.resilience.protocol, report)
     _check_logs(configuration, report)
+    check_observability(configuration.observability, report)
     check_upstreams(configuration, apps, report)
 
 

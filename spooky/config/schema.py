@@ -11,6 +11,7 @@ from msgspec import Meta
 from msgspec.structs import force_setattr
 
 from spooky.config.fields import Section, described
+from spooky.config.observability import Observability
 from spooky.config.performance import Performance
 
 DEFAULT_PATH: Final = "/etc/spooky/config.yaml"
@@ -464,6 +465,9 @@ class Configuration(Section, frozen=True, kw_only=True):
     performance: Annotated[Performance, described("Limits, timeouts, windows and buffers.")] = (
         Performance()
     )
+    observability: Annotated[
+        Observability, described("What others can learn of a running Spooky.")
+    ] = Observability()
     resilience: Annotated[Resilience, described("Protection of Spooky and of backends.")] = (
         Resilience()
     )

@@ -43,10 +43,6 @@ UNSUPPORTED_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
         "packet_shards_per_worker", "packet_shard_queue_capacity", "packet_shard_queue_max_bytes",
         "backend_dns_refresh_enabled", "backend_dns_refresh_interval_ms",
     ),
-    "observability.metrics": (
-        "enabled", "required", "address", "allow_non_loopback", "port", "path", "max_connections",
-        "connection_timeout_ms",
-    ),
     _CONTROL_API: (
         "enabled", "required", "address", "port", "health_path", "ready_path", "runtime_path",
         "restart_path", "reload_path", "reload_certs_path", "max_connections",

@@ -140,10 +140,13 @@ def _bind(
         made.bind((address, port))
     except OSError as error:
         made.close()
-        raise BindError(
-            f"cannot listen on {address} port {port} ({transport}): {_remedy(error, port)}"
-        ) from error
+        raise bind_error(address, port, transport, error) from error
     return made
+
+
+def bind_error(address: str, port: int, what: str, error: OSError) -> BindError:
+    """Return the error that says why an address cannot be bound, and what to do."""
+    return BindError(f"cannot listen on {address} port {port} ({what}): {_remedy(error, port)}")
 
 
 def _remedy(error: OSError, port: int) -> str:

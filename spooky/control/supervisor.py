@@ -6,24 +6,30 @@ import os
 import resource
 import secrets
 import signal
-from collections.abc import Callable
-from typing import Final
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
 
 from spooky._core import COMPILED
 from spooky.config.schema import Configuration
 from spooky.control.crew import Crew, StartError
+from spooky.control.facts import build_facts, certificate_facts, process_facts, worker_facts
 from spooky.control.logs import Logs
 from spooky.control.names import Names
 from spooky.control.sockets import ListenerSockets, open_listener
 from spooky.control.worker_process import WorkerProcess
 from spooky.edge.messages import Resolve, Start, UseKeys, UseLogs
-from spooky.generation.certificates import load_listener_tls
+from spooky.generation.certificates import ListenerTls, load_listener_tls
 from spooky.generation.materials import Materials, read_materials
 from spooky.observe import log
+from spooky.observe.metrics import Fact
 from spooky.observe.segment import create_segment
 from spooky.protocol.quic.keys import SECRET_BYTES, Keys
 from spooky.protocol.quic.steering import steering_table
 from spooky.upstream.dial import system_resolver
+
+if TYPE_CHECKING:
+    from spooky.control.metrics_server import MetricsServer
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +65,9 @@ class Supervisor:
         )
         self._names = Names(system_resolver(self._loop))
         self._segment, self._segment_file = create_segment(self._slots)
+        self._started = time.time()
+        self._tls: list[ListenerTls] = []
+        self._metrics: MetricsServer | None = None
         self._listeners: list[ListenerSockets] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._materials: Materials
@@ -81,6 +90,8 @@ class Supervisor:
         """
         self._open()
         try:
+            if self._configuration.observability.metrics.enabled:
+                await self._start_metrics()
             await self._crew.start()
             self._segment.commit(FIRST_GENERATION)
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -94,6 +105,8 @@ class Supervisor:
             rotation.cancel()
             return await self._end()
         finally:
+            if self._metrics is not None:
+                await self._metrics.close()
             self._close()
 
     # --- the beginning and the end ------------------------------------------------------------
@@ -111,14 +124,24 @@ class Supervisor:
         )
         _allow_many_files()
         self._materials = read_materials(configuration)
-        for listener in configuration.active_listeners:
+        self._tls = [
             load_listener_tls(listener, self._materials)
+            for listener in configuration.active_listeners
+        ]
         for listener in configuration.active_listeners:
             sockets = open_listener(listener, configuration.performance, self._slots)
             self._listeners.append(sockets)
             if self._slots > 1:
                 sockets.steer(self._table)
         self._crew = Crew(self._slots, self._segment, self._make_start, self._on_resolve)
+
+    async def _start_metrics(self) -> None:
+        # Only who wants metrics waits for aiohttp.
+        from spooky.control.metrics_server import MetricsServer
+
+        settings = self._configuration.observability.metrics
+        self._metrics = MetricsServer(settings, self._segment, self._facts)
+        await self._metrics.start()
 
     async def _end(self) -> bool:
         """Drain, unless a second signal comes."""
@@ -180,6 +203,17 @@ class Supervisor:
             await asyncio.sleep(KEY_SECONDS)
             self._keys = self._keys.rotated(secrets.token_bytes(SECRET_BYTES))
             self._crew.tell(UseKeys(self._keys))
+
+    def _facts(self) -> Iterator[Fact]:
+        """Yield what the metrics tell that no worker counts."""
+        yield from build_facts(self._segment, self._started)
+        for listener, tls in zip(self._configuration.active_listeners, self._tls, strict=True):
+            yield from certificate_facts(listener, tls)
+        workers = self._crew.pids
+        yield from worker_facts(self._segment, workers, self._crew.restarts)
+        yield from process_facts(
+            {"supervisor": os.getpid()} | {f"worker-{slot}": pid for slot, pid in workers.items()}
+        )
 
     # --- signals ------------------------------------------------------------------------------
 

@@ -1,45 +1,27 @@
 """Limits on client connections: how many, how many half-open, how fast, and from whom."""
 
 import ipaddress
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
 from spooky._core import reasons
+from spooky._core.balance import hash_key
 from spooky._core.reasons import Reason
+from spooky._core.shared import Segment
+from spooky.observe.counters import Counters
+from spooky.overload.places import shared_places
 
-SOURCES_MAX: Final = 4096
-"""Sources whose rate is remembered; the one unseen longest is forgotten first."""
+SECOND: Final = 1_000_000_000
+"""In nanoseconds."""
+
+BURST_MAX: Final = 1 << 62
+"""Time that a bucket may save up; nanoseconds, so that a sum of two fits a word of the segment."""
+
+ALL_SOURCES: Final = hash_key(b"rate of new connections")
+"""The bucket for connections from everywhere."""
 
 IPV6_SOURCE_PREFIX: Final = 64
 """One customer usually holds at least a /64, so addresses within it are one source."""
-
-
-class TokenBucket:
-    """A rate with a burst.
-
-    Arguments:
-        rate: Tokens per second.
-        burst: Most tokens saved up; what there is at first.
-        now: The current time, seconds.
-    """
-
-    __slots__ = ("_tokens", "_updated", "burst", "rate")
-
-    def __init__(self, rate: float, burst: float, now: float) -> None:
-        self.rate = rate
-        self.burst = burst
-        self._tokens = burst
-        self._updated = now
-
-    def take(self, now: float) -> bool:
-        """Take a token; false if there is none."""
-        self._tokens = min(self.burst, self._tokens + (now - self._updated) * self.rate)
-        self._updated = now
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,74 +42,83 @@ class RateLimits:
 
 
 class ConnectionRate:
-    """The rate of new connections, over all listeners of a worker.
+    """The rate of new connections, over all listeners of all workers.
 
     Arguments:
         limits: How fast they may come.
-        now: The current time, seconds.
+        segment: What the workers share.
     """
 
-    def __init__(self, limits: RateLimits, now: float) -> None:
-        self._limits = limits
-        self._all = TokenBucket(limits.per_second, limits.burst, now)
-        self._sources: OrderedDict[str, TokenBucket] = OrderedDict()
+    def __init__(self, limits: RateLimits, segment: Segment) -> None:
+        self._segment = segment
+        self._all = _rate(limits.per_second, limits.burst)
+        self._source = _rate(limits.source_per_second, limits.source_burst)
 
     def admit(self, address: str, now: float) -> Reason | None:
         """Count a new connection; return why it is refused, or ``None``."""
-        if not self._bucket(source_of(address), now).take(now):
+        nanoseconds = int(now * SECOND)
+        key = hash_key(source_of(address).encode())
+        if not self._segment.take_source_rate(key, nanoseconds, *self._source):
             return reasons.SOURCE_CONNECTION_RATE
-        if not self._all.take(now):
+        if not self._segment.take_rate(ALL_SOURCES, nanoseconds, *self._all):
             return reasons.NEW_CONNECTION_RATE
         return None
 
-    def _bucket(self, source: str, now: float) -> TokenBucket:
-        bucket = self._sources.get(source)
-        if bucket is None:
-            bucket = TokenBucket(self._limits.source_per_second, self._limits.source_burst, now)
-            self._sources[source] = bucket
-            if len(self._sources) > SOURCES_MAX:
-                self._sources.popitem(last=False)
-        else:
-            self._sources.move_to_end(source)
-        return bucket
+
+def _rate(per_second: float, burst: float) -> tuple[int, int]:
+    """Return the time in which one token comes, in nanoseconds, and the burst."""
+    interval = max(1, round(SECOND / per_second))
+    return interval, min(int(burst), BURST_MAX // interval)
 
 
 class ConnectionCap:
     """How many connections of one transport are open, and how many of them half-open.
 
+    The limits are for all workers together; what is counted here is this worker's.
+
     Arguments:
+        counters: The worker's.
+        transport: ``quic`` or ``tcp``.
         maximum: Connections, half-open ones included.
         half_open_maximum: Connections whose handshake is under way.
     """
 
-    def __init__(self, maximum: int, half_open_maximum: int) -> None:
+    def __init__(
+        self, counters: Counters, transport: str, maximum: int, half_open_maximum: int
+    ) -> None:
         self.maximum = maximum
         self.half_open_maximum = half_open_maximum
         self.active = 0
         self.half_open = 0
+        self._places = shared_places(counters, "connections", transport)
+        self._half_open_places = shared_places(counters, "half-open connections", transport)
+        self._values = counters.values
+        self._gauge = counters.slot("connections_active", {"transport": transport})
 
-    def admit(self) -> Reason | None:
-        """Return why one more connection is refused, or ``None``; counts nothing."""
-        if self.active >= self.maximum:
+    def open(self) -> Reason | None:
+        """Count a connection, half-open at first; return why it is refused, or ``None``."""
+        if not self._places.take(self.maximum):
             return reasons.CONNECTION_CAP
-        if self.half_open >= self.half_open_maximum:
+        if not self._half_open_places.take(self.half_open_maximum):
+            self._places.give()
             return reasons.HALF_OPEN_CAP
-        return None
-
-    def opened(self) -> None:
-        """Count a connection, half-open at first."""
         self.active += 1
         self.half_open += 1
+        self._values[self._gauge] += 1
+        return None
 
     def established(self) -> None:
         """Count a handshake as complete."""
         self.half_open -= 1
+        self._half_open_places.give()
 
     def closed(self, was_established: bool) -> None:
         """Count a connection as gone."""
         self.active -= 1
+        self._places.give()
+        self._values[self._gauge] -= 1
         if not was_established:
-            self.half_open -= 1
+            self.established()
 
 
 def source_of(address: str) -> str:

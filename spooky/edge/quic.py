@@ -231,8 +231,11 @@ class QuicListener:
         if not header.is_initial:
             self._count_refusal(reasons.UNKNOWN_CONNECTION)
             return None
-        refused = reasons.DRAINING if self._draining else self.cap.admit()
-        refused = refused or self._rate.admit(source[0], now)
+        refused = reasons.DRAINING if self._draining else self.cap.open()
+        if refused is None:
+            refused = self._rate.admit(source[0], now)
+            if refused is not None:
+                self.cap.closed(was_established=False)
         if refused is not None:
             self._count_refusal(refused)
             return None
@@ -242,7 +245,6 @@ class QuicListener:
         connection = QuicConnection(self, session, header.destination_connection_id)
         self._connections.add(connection)
         self._values[self._accepted] += 1
-        self.cap.opened()
         connection.start()
         return connection
 

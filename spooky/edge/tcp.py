@@ -262,7 +262,11 @@ class TcpListener:
 
     def _take(self, accepted: socket.socket, peer: tuple[str, int]) -> None:
         """Start TLS on a connection, or refuse it."""
-        refused = self._cap.admit() or self._rate.admit(peer[0], self._runtime.now())
+        refused = self._cap.open()
+        if refused is None:
+            refused = self._rate.admit(peer[0], self._runtime.now())
+            if refused is not None:
+                self._cap.closed(was_established=False)
         if refused is not None:
             self._count_refusal(refused)
             accepted.close()
@@ -270,7 +274,6 @@ class TcpListener:
         self._values[self._accepted] += 1
         accepted.setblocking(False)
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._cap.opened()
         self._runtime.start_task(self._handshake(accepted, peer))
 
     async def _handshake(self, accepted: socket.socket, peer: tuple[str, int]) -> None:

@@ -87,11 +87,16 @@ class Worker:
                 performance.new_connections_per_source_per_sec,
                 performance.new_connections_per_source_burst,
             ),
-            runtime.now(),
+            counters.segment,
         )
         caps = [
-            ConnectionCap(performance.max_active_connections, performance.max_half_open_connections)
-            for _ in range(2)
+            ConnectionCap(
+                counters,
+                transport,
+                performance.max_active_connections,
+                performance.max_half_open_connections,
+            )
+            for transport in ("quic", "tcp")
         ]
         self.quic_cap, self.tcp_cap = caps
         account = WindowAccount(WINDOW_GROWTH_MAX)

@@ -26,6 +26,24 @@ class Metric(NamedTuple):
     help: str
 
 
+class Fact(NamedTuple):
+    """A number that no worker counts.
+
+    Attributes:
+        name: Of the metric, without prefix.
+        help: What it tells.
+        value: The number.
+        labels: What it is about.
+        kind: How it behaves.
+    """
+
+    name: str
+    help: str
+    value: float
+    labels: tuple[tuple[str, str], ...] = ()
+    kind: Kind = Kind.GAUGE
+
+
 PREFIX: Final = "spooky_"
 """Of every exposed name."""
 

@@ -140,7 +140,7 @@ SUPPORTED = re.compile(
     r"|upstream\.\*\.backends\[\]\.(id|address|weight)"
     r"|upstream(\.\*\.tls|_tls)\.(verify_certificates|strict_sni|ca_file|ca_dir|client_certificate"
     r"|client_key)"
-    r"|log\..*"
+    r"|log\..*|observability\.metrics\..*"
     r"|performance\.(?!control_plane_|reuseport|pin_|packet_|backend_dns_).*"
     r"|resilience\.protocol\.(max_headers_.*|enforce_.*|allowed_methods|denied_.*)"
 )
@@ -220,16 +220,18 @@ def test_an_unknown_key_is_an_error_with_the_nearest_one(more, path, remedy):
 def test_an_unsupported_section_is_refused_once_at_its_top():
     """And what is wrong inside is said as well."""
     text, line, column = marked(
-        minimal(more="⟦observability:\n  metrics: {enabled: true, port: 1}\n  metrix: {}\n")
+        minimal(more="⟦secrets:\n  default_provider: vault\n  provider: {}\n")
     )
     first, second = problems(text)
-    assert where(first) == (line, column, "observability")
+    assert where(first) == (line, column, "secrets")
     assert first.message == "this key is not supported yet"
-    assert where(second) == (line + 2, column + 2, "observability.metrix")
-    assert second.remedy == "did you mean metrics?"
+    assert where(second) == (line + 2, column + 2, "secrets.provider")
+    assert second.remedy == "did you mean providers?"
 
 
-@pytest.mark.parametrize("empty", ["secrets:", "observability: {}", "resilience: {hedging: }"])
+@pytest.mark.parametrize(
+    "empty", ["secrets:", "observability: {tracing: {}}", "resilience: {hedging: }"]
+)
 def test_unsupported_sections_are_refused_even_when_empty(empty):
     assert only(minimal(more=f"{empty}\n")).message == "this key is not supported yet"
 

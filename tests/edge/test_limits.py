@@ -1,39 +1,31 @@
 """Caps and rates of client connections (attack 13)."""
 
+import mmap
+
+import pytest
+
 from spooky._core import reasons
+from spooky._core.shared import Segment, segment_size
 from spooky.edge.limits import (
-    SOURCES_MAX,
     ConnectionCap,
     ConnectionRate,
     RateLimits,
-    TokenBucket,
     address_text,
     source_of,
 )
-
-
-def test_a_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:
-    bucket = TokenBucket(rate=10, burst=3, now=0.0)
-    assert [bucket.take(0.0) for _ in range(4)] == [True, True, True, False]
-    assert not bucket.take(0.05)
-    assert bucket.take(0.15)
-    assert not bucket.take(0.15)
-
-
-def test_a_bucket_saves_no_more_than_its_burst() -> None:
-    bucket = TokenBucket(rate=10, burst=2, now=0.0)
-    assert [bucket.take(1000.0) for _ in range(3)] == [True, True, False]
+from spooky.observe.counters import Counters
+from spooky.observe.segment import private_segment
 
 
 def test_one_source_cannot_use_up_what_all_share() -> None:
-    rate = ConnectionRate(RateLimits(100, 100, 5, 5), now=0.0)
+    rate = ConnectionRate(RateLimits(100, 100, 5, 5), private_segment())
     verdicts = [rate.admit("192.0.2.1", 0.0) for _ in range(8)]
     assert verdicts == [None] * 5 + [reasons.SOURCE_CONNECTION_RATE] * 3
     assert rate.admit("192.0.2.2", 0.0) is None
 
 
 def test_many_sources_together_are_held_to_the_common_rate() -> None:
-    rate = ConnectionRate(RateLimits(10, 10, 5, 5), now=0.0)
+    rate = ConnectionRate(RateLimits(10, 10, 5, 5), private_segment())
     verdicts = [rate.admit(f"192.0.2.{n}", 0.0) for n in range(12)]
     assert verdicts.count(None) == 10
     assert verdicts[-1] is reasons.NEW_CONNECTION_RATE
@@ -45,26 +37,53 @@ def test_addresses_of_one_ipv6_prefix_are_one_source() -> None:
     assert source_of("::ffff:192.0.2.7") == "192.0.2.7"
 
 
-def test_the_table_of_sources_is_bounded() -> None:
-    rate = ConnectionRate(RateLimits(1e9, 1e9, 1, 1), now=0.0)
-    for number in range(SOURCES_MAX + 100):
-        rate.admit(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", 0.0)
-    assert len(rate._sources) == SOURCES_MAX
+def test_limits_and_rates_are_for_all_workers_together() -> None:
+    segment = Segment(mmap.mmap(-1, segment_size(2)), 2)
+    workers = [Counters(segment, worker) for worker in range(2)]
+    rates = [ConnectionRate(RateLimits(10, 10, 5, 5), segment) for _ in workers]
+    verdicts = [rates[n % 2].admit("192.0.2.1", 1.0) for n in range(8)]
+    assert verdicts == [None] * 5 + [reasons.SOURCE_CONNECTION_RATE] * 3
+    verdicts = [rates[n % 2].admit(f"192.0.2.{n + 2}", 1.0) for n in range(6)]
+    assert verdicts == [None] * 5 + [reasons.NEW_CONNECTION_RATE]
+    one, other = [ConnectionCap(counters, "tcp", 3, 2) for counters in workers]
+    assert one.open() is None
+    one.established()
+    assert other.open() is None
+    assert other.open() is None
+    assert one.open() is reasons.CONNECTION_CAP
+    assert (one.active, other.active) == (1, 2)
+    assert ConnectionCap(workers[0], "quic", 1, 1).open() is None
+    # Worker 1 dies.
+    segment.reclaim(1)
+    assert [one.open(), one.open(), one.open()] == [None, None, reasons.CONNECTION_CAP]
+
+
+@pytest.mark.parametrize(("per_second", "burst"), [(1, 2**53), (1e9, 1), (2**53, 2**53)])
+def test_extreme_rates_do_not_overflow(per_second: float, burst: float) -> None:
+    rate = ConnectionRate(RateLimits(per_second, burst, per_second, burst), private_segment())
+    verdicts = [rate.admit("192.0.2.1", 1e6) for _ in range(3)]
+    assert verdicts[0] is None
+    assert (verdicts[2] is None) == (burst > 1)
 
 
 def test_a_cap_counts_half_open_and_all_connections() -> None:
-    cap = ConnectionCap(maximum=3, half_open_maximum=2)
-    cap.opened()
-    cap.opened()
-    assert cap.admit() is reasons.HALF_OPEN_CAP
+    counters = Counters()
+    cap = ConnectionCap(counters, "quic", maximum=3, half_open_maximum=2)
+    assert cap.open() is None
+    assert cap.open() is None
+    assert cap.open() is reasons.HALF_OPEN_CAP
     cap.established()
-    assert cap.admit() is None
-    cap.opened()
-    assert cap.admit() is reasons.CONNECTION_CAP
+    assert cap.open() is None
+    cap.established()
+    assert cap.open() is reasons.CONNECTION_CAP
+    gauge = counters.slot("connections_active", {"transport": "quic"})
+    assert counters.values[gauge] == 3
+    cap.closed(was_established=True)
     cap.closed(was_established=True)
     cap.closed(was_established=False)
-    cap.closed(was_established=False)
     assert (cap.active, cap.half_open) == (0, 0)
+    assert counters.values[gauge] == 0
+    assert [cap.open(), cap.open()] == [None, None]
 
 
 def test_mapped_addresses_are_shown_as_ipv4() -> None:

@@ -1,0 +1,94 @@
+"""What the metrics tell that no worker counts: of processes, certificates and the generation."""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from spooky._core.shared import Segment
+from spooky._version import __version__
+from spooky.config.schema import Listener
+from spooky.generation.certificates import ListenerTls
+from spooky.observe.metrics import Fact, Kind
+
+_TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
+
+# Fields of /proc/PID/stat after the name, which may hold spaces: proc_pid_stat(5).
+_USER_TICKS: Final = 11
+_SYSTEM_TICKS: Final = 12
+_RESIDENT_PAGES: Final = 21
+
+
+def build_facts(segment: Segment, started: float) -> Iterator[Fact]:
+    """Yield what is known of the whole.
+
+    Arguments:
+        started: When it started; seconds since 1970.
+    """
+    yield Fact("build_info", "The version that runs.", 1, (("version", __version__),))
+    yield Fact("start_time_seconds", "When it started, since 1970.", started)
+    yield Fact("generation", "Number of the generation in force.", segment.generation)
+
+
+def certificate_facts(listener: Listener, tls: ListenerTls) -> Iterator[Fact]:
+    """Yield when each certificate of a listener expires."""
+    where = f"{listener.address}:{listener.port}"
+    for chain in tls.selector.chains:
+        names = sorted(chain.names)
+        yield Fact(
+            "certificate_expiry_seconds",
+            "When a listener's certificate expires, since 1970.",
+            chain.certificate.not_valid_after_utc.timestamp(),
+            (
+                ("listener", where),
+                ("server_name", names[0] if names else ""),
+                ("fingerprint", chain.fingerprint),
+            ),
+        )
+
+
+def process_facts(processes: Mapping[str, int]) -> Iterator[Fact]:
+    """Yield what each process takes; one that is gone is left out.
+
+    Arguments:
+        processes: Process numbers by what they are called.
+    """
+    for name, pid in processes.items():
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+            ticks = int(fields[_USER_TICKS]) + int(fields[_SYSTEM_TICKS])
+            labels = (("process", name),)
+            yield Fact(
+                "process_cpu_seconds_total", "Processor time that a process took.",
+                ticks / _TICKS_PER_SECOND, labels, Kind.COUNTER,
+            )  # fmt: skip
+            yield Fact(
+                "process_resident_memory_bytes", "Memory that a process holds.",
+                int(fields[_RESIDENT_PAGES]) * _PAGE_BYTES, labels,
+            )  # fmt: skip
+
+
+def worker_facts(segment: Segment, workers: Mapping[int, int], restarts: int) -> Iterator[Fact]:
+    """Yield what is known of the workers from outside.
+
+    Arguments:
+        workers: Process numbers by slot.
+        restarts: How often one was replaced.
+    """
+    yield Fact("workers", "Worker processes that run.", len(workers))
+    yield Fact(
+        "worker_restarts_total", "Workers that died and were replaced.", restarts,
+        kind=Kind.COUNTER,
+    )  # fmt: skip
+    now = time.monotonic()
+    for slot in workers:
+        if beat := segment.last_beat(slot):
+            yield Fact(
+                "worker_heartbeat_age_seconds",
+                "Time since a worker's loop last said that it turns.",
+                max(0.0, now - beat / 1000),
+                (("worker", str(slot)),),
+            )

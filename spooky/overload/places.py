@@ -1,0 +1,63 @@
+"""Places under a limit: shared by all workers of the machine, or counted by one alone."""
+
+from typing import Protocol
+
+from spooky._core.balance import hash_key
+from spooky.observe.counters import Counters
+
+
+class Places(Protocol):
+    """How many places of a limit are taken."""
+
+    @property
+    def total(self) -> int:
+        """How many, by all workers."""
+
+    @property
+    def share(self) -> int:
+        """How many of them by this worker."""
+
+    def take(self, maximum: int) -> bool:
+        """Take a place if fewer than ``maximum`` are taken."""
+
+    def give(self) -> None:
+        """Give one of this worker's places back."""
+
+
+class OwnPlaces:
+    """The places of one worker that shares none."""
+
+    __slots__ = ("share",)
+
+    def __init__(self) -> None:
+        self.share = 0
+
+    @property
+    def total(self) -> int:
+        """How many are taken."""
+        return self.share
+
+    def take(self, maximum: int) -> bool:
+        """Take a place if fewer than ``maximum`` are taken."""
+        if self.share >= maximum:
+            return False
+        self.share += 1
+        return True
+
+    def give(self) -> None:
+        """Give a place back."""
+        self.share -= 1
+
+
+def shared_places(counters: Counters, *identity: str) -> Places:
+    """Return the places of a limit that all workers share.
+
+    Arguments:
+        counters: The worker's, which lie in the shared segment.
+        identity: What the limit is of; the same in every worker.
+
+    Returns:
+        Places of this worker alone if more limits are shared already than the segment has room for.
+    """
+    key = hash_key("\0".join(("limit", *identity)).encode())
+    return counters.segment.limit(key, counters.worker) or OwnPlaces()
