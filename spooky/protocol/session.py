@@ -38,8 +38,13 @@ class ByteSession(Protocol):
     def receive(self, data: bytes, now: float) -> None:
         """Take bytes from the peer and make the upcalls they cause."""
 
-    def receive_eof(self) -> None:
-        """Learn that the peer will send no more bytes."""
+    def receive_eof(self, *, clean: bool = True) -> None:
+        """Learn that the peer will send no more bytes.
+
+        Arguments:
+            clean: Whether it is sure that none were cut off: TLS says so by close_notify
+                (RFC 8446 section 6.1).
+        """
 
     def transmit(self) -> bytes:
         """Return what to write now; empty if nothing, or if told not to write."""

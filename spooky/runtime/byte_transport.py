@@ -1,6 +1,7 @@
 """Joins a byte-stream session to an asyncio transport; both client and upstream sides use it."""
 
 import asyncio
+import ssl
 from typing import cast
 
 from spooky._core.reasons import Reason
@@ -44,7 +45,7 @@ class ByteTransport(asyncio.Protocol):
         self.wake()
 
     def eof_received(self) -> bool:
-        self.session.receive_eof()
+        self.session.receive_eof(clean=self._ended_cleanly())
         self.wake()
         # The session decides when to close: a response may still be on its way.
         return not self.session.closed
@@ -97,6 +98,19 @@ class ByteTransport(asyncio.Protocol):
 
     def on_closed(self) -> None:
         """Learn that the transport is gone."""
+
+    def _ended_cleanly(self) -> bool:
+        """Return whether the peer itself said that this is the end, where it has to."""
+        tls = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
+        if tls is None:
+            return True
+        try:
+            return tls.read(1) == b""
+        except ssl.SSLZeroReturnError:
+            return True
+        except ssl.SSLError:
+            # It waits for more: the TCP connection ended without close_notify.
+            return False
 
     def _follow_want_read(self) -> None:
         """Pause or resume reading as the session wishes."""

@@ -116,9 +116,10 @@ async def running(
         assert origin.errors == []
 
 
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    """Run a scenario on uvloop, within a bounded time."""
-    uvloop.run(_bounded(scenario))
+def run(scenario: Callable[[], Awaitable[None]], loop: str = "uvloop") -> None:
+    """Run a scenario on uvloop or asyncio's own loop, within a bounded time."""
+    runner = uvloop.run if loop == "uvloop" else asyncio.run
+    runner(_bounded(scenario))
 
 
 async def _bounded(scenario: Callable[[], Awaitable[None]]) -> None:

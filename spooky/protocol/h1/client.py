@@ -93,8 +93,13 @@ class ClientSession:
             self._receiving = False
         self.update_reading()
 
-    def receive_eof(self) -> None:
-        """Learn that the backend will send no more bytes."""
+    def receive_eof(self, *, clean: bool = True) -> None:
+        """Learn that the backend will send no more bytes.
+
+        Arguments:
+            clean: Else the end is none to a body that ends with the connection (RFC 9112
+                section 9.8): anybody on the way can cut a TCP connection.
+        """
         if self.closed:
             return
         stream = self._stream
@@ -102,7 +107,7 @@ class ClientSession:
             self._close(reasons.COMPLETED)
         elif stream.body is None and not self._head.begun and not self._informational:
             self._lose(reasons.UPSTREAM_CONNECTION_LOST)
-        elif isinstance(stream.body, UntilCloseReader):
+        elif isinstance(stream.body, UntilCloseReader) and clean:
             stream.body.ended = True
             self._deliver(stream, stream.body, b"", more=False)
         else:

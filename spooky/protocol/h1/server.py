@@ -101,7 +101,7 @@ class ServerSession:
             self._receiving = False
         self.update_reading()
 
-    def receive_eof(self) -> None:
+    def receive_eof(self, *, clean: bool = True) -> None:
         """Learn that the client will send no more bytes: it gave its request up."""
         if self.closed:
             return

@@ -144,7 +144,7 @@ class Session(ABC):
         finally:
             self._receiving = False
 
-    def receive_eof(self) -> None:
+    def receive_eof(self, *, clean: bool = True) -> None:
         """Learn that the peer will send no more bytes, which ends an HTTP/2 connection."""
         self.connection_lost(self.LOST if self._streams else reasons.COMPLETED)
 

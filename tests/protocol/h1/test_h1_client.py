@@ -166,6 +166,16 @@ def test_a_body_without_framing_ends_with_the_connection() -> None:
     assert client.session.close_reason is reasons.COMPLETED
 
 
+def test_an_end_that_may_be_a_cut_ends_no_body() -> None:
+    """RFC 9112 section 9.8: TLS without close_notify."""
+    client = Client()
+    recorder = client.get()
+    client.feed(b"HTTP/1.1 200 OK\r\n\r\nabc")
+    client.session.receive_eof(clean=False)
+    assert recorder.reset_code() == "upstream_body_cut_short"
+    assert not recorder.ended()
+
+
 CUT = {
     "length": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell",
     "length, nothing of it": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
