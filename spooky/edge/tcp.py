@@ -14,6 +14,7 @@ from spooky._core.timers import Timer
 from spooky._core.validate import HTTP_1, HTTP_2
 from spooky.edge.hello import peek_client_hello
 from spooky.edge.limits import ConnectionCap, ConnectionRate, address_text
+from spooky.generation.certificates import resumed_too_late
 from spooky.observe.counters import Counters
 from spooky.protocol.client_hello import (
     ALERT_NO_APPLICATION_PROTOCOL,
@@ -105,7 +106,8 @@ class TcpConnection(ByteTransport):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Speak what ALPN chose; the handshake is complete by now."""
-        agreed = transport.get_extra_info("ssl_object").selected_alpn_protocol()
+        tls = transport.get_extra_info("ssl_object")
+        agreed = tls.selected_alpn_protocol()
         settings = self._settings
         self._speaks_http1 = agreed != "h2"
         version = HTTP_1 if self._speaks_http1 else HTTP_2
@@ -121,6 +123,8 @@ class TcpConnection(ByteTransport):
             )
         else:
             self.session = Http2Session(self._on_stream, self.wake, limits=settings.http2)
+        if resumed_too_late(tls):
+            self.terminate(reasons.CLIENT_CERTIFICATE_INVALID)
         self._schedule_idle(settings.idle_timeout)
         super().connection_made(transport)
 

@@ -1,6 +1,7 @@
 """A listener's certificates, loaded: for QUIC as a selector, for TCP as TLS contexts."""
 
 import ssl
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -112,4 +113,19 @@ def _chain_context(
     if verifier is not None:
         context.load_verify_locations(cadata=authorities.decode("ascii"))
         context.verify_mode = ssl.CERT_REQUIRED if verifier.required else ssl.CERT_OPTIONAL
+        # OpenSSL does not verify the client of a resumed session again. Without tickets nothing is
+        # resumed in TLS 1.3; sessions of TLS 1.2 cannot be switched off, see `resumed_too_late`.
+        context.num_tickets = 0
     return context
+
+
+def resumed_too_late(tls: ssl.SSLObject) -> bool:
+    """Return whether a TLS 1.2 session was resumed after its client's certificate had ended.
+
+    The session was verified by the same context at most two hours ago (OpenSSL keeps none for
+    longer), so against the same authorities: only the date can have changed.
+    """
+    certificate = tls.getpeercert() if tls.session_reused else None
+    if not certificate:
+        return False
+    return ssl.cert_time_to_seconds(str(certificate["notAfter"])) < time.time()

@@ -101,7 +101,9 @@ class ByteTransport(asyncio.Protocol):
 
     def _ended_cleanly(self) -> bool:
         """Return whether the peer itself said that this is the end, where it has to."""
-        tls = self.transport.get_extra_info("ssl_object") if self.transport is not None else None
+        if self.transport is None:
+            return True
+        tls: ssl.SSLObject | None = self.transport.get_extra_info("ssl_object")
         if tls is None:
             return True
         try:

@@ -18,6 +18,7 @@ from aioquic.h3.connection import H3_ALPN, ErrorCode, H3Connection
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ConnectionTerminated, QuicEvent, StopSendingReceived, StreamReset
+from aioquic.tls import SessionTicket
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -409,8 +410,13 @@ class Http3Client(Client):
     """One connection; many streams."""
 
     def __init__(self, port: int, configuration: QuicConfiguration) -> None:
+        self.tickets: list[SessionTicket] = []
         self._context = connect(
-            "127.0.0.1", port, configuration=configuration, create_protocol=Http3Protocol
+            "127.0.0.1",
+            port,
+            configuration=configuration,
+            create_protocol=Http3Protocol,
+            session_ticket_handler=self.tickets.append,
         )
         self.protocol: Http3Protocol
 
