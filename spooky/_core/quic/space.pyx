@@ -198,7 +198,7 @@ cdef class PacketNumberSpace:
             or self.max_ack_delay == 0.0
         ):
             self._ack_at = -INFINITY
-        elif self._ack_at == INFINITY:
+        else:
             self._ack_at = now + self.max_ack_delay
         return 0
 

@@ -287,6 +287,28 @@ def test_rfc_9438_section_4_7_fast_convergence() -> None:
         now += RTT / 20
 
 
+def test_rfc_9438_section_4_8_persistent_congestion_forgets_the_maximum() -> None:
+    """Congestion avoidance begins anew, and at once convex, where slow start ends."""
+    controller = make_controller("cubic", SIZE)
+    for _ in range(7):
+        controller.on_acked(controller.window, RTT, 0.0)
+    prior = controller.window
+    controller.on_congestion(1.0, 1.0)
+    controller.on_persistent_congestion()
+    while controller.in_slow_start():
+        controller.on_acked(controller.window, RTT, 2.0)
+    threshold = controller.window
+    model = CubicModel(threshold / SIZE, threshold / SIZE, 2.0)
+    model.prior = prior / SIZE
+    now = 2.0
+    while now < 7.0:
+        size = controller.window // 4
+        controller.on_acked(size, RTT, now)
+        model.ack(size / SIZE, RTT, now)
+        assert controller.window / SIZE == pytest.approx(model.window, rel=0.005)
+        now += RTT / 4
+
+
 def test_rfc_9438_section_5_8_time_without_use_does_not_count() -> None:
     def grown(idle: float) -> int:
         controller = make_controller("cubic", SIZE)

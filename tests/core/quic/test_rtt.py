@@ -82,6 +82,7 @@ def test_5_1_a_packet_that_elicits_no_ack_gives_no_sample() -> None:
     flight.wait(0.1).ack(padding)
     assert flight.recovery.min_rtt == NEVER
     assert flight.recovery.bytes_in_flight == 0
+    assert flight.recovery.application.ack_eliciting_in_flight == 0
 
 
 def test_9_4_of_rfc_9000_a_new_path_starts_afresh() -> None:
