@@ -107,7 +107,9 @@ class Proxy:
         listeners = configuration.active_listeners
         self._tls = [load_listener_tls(listener, materials) for listener in listeners]
         runtime = Runtime(asyncio.get_running_loop())
-        environment = Environment(runtime, system_resolver(runtime.loop), self._applications)
+        environment = Environment(
+            runtime, self.counters, system_resolver(runtime.loop), self._applications
+        )
         self._generation = compile_generation(configuration, materials, environment, number=1)
         try:
             self._open_access_log()

@@ -38,8 +38,8 @@ cdef class Limit:
     cdef uint64_t* _total
     cdef uint64_t* _share
 
-    cpdef bint take(self, uint64_t maximum)
-    cpdef give(self)
+    cpdef bint take(self, uint64_t maximum, uint64_t count=*)
+    cpdef give(self, uint64_t count=*)
 
 
 cdef class Histogram:

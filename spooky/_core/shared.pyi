@@ -134,14 +134,14 @@ class Limit:
     def share(self) -> int:
         """How many of them by this slot."""
 
-    def take(self, maximum: int) -> bool:
-        """Take a place if fewer than ``maximum`` are taken."""
+    def take(self, maximum: int, count: int = 1) -> bool:
+        """Take places, all or none, if not more than ``maximum`` are taken then."""
 
-    def give(self) -> None:
-        """Give one of this slot's places back.
+    def give(self, count: int = 1) -> None:
+        """Give some of this slot's places back.
 
         Raises:
-            ValueError: It has none.
+            ValueError: It has fewer.
         """
 
 class Histogram:

@@ -259,21 +259,21 @@ cdef class Limit:
     def share(self):
         return load_word(self._share)
 
-    cpdef bint take(self, uint64_t maximum):
-        """Take a place if fewer than ``maximum`` are taken."""
+    cpdef bint take(self, uint64_t maximum, uint64_t count=1):
+        """Take places if not more than ``maximum`` are taken then."""
         cdef uint64_t taken = load_word(self._total)
-        while taken < maximum:
-            if swap_word(self._total, &taken, taken + 1):
-                store_word(self._share, self._share[0] + 1)
+        while count <= maximum and taken <= maximum - count:
+            if swap_word(self._total, &taken, taken + count):
+                store_word(self._share, self._share[0] + count)
                 return True
         return False
 
-    cpdef give(self):
-        """Give one of this slot's places back."""
-        if self._share[0] == 0:
-            raise ValueError("no place was taken")
-        store_word(self._share, self._share[0] - 1)
-        subtract_word(self._total, 1)
+    cpdef give(self, uint64_t count=1):
+        """Give some of this slot's places back."""
+        if self._share[0] < count:
+            raise ValueError("fewer places were taken")
+        store_word(self._share, self._share[0] - count)
+        subtract_word(self._total, count)
 
 
 @cython.final

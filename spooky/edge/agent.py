@@ -159,7 +159,7 @@ class Agent:
         configuration = start.configuration
         materials = Materials(start.files, start.authorities)
         counters = Counters(segment, start.slot)
-        environment = Environment(self._runtime, self._names.resolve, {}, seed=start.slot)
+        environment = Environment(self._runtime, counters, self._names.resolve, {}, seed=start.slot)
         generation = compile_generation(configuration, materials, environment, start.generation)
         udp = [socket.socket(fileno=number) for name, number in passed if name.startswith("udp:")]
         tcp = [socket.socket(fileno=number) for name, number in passed if name.startswith("tcp:")]

@@ -16,7 +16,10 @@ from spooky.config.schema import Backend as BackendConfiguration
 from spooky.generation.generation import Backend, BodyLimits, Generation, Timeouts, Upstream
 from spooky.generation.materials import Materials
 from spooky.generation.registry import Registry
+from spooky.observe.counters import Counters
 from spooky.overload.gate import Gate
+from spooky.overload.places import shared_places
+from spooky.overload.watch import GateWatch
 from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.runtime import Runtime
@@ -61,6 +64,7 @@ class Environment:
 
     Arguments:
         runtime: The worker's.
+        counters: The worker's, in the segment where it shares limits.
         resolve: Gives the addresses of backends.
         applications: Embedded applications by name.
         seed: Of the balancers' random numbers.
@@ -69,11 +73,14 @@ class Environment:
     def __init__(
         self,
         runtime: Runtime,
+        counters: Counters,
         resolve: Resolve,
         applications: Mapping[str, Application],
         seed: int = 0,
     ) -> None:
         self.runtime = runtime
+        self.counters = counters
+        self.watch = GateWatch(runtime)
         self.resolve = resolve
         self.applications = applications
         self.seed = seed
@@ -249,9 +256,15 @@ class _Compiler:
         return pool
 
     def _gate(self, key: tuple[str, ...], limit: int) -> Gate:
-        gate = self._environment.gates.acquire(key, lambda: Gate(limit))
+        environment = self._environment
+
+        def make() -> Gate:
+            places = shared_places(environment.counters, "requests", *key)
+            return Gate(limit, places, environment.watch.add)
+
+        gate = environment.gates.acquire(key, make)
         gate.limit = limit
-        self._releases.append(lambda: self._environment.gates.release(key))
+        self._releases.append(lambda: environment.gates.release(key))
         return gate
 
 

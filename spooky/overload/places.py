@@ -17,11 +17,11 @@ class Places(Protocol):
     def share(self) -> int:
         """How many of them by this worker."""
 
-    def take(self, maximum: int) -> bool:
-        """Take a place if fewer than ``maximum`` are taken."""
+    def take(self, maximum: int, count: int = 1) -> bool:
+        """Take places, all or none, if not more than ``maximum`` are taken then."""
 
-    def give(self) -> None:
-        """Give one of this worker's places back."""
+    def give(self, count: int = 1) -> None:
+        """Give some of this worker's places back."""
 
 
 class OwnPlaces:
@@ -37,16 +37,16 @@ class OwnPlaces:
         """How many are taken."""
         return self.share
 
-    def take(self, maximum: int) -> bool:
-        """Take a place if fewer than ``maximum`` are taken."""
-        if self.share >= maximum:
+    def take(self, maximum: int, count: int = 1) -> bool:
+        """Take places, all or none, if not more than ``maximum`` are taken then."""
+        if self.share + count > maximum:
             return False
-        self.share += 1
+        self.share += count
         return True
 
-    def give(self) -> None:
-        """Give a place back."""
-        self.share -= 1
+    def give(self, count: int = 1) -> None:
+        """Give some places back."""
+        self.share -= count
 
 
 def shared_places(counters: Counters, *identity: str) -> Places:

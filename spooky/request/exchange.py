@@ -1,7 +1,7 @@
 """One request and its response: the join of a client stream and an upstream stream."""
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from spooky._core import reasons
 from spooky._core.fields import forward_response, forward_trailers
@@ -25,6 +25,9 @@ from spooky.request.prebuffer import Prebuffer
 
 if TYPE_CHECKING:
     from spooky.request.service import RequestService
+
+UNLIMITED: Final = (1 << 64) - 1
+"""What was received is held, whatever the limit; the limit keeps new bodies out."""
 
 RESPONSE_FIELDS_MAX_COUNT = 256
 """Fields of a response head or trailers; twice what requests may have, as cookies are set here."""
@@ -95,7 +98,7 @@ class Exchange:
         if bodies.request is not None and request.content_length > bodies.request:
             self._answer(reasons.BODY_TOO_LARGE)
             return
-        if not end and self._service.held_bytes >= bodies.held_requests:
+        if not end and self._service.held.total >= bodies.held_requests:
             self._answer(reasons.REQUEST_BUFFER_CAP)
             return
         upstream = generation.routes.lookup(request.host, request.path, request.method)
@@ -348,11 +351,11 @@ class Exchange:
     def _hold(self, size: int) -> None:
         """Account request bytes that are kept here or by the upstream stream."""
         self._held += size
-        self._service.held_bytes += size
+        self._service.held.take(UNLIMITED, size)
 
     def _release_held(self, size: int) -> None:
         self._held -= size
-        self._service.held_bytes -= size
+        self._service.held.give(size)
 
     def _hold_response(
         self, attempt: Attempt, prebuffer: Prebuffer, data: bytes, end: bool

@@ -8,6 +8,7 @@ from spooky._core.shared import Histogram
 from spooky.generation.generation import Generation
 from spooky.observe.access_log import AccessLog, AccessRecord
 from spooky.observe.counters import Counters, reason_labels
+from spooky.overload.places import shared_places
 from spooky.protocol.stream import Stream, StreamHandler
 from spooky.request.client import Client
 from spooky.request.exchange import Exchange
@@ -26,7 +27,7 @@ class RequestService:
 
     Attributes:
         generation: What the next request is served by.
-        held_bytes: Request body bytes held by all exchanges together.
+        held: Request body bytes held by all exchanges of all workers together.
         active: Exchanges that have not finished.
     """
 
@@ -41,7 +42,7 @@ class RequestService:
         self.runtime = runtime
         self.generation = generation
         self.access_log = access_log
-        self.held_bytes = 0
+        self.held = shared_places(counters, "request body bytes")
         self.active = 0
         self._counters = counters
         self._values = counters.values

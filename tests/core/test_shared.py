@@ -89,7 +89,7 @@ def test_no_more_is_given_back_than_was_taken() -> None:
     assert first is not None
     assert second is not None
     first.take(3)
-    with pytest.raises(ValueError, match="no place was taken"):
+    with pytest.raises(ValueError, match="fewer places were taken"):
         second.give()
     assert first.total == 1
 
@@ -277,3 +277,17 @@ def test_both_builds_have_one_layout() -> None:
     assert other.names(2) == b"name"
     assert other.load(2, 4) == 44
     assert (other.generation, other.last_beat(1)) == (3, 12)
+
+
+def test_places_are_taken_all_or_none() -> None:
+    limit = segment().limit(8, 0)
+    assert limit is not None
+    assert limit.take(10, 7)
+    assert not limit.take(10, 4)
+    assert limit.take(10, 3)
+    assert limit.take(2**64 - 1, 5)
+    assert not limit.take(0, 1)
+    with pytest.raises(ValueError, match="fewer places were taken"):
+        limit.give(16)
+    limit.give(15)
+    assert limit.total == limit.share == 0

@@ -1,6 +1,14 @@
 """The limit on what is in flight."""
 
+import asyncio
+import mmap
+
+from spooky._core.shared import Segment, segment_size
+from spooky.observe.counters import Counters
 from spooky.overload.gate import Gate
+from spooky.overload.places import shared_places
+from spooky.overload.watch import GateWatch
+from spooky.runtime import Runtime
 
 
 def test_a_gate_refuses_what_exceeds_its_limit_and_takes_again_after_a_leave() -> None:
@@ -57,3 +65,53 @@ def test_a_lowered_limit_lets_nobody_in_until_enough_have_left() -> None:
     assert not gate.try_enter()
     gate.leave()
     assert gate.try_enter()
+
+
+def two_workers() -> tuple[Segment, list[Counters]]:
+    segment = Segment(mmap.mmap(-1, segment_size(2)), 2)
+    return segment, [Counters(segment, worker) for worker in range(2)]
+
+
+def test_workers_share_a_limit_and_a_dead_one_gives_its_places_back() -> None:
+    segment, workers = two_workers()
+    one, other = [Gate(3, shared_places(counters, "upstream", "api")) for counters in workers]
+    elsewhere = Gate(3, shared_places(workers[0], "upstream", "apis"))
+    assert [one.try_enter(), other.try_enter(), other.try_enter()] == [True] * 3
+    assert not one.try_enter()
+    assert one.active == other.active == 3
+    assert elsewhere.try_enter()
+    segment.reclaim(1)
+    assert [one.try_enter(), one.try_enter(), one.try_enter()] == [True, True, False]
+
+
+def test_who_waits_gets_the_place_that_another_worker_gave_up() -> None:
+    async def scenario() -> None:
+        runtime = Runtime(asyncio.get_running_loop())
+        watch = GateWatch(runtime)
+        _, workers = two_workers()
+        one, other = [Gate(2, shared_places(counters, "global"), watch.add) for counters in workers]
+        assert other.try_enter()
+        assert other.try_enter()
+        admitted: list[str] = []
+
+        def retry(name: str) -> None:
+            assert one.try_enter()
+            admitted.append(name)
+
+        one.wait(lambda: retry("first"))
+        one.wait(lambda: retry("second"))
+        await asyncio.sleep(0.03)
+        assert admitted == []
+        other.leave()
+        await asyncio.sleep(0.03)
+        assert admitted == ["first"]
+        other.leave()
+        await asyncio.sleep(0.03)
+        assert admitted == ["first", "second"]
+        # And again, after nobody waited.
+        one.wait(lambda: retry("third"))
+        one.leave()
+        assert admitted[2:] == ["third"]
+        await runtime.close()
+
+    asyncio.run(scenario())

@@ -96,7 +96,7 @@ def test_an_early_response_to_a_body_sent_whole_leaves_nothing_accounted(pair: P
         service = setup.proxy.worker.service
         await until(lambda: service.active == 0)
         await asyncio.sleep(0.1)
-        assert service.held_bytes == 0
+        assert service.held.total == 0
 
     pair.run(scenario)
 
@@ -149,7 +149,7 @@ def test_a_client_that_gives_up_during_the_upload_frees_everything(pair: Pair) -
         await stream.cancel()
         service = setup.proxy.worker.service
         await until(lambda: service.active == 0)
-        assert service.held_bytes == 0
+        assert service.held.total == 0
 
     pair.run(scenario)
 
@@ -199,12 +199,12 @@ def test_a_backend_that_does_not_read_stops_the_client(pair: Pair) -> None:
         await asyncio.wait_for(setup.origin.gate.reached.wait(), 5)
         await asyncio.sleep(0.5)
         assert not sending.done()
-        held = setup.proxy.worker.service.held_bytes
+        held = setup.proxy.worker.service.held.total
         assert held <= 1024 * 1024
         setup.origin.gate.opened.set()
         response = await stream.whole()
         assert bytes(response.body) == b'{"bytes": %d}' % size
         await sending
-        assert setup.proxy.worker.service.held_bytes == 0
+        assert setup.proxy.worker.service.held.total == 0
 
     pair.run(scenario)

@@ -142,7 +142,7 @@ def test_bodies_are_refused_while_the_request_buffers_are_full(run_with: RunWith
         sending = asyncio.ensure_future(stream.send(pattern(16 * 1024 * 1024), end=True))
         service = setup.proxy.worker.service
         async with asyncio.timeout(10):
-            while service.held_bytes < 20_000:
+            while service.held.total < 20_000:
                 await asyncio.sleep(0.01)
         assert (await second.fetch("POST", "/count", body=b"x")).status == 503
         assert (await third.fetch("GET", "/size/1")).status == 200

@@ -200,20 +200,20 @@ class Limit:
     def share(self) -> int:
         return self._words[self._at_share]
 
-    def take(self, maximum: int) -> bool:
-        """Take a place if fewer than ``maximum`` are taken."""
-        if self.total >= maximum:
+    def take(self, maximum: int, count: int = 1) -> bool:
+        """Take places if not more than ``maximum`` are taken then."""
+        if self.total + count > maximum:
             return False
-        self._words[self._at_total] += 1
-        self._words[self._at_share] += 1
+        self._words[self._at_total] += count
+        self._words[self._at_share] += count
         return True
 
-    def give(self) -> None:
-        """Give one of this slot's places back."""
-        if not self.share:
-            raise ValueError("no place was taken")
-        self._words[self._at_share] -= 1
-        self._words[self._at_total] -= 1
+    def give(self, count: int = 1) -> None:
+        """Give some of this slot's places back."""
+        if self.share < count:
+            raise ValueError("fewer places were taken")
+        self._words[self._at_share] -= count
+        self._words[self._at_total] -= count
 
 
 class Histogram:
