@@ -3,17 +3,11 @@
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from spooky._core.quic.congestion cimport CongestionController
+from spooky._core.quic.ecn cimport EcnPath
 from spooky._core.quic.pacer cimport Pacer
 from spooky._core.quic.ranges cimport RangeSet
 from spooky._core.quic.sent_packet cimport SentPacket
 from spooky._core.quic.space cimport PacketNumberSpace, Sent, SentState
-
-
-cdef enum EcnState:
-    ECN_TESTING
-    ECN_UNKNOWN  # Enough was marked; nothing more until the peer reports.
-    ECN_CAPABLE
-    ECN_FAILED
 
 
 cdef class Recovery:
@@ -22,6 +16,7 @@ cdef class Recovery:
     cdef readonly PacketNumberSpace application
     cdef readonly CongestionController congestion
     cdef readonly Pacer pacer
+    cdef readonly EcnPath ecn
     cdef str _algorithm
 
     # What the connection tells; all False at first.
@@ -46,9 +41,6 @@ cdef class Recovery:
     cdef uint64_t _random
     cdef uint64_t _next_skip
     cdef uint64_t _skip_period
-    cdef EcnState _ecn_state
-    cdef uint64_t _ecn_tested
-    cdef uint64_t _ecn_lost
     # Of the ACK frame that was last processed.
     cdef bint _largest_increased
     cdef SentPacket _largest_packet
@@ -100,7 +92,6 @@ cdef class Recovery:
     cdef void _leave_flight(self, SentPacket packet) noexcept
     cdef void _sample_rtt(self, int epoch, double ack_delay, double now) noexcept
     cdef int _take_lost(self, PacketNumberSpace space, double now, list lost) except -1
-    cdef void _count_lost_mark(self, SentPacket packet) noexcept
     cdef PacketNumberSpace _earliest_loss(self)
     cdef double _pto_deadline(self, int* epoch) noexcept
     cdef double _pto_of(self, int epoch, double base) noexcept

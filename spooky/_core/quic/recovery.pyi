@@ -5,6 +5,7 @@ connection, which knows what its frames meant.
 """
 
 from spooky._core.quic.congestion import CongestionController
+from spooky._core.quic.ecn import EcnPath
 from spooky._core.quic.pacer import Pacer
 from spooky._core.quic.ranges import RangeSet
 from spooky._core.quic.sent_packet import SentPacket
@@ -24,6 +25,7 @@ class Recovery:
         initial: The space of Initial packets; ``handshake`` and ``application`` alike.
         congestion: The congestion controller of the current path.
         pacer: The pacer of the current path.
+        ecn: What is known of ECN on the current path.
         handshake_confirmed: Told by the connection (RFC 9001 section 4.1.2).
         has_handshake_keys: Told by the connection.
         peer_completed_address_validation: Whether the peer will answer without more from us.
@@ -48,6 +50,8 @@ class Recovery:
     def congestion(self) -> CongestionController: ...
     @property
     def pacer(self) -> Pacer: ...
+    @property
+    def ecn(self) -> EcnPath: ...
     handshake_confirmed: bool
     has_handshake_keys: bool
     peer_completed_address_validation: bool
@@ -75,10 +79,6 @@ class Recovery:
         seed: int,
         now: float,
     ) -> None: ...
-    @property
-    def ecn_state(self) -> str:
-        """What is known of ECN on the path: ``testing``, ``unknown``, ``capable`` or ``failed``."""
-
     def skip_if_due(self, epoch: int) -> int:
         """Return the number for the next packet, now and then leaving one out.
 

@@ -12,11 +12,13 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from spooky._core.hashing cimport GOLDEN, mix
 from spooky._core.quic.congestion cimport CongestionController, make_controller
+from spooky._core.quic.ecn cimport EcnPath
 from spooky._core.quic.pacer cimport Pacer
 from spooky._core.quic.ranges cimport Range, RangeSet
 from spooky._core.quic.sent_packet cimport SentPacket
 from spooky._core.quic.space cimport (
     ACKNOWLEDGED,
+    ECT_0,
     LOST,
     OUTSTANDING,
     SKIPPED,
@@ -43,9 +45,6 @@ cdef double DEFAULT_MAX_ACK_DELAY = 0.025
 cdef uint64_t FIRST_SKIP_PERIOD = 64
 cdef uint64_t LAST_SKIP_PERIOD = 32768
 
-# RFC 9000 appendix A.4: packets marked before the peer must have reported some.
-cdef uint64_t ECN_TEST_PACKETS = 10
-cdef uint8_t ECT_0 = 2
 
 
 @cython.final
@@ -63,6 +62,7 @@ cdef class Recovery:
         initial: The space of Initial packets; ``handshake`` and ``application`` alike.
         congestion: The congestion controller of the current path.
         pacer: The pacer of the current path.
+        ecn: What is known of ECN on the current path.
         handshake_confirmed: Told by the connection (RFC 9001 section 4.1.2).
         has_handshake_keys: Told by the connection.
         peer_completed_address_validation: Whether the peer will answer without more from us.
@@ -104,11 +104,6 @@ cdef class Recovery:
             return self.application
         return self.handshake if epoch == SPACE_HANDSHAKE else self.initial
 
-    @property
-    def ecn_state(self):
-        """What is known of ECN on the path: ``testing``, ``unknown``, ``capable`` or ``failed``."""
-        return ("testing", "unknown", "capable", "failed")[<int>self._ecn_state]
-
     # --- sending ---------------------------------------------------------------------------------
 
     cpdef uint64_t skip_if_due(self, int epoch) except? 0:
@@ -138,10 +133,7 @@ cdef class Recovery:
         packet.path = self._path
         if packet.ecn == ECT_0:
             space.ect0_sent += 1
-            if self._ecn_state == ECN_TESTING:
-                self._ecn_tested += 1
-                if self._ecn_tested == ECN_TEST_PACKETS:
-                    self._ecn_state = ECN_UNKNOWN
+            self.ecn.on_marked_sent()
         if not packet.in_flight:
             return 0
         space.push(packet.number, packet, OUTSTANDING)
@@ -174,7 +166,7 @@ cdef class Recovery:
 
     cpdef uint8_t ecn_codepoint(self) noexcept:
         """Return the codepoint to send with: 2 for ECT(0), 0 where the path failed or is tested."""
-        return ECT_0 if self._ecn_state == ECN_TESTING or self._ecn_state == ECN_CAPABLE else 0
+        return self.ecn.codepoint()
 
     # --- acknowledgments -------------------------------------------------------------------------
 
@@ -247,35 +239,19 @@ cdef class Recovery:
             1 if it shows new congestion, else 0.
         """
         cdef PacketNumberSpace space = self.space(epoch)
-        cdef uint64_t newly = space.ect0_newly_acknowledged
-        cdef uint64_t new_ce
+        cdef bint this_path
         # An older frame that arrives late has lower counts (RFC 9000 section 13.4.2.1).
-        if self._ecn_state == ECN_FAILED or not self._largest_increased:
+        if not self._largest_increased:
             return 0
         if not present:
-            if newly:
-                self._ecn_state = ECN_FAILED
+            self.ecn.on_nothing_reported(space)
             return 0
-        if (
-            ect1 != 0
-            or ect0 > space.ect0_sent
-            or ce > space.ect0_sent - ect0
-            or ect0 < space.ect0_reported
-            or ce < space.ce_reported
-            or ect0 - space.ect0_reported + (ce - space.ce_reported) < newly
-        ):
-            self._ecn_state = ECN_FAILED
+        this_path = self._largest_packet is not None and self._largest_packet.path == self._path
+        if self.ecn.on_reported(space, ect0, ect1, ce, this_path) == 0:
             return 0
-        new_ce = ce - space.ce_reported
-        space.ect0_reported = ect0
-        space.ce_reported = ce
-        if newly and self._largest_packet.path == self._path:
-            self._ecn_state = ECN_CAPABLE
-            if new_ce:
-                self.congestion.on_congestion(self._largest_packet.time_sent, now)
-                self._pace(now)
-                return 1
-        return 0
+        self.congestion.on_congestion(self._largest_packet.time_sent, now)
+        self._pace(now)
+        return 1
 
     cdef int _take_acknowledged(
         self, PacketNumberSpace space, RangeSet ranges, list acked
@@ -443,7 +419,8 @@ cdef class Recovery:
             lost.append(packet)
             if packet.path != self._path:
                 continue
-            self._count_lost_mark(packet)
+            if packet.ecn == ECT_0:
+                self.ecn.on_marked_lost()
             # RFC 9000 section 14.4: a probe that is too large is no sign of congestion.
             if packet.is_mtu_probe:
                 continue
@@ -461,13 +438,6 @@ cdef class Recovery:
             # Section 5.2: the path may have changed.
             self.min_rtt = INFINITY
         return 0
-
-    cdef void _count_lost_mark(self, SentPacket packet) noexcept:
-        """Give ECN up where everything marked is lost (RFC 9000 appendix A.4)."""
-        if packet.ecn == ECT_0 and self._ecn_state != ECN_CAPABLE:
-            self._ecn_lost += 1
-            if self._ecn_lost >= self._ecn_tested and self._ecn_state == ECN_UNKNOWN:
-                self._ecn_state = ECN_FAILED
 
     cdef PacketNumberSpace _earliest_loss(self):
         """Return the space whose loss time comes first."""
@@ -569,11 +539,9 @@ cdef class Recovery:
         self.min_rtt = INFINITY
         self._first_sample_at = INFINITY
         self._window_used_at = -INFINITY
-        self._ecn_state = ECN_TESTING
-        self._ecn_tested = 0
-        self._ecn_lost = 0
         self.congestion = make_controller(self._algorithm, max_datagram_size)
         self.pacer = Pacer()
+        self.ecn = EcnPath()
         self._pace(now)
         return 0
 

@@ -11,6 +11,12 @@ cdef enum:
     SPACE_HANDSHAKE = 1
     SPACE_APPLICATION = 2
 
+cdef enum:
+    # The ECN field of an IP header (RFC 3168 section 5).
+    ECT_1 = 1
+    ECT_0 = 2
+    CE = 3
+
 
 cdef enum SentState:
     OUTSTANDING

@@ -27,10 +27,6 @@ cdef Py_ssize_t IDLE_CAPACITY = 64
 cdef uint8_t FRAME_ACK = 0x02
 cdef uint8_t FRAME_ACK_ECN = 0x03
 
-cdef uint8_t ECT_1 = 1
-cdef uint8_t ECT_0 = 2
-cdef uint8_t CE = 3
-
 
 @cython.final
 cdef class PacketNumberSpace:

@@ -440,11 +440,11 @@ def marked(count: int = 5, **options: object) -> tuple[Flight, list[int]]:
 
 def test_13_4_2_1_counts_that_agree_prove_the_path() -> None:
     flight, numbers = marked(10)
-    assert flight.recovery.ecn_state == "unknown"
+    assert flight.recovery.ecn.state == "unknown"
     assert flight.recovery.ecn_codepoint() == 0
     flight.wait(RTT).ack(*numbers)
     assert flight.ecn(10) == 0
-    assert flight.recovery.ecn_state == "capable"
+    assert flight.recovery.ecn.state == "capable"
     assert flight.recovery.ecn_codepoint() == 2
 
 
@@ -456,7 +456,7 @@ def test_13_4_2_1_counts_that_disagree_end_ecn(counts: tuple[int, int, int]) -> 
     assert flight.recovery.ecn_codepoint() == 2
     flight.wait(RTT).ack(*numbers)
     assert flight.ecn(*counts) == 0
-    assert flight.recovery.ecn_state == "failed"
+    assert flight.recovery.ecn.state == "failed"
     assert flight.recovery.ecn_codepoint() == 0
     assert flight.window >= 12_000
 
@@ -465,7 +465,7 @@ def test_13_4_2_1_missing_counts_end_ecn() -> None:
     flight, numbers = marked()
     flight.wait(RTT).ack(*numbers)
     flight.ecn(0, present=False)
-    assert flight.recovery.ecn_state == "failed"
+    assert flight.recovery.ecn.state == "failed"
 
 
 def test_13_4_2_1_counts_may_be_missing_where_nothing_was_marked() -> None:
@@ -473,7 +473,7 @@ def test_13_4_2_1_counts_may_be_missing_where_nothing_was_marked() -> None:
     numbers = flight.send(3)
     flight.wait(RTT).ack(*numbers)
     flight.ecn(0, present=False)
-    assert flight.recovery.ecn_state == "testing"
+    assert flight.recovery.ecn.state == "testing"
 
 
 def test_13_4_2_1_counts_that_fall_end_ecn() -> None:
@@ -483,7 +483,7 @@ def test_13_4_2_1_counts_that_fall_end_ecn() -> None:
     numbers = flight.send(2, ecn=2)
     flight.wait(RTT).ack(*numbers)
     flight.ecn(4, 3)
-    assert flight.recovery.ecn_state == "failed"
+    assert flight.recovery.ecn.state == "failed"
 
 
 def test_13_4_2_1_an_older_frame_that_comes_late_is_not_judged() -> None:
@@ -492,7 +492,7 @@ def test_13_4_2_1_an_older_frame_that_comes_late_is_not_judged() -> None:
     flight.ecn(5)
     flight.ack(*numbers[:2])
     flight.ecn(2)
-    assert flight.recovery.ecn_state == "capable"
+    assert flight.recovery.ecn.state == "capable"
 
 
 @pytest.mark.parametrize(("algorithm", "share"), [("reno", 0.5), ("cubic", 0.7)])
@@ -515,7 +515,7 @@ def test_7_1_a_second_mark_in_the_same_round_trip_changes_nothing() -> None:
     reduced = flight.window
     flight.wait(0.001).ack(*numbers)
     flight.ecn(1, 4)
-    assert flight.recovery.ecn_state == "capable"
+    assert flight.recovery.ecn.state == "capable"
     assert flight.window == reduced
 
 
@@ -525,7 +525,7 @@ def test_a_4_of_rfc_9000_ecn_ends_where_everything_marked_is_lost() -> None:
     flight.wait(RTT).ack(*numbers)
     flight.ecn(0, present=False)
     assert len(flight.lost) == 10
-    assert flight.recovery.ecn_state == "failed"
+    assert flight.recovery.ecn.state == "failed"
 
 
 def test_13_4_2_of_rfc_9000_a_new_path_is_tested_again() -> None:
@@ -537,7 +537,7 @@ def test_13_4_2_of_rfc_9000_a_new_path_is_tested_again() -> None:
     numbers = flight.send(2, ecn=2)
     flight.wait(RTT).ack(*numbers)
     flight.ecn(7)
-    assert flight.recovery.ecn_state == "capable"
+    assert flight.recovery.ecn.state == "capable"
 
 
 @given(st.integers(0, 2**62 - 1), st.integers(0, 2**62 - 1), st.integers(0, 2**62 - 1))
@@ -546,4 +546,4 @@ def test_ecn_survives_any_counts(ect0: int, ect1: int, ce: int) -> None:
     flight.wait(RTT).ack(*numbers)
     flight.recovery.on_ecn_counts(APPLICATION, True, ect0, ect1, ce, flight.now)
     valid = ect1 == 0 and ect0 + ce == 5
-    assert flight.recovery.ecn_state == ("capable" if valid else "failed")
+    assert flight.recovery.ecn.state == ("capable" if valid else "failed")
