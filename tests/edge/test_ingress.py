@@ -156,6 +156,51 @@ def test_datagrams_that_belong_to_nobody_are_counted_and_dropped(tmp_path: Path)
     run_with(tmp_path, scenario)
 
 
+def test_packets_to_a_closed_connection_find_it_until_it_is_over(tmp_path: Path) -> None:
+    """RFC 9000 section 10.2.1: by the same table, and answered as long as it is closing."""
+
+    async def scenario(setup: Setup) -> None:
+        client = await setup.client()
+        assert isinstance(client, Http3Client)
+        protocol: Any = client.protocol
+        (listener,) = setup.proxy.worker._quic
+        (connection,) = listener._connections
+        connection_id = protocol._quic._peer_cid.cid
+        heard: list[bytes] = []
+        protocol.datagram_received = lambda data, _: heard.append(data)
+
+        def unknown() -> int:
+            return counted(
+                setup.proxy, "connections_refused_total", reason=reasons.UNKNOWN_CONNECTION.code
+            )
+
+        async def knock() -> None:
+            heard.clear()
+            address = protocol._quic._network_paths[0].addr
+            protocol._transport.sendto(b"\x40" + connection_id + bytes(40), address)
+            await asyncio.sleep(0.1)
+
+        listener.terminate(reasons.DRAIN_TIMEOUT)
+        async with asyncio.timeout(5):
+            while not heard:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        goodbye = heard[-1]
+        assert listener._by_connection_id[connection_id] is connection
+        await knock()
+        assert set(heard) == {goodbye}
+        assert unknown() == 0
+        async with asyncio.timeout(10):
+            while listener._connections:
+                await asyncio.sleep(0.02)
+        assert not listener._by_connection_id
+        await knock()
+        assert heard == []
+        assert unknown() >= 1
+
+    run_with(tmp_path, scenario)
+
+
 @pytest.mark.parametrize("ingress", INGRESSES)
 def test_connections_above_the_cap_are_refused_and_places_come_back(
     tmp_path: Path, ingress: str
