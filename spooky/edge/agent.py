@@ -170,7 +170,7 @@ class Agent:
         }
         handover = None
         if ways:
-            handover = Handover(self._runtime, start.slot, ways, start.table, counters)
+            handover = Handover(self._runtime, ways, start.table, counters)
         worker = Worker(
             self._runtime,
             generation,

@@ -41,7 +41,6 @@ class Handover:
 
     Arguments:
         runtime: The worker's.
-        slot: The worker's own.
         ways: A SEQPACKET socket for each other slot; ours from now on.
         table: The slot for each first byte of a long header's connection ID.
         counters: The worker's slots.
@@ -50,13 +49,11 @@ class Handover:
     def __init__(
         self,
         runtime: Runtime,
-        slot: int,
         ways: Mapping[int, socket.socket],
         table: bytes,
         counters: Counters,
     ) -> None:
         self._runtime = runtime
-        self._slot = slot
         self._ways = ways
         self._table = table
         self._table_before: bytes | None = None
