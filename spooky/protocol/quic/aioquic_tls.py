@@ -106,7 +106,7 @@ class ServerContext(BoundedContext):
         client_verifier: ClientVerifier | None,
         tickets: TicketStore | None,
         wall_clock: Callable[[], datetime.datetime],
-        logger: logging.LoggerAdapter[logging.Logger],
+        logger: logging.LoggerAdapter[logging.Logger] | None,
     ) -> None:
         # No early data: max_early_data goes into tickets (RFC 8446 section 4.6.1).
         super().__init__(is_client=False, alpn_protocols=alpn, logger=logger, max_early_data=None)

@@ -1,0 +1,369 @@
+"""TLS between two sides without QUIC, in random pieces (RFC 8446, RFC 9001 section 4).
+
+The scenarios in tests/scenario/test_tls.py prove the same of whole connections.
+"""
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from aioquic import tls
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+
+from spooky._core.quic.errors import QuicError, TransportError
+from spooky.protocol.quic.certificates import CertificateSelector, ClientVerifier
+from spooky.protocol.quic.native_tls import TlsAlert
+from spooky.protocol.quic.tls_endpoint import (
+    APPLICATION,
+    HANDSHAKE,
+    HANDSHAKE_MESSAGE_MAX,
+    INITIAL,
+)
+from tests.certificates import PrivateKey, ca, client_leaf, expired_client, leaf, shared_ca
+from tests.protocol.quic.support import chain_of, client_parameters, server_parameters
+from tests.protocol.quic.tls_support import (
+    CLIENT_PARAMETERS,
+    SERVER_PARAMETERS,
+    Bare,
+    Native,
+    exchange,
+    mirrored,
+    native_client,
+    native_server,
+)
+
+CLIENTS = ca("Client root")
+REQUIRED = ClientVerifier([CLIENTS.certificate], required=True)
+OPTIONAL = ClientVerifier([CLIENTS.certificate], required=False)
+
+
+def bare_client(**changes: object) -> Bare:
+    context = tls.Context(
+        is_client=True, alpn_protocols=["h3"], server_name="example.test", verify_mode=0
+    )
+    for name, value in changes.items():
+        setattr(context, name, value)
+    return Bare(context, CLIENT_PARAMETERS)
+
+
+def bare_server(**changes: object) -> Bare:
+    context = tls.Context(is_client=False, alpn_protocols=["h3"])
+    chain = server_parameters().certificates.chains[0]
+    context.certificate = chain.certificate
+    context.certificate_private_key = chain.key
+    for name, value in changes.items():
+        setattr(context, name, value)
+    return Bare(context, SERVER_PARAMETERS)
+
+
+def a_client(**changes: Any) -> Native:
+    return native_client(client_parameters(**changes))
+
+
+def a_server(**changes: Any) -> Native:
+    return native_server(server_parameters(**changes))
+
+
+def handshake(
+    client: Native | Bare | None = None, server: Native | Bare | None = None, seed: int = 0
+) -> tuple[Native, Native]:
+    """Make two sides of ours, or those given, shake hands."""
+    client = client or a_client()
+    server = server or a_server()
+    exchange(client, server, seed)
+    return client, server  # type: ignore[return-value]
+
+
+def alert_of(client: Native | Bare, server: Native | Bare) -> int:
+    """Expect our side to end the handshake, and return the alert."""
+    with pytest.raises(TlsAlert) as caught:
+        exchange(client, server)
+    assert caught.value.phrase == str(caught.value)
+    return caught.value.alert
+
+
+class TestHandshake:
+    @pytest.mark.parametrize("seed", range(10))
+    def test_both_sides_agree_whatever_the_pieces(self, seed: int) -> None:
+        client, server = handshake(seed=seed)
+        assert mirrored(client.secrets) == {*server.secrets}
+        assert client.completed == server.completed == 1
+        assert client.peer_parameters == SERVER_PARAMETERS
+        assert server.peer_parameters == CLIENT_PARAMETERS
+        for side in (client, server):
+            assert side.tls.alpn == "h3"
+            assert side.tls.server_name == "example.test"
+            assert not side.tls.resumed
+            assert not side.tls.early_data_accepted
+            assert side.tls.client_certificate is None
+
+    def test_secrets_come_as_soon_as_they_are_known(self) -> None:
+        """Each side can send at a level before it can receive there (RFC 9001 section 4.1.4)."""
+        client, server = handshake()
+        assert [secret[:2] for secret in server.secrets] == [
+            (True, HANDSHAKE),
+            (False, HANDSHAKE),
+            (True, APPLICATION),
+            (False, APPLICATION),
+        ]
+        assert [secret[:2] for secret in client.secrets] == [
+            (False, HANDSHAKE),
+            (True, HANDSHAKE),
+            (False, APPLICATION),
+            (True, APPLICATION),
+        ]
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_our_client_agrees_with_aioquics_server(self, seed: int) -> None:
+        client, server = a_client(), bare_server()
+        exchange(client, server, seed)
+        assert mirrored(server.secrets) == {*client.secrets}
+        assert client.completed == 1
+        assert client.peer_parameters == SERVER_PARAMETERS
+
+    @pytest.mark.parametrize("suite", [*tls.CIPHER_SUITES])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_our_server_agrees_with_aioquics_client(
+        self, seed: int, suite: tls.CipherSuite
+    ) -> None:
+        client, server = (
+            bare_client(_cipher_suites=[suite]).start(),
+            a_server(),
+        )
+        exchange(client, server, seed)
+        assert mirrored(client.secrets) == {*server.secrets}
+        assert {secret[2] for secret in server.secrets} == {suite}
+        assert client.context.state is tls.State.CLIENT_POST_HANDSHAKE
+        assert server.completed == 1
+        assert server.peer_parameters == CLIENT_PARAMETERS
+
+    @pytest.mark.parametrize("group", [*tls.Context(is_client=True)._supported_groups])
+    def test_every_group_is_taken(self, group: int) -> None:
+        client, server = (
+            bare_client(_supported_groups=[group]).start(),
+            a_server(),
+        )
+        exchange(client, server)
+        assert server.completed == 1
+
+    @pytest.mark.parametrize(
+        "key",
+        [
+            ec.generate_private_key(ec.SECP256R1()),
+            ec.generate_private_key(ec.SECP384R1()),
+            ed25519.Ed25519PrivateKey.generate(),
+            rsa.generate_private_key(65537, 2048),
+        ],
+        ids=["P-256", "P-384", "Ed25519", "RSA"],
+    )
+    def test_every_usual_key_signs(self, key: PrivateKey) -> None:
+        served = chain_of(leaf(["example.test"], shared_ca(), key=key))
+        _, server = handshake(
+            a_client(authorities=shared_ca().certificate_pem),
+            a_server(certificates=CertificateSelector({}, served)),
+        )
+        assert server.completed == 1
+
+    def test_secrets_are_logged_for_packet_captures(self) -> None:
+        logs = io.StringIO(), io.StringIO()
+        client, _ = handshake(
+            a_client(secrets_log=logs[0]),
+            a_server(secrets_log=logs[1]),
+        )
+        lines = [{*log.getvalue().splitlines()} for log in logs]
+        assert lines[0] == lines[1]
+        assert {line.split()[0] for line in lines[0]} == {
+            "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+            "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+            "CLIENT_TRAFFIC_SECRET_0",
+            "SERVER_TRAFFIC_SECRET_0",
+        }
+        assert {line.split()[2] for line in lines[0]} == {s[3].hex() for s in client.secrets}
+        assert len({line.split()[1] for line in lines[0]}) == 1
+
+
+class TestBounds:
+    @pytest.mark.parametrize("side", ["client", "server"])
+    def test_a_message_too_large_is_not_waited_for(self, side: str) -> None:
+        """Attack 12: a header can announce 16 MiB."""
+        tls_side = a_client() if side == "client" else a_server()
+        with pytest.raises(QuicError) as caught:
+            tls_side.receive(INITIAL, b"\x01" + HANDSHAKE_MESSAGE_MAX.to_bytes(3, "big"))
+        assert caught.value.error_code == TransportError.CRYPTO_BUFFER_EXCEEDED
+
+    def test_data_at_another_level_is_refused(self) -> None:
+        """RFC 9001 section 4.1.3."""
+        server = a_server()
+        with pytest.raises(QuicError) as caught:
+            server.receive(HANDSHAKE, b"\x01")
+        assert caught.value.error_code == TransportError.PROTOCOL_VIOLATION
+
+    def test_data_after_the_last_message_of_a_level_is_refused(self) -> None:
+        """RFC 9001 section 4.1.3."""
+        client, server = a_client(), a_server()
+        with pytest.raises(QuicError) as caught:
+            server.receive(INITIAL, client.take_output(INITIAL) + b"\x01")
+        assert caught.value.error_code == TransportError.PROTOCOL_VIOLATION
+
+    def test_no_data_is_nothing(self) -> None:
+        server = a_server()
+        server.receive(APPLICATION, b"")
+        assert server.take_output(INITIAL) == b""
+
+
+class TestRefusals:
+    @pytest.mark.parametrize("kind", [0, 2, 8, 11, 20, 24])
+    def test_a_server_takes_only_a_hello_first(self, kind: int) -> None:
+        server = a_server()
+        with pytest.raises(TlsAlert) as caught:
+            server.receive(INITIAL, bytes((kind, 0, 0, 0)))
+        assert caught.value.alert == tls.AlertDescription.unexpected_message
+
+    @pytest.mark.parametrize("kind", [1, 4, 24])
+    def test_nothing_follows_the_handshake_of_a_client(self, kind: int) -> None:
+        """QUIC has a key update of its own (RFC 9001 section 6)."""
+        _, server = handshake()
+        with pytest.raises(TlsAlert) as caught:
+            server.receive(APPLICATION, bytes((kind, 0, 0, 1, 0)))
+        assert caught.value.alert == tls.AlertDescription.unexpected_message
+
+    def test_a_hello_cut_short_is_a_decode_error(self) -> None:
+        hello = a_client().take_output(INITIAL)
+        for length in range(0, len(hello) - 4, 7):
+            server = a_server()
+            with pytest.raises(TlsAlert) as caught:
+                server.receive(INITIAL, b"\x01" + length.to_bytes(3, "big") + hello[4 : 4 + length])
+            assert caught.value.alert == tls.AlertDescription.decode_error
+
+    def test_a_hello_without_parameters_is_refused(self) -> None:
+        """missing_extension (RFC 9001 section 8.2)."""
+        client = bare_client()
+        client.context.handshake_extensions = []
+        assert alert_of(client.start(), a_server()) == tls.AlertDescription.missing_extension
+
+    def test_a_server_without_parameters_is_refused(self) -> None:
+        server = bare_server()
+        server.context.handshake_extensions = []
+        assert alert_of(a_client(), server) == tls.AlertDescription.missing_extension
+
+    def test_a_session_id_is_refused(self) -> None:
+        """RFC 9001 section 8.4."""
+        client = bare_client(legacy_session_id=bytes(32)).start()
+        with pytest.raises(QuicError) as caught:
+            exchange(client, a_server())
+        assert caught.value.error_code == TransportError.PROTOCOL_VIOLATION
+
+    @pytest.mark.parametrize("side", ["client", "server"])
+    def test_an_error_about_parameters_passes_unchanged(self, side: str) -> None:
+        client, server = a_client(), a_server()
+        refusing = client if side == "client" else server
+        error = QuicError(TransportError.TRANSPORT_PARAMETER_ERROR, 0x06, "twice")
+
+        def refuse(encoded: bytes) -> bytes | None:
+            raise error
+
+        refusing.on_peer_parameters = refuse  # type: ignore[method-assign]
+        with pytest.raises(QuicError) as caught:
+            exchange(client, server)
+        assert caught.value is error
+
+    def test_a_protocol_nobody_speaks_is_refused(self) -> None:
+        """RFC 9001 section 8.1."""
+        client = a_client(alpn=("h2",))
+        assert alert_of(client, a_server()) == tls.AlertDescription.no_application_protocol
+
+    def test_a_name_nobody_serves_is_refused(self) -> None:
+        """RFC 6066 section 3."""
+        chain = chain_of(leaf(["a.test"], shared_ca()))
+        selector = CertificateSelector({"a.test": chain}, None, strict=True)
+        server = a_server(certificates=selector)
+        assert alert_of(a_client(), server) == tls.AlertDescription.unrecognized_name
+
+    @pytest.mark.parametrize(
+        ("offer", "alert"),
+        [
+            ({"_cipher_suites": [0x1304]}, tls.AlertDescription.handshake_failure),
+            ({"_supported_versions": [0x0303]}, tls.AlertDescription.protocol_version),
+            ({"_signature_algorithms": [0x0806]}, tls.AlertDescription.handshake_failure),
+            ({"_supported_groups": [tls.Group.GREASE]}, tls.AlertDescription.handshake_failure),
+            ({"_legacy_compression_methods": [1]}, tls.AlertDescription.handshake_failure),
+        ],
+        ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+    )
+    def test_nothing_in_common_is_refused(
+        self, offer: dict[str, list[int]], alert: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(tls, "KeyScheduleProxy", lambda suites: tls.KeySchedule(0x1301))
+        client = bare_client(**offer).start()
+        assert alert_of(client, a_server()) == alert
+
+    @pytest.mark.parametrize("name", ["other.test", "example.test"])
+    def test_a_client_verifies_the_server(self, name: str) -> None:
+        """The right name from an authority not trusted, and a wrong name."""
+        authority = shared_ca() if name == "other.test" else ca("Unknown root")
+        selector = CertificateSelector({}, chain_of(leaf([name], authority)))
+        client = a_client(authorities=shared_ca().certificate_pem)
+        server = a_server(certificates=selector)
+        assert alert_of(client, server) == tls.AlertDescription.bad_certificate
+        assert client.completed == 0
+
+    def test_a_forged_finished_is_refused(self) -> None:
+        client, server = a_client(), a_server()
+        server.receive(INITIAL, client.take_output(INITIAL))
+        client.receive(INITIAL, server.take_output(INITIAL))
+        client.receive(HANDSHAKE, server.take_output(HANDSHAKE))
+        finished = bytearray(client.take_output(HANDSHAKE))
+        finished[-1] ^= 1
+        with pytest.raises(TlsAlert) as caught:
+            server.receive(HANDSHAKE, bytes(finished))
+        assert caught.value.alert == tls.AlertDescription.decrypt_error
+        assert server.completed == 0
+        assert (False, APPLICATION) not in [secret[:2] for secret in server.secrets]
+
+
+class TestClientCertificate:
+    def pair(self, verifier: ClientVerifier | None, certificate: object) -> tuple[Native, Native]:
+        return (
+            a_client(certificate=certificate),
+            a_server(client_verifier=verifier),
+        )
+
+    @pytest.mark.parametrize("verifier", [REQUIRED, OPTIONAL], ids=["required", "optional"])
+    @pytest.mark.parametrize("seed", range(3))
+    def test_a_good_one_is_reported(self, verifier: ClientVerifier, seed: int) -> None:
+        alice = client_leaf("alice", ca("Client intermediate", issuer=CLIENTS))
+        _, server = handshake(*self.pair(verifier, chain_of(alice)), seed=seed)
+        assert server.completed == 1
+        assert server.tls.client_certificate == alice.der
+
+    @pytest.mark.parametrize(
+        ("make", "alert"),
+        [
+            (lambda: client_leaf("mallory", ca("Other")), tls.AlertDescription.unknown_ca),
+            (lambda: expired_client("alice", CLIENTS), tls.AlertDescription.certificate_expired),
+            (lambda: None, tls.AlertDescription.certificate_required),
+        ],
+        ids=["unknown authority", "expired", "none"],
+    )
+    def test_another_is_refused(self, make: Callable[[], object], alert: int) -> None:
+        made = make()
+        client, server = self.pair(REQUIRED, chain_of(made) if made else None)  # type: ignore[arg-type]
+        assert alert_of(client, server) == alert
+        assert server.completed == 0
+
+    def test_none_is_nobody_where_it_is_optional(self) -> None:
+        _, server = handshake(*self.pair(OPTIONAL, None))
+        assert server.completed == 1
+        assert server.tls.client_certificate is None
+
+    def test_one_without_its_key_is_refused(self) -> None:
+        alice, mallory = client_leaf("alice", CLIENTS), client_leaf("mallory", CLIENTS)
+        context = bare_client(certificate=alice.certificate, certificate_private_key=mallory.key)
+        server = a_server(client_verifier=REQUIRED)
+        assert alert_of(context.start(), server) == tls.AlertDescription.decrypt_error
+
+    def test_one_nobody_asked_for_is_not_sent(self) -> None:
+        client, server = self.pair(None, chain_of(client_leaf("alice", CLIENTS)))
+        handshake(client, server)
+        assert server.tls.client_certificate is None
