@@ -44,6 +44,9 @@ cdef class HeaderKey:
     cdef bytes mask_by_package(self, bytes sample)
 
 
+# Whether libcrypto does the work, and not the package.
+cdef bint use_libcrypto
+
 cpdef PacketKey packet_key(int cipher_suite, unsigned int version, bytes secret, bint sealing)
 cpdef HeaderKey header_key(int cipher_suite, unsigned int version, bytes secret)
 cpdef tuple initial_secrets(unsigned int version, bytes connection_id)

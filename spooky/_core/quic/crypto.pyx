@@ -33,7 +33,7 @@ TLS_CHACHA20_POLY1305_SHA256 = 0x1303
 LIBCRYPTO = "libcrypto"
 CRYPTOGRAPHY = "cryptography"
 
-cdef bint use_libcrypto = libcrypto.loaded
+use_libcrypto = libcrypto.loaded
 
 cdef enum:
     AES_128 = 0x1301

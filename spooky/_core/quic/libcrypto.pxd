@@ -28,6 +28,10 @@ ctypedef int (*InitMac)(
 ) noexcept
 ctypedef int (*UpdateMac)(void* context, const uint8_t* data, size_t size) noexcept
 ctypedef int (*FinalMac)(void* context, uint8_t* out, size_t* written, size_t room) noexcept
+ctypedef int (*InitDigest)(void* context, void* digest, void* engine) noexcept
+ctypedef int (*UpdateDigest)(void* context, const void* data, size_t size) noexcept
+ctypedef int (*FinalDigest)(void* context, uint8_t* out, unsigned int* written) noexcept
+ctypedef int (*CopyDigest)(void* out, const void* context) noexcept
 
 cdef struct Suite:
     void* aead
@@ -38,6 +42,9 @@ cdef struct Library:
     Suite suites[3]
     # Kept contexts: HMAC with SHA-256, and with SHA-384.
     void* hmacs[2]
+    # SHA-256 and SHA-384, and a context for copies of what was hashed so far.
+    void* digests[2]
+    void* digest_copy
     Version version
     ClearErrors clear_errors
     Fetch fetch_cipher
@@ -56,6 +63,13 @@ cdef struct Library:
     InitMac init_mac
     UpdateMac update_mac
     FinalMac final_mac
+    Fetch fetch_digest
+    NewContext new_digest
+    FreeContext free_digest
+    InitDigest init_digest
+    UpdateDigest update_digest
+    FinalDigest final_digest
+    CopyDigest copy_digest
 
 cdef Library evp
 

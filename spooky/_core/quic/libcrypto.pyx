@@ -44,6 +44,14 @@ cdef void* cipher(Library* table, const char* name) except NULL:
     return fetched
 
 
+cdef void* digest(Library* table, const char* name) except NULL:
+    cdef void* fetched = table.fetch_digest(NULL, name, NULL)
+    if fetched == NULL:
+        table.clear_errors()
+        raise LookupError(f"there is no {name.decode()}")
+    return fetched
+
+
 cdef void* hmac(Library* table, const char* digest) except NULL:
     """Return a context that has its hash, and lacks a key."""
     cdef Parameter[2] parameters
@@ -84,12 +92,24 @@ def load(str name):
     table.init_mac = <InitMac>function(library, b"EVP_MAC_init")
     table.update_mac = <UpdateMac>function(library, b"EVP_MAC_update")
     table.final_mac = <FinalMac>function(library, b"EVP_MAC_final")
+    table.fetch_digest = <Fetch>function(library, b"EVP_MD_fetch")
+    table.new_digest = <NewContext>function(library, b"EVP_MD_CTX_new")
+    table.free_digest = <FreeContext>function(library, b"EVP_MD_CTX_free")
+    table.init_digest = <InitDigest>function(library, b"EVP_DigestInit_ex")
+    table.update_digest = <UpdateDigest>function(library, b"EVP_DigestUpdate")
+    table.final_digest = <FinalDigest>function(library, b"EVP_DigestFinal_ex")
+    table.copy_digest = <CopyDigest>function(library, b"EVP_MD_CTX_copy_ex")
     # Fetched once for all keys: an implicit fetch costs more than sealing a packet.
     table.suites[0] = Suite(cipher(&table, b"AES-128-GCM"), cipher(&table, b"AES-128-ECB"))
     table.suites[1] = Suite(cipher(&table, b"AES-256-GCM"), cipher(&table, b"AES-256-ECB"))
     table.suites[2] = Suite(cipher(&table, b"ChaCha20-Poly1305"), cipher(&table, b"ChaCha20"))
     table.hmacs[0] = hmac(&table, b"SHA256")
     table.hmacs[1] = hmac(&table, b"SHA384")
+    table.digests[0] = digest(&table, b"SHA256")
+    table.digests[1] = digest(&table, b"SHA384")
+    table.digest_copy = table.new_digest()
+    if table.digest_copy == NULL:
+        raise MemoryError
     evp = table
     loaded = True
 
