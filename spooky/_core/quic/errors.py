@@ -41,3 +41,36 @@ class QuicError(Exception):
         self.error_code = int(error_code)
         self.frame_type = frame_type
         self.phrase = phrase
+
+
+class Alert(IntEnum):
+    """The alerts of TLS that we send (RFC 8446 section 6)."""
+
+    UNEXPECTED_MESSAGE = 10
+    HANDSHAKE_FAILURE = 40
+    BAD_CERTIFICATE = 42
+    UNSUPPORTED_CERTIFICATE = 43
+    CERTIFICATE_EXPIRED = 45
+    ILLEGAL_PARAMETER = 47
+    UNKNOWN_CA = 48
+    DECODE_ERROR = 50
+    DECRYPT_ERROR = 51
+    PROTOCOL_VERSION = 70
+    MISSING_EXTENSION = 109
+    UNRECOGNIZED_NAME = 112
+    CERTIFICATE_REQUIRED = 116
+    NO_APPLICATION_PROTOCOL = 120
+
+
+class TlsAlert(Exception):  # noqa: N818 - as TLS calls it.
+    """TLS ends the handshake: the connection is closed with 0x100 + alert (RFC 9001 section 4.8).
+
+    Arguments:
+        alert: Its number (RFC 8446 section 6).
+        phrase: What was wrong, for the peer's log.
+    """
+
+    def __init__(self, alert: int, phrase: str) -> None:
+        super().__init__(phrase)
+        self.alert = int(alert)
+        self.phrase = phrase

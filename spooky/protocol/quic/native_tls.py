@@ -13,7 +13,7 @@ from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.tls import Direction, Epoch
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from spooky._core.quic.errors import QuicError, TransportError
+from spooky._core.quic.errors import QuicError, TlsAlert, TransportError
 from spooky.protocol.quic.aioquic_tls import ServerContext
 from spooky.protocol.quic.parameters import ClientParameters, EndpointParameters, ServerParameters
 from spooky.protocol.quic.tls_endpoint import (
@@ -24,7 +24,6 @@ from spooky.protocol.quic.tls_endpoint import (
     INITIAL,
     QUIC_TRANSPORT_PARAMETERS,
     NativeTls,
-    TlsAlert,
     TlsEvents,
 )
 

@@ -7,7 +7,7 @@ which must be complete when the level changes (RFC 9001 section 4.1.3).
 from abc import ABC, abstractmethod
 from typing import Final, Protocol, TextIO
 
-from spooky._core.quic.errors import QuicError, TransportError
+from spooky._core.quic.errors import Alert, QuicError, TlsAlert, TransportError
 
 INITIAL: Final = 0
 HANDSHAKE: Final = 1
@@ -36,9 +36,6 @@ SECRET_LABELS: Final = {
 }
 """How key logs call the secret of a level, and whether a client sends under it."""
 
-MISSING_EXTENSION: Final = 109
-"""The alert for a hello without transport parameters (RFC 9001 section 8.2)."""
-
 
 class TlsEvents(Protocol):
     """What TLS tells the engine, from inside ``start`` and ``receive``."""
@@ -65,20 +62,6 @@ class TlsEvents(Protocol):
 
     def on_handshake_complete(self) -> None:
         """Learn that the handshake is complete (RFC 9001 section 4.1.1)."""
-
-
-class TlsAlert(Exception):  # noqa: N818 - as TLS calls it.
-    """TLS ends the handshake: the connection is closed with 0x100 + alert (RFC 9001 section 4.8).
-
-    Arguments:
-        alert: Its number (RFC 8446 section 6).
-        phrase: What was wrong, for the peer's log.
-    """
-
-    def __init__(self, alert: int, phrase: str) -> None:
-        super().__init__(phrase)
-        self.alert = int(alert)
-        self.phrase = phrase
 
 
 class NativeTls(ABC):
@@ -176,4 +159,4 @@ class NativeTls(ABC):
         for kind, value in extensions:
             if kind == QUIC_TRANSPORT_PARAMETERS:
                 return self._events.on_peer_parameters(value)
-        raise TlsAlert(MISSING_EXTENSION, "no QUIC transport parameters")
+        raise TlsAlert(Alert.MISSING_EXTENSION, "no QUIC transport parameters")
