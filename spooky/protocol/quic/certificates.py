@@ -24,6 +24,8 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from spooky.protocol.quic.tls_messages import certificate_message
+
 PrivateKey: TypeAlias = (
     rsa.RSAPrivateKey
     | ec.EllipticCurvePrivateKey
@@ -59,6 +61,7 @@ class CertificateChain:
         key: Its private key.
         certificate_pem: Certificate and intermediates.
         key_pem: The private key, unencrypted.
+        message: The TLS message that presents it, the same in every handshake.
         names: The DNS names and IP addresses it covers, lowercase.
         fingerprint: SHA-256 of the certificate, hexadecimal.
     """
@@ -70,6 +73,7 @@ class CertificateChain:
         "intermediates",
         "key",
         "key_pem",
+        "message",
         "names",
     )
 
@@ -98,7 +102,9 @@ class CertificateChain:
             raise ValueError(f"cannot read the certificate's key: {error}") from error
         if _public_bytes(self.key.public_key()) != _public_bytes(public_key):
             raise ValueError("the private key does not belong to the certificate")
-        size = sum(len(each.public_bytes(serialization.Encoding.DER)) for each in certificates)
+        encoded = [each.public_bytes(serialization.Encoding.DER) for each in certificates]
+        self.message = certificate_message(encoded)
+        size = sum(map(len, encoded))
         if size > CHAIN_MAX_SIZE:
             raise ValueError(f"the chain has {size} bytes; at most {CHAIN_MAX_SIZE} can be sent")
 

@@ -89,15 +89,18 @@ class ServerParameters(EndpointParameters):
     Attributes:
         certificates: Which certificate to present.
         client_verifier: Asks clients for a certificate, and judges it; ``None`` asks for none.
-        tickets: Sessions that clients may resume; ``None`` allows none. 0-RTT is never allowed.
+        tickets: Sessions that clients may resume; ``None`` allows none. 0-RTT is never allowed. An
+            engine that seals its tickets keeps nothing there.
         keys: What all workers seal tickets, tokens and resets under; ``None`` if nobody else has
             to open them.
+        listener: Its name, to which tickets are bound.
     """
 
     certificates: CertificateSelector
     client_verifier: ClientVerifier | None = None
     tickets: TicketStore | None = None
     keys: Keys | None = None
+    listener: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

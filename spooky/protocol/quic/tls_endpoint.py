@@ -155,8 +155,7 @@ class NativeTls(ABC):
             self._secrets_log.flush()
         self._events.on_secret(sending, epoch, cipher_suite, secret)
 
-    def _tell_peer_parameters(self, extensions: list[tuple[int, bytes]]) -> bytes | None:
-        for kind, value in extensions:
-            if kind == QUIC_TRANSPORT_PARAMETERS:
-                return self._events.on_peer_parameters(value)
-        raise TlsAlert(Alert.MISSING_EXTENSION, "no QUIC transport parameters")
+    def _tell_peer_parameters(self, encoded: bytes | None) -> bytes | None:
+        if encoded is None:
+            raise TlsAlert(Alert.MISSING_EXTENSION, "no QUIC transport parameters")
+        return self._events.on_peer_parameters(encoded)

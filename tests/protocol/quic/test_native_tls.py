@@ -11,9 +11,9 @@ import pytest
 from aioquic import tls
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from spooky._core.quic.errors import QuicError, TransportError
+from spooky import _core
+from spooky._core.quic.errors import QuicError, TlsAlert, TransportError
 from spooky.protocol.quic.certificates import CertificateSelector, ClientVerifier
-from spooky.protocol.quic.native_tls import TlsAlert
 from spooky.protocol.quic.tls_endpoint import (
     APPLICATION,
     HANDSHAKE,
@@ -32,6 +32,8 @@ from tests.protocol.quic.tls_support import (
     native_client,
     native_server,
 )
+
+pytestmark = pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
 
 CLIENTS = ca("Client root")
 REQUIRED = ClientVerifier([CLIENTS.certificate], required=True)

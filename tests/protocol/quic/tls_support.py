@@ -7,9 +7,8 @@ from typing import Protocol
 from aioquic import tls
 from aioquic.buffer import Buffer
 
-from spooky.protocol.quic.native_tls import NativeTls, client_tls, server_tls
 from spooky.protocol.quic.parameters import ClientParameters, ServerParameters
-from spooky.protocol.quic.tls_endpoint import APPLICATION, EARLY, HANDSHAKE, INITIAL
+from spooky.protocol.quic.tls_endpoint import APPLICATION, EARLY, HANDSHAKE, INITIAL, NativeTls
 
 LEVELS = (INITIAL, HANDSHAKE, APPLICATION)
 EPOCHS = {
@@ -67,11 +66,18 @@ class Native:
         return self.tls.take_output(epoch)
 
 
+# The native engine is there only where its kernels are built.
+
+
 def native_server(parameters: ServerParameters) -> Native:
+    from spooky.protocol.quic.native_tls import server_tls
+
     return Native(lambda side: server_tls(parameters, side), SERVER_PARAMETERS)
 
 
 def native_client(parameters: ClientParameters, server_name: str = "example.test") -> Native:
+    from spooky.protocol.quic.native_tls import client_tls
+
     side = Native(lambda side: client_tls(parameters, server_name, side), None)
     side.tls.start(CLIENT_PARAMETERS)
     return side

@@ -1,0 +1,132 @@
+"""Session tickets that hold their session (RFC 8446 section 2.2), sealed under the shared keys.
+
+So no worker keeps anything, every worker can resume, and what was sealed under the previous keys
+is still opened. A ticket is bound to its listener by what is authenticated with it, and to server
+name, application protocol and client by what is inside.
+"""
+
+import os
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from spooky.protocol.quic.keys import SECRET_BYTES, TICKET, Keys
+from spooky.protocol.quic.tls_messages import Reader, opaque
+
+TICKET_SECONDS: Final = 86_400
+"""How long a session may be resumed; the previous keys are kept as long."""
+
+TICKET_MAX: Final = 8 * 1024
+"""Largest ticket given; bytes. It comes back in a client's first packets, so a client with a longer
+chain of certificates gets none."""
+
+NONCE_BYTES: Final = 12
+
+FORMAT: Final = 1
+"""Of what is sealed; a ticket of another one resumes nothing."""
+
+HEAD: Final = struct.Struct("!BHdI")
+"""Format, cipher suite, when it was issued, and what is added to its age."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a handshake agreed on that a resumed one inherits.
+
+    Attributes:
+        cipher_suite: Its number.
+        secret: The pre-shared key.
+        issued: When its ticket was; Unix time, seconds.
+        age_add: What the client adds to the ticket's age; milliseconds.
+        server_name: The name the client asked for; a ticket serves for no other.
+        alpn: The application protocol.
+        client_chain: The certificates the client proved to own, DER, leaf first; empty if none.
+    """
+
+    cipher_suite: int
+    secret: bytes
+    issued: float
+    age_add: int
+    server_name: str | None
+    alpn: str
+    client_chain: tuple[bytes, ...] = ()
+
+
+class TicketSealer:
+    """Makes tickets of sessions, and sessions of tickets.
+
+    Arguments:
+        keys: What all workers share.
+        listener: Whose tickets these are.
+    """
+
+    def __init__(self, keys: Keys, listener: str) -> None:
+        self._ciphers = [AESGCM(key) for key in keys.derived(TICKET)]
+        self._listener = listener.encode()
+
+    def seal(self, session: Session) -> bytes | None:
+        """Return a ticket, or ``None`` for a session too large for one."""
+        nonce = os.urandom(NONCE_BYTES)
+        ticket = nonce + self._ciphers[0].encrypt(nonce, _encode(session), self._listener)
+        return ticket if len(ticket) <= TICKET_MAX else None
+
+    def open(self, ticket: bytes) -> Session | None:
+        """Return the session of a ticket, or ``None`` if it is none of this listener's."""
+        nonce, sealed = ticket[:NONCE_BYTES], ticket[NONCE_BYTES:]
+        if len(nonce) < NONCE_BYTES:
+            return None
+        for cipher in self._ciphers:
+            try:
+                return _decode(cipher.decrypt(nonce, sealed, self._listener))
+            except InvalidTag:
+                continue
+        return None
+
+
+def _encode(session: Session) -> bytes:
+    name = session.server_name
+    return b"".join(
+        (
+            HEAD.pack(FORMAT, session.cipher_suite, session.issued, session.age_add),
+            opaque(session.secret, 1),
+            opaque(b"" if name is None else name.encode(), 1),
+            opaque(session.alpn.encode(), 1),
+            *(opaque(certificate, 3) for certificate in session.client_chain),
+        )
+    )
+
+
+def _decode(data: bytes) -> Session | None:
+    """Read what only we can have written, though perhaps in another version."""
+    if data[0] != FORMAT:
+        return None
+    _, cipher_suite, issued, age_add = HEAD.unpack_from(data)
+    reader = Reader(data, HEAD.size)
+    secret, name, alpn = (reader.opaque(1) for _ in range(3))
+    chain = []
+    while not reader.ended:
+        chain.append(reader.opaque(3))
+    return Session(
+        cipher_suite, secret, issued, age_add, name.decode() or None, alpn.decode(), tuple(chain)
+    )
+
+
+@lru_cache(maxsize=1)
+def _own_keys() -> Keys:
+    """Return keys for a process that shares none."""
+    return Keys(1, os.urandom(SECRET_BYTES), (), os.urandom(SECRET_BYTES))
+
+
+@lru_cache(maxsize=64)
+def ticket_sealer(keys: Keys | None, listener: str) -> TicketSealer:
+    """Return the sealer of a listener's tickets, the same for all its connections.
+
+    Arguments:
+        keys: What all workers share; ``None`` if nobody else has to open the tickets.
+        listener: Whose tickets these are.
+    """
+    return TicketSealer(keys or _own_keys(), listener)

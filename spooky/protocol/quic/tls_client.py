@@ -1,0 +1,105 @@
+"""The client's side of TLS 1.3, in aioquic's context."""
+
+import ssl
+from dataclasses import replace
+from typing import Final
+
+from aioquic import tls
+from aioquic.buffer import Buffer  # type: ignore[attr-defined]
+from aioquic.tls import Direction, Epoch
+
+from spooky._core.quic.errors import TlsAlert
+from spooky.protocol.quic.parameters import ClientParameters
+from spooky.protocol.quic.tls_endpoint import (
+    APPLICATION,
+    EARLY,
+    HANDSHAKE,
+    INITIAL,
+    QUIC_TRANSPORT_PARAMETERS,
+    NativeTls,
+    TlsEvents,
+)
+
+FLIGHT_MAX: Final = 16 * 1024
+"""Room for what is sent at one level; bytes. Chains are refused at load if they exceed it."""
+
+EPOCHS: Final = {
+    Epoch.INITIAL: INITIAL,
+    Epoch.HANDSHAKE: HANDSHAKE,
+    Epoch.ONE_RTT: APPLICATION,
+    Epoch.ZERO_RTT: EARLY,
+}
+"""The engine's numbers of aioquic's levels."""
+
+LEVELS: Final = {
+    tls.State.CLIENT_EXPECT_SERVER_HELLO: INITIAL,
+    tls.State.CLIENT_POST_HANDSHAKE: APPLICATION,
+}
+"""The level at which the next message comes, in the states where it is not that of handshakes."""
+
+
+class ClientTls(NativeTls):
+    """The client's side of a handshake."""
+
+    def __init__(self, parameters: ClientParameters, server_name: str, events: TlsEvents) -> None:
+        super().__init__(events, parameters.secrets_log, is_client=True)
+        context = self._context = tls.Context(
+            is_client=True,
+            alpn_protocols=list(parameters.alpn),
+            cadata=parameters.authorities,
+            server_name=server_name,
+            verify_mode=ssl.CERT_REQUIRED if parameters.verify else ssl.CERT_NONE,
+        )
+        if parameters.certificate is not None:
+            context.certificate = parameters.certificate.certificate
+            context.certificate_chain = list(parameters.certificate.intermediates)
+            context.certificate_private_key = parameters.certificate.key
+        ticket = parameters.ticket
+        if ticket is not None and ticket.server_name == server_name:
+            # Without early data, which the ticket may allow but we do not send.
+            context.session_ticket = replace(ticket, max_early_data_size=None)
+        context.new_session_ticket_cb = parameters.on_ticket
+        context.alpn_cb = self._on_extensions
+        context.update_traffic_key_cb = self._on_traffic_secret
+        self._buffers: dict[Epoch, Buffer] = {
+            epoch: Buffer(capacity=FLIGHT_MAX)
+            for epoch in (Epoch.INITIAL, Epoch.HANDSHAKE, Epoch.ONE_RTT)
+        }
+        self._client_random = context.client_random or b""
+        self._requested_name = server_name
+
+    def start(self, own_parameters: bytes) -> None:
+        """Produce the hello."""
+        self._context.handshake_extensions = [(QUIC_TRANSPORT_PARAMETERS, own_parameters)]
+        self._handle(b"")
+
+    def _handle(self, message: bytes) -> None:
+        context = self._context
+        try:
+            context.handle_message(message, self._buffers)
+        except tls.Alert as alert:
+            raise TlsAlert(alert.description, str(alert)) from alert
+        for epoch, buffer in self._buffers.items():
+            if buffer.tell():
+                self._send(EPOCHS[epoch], buffer.data)
+                buffer.seek(0)
+        before, self._level = self._level, LEVELS.get(context.state, HANDSHAKE)
+        if self._level == APPLICATION != before:
+            self.resumed = context.session_resumed
+            self.early_data_accepted = context.early_data_accepted
+            self.alpn = context.alpn_negotiated or ""
+            self.server_name = self._requested_name
+            self._events.on_handshake_complete()
+
+    def _on_extensions(self, alpn: str) -> None:
+        """Tell of the server's parameters."""
+        for kind, value in self._context.received_extensions or ():
+            if kind == QUIC_TRANSPORT_PARAMETERS:
+                self._tell_peer_parameters(value)
+                return
+        self._tell_peer_parameters(None)
+
+    def _on_traffic_secret(
+        self, direction: Direction, epoch: Epoch, cipher_suite: tls.CipherSuite, secret: bytes
+    ) -> None:
+        self._tell_secret(direction is Direction.ENCRYPT, EPOCHS[epoch], cipher_suite, secret)

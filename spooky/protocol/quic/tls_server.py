@@ -1,0 +1,375 @@
+"""The server's side of TLS 1.3 (RFC 8446), as lean as a proxy's front needs it.
+
+Keys, signatures and hashes are those of ``cryptography`` and libcrypto. Only (EC)DHE is offered,
+with a certificate or a ticket, and no HelloRetryRequest: whoever has none of our groups in its
+key shares is refused.
+"""
+
+import os
+import struct
+from enum import IntEnum
+from hmac import compare_digest
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from spooky._core.quic.client_hello import ClientHello, parse_client_hello
+from spooky._core.quic.errors import Alert, QuicError, TlsAlert, TransportError
+from spooky._core.quic.key_schedule import KeySchedule
+from spooky.protocol.quic.certificates import (
+    CertificateChain,
+    ClientCertificateError,
+    ClientCertificateFault,
+    ClientVerifier,
+    normalize_server_name,
+)
+from spooky.protocol.quic.key_exchange import exchange_keys
+from spooky.protocol.quic.parameters import ServerParameters
+from spooky.protocol.quic.sealed_tickets import (
+    TICKET_SECONDS,
+    Session,
+    TicketSealer,
+    ticket_sealer,
+)
+from spooky.protocol.quic.signatures import SCHEMES, choose_scheme, sign, verify
+from spooky.protocol.quic.tls_endpoint import (
+    APPLICATION,
+    CRYPTO_FRAME,
+    HANDSHAKE,
+    INITIAL,
+    QUIC_TRANSPORT_PARAMETERS,
+    NativeTls,
+    TlsEvents,
+)
+from spooky.protocol.quic.tls_messages import (
+    MessageType,
+    extension,
+    handshake_message,
+    opaque,
+    parse_certificate,
+    parse_certificate_verify,
+)
+
+TLS_1_3: Final = 0x0304
+
+CIPHER_SUITES: Final = (0x1301, 0x1302, 0x1303)
+"""In our order: AES in hardware is everywhere, and its shorter keys do."""
+
+NULL_COMPRESSION: Final = 0
+
+PSK_DHE_KE: Final = 1
+"""The mode that keeps forward secrecy; the other is not offered (RFC 8446 section 4.2.9)."""
+
+ALPN: Final = 16
+SIGNATURE_ALGORITHMS: Final = 13
+PRE_SHARED_KEY: Final = 41
+SUPPORTED_VERSIONS: Final = 43
+KEY_SHARE: Final = 51
+
+RANDOM_BYTES: Final = 32
+
+SERVER_SIGNATURE: Final = b" " * 64 + b"TLS 1.3, server CertificateVerify\0"
+CLIENT_SIGNATURE: Final = b" " * 64 + b"TLS 1.3, client CertificateVerify\0"
+"""What goes before a transcript that is signed (RFC 8446 section 4.4.3)."""
+
+SELECTED_VERSION: Final = extension(SUPPORTED_VERSIONS, TLS_1_3.to_bytes(2, "big"))
+SELECTED_TICKET: Final = extension(PRE_SHARED_KEY, b"\0\0")
+"""The first ticket: no other is looked at."""
+
+CERTIFICATE_REQUEST: Final = handshake_message(
+    MessageType.CERTIFICATE_REQUEST,
+    b"\0"
+    + opaque(
+        extension(
+            SIGNATURE_ALGORITHMS,
+            opaque(b"".join(scheme.to_bytes(2, "big") for scheme in SCHEMES), 2),
+        ),
+        2,
+    ),
+)
+
+FAULT_ALERTS: Final[dict[ClientCertificateFault, Alert]] = {
+    ClientCertificateFault.EXPIRED: Alert.CERTIFICATE_EXPIRED,
+    ClientCertificateFault.PURPOSE: Alert.UNSUPPORTED_CERTIFICATE,
+    ClientCertificateFault.UNTRUSTED: Alert.UNKNOWN_CA,
+    ClientCertificateFault.MALFORMED: Alert.BAD_CERTIFICATE,
+}
+
+
+class Expect(IntEnum):
+    """Which message of the client comes next."""
+
+    HELLO = MessageType.CLIENT_HELLO
+    CERTIFICATE = MessageType.CERTIFICATE
+    CERTIFICATE_VERIFY = MessageType.CERTIFICATE_VERIFY
+    FINISHED = MessageType.FINISHED
+    NOTHING = 0
+
+
+class ServerTls(NativeTls):
+    """The server's side of a handshake."""
+
+    def __init__(self, parameters: ServerParameters, events: TlsEvents) -> None:
+        super().__init__(events, parameters.secrets_log, is_client=False)
+        self._parameters = parameters
+        self._expect = Expect.HELLO
+        self._schedule: KeySchedule
+        self._client_chain: tuple[x509.Certificate, ...] = ()
+        self._tickets = self._sealer()
+        self._server_handshake_secret = b""
+        self._client_handshake_secret = b""
+        self._client_application_secret = b""
+
+    def start(self, own_parameters: bytes) -> None:
+        """Refuse: a server waits for the client's hello."""
+        raise ValueError("a server does not begin a handshake")
+
+    def _sealer(self) -> TicketSealer | None:
+        parameters = self._parameters
+        if parameters.tickets is None:
+            return None
+        return ticket_sealer(parameters.keys, parameters.listener)
+
+    def _handle(self, message: bytes) -> None:
+        expect = self._expect
+        if message[0] != expect or expect is Expect.NOTHING:
+            raise TlsAlert(Alert.UNEXPECTED_MESSAGE, "an unexpected handshake message")
+        if expect is Expect.HELLO:
+            self._on_hello(message)
+        elif expect is Expect.CERTIFICATE:
+            self._on_certificate(message)
+        elif expect is Expect.CERTIFICATE_VERIFY:
+            self._on_certificate_verify(message)
+        else:
+            self._on_finished(message)
+
+    # --- the hello ------------------------------------------------------------------------------
+
+    def _on_hello(self, message: bytes) -> None:
+        hello = parse_client_hello(message)
+        self._client_random = hello.random
+        self.server_name = normalize_server_name(hello.server_name)
+        chain = self._parameters.certificates.select(self.server_name)
+        if chain is None:
+            raise TlsAlert(Alert.UNRECOGNIZED_NAME, "no certificate for this server name")
+        cipher_suite = self._negotiate(hello)
+        if hello.session_id:
+            # There is no middlebox compatibility mode (RFC 9001 section 8.4).
+            raise QuicError(
+                TransportError.PROTOCOL_VIOLATION, CRYPTO_FRAME, "a hello with a session ID"
+            )
+        ours = self._tell_peer_parameters(hello.transport_parameters)
+        session = self._resumable(hello, cipher_suite)
+        scheme = choose_scheme(chain.key, hello.signature_schemes) if session is None else 0
+        self._begin_schedule(message, hello, cipher_suite, session)
+        group, own_share, shared = exchange_keys(hello.key_shares or [])
+        self._send_hello(group, own_share, shared)
+        self._send_flight(chain, scheme, ours or b"")
+        self._level = HANDSHAKE
+        if self.resumed or self._parameters.client_verifier is None:
+            self._expect = Expect.FINISHED
+        else:
+            self._expect = Expect.CERTIFICATE
+
+    def _negotiate(self, hello: ClientHello) -> int:
+        """Choose the protocol, and return the cipher suite."""
+        if TLS_1_3 not in (hello.versions or ()):
+            raise TlsAlert(Alert.PROTOCOL_VERSION, "only TLS 1.3 is spoken")
+        if NULL_COMPRESSION not in hello.compression_methods:
+            raise TlsAlert(Alert.HANDSHAKE_FAILURE, "compression is not supported")
+        if hello.key_shares is None:
+            raise TlsAlert(Alert.MISSING_EXTENSION, "no key share")
+        offered = hello.protocols or ()
+        for protocol in self._parameters.alpn:
+            if protocol.encode() in offered:
+                self.alpn = protocol
+                break
+        else:
+            raise TlsAlert(Alert.NO_APPLICATION_PROTOCOL, "no application protocol in common")
+        for cipher_suite in CIPHER_SUITES:
+            if cipher_suite in hello.cipher_suites:
+                return cipher_suite
+        raise TlsAlert(Alert.HANDSHAKE_FAILURE, "no cipher suite in common")
+
+    def _resumable(self, hello: ClientHello, cipher_suite: int) -> Session | None:
+        """Return the session of a client's ticket, if it may be resumed now.
+
+        It belongs to one server name, lest a client carry its identity to another (attack 32), and
+        its client is verified again: certificates expire, and authorities change.
+        """
+        if hello.identities is not None and hello.psk_modes is None:
+            raise TlsAlert(Alert.MISSING_EXTENSION, "a ticket without key exchange modes")
+        if PSK_DHE_KE not in (hello.psk_modes or b""):
+            self._tickets = None
+        if self._tickets is None or hello.identities is None:
+            return None
+        session = self._tickets.open(hello.identities[0][0])
+        if (
+            session is None
+            or session.server_name != self.server_name
+            or session.alpn != self.alpn
+            or session.cipher_suite != cipher_suite
+            or not 0 <= self._now() - session.issued <= TICKET_SECONDS
+        ):
+            return None
+        verifier = self._parameters.client_verifier
+        if verifier is not None:
+            chain = tuple(map(x509.load_der_x509_certificate, session.client_chain))
+            if not self._is_still_welcome(verifier, chain):
+                return None
+            self._client_chain = chain
+        return session
+
+    def _is_still_welcome(
+        self, verifier: ClientVerifier, chain: tuple[x509.Certificate, ...]
+    ) -> bool:
+        if not chain:
+            return not verifier.required
+        try:
+            verifier.verify(chain, self._parameters.wall_clock())
+        except ClientCertificateError:
+            return False
+        return True
+
+    def _begin_schedule(
+        self, message: bytes, hello: ClientHello, cipher_suite: int, session: Session | None
+    ) -> None:
+        if session is None:
+            self._schedule = KeySchedule(cipher_suite)
+            self._schedule.update(message)
+            return
+        schedule = self._schedule = KeySchedule(cipher_suite, session.secret)
+        schedule.update(message[: hello.binders_at])
+        binders = hello.binders or [b""]
+        if not compare_digest(binders[0], schedule.verify_data(schedule.binder_key())):
+            raise TlsAlert(Alert.HANDSHAKE_FAILURE, "the ticket is not its sender's")
+        schedule.update(message[hello.binders_at :])
+        self.resumed = True
+
+    # --- our flight -----------------------------------------------------------------------------
+
+    def _send_hello(self, group: int, own_share: bytes, shared: bytes) -> None:
+        schedule = self._schedule
+        extensions = SELECTED_VERSION + extension(
+            KEY_SHARE, group.to_bytes(2, "big") + opaque(own_share, 2)
+        )
+        if self.resumed:
+            extensions += SELECTED_TICKET
+        message = handshake_message(
+            MessageType.SERVER_HELLO,
+            b"\x03\x03"
+            + os.urandom(RANDOM_BYTES)
+            + b"\0"  # The session ID, which is empty.
+            + schedule.cipher_suite.to_bytes(2, "big")
+            + bytes((NULL_COMPRESSION,))
+            + opaque(extensions, 2),
+        )
+        schedule.update(message)
+        self._send(INITIAL, message)
+        schedule.advance(shared)
+        self._server_handshake_secret = schedule.derive(b"s hs traffic")
+        self._client_handshake_secret = schedule.derive(b"c hs traffic")
+        suite = schedule.cipher_suite
+        self._tell_secret(True, HANDSHAKE, suite, self._server_handshake_secret)
+        self._tell_secret(False, HANDSHAKE, suite, self._client_handshake_secret)
+
+    def _send_flight(self, chain: CertificateChain, scheme: int, parameters: bytes) -> None:
+        schedule = self._schedule
+        flight = handshake_message(
+            MessageType.ENCRYPTED_EXTENSIONS,
+            opaque(
+                extension(ALPN, opaque(opaque(self.alpn.encode(), 1), 2))
+                + extension(QUIC_TRANSPORT_PARAMETERS, parameters),
+                2,
+            ),
+        )
+        if not self.resumed:
+            if self._parameters.client_verifier is not None:
+                flight += CERTIFICATE_REQUEST
+            flight += chain.message
+            schedule.update(flight)
+            signature = sign(chain.key, scheme, SERVER_SIGNATURE + schedule.transcript())
+            verify_message = handshake_message(
+                MessageType.CERTIFICATE_VERIFY, scheme.to_bytes(2, "big") + opaque(signature, 2)
+            )
+            schedule.update(verify_message)
+            flight += verify_message
+        else:
+            schedule.update(flight)
+        finished = handshake_message(
+            MessageType.FINISHED, schedule.verify_data(self._server_handshake_secret)
+        )
+        schedule.update(finished)
+        self._send(HANDSHAKE, flight + finished)
+        schedule.advance()
+        suite = schedule.cipher_suite
+        self._tell_secret(True, APPLICATION, suite, schedule.derive(b"s ap traffic"))
+        self._client_application_secret = schedule.derive(b"c ap traffic")
+
+    # --- the client's flight --------------------------------------------------------------------
+
+    def _on_certificate(self, message: bytes) -> None:
+        verifier = self._parameters.client_verifier
+        assert verifier is not None
+        chain = parse_certificate(message)
+        if chain:
+            try:
+                verifier.verify(chain, self._parameters.wall_clock())
+            except ClientCertificateError as error:
+                raise TlsAlert(FAULT_ALERTS[error.fault], str(error)) from error
+            self._expect = Expect.CERTIFICATE_VERIFY
+        elif verifier.required:
+            raise TlsAlert(Alert.CERTIFICATE_REQUIRED, "a client certificate is required")
+        else:
+            self._expect = Expect.FINISHED
+        self._client_chain = chain
+        self._schedule.update(message)
+
+    def _on_certificate_verify(self, message: bytes) -> None:
+        scheme, signature = parse_certificate_verify(message)
+        content = CLIENT_SIGNATURE + self._schedule.transcript()
+        verify(self._client_chain[0], scheme, signature, content)
+        self._schedule.update(message)
+        self._expect = Expect.FINISHED
+
+    def _on_finished(self, message: bytes) -> None:
+        schedule = self._schedule
+        expected = handshake_message(
+            MessageType.FINISHED, schedule.verify_data(self._client_handshake_secret)
+        )
+        if len(message) != len(expected):
+            raise TlsAlert(Alert.DECODE_ERROR, "a Finished of a wrong length")
+        if not compare_digest(message, expected):
+            raise TlsAlert(Alert.DECRYPT_ERROR, "a Finished that does not fit the handshake")
+        schedule.update(message)
+        self._expect = Expect.NOTHING
+        self._level = APPLICATION
+        if self._client_chain:
+            self.client_certificate = self._client_chain[0].public_bytes(Encoding.DER)
+        suite = schedule.cipher_suite
+        self._tell_secret(False, APPLICATION, suite, self._client_application_secret)
+        if self._tickets is not None:
+            self._give_ticket(self._tickets)
+        self._events.on_handshake_complete()
+
+    def _give_ticket(self, tickets: TicketSealer) -> None:
+        """Give a ticket, now that the client can acknowledge it (RFC 9001 section 4.5)."""
+        age_add = int.from_bytes(os.urandom(4), "big")
+        session = Session(
+            self._schedule.cipher_suite,
+            self._schedule.resumption_secret(b""),
+            self._now(),
+            age_add,
+            self.server_name,
+            self.alpn,
+            tuple(each.public_bytes(Encoding.DER) for each in self._client_chain),
+        )
+        ticket = tickets.seal(session)
+        if ticket is not None:
+            # No nonce, as there is one ticket, and no extensions.
+            body = struct.pack("!IIB", TICKET_SECONDS, age_add, 0) + opaque(ticket, 2) + b"\0\0"
+            self._send(APPLICATION, handshake_message(MessageType.NEW_SESSION_TICKET, body))
+
+    def _now(self) -> float:
+        return self._parameters.wall_clock().timestamp()
