@@ -17,14 +17,27 @@ def kernels() -> list[Extension]:
     # SPOOKY_SANITIZE=1: bounds checks on and AddressSanitizer, for `make test-sanitize`.
     sanitize = os.environ.get("SPOOKY_SANITIZE", "0") not in ("", "0")
     flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
+    sources = {path.with_suffix(""): path for path in sorted(KERNELS.rglob("*.pyx"))}
+    # A kernel without a source of its own is its twin, with the C types of its declaration.
+    declarations = sorted(KERNELS.glob("*.pxd"))
+    declared = max(path.stat().st_mtime for path in declarations)
+    for declaration in declarations:
+        module, twin = declaration.with_suffix(""), KERNELS / f"pure/{declaration.stem}.py"
+        if module in sources or not twin.exists():
+            continue
+        sources[module] = twin
+        # Cython looks for changed declarations beside the source only.
+        generated = twin.with_suffix(".c")
+        if generated.exists() and generated.stat().st_mtime < declared:
+            generated.unlink()
     extensions = [
         Extension(
-            ".".join(source.with_suffix("").parts),
+            ".".join(module.parts),
             [str(source)],
             extra_compile_args=flags if sanitize else ["-O3"],
             extra_link_args=["-fsanitize=address,undefined"] if sanitize else [],
         )
-        for source in sorted(KERNELS.rglob("*.pyx"))
+        for module, source in sources.items()
     ]
     return cythonize(extensions, nthreads=os.cpu_count() or 1, force=sanitize)
 

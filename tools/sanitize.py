@@ -19,7 +19,8 @@ CHECK = """
 import importlib, pathlib
 from spooky import _core
 assert _core.COMPILED
-for source in pathlib.Path("spooky/_core").rglob("*.pyx"):
+core = pathlib.Path("spooky/_core")
+for source in {*core.rglob("*.pyx"), *(core / kernel for kernel in _core.KERNELS)}:
     module = importlib.import_module(".".join(source.with_suffix("").parts))
     path = pathlib.Path(module.__file__)
     assert "build/sanitize" in str(path) and b"__asan_init" in path.read_bytes(), path

@@ -11,7 +11,10 @@ import sys
 from importlib.util import find_spec
 from typing import Final
 
-KERNELS: Final = ("validate", "fields", "qpack", "routes", "balance", "timers", "udp", "shared")
+KERNELS: Final = (
+    "validate", "fields", "qpack", "h3_frames", "h3_fields", "h3",
+    "routes", "balance", "timers", "udp", "shared",
+)  # fmt: skip
 
 
 def _is_built(kernel: str) -> bool:

@@ -116,7 +116,8 @@ def test_the_sdist_holds_what_a_build_needs_and_nothing_built(sdist: Path) -> No
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"setup.py", "pyproject.toml", "LICENSE", "README.md"} <= names
-    assert {f"spooky/_core/{kernel}.pyx" for kernel in KERNELS} <= names
+    sources = {str(path) for path in Path("spooky/_core").rglob("*.p[yx][xd]")}
+    assert sources | {f"spooky/_core/pure/{kernel}.py" for kernel in KERNELS} <= names
     assert {name for name in names if name.endswith((".c", ".so", ".pyc"))} == set()
 
 

@@ -4,8 +4,8 @@ from typing import Any, Self
 
 import pytest
 
+from spooky._core import h3_errors as errors
 from spooky._core import reasons
-from spooky.protocol.h3 import errors
 from spooky.protocol.h3.client import ClientSession
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.h3.server import ServerSession

@@ -1,9 +1,8 @@
 """The client role of HTTP/3."""
 
 from spooky._core import reasons
-from spooky._core.reasons import Reason
-from spooky.protocol.h3 import qpack
-from spooky.protocol.h3.errors import (
+from spooky._core.h3 import RequestStream, Role
+from spooky._core.h3_errors import (
     H3_EXCESSIVE_LOAD,
     H3_FRAME_UNEXPECTED,
     H3_ID_ERROR,
@@ -13,9 +12,10 @@ from spooky.protocol.h3.errors import (
     H3_STREAM_CREATION_ERROR,
     ProtocolError,
 )
+from spooky._core.h3_fields import declared_length
+from spooky._core.reasons import Reason
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.h3.session import SERVER_INITIATED, ConnectionOwner, Session
-from spooky.protocol.h3.streams import RequestStream, declared_length
 from spooky.protocol.quic.session import Close, QuicSession
 from spooky.protocol.stream import Field, Fields, Stream, StreamHandler
 
@@ -35,6 +35,14 @@ class ClientSession(Session):
     """
 
     is_client = True
+    ROLE = Role(
+        stop_code=H3_REQUEST_CANCELLED,
+        too_short=reasons.UPSTREAM_BODY_CUT_SHORT,
+        too_long=reasons.UPSTREAM_PROTOCOL_ERROR,
+        unsendable=reasons.FIELDS_TOO_LARGE,
+        too_many_fields=reasons.UPSTREAM_FIELDS_TOO_LARGE,
+        fields_too_large=reasons.UPSTREAM_FIELDS_TOO_LARGE,
+    )
     LOST = reasons.UPSTREAM_CONNECTION_LOST
     PROTOCOL_ERROR = reasons.UPSTREAM_PROTOCOL_ERROR
 
@@ -131,17 +139,10 @@ class ClientStream(RequestStream):
 
     __slots__ = ("_informational", "_is_head")
 
-    STOP_CODE = H3_REQUEST_CANCELLED
-    TOO_SHORT = reasons.UPSTREAM_BODY_CUT_SHORT
-    TOO_LONG = reasons.UPSTREAM_PROTOCOL_ERROR
-    UNSENDABLE = reasons.FIELDS_TOO_LARGE
-    OUT_OF_LIMITS = {  # noqa: RUF012
-        qpack.TOO_MANY_FIELDS: reasons.UPSTREAM_FIELDS_TOO_LARGE,
-        qpack.TOO_LARGE: reasons.UPSTREAM_FIELDS_TOO_LARGE,
-    }
+    _connection: ClientSession
 
-    def __init__(self, session: Session, stream_id: int, handler: StreamHandler) -> None:
-        super().__init__(session, stream_id, handler)
+    def __init__(self, connection: Session, stream_id: int, handler: StreamHandler) -> None:
+        super().__init__(connection, stream_id, handler)
         self._is_head = False
         self._informational = 0
 
@@ -181,7 +182,7 @@ class ClientStream(RequestStream):
         else:
             self._content_length = declared_length(fields)
         if end and self._content_length > 0:
-            self.fail(self.TOO_SHORT, H3_MESSAGE_ERROR)
+            self.fail(self._connection.ROLE.too_short, H3_MESSAGE_ERROR)
             return
         self._deliver_head(fields, end)
 
@@ -189,7 +190,7 @@ class ClientStream(RequestStream):
         self._informational += 1
         if end or status == b"101":  # RFC 9114 section 4.5: there is no Upgrade
             self.fail(reasons.UPSTREAM_BAD_RESPONSE, H3_MESSAGE_ERROR)
-        elif self._informational > self._session.limits.max_informational:
+        elif self._informational > self._connection.limits.max_informational:
             self.fail(reasons.UPSTREAM_PROTOCOL_ERROR, H3_EXCESSIVE_LOAD)
         else:
             self.handler.on_informational(fields)

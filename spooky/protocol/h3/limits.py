@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 from typing import Final
 
-from spooky.protocol.h3.errors import H3_EXCESSIVE_LOAD, ProtocolError
+from spooky._core.h3_errors import H3_EXCESSIVE_LOAD, ProtocolError
+from spooky._core.h3_fields import FIELD_SIZE_OVERHEAD
 
 FIELD_LINE_OVERHEAD: Final = 8
 """Bytes that a field line needs beside its name and value: two lengths of up to 4 bytes each."""
 
 SECTION_PREFIX_BYTES: Final = 16
 """Room for the prefix of a field section (RFC 9204 section 4.5.1)."""
-
-FIELD_SIZE_OVERHEAD: Final = 32
-"""What each field counts beside its name and value (RFC 9114 section 4.2.2)."""
 
 USELESS_FRAMES_PER_REQUEST: Final = 10
 """How a request raises the allowance of frames without effect: greasing and priorities go along

@@ -3,9 +3,8 @@
 from typing import Final
 
 from spooky._core import reasons
-from spooky._core.reasons import Reason
-from spooky.protocol.h3 import qpack
-from spooky.protocol.h3.errors import (
+from spooky._core.h3 import NO_HANDLER, RequestStream, Role, SeenStreams
+from spooky._core.h3_errors import (
     H3_EXCESSIVE_LOAD,
     H3_FRAME_UNEXPECTED,
     H3_ID_ERROR,
@@ -17,9 +16,10 @@ from spooky.protocol.h3.errors import (
     H3_STREAM_CREATION_ERROR,
     ProtocolError,
 )
+from spooky._core.h3_fields import declared_length
+from spooky._core.reasons import Reason
 from spooky.protocol.h3.limits import Limits
-from spooky.protocol.h3.session import ConnectionOwner, SeenStreams, Session
-from spooky.protocol.h3.streams import NO_HANDLER, RequestStream, declared_length
+from spooky.protocol.h3.session import ConnectionOwner, Session
 from spooky.protocol.quic.session import Close, QuicSession
 from spooky.protocol.session import OnStream
 from spooky.protocol.stream import Field
@@ -43,6 +43,15 @@ class ServerSession(Session):
     """
 
     is_client = False
+    ROLE = Role(
+        # RFC 9114 section 4.1: the response is complete, the rest of the request is not needed.
+        stop_code=H3_NO_ERROR,
+        too_short=reasons.CONTENT_LENGTH_MISMATCH,
+        too_long=reasons.CONTENT_LENGTH_MISMATCH,
+        unsendable=reasons.UPSTREAM_FIELDS_TOO_LARGE,
+        too_many_fields=reasons.TOO_MANY_FIELDS,
+        fields_too_large=reasons.FIELDS_TOO_LARGE,
+    )
     LOST = reasons.CLIENT_CONNECTION_LOST
     PROTOCOL_ERROR = reasons.CLIENT_PROTOCOL_ERROR
 
@@ -119,17 +128,7 @@ class ServerStream(RequestStream):
 
     __slots__ = ()
 
-    _session: ServerSession
-
-    # RFC 9114 section 4.1: the response is complete, and the rest of the request is not needed.
-    STOP_CODE = H3_NO_ERROR
-    TOO_SHORT = reasons.CONTENT_LENGTH_MISMATCH
-    TOO_LONG = reasons.CONTENT_LENGTH_MISMATCH
-    UNSENDABLE = reasons.UPSTREAM_FIELDS_TOO_LARGE
-    OUT_OF_LIMITS = {  # noqa: RUF012
-        qpack.TOO_MANY_FIELDS: reasons.TOO_MANY_FIELDS,
-        qpack.TOO_LARGE: reasons.FIELDS_TOO_LARGE,
-    }
+    _connection: ServerSession
 
     def peer_stopped(self) -> None:
         """Learn that the client does not want the response, so nothing.
@@ -147,10 +146,10 @@ class ServerStream(RequestStream):
         Raises:
             ProtocolError: The client caused too many of these.
         """
-        handler = self._session.on_stream(self)
+        handler = self._connection.on_stream(self)
         self._abort(error_code)
         handler.on_reset(reason)
-        self._session.budget.spend_abort()
+        self._connection.budget.spend_abort()
 
     def _take_head(self, fields: list[Field], end: bool) -> None:
         """Deliver the head to a new handler."""
@@ -159,12 +158,12 @@ class ServerStream(RequestStream):
             # Nothing of it may reach a backend (attack 27).
             self.reject(reasons.CONTENT_LENGTH_MISMATCH, H3_MESSAGE_ERROR)
             return
-        self.handler = self._session.on_stream(self)
+        self.handler = self._connection.on_stream(self)
         self._deliver_head(fields, end)
 
     def _refuse_head(self, reason: Reason) -> None:
         """Answer in the handler's place, as no head can be delivered."""
-        handler = self._session.on_stream(self)
+        handler = self._connection.on_stream(self)
         body = reason.text.encode() + b"\n"
         fields = [
             (b":status", b"%d" % reason.status),
@@ -176,7 +175,7 @@ class ServerStream(RequestStream):
         self.send_data(body, True)
         self.stop_receiving()
         handler.on_reset(reason)
-        self._session.budget.spend_abort()
+        self._connection.budget.spend_abort()
 
     def _end_without_head(self) -> None:
         self.reject(reasons.CLIENT_PROTOCOL_ERROR, H3_REQUEST_INCOMPLETE)
@@ -188,7 +187,7 @@ class ServerStream(RequestStream):
             ProtocolError: The client caused too many of these.
         """
         self._abort(error_code).on_reset(reason)
-        self._session.budget.spend_abort()
+        self._connection.budget.spend_abort()
 
     def _reset_reason(self, error_code: int) -> Reason:
         return reasons.CLIENT_RESET

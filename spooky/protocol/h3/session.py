@@ -5,16 +5,15 @@ from collections.abc import Callable
 from typing import ClassVar, Final, Protocol
 
 from spooky._core import reasons
-from spooky._core.reasons import Reason
-from spooky.protocol.h3 import qpack
-from spooky.protocol.h3.errors import (
+from spooky._core.h3 import Connection, RequestStream, Role, SeenStreams
+from spooky._core.h3_errors import (
     H3_CLOSED_CRITICAL_STREAM,
     H3_ID_ERROR,
     H3_NO_ERROR,
     H3_STREAM_CREATION_ERROR,
     ProtocolError,
 )
-from spooky.protocol.h3.frames import (
+from spooky._core.h3_frames import (
     CONTROL_STREAM,
     GOAWAY,
     PUSH_STREAM,
@@ -27,17 +26,15 @@ from spooky.protocol.h3.frames import (
     encode_settings,
     encode_varint,
 )
+from spooky._core.reasons import Reason
+from spooky.protocol.h3 import qpack
 from spooky.protocol.h3.limits import Budget, Limits
-from spooky.protocol.h3.streams import RequestStream
 from spooky.protocol.h3.unidirectional import ControlStream, UnidirectionalStream
 from spooky.protocol.quic.session import Close, Handshake, QuicSession
-from spooky.protocol.stream import StreamHandler
 
 UNIDIRECTIONAL: Final = 0x2
 SERVER_INITIATED: Final = 0x1
 """Bits of a stream ID (RFC 9000 section 2.1)."""
-
-STREAM_ID_STEP: Final = 4
 
 
 class ConnectionOwner(Protocol):
@@ -62,32 +59,7 @@ class ConnectionOwner(Protocol):
         """
 
 
-class SeenStreams:
-    """Which streams of one kind the peer has begun, so that ended ones are not taken for new.
-
-    The IDs below the next one that were not seen are kept: QUIC delivers streams in any order, but
-    the peer's stream limit bounds how many it can leave out.
-    """
-
-    __slots__ = ("_gaps", "_kind", "next_id")
-
-    def __init__(self, kind: int) -> None:
-        self.next_id = kind
-        self._gaps: set[int] = set()
-
-    def is_new(self, stream_id: int) -> bool:
-        """Tell whether a stream is seen for the first time, which this call is."""
-        if stream_id < self.next_id:
-            if stream_id in self._gaps:
-                self._gaps.remove(stream_id)
-                return True
-            return False
-        self._gaps.update(range(self.next_id, stream_id, STREAM_ID_STEP))
-        self.next_id = stream_id + STREAM_ID_STEP
-        return True
-
-
-class Session(ABC):
+class Session(Connection, ABC):
     """One HTTP/3 connection; it is the handler of its QUIC session.
 
     Arguments:
@@ -96,27 +68,20 @@ class Session(ABC):
         limits: What the peer may send.
 
     Attributes:
-        quic: The QUIC session.
         limits: What the peer may send.
-        budget: What the peer has used of them.
         is_client: Which role this is.
-        peer_max_field_section_size: Largest field section the peer takes; ``None`` without limit.
-        wake: The owner's.
     """
 
     # What differs by role:
     is_client: ClassVar[bool]
+    ROLE: ClassVar[Role]
     LOST: ClassVar[Reason]
     PROTOCOL_ERROR: ClassVar[Reason]
 
     def __init__(self, quic: QuicSession, owner: ConnectionOwner, limits: Limits) -> None:
-        self.quic = quic
+        super().__init__(quic, self.ROLE, limits, Budget(limits), owner.wake)
         self.limits = limits
-        self.budget = Budget(limits)
-        self.peer_max_field_section_size: int | None = None
-        self.wake = owner.wake
         self._owner = owner
-        self._requests: dict[int, RequestStream] = {}
         self._unidirectional: dict[int, UnidirectionalStream] = {}
         self._seen_unidirectional = SeenStreams(
             UNIDIRECTIONAL | (SERVER_INITIATED if self.is_client else 0)
@@ -125,7 +90,6 @@ class Session(ABC):
         self._control_id: int | None = None
         # Bytes for our control stream that QUIC did not accept yet.
         self._control_held = b""
-        self._resets_due: list[tuple[StreamHandler, Reason]] = []
         self._established = False
         self._shutting_down = False
         self._closing = False
@@ -134,11 +98,6 @@ class Session(ABC):
         quic.handler = self
 
     # --- what the owner calls -----------------------------------------------------------------
-
-    @property
-    def active_streams(self) -> int:
-        """Number of request streams that have not ended."""
-        return len(self._requests)
 
     def shutdown(self) -> None:
         """Finish gracefully: send GOAWAY, take no new streams, end what is open."""
@@ -152,24 +111,6 @@ class Session(ABC):
     def terminate(self, reason: Reason) -> None:
         """Close now, telling the peer; streams still open get ``on_reset(reason)``."""
         self._close(reason.h3_error, reason.code, reason)
-
-    def settle(self) -> None:
-        """Make the upcalls that calls put off, so that they did not nest in those."""
-        while self._resets_due:
-            handler, reason = self._resets_due.pop(0)
-            handler.on_reset(reason)
-
-    # --- what streams call --------------------------------------------------------------------
-
-    def forget(self, stream_id: int) -> None:
-        """Learn that a request stream ended."""
-        self._requests.pop(stream_id, None)
-        self.wake()
-
-    def defer_reset(self, handler: StreamHandler, reason: Reason) -> None:
-        """Tell a handler in :meth:`settle` that its stream is gone."""
-        self._resets_due.append((handler, reason))
-        self.wake()
 
     # --- QUIC's upcalls -----------------------------------------------------------------------
 
@@ -309,14 +250,6 @@ class Session(ABC):
     @abstractmethod
     def _push_stream_error(self) -> ProtocolError:
         """Return what is wrong about a push stream."""
-
-    @abstractmethod
-    def reject_push_promise(self) -> None:
-        """Say what is wrong about PUSH_PROMISE on a request stream.
-
-        Raises:
-            ProtocolError: Always.
-        """
 
     @abstractmethod
     def _handshake_reason(self, close: Close) -> Reason:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from spooky.protocol.h3.errors import (
+from spooky._core.h3_errors import (
     H3_CLOSED_CRITICAL_STREAM,
     H3_EXCESSIVE_LOAD,
     H3_FRAME_ERROR,
@@ -12,7 +12,7 @@ from spooky.protocol.h3.errors import (
     H3_MISSING_SETTINGS,
     ProtocolError,
 )
-from spooky.protocol.h3.frames import (
+from spooky._core.h3_frames import (
     CANCEL_PUSH,
     DATA,
     GOAWAY,

@@ -7,9 +7,7 @@ from typing import Any
 
 from pylsqpack import Encoder
 
-from spooky._core.reasons import Reason
-from spooky.protocol.h3.client import ClientSession
-from spooky.protocol.h3.frames import (
+from spooky._core.h3_frames import (
     DATA,
     HEADERS,
     encode_frame,
@@ -17,6 +15,8 @@ from spooky.protocol.h3.frames import (
     encode_varint,
     parse_frame_header,
 )
+from spooky._core.reasons import Reason
+from spooky.protocol.h3.client import ClientSession
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.h3.server import ServerSession
 from spooky.protocol.h3.session import Session

@@ -2,10 +2,9 @@
 
 import pytest
 
+from spooky._core import h3_errors as errors
 from spooky._core import reasons
-from spooky._core.reasons import Reason
-from spooky.protocol.h3 import errors
-from spooky.protocol.h3.frames import (
+from spooky._core.h3_frames import (
     CANCEL_PUSH,
     GOAWAY,
     HEADERS,
@@ -14,6 +13,7 @@ from spooky.protocol.h3.frames import (
     encode_frame,
     encode_varint,
 )
+from spooky._core.reasons import Reason
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.quic.session import Close
 from tests.protocol.h3.peers import (

@@ -2,9 +2,9 @@
 
 import pytest
 
+from spooky._core import h3_errors as errors
 from spooky._core import reasons
-from spooky.protocol.h3 import errors
-from spooky.protocol.h3.frames import (
+from spooky._core.h3_frames import (
     CANCEL_PUSH,
     GOAWAY,
     MAX_PUSH_ID,

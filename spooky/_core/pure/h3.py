@@ -1,13 +1,17 @@
-"""Request streams: a request and its response on one QUIC stream (RFC 9114 section 4)."""
+# cython: annotation_typing=False
+"""HTTP/3 request streams: messages on QUIC streams (RFC 9114 section 4).
+
+This is the kernel's source and its twin: ``spooky/_core/h3.pxd`` gives its classes C types, which
+the annotations would contradict.
+"""
 
 from abc import abstractmethod
 from collections import deque
-from itertools import chain
-from typing import TYPE_CHECKING, ClassVar, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple
 
-from spooky._core.reasons import Reason
-from spooky.protocol.h3 import qpack
-from spooky.protocol.h3.errors import (
+from spooky._core import h3_fields, h3_frames, qpack
+from spooky._core.h3_errors import (
     H3_EXCESSIVE_LOAD,
     H3_FRAME_ERROR,
     H3_FRAME_UNEXPECTED,
@@ -16,26 +20,28 @@ from spooky.protocol.h3.errors import (
     H3_REQUEST_CANCELLED,
     ProtocolError,
 )
-from spooky.protocol.h3.frames import (
+from spooky._core.h3_frames import (
     CANCEL_PUSH,
-    DATA,
     GOAWAY,
-    HEADERS,
     HTTP2_FRAMES,
     MAX_PUSH_ID,
     PRIORITY_UPDATE_PUSH,
     PRIORITY_UPDATE_REQUEST,
     PUSH_PROMISE,
     SETTINGS,
-    FrameReader,
-    encode_frame,
-    encode_varint,
 )
-from spooky.protocol.h3.limits import FIELD_SIZE_OVERHEAD
-from spooky.protocol.stream import Field, Fields, StreamHandler
+from spooky._core.reasons import Reason
 
-if TYPE_CHECKING:
-    from spooky.protocol.h3.session import Session
+Field = tuple[bytes, bytes]
+
+FORBIDDEN_FRAMES: Final = HTTP2_FRAMES | {
+    CANCEL_PUSH, SETTINGS, GOAWAY, MAX_PUSH_ID, PRIORITY_UPDATE_PUSH, PRIORITY_UPDATE_REQUEST,
+}  # fmt: skip
+"""Frames that have no place on a request stream (RFC 9114 sections 7.2 and 7.2.8, RFC 9218
+section 7.2)."""
+
+STREAM_ID_STEP: Final = 4
+"""The two low bits of a stream ID are its kind (RFC 9000 section 2.1)."""
 
 JOIN_MAX_BYTES: Final = 4096
 """A body piece up to this size is copied behind its frame header, which costs less than handing
@@ -44,19 +50,6 @@ both to QUIC one by one."""
 HELD_PIECE_BYTES: Final = 16_384
 """What QUIC did not accept is kept in pieces: the rest of a piece is copied each time some of it is
 accepted, and a peer may grant credit by the byte."""
-
-FORBIDDEN_FRAMES: Final = HTTP2_FRAMES | {
-    CANCEL_PUSH, SETTINGS, GOAWAY, MAX_PUSH_ID, PRIORITY_UPDATE_PUSH, PRIORITY_UPDATE_REQUEST,
-}  # fmt: skip
-"""Frames that have no place on a request stream (RFC 9114 sections 7.2 and 7.2.8, RFC 9218
-section 7.2)."""
-
-_DATA_TYPE: Final = encode_varint(DATA)
-
-# What may come next on the receiving side.
-_HEAD: Final = 0
-_BODY: Final = 1
-_NOTHING: Final = 2  # but unknown frames, once the trailers came
 
 
 class _NoHandler:
@@ -84,30 +77,137 @@ class _NoHandler:
         """Ignore it."""
 
 
-NO_HANDLER: Final[StreamHandler] = _NoHandler()
+NO_HANDLER: Final = _NoHandler()
 
 
-def declared_length(fields: Fields) -> int:
-    """Return the content-length of a head, or -1 if there is none.
+class Role(NamedTuple):
+    """What differs between what a server and a client say of their peer's messages.
 
-    A malformed one counts as none here: refusing it is the validator's part.
+    Attributes:
+        stop_code: The error code that says that the rest of a body is not wanted.
+        too_short: Why a body is refused that is shorter than its content-length.
+        too_long: Why one is that is longer.
+        unsendable: Why a stream ends whose field section is larger than the peer takes.
+        too_many_fields: Why a field section with too many lines is refused.
+        fields_too_large: Why one with too many bytes is.
     """
-    for name, value in fields:
-        if name == b"content-length":
-            return int(value) if value.isdigit() and len(value) < 20 else -1
-    return -1
+
+    stop_code: int
+    too_short: Reason
+    too_long: Reason
+    unsendable: Reason
+    too_many_fields: Reason
+    fields_too_large: Reason
 
 
-def _section_size(fields: Fields) -> int:
-    """Return the size of a field section (RFC 9114 section 4.2.2)."""
-    return FIELD_SIZE_OVERHEAD * len(fields) + sum(map(len, chain.from_iterable(fields)))
+class SeenStreams:
+    """Which streams of one kind the peer has begun, so that ended ones are not taken for new.
+
+    The IDs below the next one that were not seen are kept: QUIC delivers streams in any order, but
+    the peer's stream limit bounds how many it can leave out.
+
+    Arguments:
+        first_id: The first of the kind.
+
+    Attributes:
+        next_id: The ID after the greatest that was seen.
+    """
+
+    def __init__(self, first_id: int) -> None:
+        self.next_id = first_id
+        self._gaps: set[int] = set()
+
+    def is_new(self, stream_id: int) -> bool:
+        """Tell whether a stream is seen for the first time, which this call is."""
+        if stream_id < self.next_id:
+            if stream_id in self._gaps:
+                self._gaps.remove(stream_id)
+                return True
+            return False
+        if stream_id > self.next_id:
+            self._gaps.update(range(self.next_id, stream_id, STREAM_ID_STEP))
+        self.next_id = stream_id + STREAM_ID_STEP
+        return True
 
 
-class RequestStream(FrameReader):
+class Connection:
+    """What the request streams of an HTTP/3 connection share.
+
+    Arguments:
+        quic: The QUIC session, see ``protocol/quic/session.py``.
+        role: Which side this is.
+        limits: What a message of the peer may be, see ``protocol/h3/limits.py``.
+        budget: What the peer may do that is useless, see there too.
+        wake: Asks for a flush at the end of this turn.
+
+    Attributes:
+        quic: The QUIC session.
+        budget: What the peer has used of its limits.
+        wake: Asks for a flush at the end of this turn.
+        peer_max_field_section_size: Largest field section the peer takes; ``None`` without limit.
+    """
+
+    def __init__(
+        self, quic: Any, role: Role, limits: Any, budget: Any, wake: Callable[[], None]
+    ) -> None:
+        self.quic = quic
+        self.budget = budget
+        self.wake = wake
+        self.peer_max_field_section_size: int | None = None
+        self._role = role
+        self._max_headers_count = limits.max_headers_count
+        self._max_decoded_bytes = limits.max_decoded_bytes
+        self._max_headers_frame_bytes = limits.max_headers_frame_bytes
+        self._requests: dict[int, RequestStream] = {}
+        self._resets_due: list[tuple[Any, Reason]] = []
+
+    @property
+    def active_streams(self) -> int:
+        """Number of request streams that have not ended."""
+        return len(self._requests)
+
+    def settle(self) -> None:
+        """Make the upcalls that calls put off, so that they did not nest in those."""
+        while len(self._resets_due) > 0:
+            handler, reason = self._resets_due.pop(0)
+            handler.on_reset(reason)
+
+    @abstractmethod
+    def reject_push_promise(self) -> None:
+        """Say what is wrong about PUSH_PROMISE on a request stream.
+
+        Raises:
+            ProtocolError: Always.
+        """
+
+    def _forget(self, stream_id: int) -> None:
+        """Learn that a request stream ended."""
+        self._requests.pop(stream_id, None)
+        self.wake()
+
+    def _defer_reset(self, handler: Any, reason: Reason) -> None:
+        """Tell a handler in :meth:`settle` that its stream is gone."""
+        self._resets_due.append((handler, reason))
+        self.wake()
+
+
+# What may come next on the receiving side.
+_HEAD = 0
+_BODY = 1
+_NOTHING = 2  # but unknown frames, once the trailers came
+
+# C numbers, where those of ``h3_frames`` are objects.
+_DATA = 0x00
+_HEADERS = 0x01
+
+_DATA_TYPE: Final = h3_frames.encode_varint(_DATA)
+
+
+class RequestStream(h3_frames.FrameReader):
     """A request stream, in both roles; what differs by role is left to the subclasses.
 
     Arguments:
-        session: The connection it is on.
+        connection: What it is on.
         stream_id: Its QUIC stream ID.
         handler: Where upcalls go.
 
@@ -116,29 +216,12 @@ class RequestStream(FrameReader):
         protocol: ``h3``.
     """
 
-    __slots__ = (
-        "_content_length", "_delivered", "_end_held", "_expects", "_fin", "_held", "_owed", "_quic",
-        "_received", "_receiving", "_sending", "_session", "_stream_id", "_trailers", "handler",
-        "protocol",
-    )  # fmt: skip
-
-    # What differs by role:
-    STOP_CODE: ClassVar[int]
-    """The error code that says that the rest of a body is not wanted."""
-    TOO_SHORT: ClassVar[Reason]
-    TOO_LONG: ClassVar[Reason]
-    """Why a body that differs from its content-length is refused."""
-    UNSENDABLE: ClassVar[Reason]
-    """Why a stream ends whose field section is larger than the peer takes."""
-    OUT_OF_LIMITS: ClassVar[dict[int, Reason]]
-    """Why a field section is refused, by the verdict of the scan."""
-
-    def __init__(self, session: "Session", stream_id: int, handler: StreamHandler) -> None:
+    def __init__(self, connection: Connection, stream_id: int, handler: Any) -> None:
         super().__init__()
         self.handler = handler
         self.protocol = "h3"
-        self._session = session
-        self._quic = session.quic
+        self._connection = connection
+        self._quic = connection.quic
         self._stream_id = stream_id
         self._expects = _HEAD
         self._receiving = True
@@ -155,14 +238,15 @@ class RequestStream(FrameReader):
         # What QUIC did not accept yet; None if nothing.
         self._held: deque[bytes] | None = None
         self._end_held = False
+        self._forgotten = False
 
     # --- the stream contract ------------------------------------------------------------------
 
-    def send_head(self, fields: Fields, end: bool) -> None:
+    def send_head(self, fields: Sequence[Field], end: bool) -> None:
         """Send the head; ``end`` says that no body and no trailers follow."""
         self._send_fields(fields, end)
 
-    def send_informational(self, fields: Fields) -> None:
+    def send_informational(self, fields: Sequence[Field]) -> None:
         """Send a 1xx response head."""
         self._send_fields(fields, False)
 
@@ -173,13 +257,13 @@ class RequestStream(FrameReader):
         size = len(data)
         if not size:
             return self._send(b"", end) if end else self._held is None
-        header = _DATA_TYPE + encode_varint(size)
+        header = _DATA_TYPE + h3_frames.encode_varint(size)
         if size <= JOIN_MAX_BYTES:
             return self._send(header + data, end)
         self._send(header, False)
         return self._send(data, end)
 
-    def send_trailers(self, fields: Fields) -> None:
+    def send_trailers(self, fields: Sequence[Field]) -> None:
         """Send trailers, which end this direction."""
         self._send_fields(fields, True)
 
@@ -187,7 +271,7 @@ class RequestStream(FrameReader):
         """Credit ``count`` delivered body bytes back to the peer."""
         if count and self._owed:
             self._credit(count)
-            self._session.wake()
+            self._connection.wake()
 
     def stop_receiving(self) -> None:
         """Ask the peer to stop sending: the rest of its body is not wanted."""
@@ -195,7 +279,7 @@ class RequestStream(FrameReader):
             return
         self._stop_receiving()
         self._forget_if_ended()
-        self._session.wake()
+        self._connection.wake()
 
     def reset(self, reason: Reason) -> None:
         """End both directions abruptly, with the error code of ``reason``."""
@@ -246,7 +330,7 @@ class RequestStream(FrameReader):
         self.handler.on_writable()
         self._forget_if_ended()
 
-    def detach(self) -> StreamHandler:
+    def detach(self) -> Any:
         """End both directions because the connection ends; return who must be told."""
         handler = self.handler
         self._receiving = self._sending = False
@@ -281,36 +365,41 @@ class RequestStream(FrameReader):
 
     def _begin_frame(self, kind: int, length: int) -> bool:
         """Judge a frame by its header; a field section is gathered."""
-        if kind == DATA:
+        if kind == _DATA:
             if self._expects != _BODY:
                 raise ProtocolError(H3_FRAME_UNEXPECTED, "DATA outside of a body")
             if not length:
-                self._session.budget.spend_frames(1)
+                self._connection.budget.spend_frames(1)
             return False
-        if kind == HEADERS:
+        if kind == _HEADERS:
             if self._expects == _NOTHING:
                 raise ProtocolError(H3_FRAME_UNEXPECTED, "HEADERS after the trailers")
-            if length > self._session.limits.max_headers_frame_bytes:
+            if length > self._connection._max_headers_frame_bytes:
                 self._refuse_section(qpack.TOO_LARGE)
             return True
         if kind == PUSH_PROMISE:
-            self._session.reject_push_promise()
+            self._connection.reject_push_promise()
         if kind in FORBIDDEN_FRAMES:
             raise ProtocolError(H3_FRAME_UNEXPECTED, f"frame {kind:#x} on a request stream")
-        self._session.budget.spend_frames(1)
-        self._session.budget.spend_bytes(length)
+        self._connection.budget.spend_frames(1)
+        self._connection.budget.spend_bytes(length)
         return False
 
     def _take_piece(self, kind: int, piece: bytes, at_end: bool) -> None:
         """Deliver a piece of the body; discard unknown frames (RFC 9114 section 9)."""
-        if kind != DATA:
+        if kind != _DATA:
             return
         self._received += len(piece)
         end = at_end and self._fin
         if self._content_length >= 0:
             excess = self._received - self._content_length
             if excess > 0 or (end and excess < 0):
-                self.fail(self.TOO_SHORT if excess < 0 else self.TOO_LONG, H3_MESSAGE_ERROR)
+                self.fail(
+                    self._connection._role.too_short
+                    if excess < 0
+                    else self._connection._role.too_long,
+                    H3_MESSAGE_ERROR,
+                )
                 return
         if not piece and not end:
             return
@@ -323,7 +412,10 @@ class RequestStream(FrameReader):
 
     def _take_frame(self, kind: int, payload: bytes, at_end: bool) -> None:
         """Decode a head or trailers."""
-        fields = qpack.decode(payload, self._session.limits)
+        connection = self._connection
+        fields = h3_fields.decode_fields(
+            payload, connection._max_headers_count, connection._max_decoded_bytes
+        )
         if isinstance(fields, int):
             self._refuse_section(fields)
         elif self._expects == _HEAD:
@@ -343,7 +435,8 @@ class RequestStream(FrameReader):
 
     def _refuse_section(self, verdict: int) -> None:
         """Refuse a field section that is out of limits."""
-        reason = self.OUT_OF_LIMITS[verdict]
+        role = self._connection._role
+        reason = role.too_many_fields if verdict == qpack.TOO_MANY_FIELDS else role.fields_too_large
         if self._expects == _HEAD:
             self._refuse_head(reason)
         else:
@@ -351,13 +444,13 @@ class RequestStream(FrameReader):
 
     def _end_of_stream(self) -> None:
         """Take the end that came with no frame."""
-        if self._inside_frame:
+        if self.ends_within_frame:
             raise ProtocolError(H3_FRAME_ERROR, "the stream ended within a frame")
         if self._expects == _HEAD:
             self._end_without_head()
             return
         if 0 <= self._content_length != self._received:
-            self.fail(self.TOO_SHORT, H3_MESSAGE_ERROR)
+            self.fail(self._connection._role.too_short, H3_MESSAGE_ERROR)
             return
         self._receiving = False
         if self._trailers is not None:
@@ -368,19 +461,19 @@ class RequestStream(FrameReader):
 
     # --- sending ------------------------------------------------------------------------------
 
-    def _send_fields(self, fields: Fields, end: bool) -> None:
+    def _send_fields(self, fields: Sequence[Field], end: bool) -> None:
         """Send a field section, unless the peer would not take it (RFC 9114 section 4.2.2)."""
         if not self._sending:
             return
-        limit = self._session.peer_max_field_section_size
-        if limit is not None and _section_size(fields) > limit:
+        limit = self._connection.peer_max_field_section_size
+        if limit is not None and h3_fields.section_size(fields) > limit:
             self._give_up()
             return
-        self._send(encode_frame(HEADERS, qpack.encode(fields)), end)
+        self._send(h3_frames.encode_frame(_HEADERS, h3_fields.encode_fields(fields)), end)
 
     def _send(self, data: bytes, end: bool) -> bool:
         """Hand bytes to QUIC and hold what it does not accept."""
-        self._session.wake()
+        self._connection.wake()
         if self._held is not None:
             self._hold(data, end)
             return False
@@ -434,9 +527,9 @@ class RequestStream(FrameReader):
         self._receiving = False
         self._stopped = True
         if not self._fin:
-            self._quic.stop_sending(self._stream_id, self.STOP_CODE)
+            self._quic.stop_sending(self._stream_id, self._connection._role.stop_code)
 
-    def _abort(self, error_code: int) -> StreamHandler:
+    def _abort(self, error_code: int) -> Any:
         """End both directions abruptly; return the handler, which is not told."""
         if self._sending:
             self._quic.reset(self._stream_id, error_code)
@@ -444,20 +537,21 @@ class RequestStream(FrameReader):
             self._quic.stop_sending(self._stream_id, error_code)
         handler = self.detach()
         self._forget()
-        self._session.wake()
+        self._connection.wake()
         return handler
 
     def _give_up(self) -> None:
         """End the stream as it cannot carry what it should; its handler learns it later."""
         handler = self._abort(H3_INTERNAL_ERROR)
-        self._session.defer_reset(handler, self.UNSENDABLE)
+        self._connection._defer_reset(handler, self._connection._role.unsendable)
 
     def _forget_if_ended(self) -> None:
-        if not self._sending and not self._receiving:
+        if not (self._sending or self._receiving or self._forgotten):
             self._forget()
 
     def _forget(self) -> None:
         """Leave the session; nothing follows, and what was not credited is credited."""
+        self._forgotten = True
         self._credit(self._owed)
         self.handler = NO_HANDLER
-        self._session.forget(self._stream_id)
+        self._connection._forget(self._stream_id)

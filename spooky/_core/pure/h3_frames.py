@@ -1,10 +1,10 @@
-"""HTTP/3 framing: integers, frames as they arrive in pieces, settings (RFC 9114 section 7)."""
+# cython: annotation_typing=False
+"""HTTP/3 framing: integers, frames as they arrive in pieces, SETTINGS (RFC 9114 section 7)."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Final
 
-from spooky.protocol.h3.errors import H3_FRAME_ERROR, H3_SETTINGS_ERROR, ProtocolError
+from spooky._core.h3_errors import H3_FRAME_ERROR, H3_SETTINGS_ERROR, ProtocolError
 
 DATA: Final = 0x00
 HEADERS: Final = 0x01
@@ -35,13 +35,10 @@ VARINT_MAX: Final = 2**62 - 1
 """RFC 9000 section 16."""
 
 
-_ONE_BYTE: Final = tuple(value.to_bytes(1, "big") for value in range(0x40))
-
-
 def encode_varint(value: int) -> bytes:
     """Encode an integer below 2**62 in its shortest form (RFC 9000 section 16)."""
     if value < 0x40:
-        return _ONE_BYTE[value]
+        return value.to_bytes(1, "big")
     if value < 0x4000:
         return (value | 0x4000).to_bytes(2, "big")
     if value < 0x4000_0000:
@@ -49,22 +46,30 @@ def encode_varint(value: int) -> bytes:
     return (value | 0xC000_0000_0000_0000).to_bytes(8, "big")
 
 
+def _end_of_varint(data: bytes, position: int) -> int:
+    """Return the position behind an integer, or -1 if ``data`` ends before it does."""
+    if position >= len(data):
+        return -1
+    end = position + (1 << (data[position] >> 6))
+    return end if end <= len(data) else -1
+
+
+def _varint(data: bytes, position: int, end: int) -> int:
+    """Return the integer between two positions."""
+    value = data[position] & 0x3F
+    for index in range(position + 1, end):
+        value = value << 8 | data[index]
+    return value
+
+
 def read_varint(data: bytes, position: int) -> tuple[int, int] | None:
-    """Read an integer (RFC 9000 section 16).
+    """Read an integer.
 
     Returns:
         Its value and the position behind it, or ``None`` if ``data`` ends before it does.
     """
-    if position >= len(data):
-        return None
-    first = data[position]
-    if first < 0x40:
-        return first, position + 1
-    size = 1 << (first >> 6)
-    end = position + size
-    if end > len(data):
-        return None
-    return int.from_bytes(data[position:end], "big") & ((1 << (8 * size - 2)) - 1), end
+    end = _end_of_varint(data, position)
+    return None if end < 0 else (_varint(data, position, end), end)
 
 
 def parse_frame_header(data: bytes, position: int) -> tuple[int, int, int] | None:
@@ -127,43 +132,38 @@ def parse_single_varint(payload: bytes) -> int:
     return parsed[0]
 
 
-_NO_FRAME: Final = -1
-
-
-class FrameReader(ABC):
-    """Splits the bytes of a stream into frames as they arrive.
+class FrameReader:
+    """Splits the bytes of a stream into frames as they arrive, and discards them.
 
     A subclass decides, at each frame's header, whether its payload is gathered or passed on in
     the pieces in which it comes.
     """
 
-    __slots__ = ("_frame_type", "_gathered", "_gathers", "_partial", "_remaining", "_stopped")
-
     def __init__(self) -> None:
-        self._frame_type = _NO_FRAME
+        self._inside_frame = False
+        self._frame_type = 0
         self._remaining = 0
+        # The beginning of a frame header.
         self._partial = b""
         self._gathers = False
         self._gathered: bytearray | None = None
         # Set by a subclass to leave the rest of the stream unread.
         self._stopped = False
 
-    @property
-    def _inside_frame(self) -> bool:
-        """Whether the bytes so far end within a frame."""
-        return self._frame_type != _NO_FRAME or self._partial != b""
-
-    @abstractmethod
     def _begin_frame(self, kind: int, length: int) -> bool:
         """Judge a frame by its header; return whether its payload is to be gathered."""
+        return False
 
-    @abstractmethod
     def _take_frame(self, kind: int, payload: bytes, at_end: bool) -> None:
         """Take a gathered payload; ``at_end`` says that the bytes read so far end with it."""
 
-    @abstractmethod
     def _take_piece(self, kind: int, piece: bytes, at_end: bool) -> None:
         """Take a piece; ``at_end`` says that its frame and the bytes read so far end with it."""
+
+    @property
+    def ends_within_frame(self) -> bool:
+        """Whether the bytes so far end within a frame."""
+        return self._inside_frame or len(self._partial) > 0
 
     def read(self, data: bytes) -> None:
         """Read the next bytes of the stream.
@@ -171,38 +171,48 @@ class FrameReader(ABC):
         Raises:
             ProtocolError: The subclass rejects a frame.
         """
-        if self._partial:
+        if len(self._partial) > 0:
             data = self._partial + data
             self._partial = b""
         position = 0
         size = len(data)
         while not self._stopped:
-            if self._frame_type == _NO_FRAME:
+            if not self._inside_frame:
                 if position == size:
                     return
-                header = parse_frame_header(data, position)
-                if header is None:
+                end = self._read_header(data, position)
+                if end < 0:
                     self._partial = data[position:]
                     return
-                kind, self._remaining, position = header
-                self._frame_type = kind
-                self._gathers = self._begin_frame(kind, self._remaining)
+                position = end
+                self._gathers = self._begin_frame(self._frame_type, self._remaining)
                 if self._stopped:
                     return
-            piece = data[position : position + self._remaining]
-            position += len(piece)
-            self._remaining -= len(piece)
+            end = min(size, position + self._remaining)
+            piece = data[position:end]
+            self._remaining -= end - position
+            position = end
             self._take(piece, position == size)
             if self._remaining:
                 return
-            self._frame_type = _NO_FRAME
+            self._inside_frame = False
+
+    def _read_header(self, data: bytes, position: int) -> int:
+        """Read a frame's header; return the position behind it, or -1 if it is not all here."""
+        middle = _end_of_varint(data, position)
+        end = -1 if middle < 0 else _end_of_varint(data, middle)
+        if end >= 0:
+            self._frame_type = _varint(data, position, middle)
+            self._remaining = _varint(data, middle, end)
+            self._inside_frame = True
+        return end
 
     def _take(self, piece: bytes, at_end: bool) -> None:
         """Gather or pass on a piece of the current frame's payload."""
         kind = self._frame_type
         complete = not self._remaining
         if not self._gathers:
-            if piece or complete:
+            if complete or len(piece) > 0:
                 self._take_piece(kind, piece, at_end and complete)
         elif complete:
             if self._gathered is not None:

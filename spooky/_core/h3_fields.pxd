@@ -1,0 +1,20 @@
+# C types for spooky/_core/pure/h3_fields.py, which is the source.
+
+cimport cython
+from libc.stdint cimport int64_t
+
+from spooky._core cimport qpack
+
+cdef int _WITHIN_LIMITS
+
+cpdef bytes encode_fields(object fields)
+
+@cython.locals(verdict=int)
+cpdef object decode_fields(bytes block, Py_ssize_t max_count, Py_ssize_t max_bytes)
+
+cpdef object field_value(object fields, bytes name)
+
+cpdef int64_t declared_length(object fields) except? -2
+
+@cython.locals(size=Py_ssize_t)
+cpdef Py_ssize_t section_size(object fields) except -1

@@ -1,0 +1,251 @@
+"""The compiled HTTP/3 kernels and their twins do the same for every input.
+
+One source makes both, so what is looked for is what C types change: ranges, truth, bounds.
+"""
+
+import random
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pylsqpack import Encoder
+
+from spooky import _core
+from spooky._core import h3 as compiled
+from spooky._core import h3_fields as compiled_fields
+from spooky._core import h3_frames as compiled_frames
+from spooky._core import reasons
+from spooky._core.h3_errors import ProtocolError
+from spooky._core.pure import h3 as pure
+from spooky._core.pure import h3_fields as pure_fields
+from spooky._core.pure import h3_frames as pure_frames
+from spooky._core.reasons import Reason
+from spooky.protocol.h3.limits import Budget, Limits
+from tests.core.test_qpack import BLOCKS, FIELDS, encode
+
+pytestmark = pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
+
+LIMITS = Limits(max_headers_count=8, max_headers_bytes=120, max_useless_frames=3)
+ROLE = pure.Role(
+    0x100,
+    reasons.CONTENT_LENGTH_MISMATCH,
+    reasons.UPSTREAM_PROTOCOL_ERROR,
+    reasons.UPSTREAM_FIELDS_TOO_LARGE,
+    reasons.TOO_MANY_FIELDS,
+    reasons.FIELDS_TOO_LARGE,
+)
+HEAD = [(b":status", b"200"), (b"content-length", b"5"), (b"x-long", b"y" * 70)]
+
+KINDS = st.sampled_from([0, 1, 2, 4, 5, 7, 0x21, 0x40, 0x4000, 0xF0700]) | st.integers(0, 2**62 - 1)
+# Bytes and settings that are likely to mean something.
+FRAMES = st.builds(compiled_frames.encode_frame, KINDS, st.binary(max_size=70))
+PAYLOADS = st.lists(st.integers(0, 2**62 - 1).map(compiled_frames.encode_varint)).map(b"".join)
+NUMBERS = st.integers(0, 30) | st.integers(10**17, 10**20)
+
+
+def outcome(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a call returns, or what is wrong."""
+    try:
+        return call(*arguments)
+    except ProtocolError as error:
+        return error.code, error.phrase
+    except (OverflowError, ValueError) as error:
+        return type(error)
+
+
+@given(PAYLOADS | st.binary(max_size=40), st.integers(0, 45))
+def test_integers_headers_and_settings(data: bytes, position: int) -> None:
+    for name in ("read_varint", "parse_frame_header"):
+        read, twin = getattr(compiled_frames, name), getattr(pure_frames, name)
+        assert outcome(read, data, position) == outcome(twin, data, position)
+    for name in ("parse_settings", "parse_single_varint"):
+        parse, twin = getattr(compiled_frames, name), getattr(pure_frames, name)
+        assert outcome(parse, data) == outcome(twin, data)
+
+
+@given(st.integers(0, 2**62 - 1), st.binary(max_size=70))
+def test_what_is_encoded(value: int, payload: bytes) -> None:
+    assert compiled_frames.encode_varint(value) == pure_frames.encode_varint(value)
+    assert compiled_frames.encode_frame(value, payload) == pure_frames.encode_frame(value, payload)
+    settings_of = {value: len(payload)}
+    assert compiled_frames.encode_settings(settings_of) == pure_frames.encode_settings(settings_of)
+
+
+@given(BLOCKS | FIELDS.map(encode), st.integers(0, 12), st.integers(0, 300))
+def test_field_sections(block: bytes, count: int, size: int) -> None:
+    arguments = block, count, size
+    decoded = outcome(compiled_fields.decode_fields, *arguments)
+    assert decoded == outcome(pure_fields.decode_fields, *arguments)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([b"content-length", b"priority", b"x"]),
+            NUMBERS.map(b"%d".__mod__) | st.binary(max_size=8),
+        ),
+        max_size=4,
+    )
+)
+def test_what_is_asked_of_fields(fields: list[tuple[bytes, bytes]]) -> None:
+    assert compiled_fields.declared_length(fields) == pure_fields.declared_length(fields)
+    assert compiled_fields.section_size(fields) == pure_fields.section_size(fields)
+    assert compiled_fields.encode_fields(fields) == pure_fields.encode_fields(tuple(fields))
+    for name in (b"priority", b"x", b"absent"):
+        assert compiled_fields.field_value(fields, name) == pure_fields.field_value(fields, name)
+
+
+def frame_reader(kernel: ModuleType) -> Any:
+    """Return a reader that gathers every other type of frame, and notes all it sees."""
+
+    class Reader(kernel.FrameReader):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.log: list[tuple[Any, ...]] = []
+
+        def _begin_frame(self, kind: int, length: int) -> bool:
+            self.log.append(("begin", kind, length))
+            self._stopped = kind == 0x40
+            return kind % 2 == 1
+
+        def _take_frame(self, kind: int, payload: bytes, at_end: bool) -> None:
+            self.log.append(("frame", kind, payload, at_end))
+
+        def _take_piece(self, kind: int, piece: bytes, at_end: bool) -> None:
+            self.log.append(("piece", kind, piece, at_end))
+
+    return Reader()
+
+
+def pieces(wire: bytes, seed: int) -> list[bytes]:
+    """Cut bytes anywhere."""
+    cuts = sorted(random.Random(seed).choices(range(len(wire) + 1), k=seed % 5))
+    return [wire[start:end] for start, end in zip([0, *cuts], [*cuts, len(wire)], strict=True)]
+
+
+@given(st.lists(FRAMES | st.binary(max_size=12), max_size=5).map(b"".join), st.integers(0, 999))
+def test_frames_in_pieces(wire: bytes, seed: int) -> None:
+    readers = [frame_reader(kernel) for kernel in (compiled_frames, pure_frames)]
+    for reader in readers:
+        for piece in pieces(wire, seed):
+            reader.read(piece)
+    assert readers[0].log == readers[1].log
+    assert readers[0].ends_within_frame == readers[1].ends_within_frame
+
+
+@given(st.lists(st.integers(0, 20), max_size=30))
+def test_seen_streams(numbers: list[int]) -> None:
+    seen, twin = compiled.SeenStreams(2), pure.SeenStreams(2)
+    for number in numbers:
+        assert seen.is_new(2 + 4 * number) == twin.is_new(2 + 4 * number)
+        assert (seen.next_id, seen._gaps) == (twin.next_id, twin._gaps)
+
+
+class Log:
+    """A QUIC session and a handler that note every call; QUIC accepts so many bytes a call."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.room = 1 << 30
+
+    def send(self, stream_id: int, data: bytes, fin: bool) -> int:
+        accepted = min(len(data), self.room)
+        self.calls.append(("send", stream_id, data[:accepted], fin and accepted == len(data)))
+        return accepted
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments: self.calls.append((name, *arguments))
+
+
+def request_stream(kernel: ModuleType, log: Log) -> Any:
+    """Return a stream of a kernel with the least of a role."""
+
+    class Connection(kernel.Connection):  # type: ignore[name-defined, misc]
+        def reject_push_promise(self) -> None:
+            raise ProtocolError(0x105, "a push")
+
+    class Stream(kernel.RequestStream):  # type: ignore[name-defined, misc]
+        def peer_stopped(self) -> None:
+            self._sending = False
+
+        def fail(self, reason: Reason, error_code: int) -> None:
+            self._abort(error_code).on_reset(reason)
+
+        def _take_head(self, fields: list[Any], end: bool) -> None:
+            self._content_length = compiled_fields.declared_length(fields)
+            self._deliver_head(fields, end)
+
+        def _refuse_head(self, reason: Reason) -> None:
+            self.fail(reason, 0x107)
+
+        def _end_without_head(self) -> None:
+            self.fail(reasons.CLIENT_PROTOCOL_ERROR, 0x10D)
+
+        def _reset_reason(self, error_code: int) -> Reason:
+            return reasons.CLIENT_RESET
+
+        def _reset_code(self, reason: Reason) -> int:
+            return reason.h3_error
+
+    connection = Connection(log, ROLE, LIMITS, Budget(LIMITS), lambda: log.calls.append(("wake",)))
+    stream = connection._requests[0] = Stream(connection, 0, log)
+    return stream
+
+
+def wire_of(fields: list[tuple[bytes, bytes]], *more: bytes) -> bytes:
+    """Return a HEADERS frame and what follows it."""
+    return compiled_frames.encode_frame(1, Encoder().encode(0, fields)[1]) + b"".join(more)
+
+
+MESSAGES = st.one_of(
+    st.just(wire_of(HEAD[:2], b"\0\5hello")),
+    st.just(wire_of(HEAD[:1], b"\0\2hi\0\0", wire_of(HEAD[2:]))),
+    st.lists(FRAMES, max_size=3).map(lambda frames: wire_of(HEAD[:1], *frames)),
+    st.lists(FRAMES | st.binary(max_size=9), max_size=3).map(b"".join),
+)
+CALLS = st.one_of(
+    st.tuples(st.just("send_head"), st.just(HEAD), st.booleans()),
+    st.tuples(st.just("send_data"), st.binary(max_size=70).map(lambda b: b * 300), st.booleans()),
+    st.tuples(st.just("send_trailers"), st.just(HEAD[2:])),
+    st.tuples(st.just("consume"), st.integers(-1, 9)),
+    st.sampled_from([("stop_receiving",), ("writable",), ("peer_stopped",), ("detach",)]),
+    st.tuples(st.just("peer_reset"), st.just(0x10C)),
+    st.tuples(st.just("reset"), st.just(reasons.CLIENT_RESET)),
+    st.tuples(st.just("room"), st.sampled_from([0, 5, 1000, 1 << 30])),
+    st.tuples(st.just("largest"), st.sampled_from([None, 50, 5000])),
+)
+
+
+def converse(
+    kernel: ModuleType, message: bytes, seed: int, calls: list[tuple[Any, ...]], end: bool
+) -> list[Any]:
+    """Deliver a message in pieces between calls; return everything that came of it."""
+    log = Log()
+    stream = request_stream(kernel, log)
+    steps: list[tuple[Any, ...]] = [("receive", piece, False) for piece in pieces(message, seed)]
+    if end:
+        steps[-1] = ("receive", steps[-1][1], True)
+    for index, call in enumerate(calls):
+        steps.insert(seed * (index + 1) % (len(steps) + 1), call)
+    for name, *arguments in steps:
+        if name == "room":
+            log.room = arguments[0]
+        elif name == "largest":
+            stream._connection.peer_max_field_section_size = arguments[0]
+        elif name != "receive" or stream._connection.active_streams:
+            result = outcome(getattr(stream, name), *arguments)
+            log.calls.append((name, "returned", result is log if name == "detach" else result))
+    stream._connection.settle()
+    return [*log.calls, stream._connection.active_streams]
+
+
+@settings(max_examples=1000)
+@given(MESSAGES, st.integers(0, 999), st.lists(CALLS, max_size=6), st.booleans())
+def test_request_streams(
+    message: bytes, seed: int, calls: list[tuple[Any, ...]], end: bool
+) -> None:
+    arguments = message, seed, calls, end
+    assert converse(compiled, *arguments) == converse(pure, *arguments)
