@@ -22,6 +22,7 @@ from spooky.observe import log
 from spooky.observe.access_log import AccessLog
 from spooky.observe.counters import Counters
 from spooky.observe.metrics import Fact
+from spooky.protocol.quic.keys import Keys
 from spooky.runtime import Runtime
 from spooky.upstream.application import Application
 from spooky.upstream.dial import system_resolver
@@ -132,6 +133,7 @@ class Proxy:
             ],
             self.counters,
             self._access_log,
+            Keys.generate(),
         )
 
     async def drain(self) -> bool:

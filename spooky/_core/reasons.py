@@ -346,6 +346,23 @@ BAD_PACKET = Reason(
 UNKNOWN_CONNECTION = Reason(
     Stage.CONNECTION, "unknown_connection", 0, "A packet belongs to no connection.", Fault.CLIENT
 )
+UNSUPPORTED_VERSION = Reason(
+    Stage.CONNECTION, "unsupported_version", 0,
+    "A packet is of a QUIC version that is not spoken here.", Fault.CLIENT,
+)  # fmt: skip
+ADDRESS_UNPROVEN = Reason(
+    Stage.CONNECTION, "address_unproven", 0,
+    "The client was asked to prove its address first (Retry).", Fault.NOBODY,
+)  # fmt: skip
+INVALID_TOKEN = Reason(
+    Stage.CONNECTION, "invalid_token", 0,
+    "The token of a Retry is too old, was used before, or is for another address or connection.",
+    Fault.CLIENT,
+)  # fmt: skip
+STATELESS_RESET_RATE = Reason(
+    Stage.CONNECTION, "stateless_reset_rate", 0,
+    "Packets that belong to no connection come too fast to be answered.", Fault.CLIENT,
+)  # fmt: skip
 CLIENT_EXCESSIVE_LOAD = Reason(
     Stage.CONNECTION, "client_excessive_load", 0, "The client exceeded a protocol budget.",
     Fault.CLIENT, h3_error=H3_EXCESSIVE_LOAD,

@@ -25,6 +25,7 @@ SocketBuffer: TypeAlias = Annotated[
     int, Meta(ge=SOCKET_BUFFER_MIN, le=SOCKET_BUFFER_MAX, extra={"unit": "bytes"})
 ]
 Window: TypeAlias = Annotated[int, Meta(ge=WINDOW_MIN, le=WINDOW_MAX, extra={"unit": "bytes"})]
+RetryPolicy: TypeAlias = Literal["never", "always"]
 
 
 class Performance(Section, frozen=True):
@@ -96,6 +97,15 @@ class Performance(Section, frozen=True):
         Count,
         described("New connections taken at once above the rate, from one source."),
     ] = 200
+    quic_retry: Annotated[
+        RetryPolicy,
+        described(
+            "Whether a QUIC client has to prove its address before it gets a connection, unless a "
+            "token of an earlier connection does (Retry, RFC 9000 section 8.1).",
+            hazard="`always` costs each new client a round trip; `never` lets forged addresses "
+            "take half-open connections, up to their limit.",
+        ),
+    ] = "never"
     client_head_timeout_ms: Annotated[
         Milliseconds,
         described(

@@ -60,9 +60,7 @@ class Supervisor:
         self._wake = asyncio.Event()
         self._slots = worker_count(configuration)
         self._table = steering_table(range(self._slots))
-        self._keys = Keys(
-            1, secrets.token_bytes(SECRET_BYTES), (), secrets.token_bytes(SECRET_BYTES)
-        )
+        self._keys = Keys.generate()
         self._names = Names(system_resolver(self._loop))
         self._segment, self._segment_file = create_segment(self._slots)
         self._started = time.time()

@@ -171,7 +171,7 @@ class Agent:
         handover = None
         if ways:
             handover = Handover(self._runtime, ways, start.table, counters)
-        worker = Worker(
+        return Worker(
             self._runtime,
             generation,
             [
@@ -182,11 +182,10 @@ class Agent:
             ],
             counters,
             self._access_log,
+            start.keys,
             start.slot,
             handover,
         )
-        worker.use_keys(start.keys)
-        return worker
 
     def _beat(self) -> None:
         if self._worker is not None:

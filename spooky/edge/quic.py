@@ -12,18 +12,21 @@ from spooky._core.udp import UdpSocket
 from spooky.edge.handover import HandedOver, Handover
 from spooky.edge.limits import ConnectionCap, ConnectionRate
 from spooky.edge.quic_connection import QuicConnection
+from spooky.edge.stateless import AddressSettings, AddressUnprovenError, StatelessAnswers
 from spooky.observe.counters import Counters
 from spooky.protocol.h3.limits import Limits as Http3Limits
 from spooky.protocol.quic.engines import Engine
 from spooky.protocol.quic.packet import (
+    CLIENT_CONNECTION_ID_MIN_LENGTH,
     INITIAL_DATAGRAM_MIN_SIZE,
     PacketHeader,
+    initial_token,
     make_connection_id,
     parse_header,
-    version_negotiation,
 )
 from spooky.protocol.quic.parameters import ServerParameters
 from spooky.protocol.quic.session import Address, ReceivedDatagram, Transmit
+from spooky.protocol.quic.tokens import AddressProof
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
 
@@ -45,12 +48,14 @@ class QuicSettings:
         parameters: Of the transport and of TLS.
         http3: Limits of HTTP/3 sessions.
         handshake_timeout: For the handshake; seconds.
+        address: How clients prove their addresses.
     """
 
     engine: Engine
     parameters: ServerParameters
     http3: Http3Limits
     handshake_timeout: float
+    address: AddressSettings
 
 
 class QuicListener:
@@ -99,7 +104,6 @@ class QuicListener:
         self._unsent: deque[Transmit] = deque()
         self._unsent_datagrams = 0
         self._values = counters.values
-        self._refused = counters.reason_slots("connections_refused_total")
         self._accepted = counters.slot("connections_total", {"transport": "quic"})
         self._received = counters.slot("datagrams_received_total")
         self._coalesced = counters.slot("datagram_batches_received_total")
@@ -107,6 +111,9 @@ class QuicListener:
         self._sent = counters.slot("datagrams_sent_total")
         self._segmented = counters.slot("datagram_batches_sent_total")
         self._unsendable = counters.slot("datagrams_unsendable_total")
+        self._stateless = StatelessAnswers(
+            listener_name(udp), counters, lambda answer: self.transmit([answer])
+        )
         runtime.loop.add_reader(udp.fileno(), self._on_readable)
 
     # --- life ---------------------------------------------------------------------------------
@@ -194,7 +201,7 @@ class QuicListener:
         payload, source, _ = datagram
         header = parse_header(payload)
         if header is None:
-            self._count_refusal(reasons.BAD_PACKET)
+            self._stateless.count(reasons.BAD_PACKET)
             return None
         connection = self._by_connection_id.get(header.destination_connection_id)
         if connection is not None:
@@ -211,36 +218,79 @@ class QuicListener:
             ):
                 return None
         if not header.is_long:
-            self._count_refusal(reasons.UNKNOWN_CONNECTION)
+            self._stateless.reset(header, self.settings.parameters, source, now)
             return None
-        return self._begin(len(payload), source, header, now)
+        return self._begin(datagram, header, now)
 
     def _begin(
-        self, size: int, source: Address, header: PacketHeader, now: float
+        self, datagram: ReceivedDatagram, header: PacketHeader, now: float
     ) -> QuicConnection | None:
         """Begin a connection with its first Initial, or refuse to."""
-        if size < INITIAL_DATAGRAM_MIN_SIZE:
-            self._count_refusal(reasons.BAD_PACKET)
-            return None
+        payload, source, _ = datagram
         parameters = self.settings.parameters
+        if len(payload) < INITIAL_DATAGRAM_MIN_SIZE:
+            self._stateless.count(reasons.BAD_PACKET)
+            return None
         if header.version not in parameters.versions:
-            answer = version_negotiation(header, parameters.versions)
-            if answer is not None:
-                self.transmit([Transmit(answer, len(answer), source)])
+            self._stateless.negotiate_version(header, parameters, source)
             return None
         if not header.is_initial:
-            self._count_refusal(reasons.UNKNOWN_CONNECTION)
+            self._stateless.count(reasons.UNKNOWN_CONNECTION)
             return None
-        refused = reasons.DRAINING if self._draining else self.cap.open()
+        token = initial_token(payload)
+        if token is None or len(header.destination_connection_id) < CLIENT_CONNECTION_ID_MIN_LENGTH:
+            self._stateless.count(reasons.BAD_PACKET)
+            return None
+        if self._draining:
+            self._stateless.count(reasons.DRAINING)
+            return None
+        try:
+            proof = self._stateless.prove_address(
+                header,
+                token,
+                source,
+                self.settings.address,
+                self._new_connection_id,
+                parameters.wall_clock().timestamp(),
+            )
+        except AddressUnprovenError as error:
+            self._stateless.count(error.reason)
+            return None
+        refused = self._admit(source, now)
+        if refused is not None:
+            self._stateless.count(refused)
+            return None
+        return self._accept(header, source, proof, now)
+
+    def _admit(self, source: Address, now: float) -> Reason | None:
+        """Take a place for a new connection; return why there is none, or ``None``."""
+        refused = self.cap.open()
         if refused is None:
             refused = self._rate.admit(source[0], now)
             if refused is not None:
                 self.cap.closed(was_established=False)
-        if refused is not None:
-            self._count_refusal(refused)
-            return None
+        return refused
+
+    def _accept(
+        self, header: PacketHeader, source: Address, proof: AddressProof | None, now: float
+    ) -> QuicConnection:
+        """Begin a connection that has its place."""
+        original = retry_source = None
+        if proof is not None:
+            self._stateless.use(proof)
+            original = proof.original_destination_connection_id
+        if original is not None:
+            # The client addresses what follows a Retry to where that came from.
+            retry_source = header.destination_connection_id
         session = self.settings.engine.server_session(
-            parameters, header, source, now, lambda: make_connection_id(self._slot)
+            self.settings.parameters,
+            header,
+            source,
+            now,
+            self._new_connection_id,
+            original_destination_connection_id=original,
+            retry_source_connection_id=retry_source,
+            address_validated=proof is not None,
         )
         connection = QuicConnection(self, session, header.destination_connection_id)
         self._connections.add(connection)
@@ -248,8 +298,8 @@ class QuicListener:
         connection.start()
         return connection
 
-    def _count_refusal(self, reason: Reason) -> None:
-        self._values[self._refused[reason.index]] += 1
+    def _new_connection_id(self) -> bytes:
+        return make_connection_id(self._slot)
 
     # --- what connections need ----------------------------------------------------------------
 
@@ -308,6 +358,12 @@ class QuicListener:
         unsent, self._unsent = self._unsent, deque()
         self._unsent_datagrams = 0
         self.transmit(list(unsent))
+
+
+def listener_name(udp: socket.socket) -> str:
+    """Return what a listener is called in tokens: the same in all workers and after a restart."""
+    host, port = udp.getsockname()[:2]
+    return f"{host} {port}"
 
 
 def datagrams(length: int, segment_size: int) -> int:

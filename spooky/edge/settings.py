@@ -5,6 +5,7 @@ from typing import Final
 
 from spooky.config.schema import Configuration
 from spooky.edge.quic import QuicSettings
+from spooky.edge.stateless import AddressSettings
 from spooky.edge.tcp import TcpSettings
 from spooky.generation.certificates import ListenerTls
 from spooky.protocol.h1.limits import Limits as Http1Limits
@@ -13,7 +14,10 @@ from spooky.protocol.h3.limits import Limits as Http3Limits
 from spooky.protocol.quic.engines import chosen_engine
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.parameters import ServerParameters
+from spooky.protocol.quic.session import Address
+from spooky.protocol.quic.stateless import ResetTokens
 from spooky.protocol.quic.tickets import TicketStore
+from spooky.protocol.quic.tokens import AddressTokens
 from spooky.protocol.quic.windows import (
     CONNECTION_WINDOW_MAX,
     STREAM_WINDOW_MAX,
@@ -31,18 +35,24 @@ ALT_SVC_MAX_AGE_SECONDS: Final = 86_400
 
 
 def quic_settings(
-    configuration: Configuration, tls: ListenerTls, account: WindowAccount
+    configuration: Configuration,
+    tls: ListenerTls,
+    account: WindowAccount,
+    keys: Keys,
+    listener: str,
 ) -> QuicSettings:
     """Return how QUIC connections behave.
 
     Arguments:
         account: From which the windows of all connections of the worker grow.
+        keys: The secrets that all workers share.
+        listener: What the listener is called in tokens.
     """
     performance = configuration.performance
     limits = configuration.resilience.protocol
     stream_window = performance.quic_initial_max_stream_data
     connection_window = performance.quic_initial_max_data
-    return QuicSettings(
+    settings = QuicSettings(
         engine=chosen_engine(performance.quic_engine),
         parameters=ServerParameters(
             certificates=tls.selector,
@@ -55,15 +65,28 @@ def quic_settings(
             connection_window_max=max(connection_window, CONNECTION_WINDOW_MAX),
             account=account,
             max_streams_bidi=performance.quic_initial_max_streams_bidi,
+            reset_token=ResetTokens(keys, listener).of,
         ),
         http3=Http3Limits(limits.max_headers_count, limits.max_headers_bytes),
         handshake_timeout=performance.client_head_timeout_ms / 1000,
+        address=AddressSettings(performance.quic_retry, AddressTokens(keys)),
     )
+    return with_keys(settings, keys)
 
 
 def with_keys(settings: QuicSettings, keys: Keys) -> QuicSettings:
-    """Return the same settings with other keys for tickets, tokens and resets."""
-    return replace(settings, parameters=replace(settings.parameters, keys=keys))
+    """Return the same settings with keys that were rotated; the one for resets never is."""
+    tokens = AddressTokens(keys)
+    wall_clock = settings.parameters.wall_clock
+
+    def new_token(peer: Address) -> bytes:
+        return tokens.for_later(peer, wall_clock().timestamp())
+
+    return replace(
+        settings,
+        parameters=replace(settings.parameters, keys=keys, new_token=new_token),
+        address=replace(settings.address, tokens=tokens),
+    )
 
 
 def tcp_settings(configuration: Configuration, tls: ListenerTls, port: int) -> TcpSettings:

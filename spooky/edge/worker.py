@@ -10,7 +10,7 @@ from typing import Final
 from spooky._core import reasons
 from spooky.edge.handover import HandedOver, Handover
 from spooky.edge.limits import ConnectionCap, ConnectionRate, RateLimits
-from spooky.edge.quic import QuicListener
+from spooky.edge.quic import QuicListener, listener_name
 from spooky.edge.settings import quic_settings, tcp_settings, with_keys
 from spooky.edge.tcp import TcpListener
 from spooky.generation.certificates import ListenerTls
@@ -56,6 +56,7 @@ class Worker:
         listeners: The listeners; their sockets become the worker's.
         counters: Where it counts.
         access_log: Where each request leaves a line, if anywhere.
+        keys: The secrets that all workers share.
         slot: Its number: the first byte of its connection IDs, part of its request ids.
         handover: The ways to other workers, if there are any.
 
@@ -70,6 +71,7 @@ class Worker:
         listeners: Iterable[WorkerListener],
         counters: Counters,
         access_log: AccessLog | None,
+        keys: Keys,
         slot: int = 0,
         handover: Handover | None = None,
     ) -> None:
@@ -109,7 +111,9 @@ class Worker:
                 QuicListener(
                     runtime,
                     listener.udp,
-                    quic_settings(configuration, listener.tls, account),
+                    quic_settings(
+                        configuration, listener.tls, account, keys, listener_name(listener.udp)
+                    ),
                     self.service,
                     slot,
                     self.quic_cap,

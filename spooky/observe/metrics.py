@@ -73,6 +73,16 @@ TABLE: Final = (
     Metric("connections_total", Kind.COUNTER, "Client connections taken, by transport."),
     Metric("connections_active", Kind.GAUGE, "Client connections open, by transport."),
     Metric("connections_refused_total", Kind.COUNTER, "Client connections refused, by why."),
+    Metric(
+        "address_tokens_accepted_total",
+        Kind.COUNTER,
+        "Client connections whose address a token proved, by how it was given.",
+    ),
+    Metric(
+        "stateless_resets_sent_total",
+        Kind.COUNTER,
+        "Packets answered with a stateless reset, as they belonged to no connection.",
+    ),
     Metric("datagrams_received_total", Kind.COUNTER, "UDP datagrams that reached a connection."),
     Metric("datagrams_sent_total", Kind.COUNTER, "UDP datagrams sent."),
     Metric("datagrams_unsendable_total", Kind.COUNTER, "UDP datagrams that could not be sent."),

@@ -135,6 +135,8 @@ def test_an_unknown_version_is_answered_with_ours(tmp_path: Path) -> None:
             assert versions >= {0x00000001, 0x6B3343CF}
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(loop.sock_recv(udp, 2000), 0.2)
+        code = reasons.UNSUPPORTED_VERSION.code
+        assert counted(setup.proxy, "connections_refused_total", reason=code) == 1
 
     run_with(tmp_path, scenario)
 
@@ -195,7 +197,9 @@ def test_packets_to_a_closed_connection_find_it_until_it_is_over(tmp_path: Path)
                 await asyncio.sleep(0.02)
         assert not listener._by_connection_id
         await knock()
-        assert heard == []
+        # Now the client is told that its connection is no more (section 10.3).
+        (reset,) = heard
+        assert reset.endswith(protocol._quic._peer_cid.stateless_reset_token)
         assert unknown() >= 1
 
     run_with(tmp_path, scenario)

@@ -35,6 +35,7 @@ class Scenario(Endpoints[QuicSession]):
         client: What to change in the client's parameters.
         server: What to change in the server's.
         retry: Whether clients must prove their address before a server exists.
+        address_validated: Whether a token of an earlier connection proved the client's address.
         server_name: What the client asks for.
         addresses: Of the client and the server.
     """
@@ -48,11 +49,13 @@ class Scenario(Endpoints[QuicSession]):
         client: dict[str, Any] | None = None,
         server: dict[str, Any] | None = None,
         retry: bool = False,
+        address_validated: bool = False,
         server_name: str = "example.test",
         addresses: tuple[Address, Address] = (CLIENT, SERVER),
     ) -> None:
         self._secrets = io.StringIO()
         self._retry = retry
+        self._address_validated = address_validated
         self._tokens: dict[bytes, tuple[bytes, bytes]] = {}
         self._addresses = addresses
         self.engines = engines
@@ -74,7 +77,7 @@ class Scenario(Endpoints[QuicSession]):
         if not header.is_initial:
             return None
         if not self._retry:
-            return self.begin(first, header, now)
+            return self.begin(first, header, now, address_validated=self._address_validated)
         token = pull_quic_header(Buffer(data=first.payload)).token
         if token not in self._tokens:
             self._send_retry(first, header)
@@ -86,6 +89,7 @@ class Scenario(Endpoints[QuicSession]):
             now,
             original_destination_connection_id=original,
             retry_source_connection_id=ours,
+            address_validated=True,
         )
 
     def _send_retry(self, first: Datagram, header: PacketHeader) -> None:

@@ -11,9 +11,10 @@ from aioquic.tls import CipherSuite, SessionTicket
 
 from spooky.protocol.quic.certificates import CertificateSelector
 from spooky.protocol.quic.engines import AIOQUIC, Engine, Feature
-from spooky.protocol.quic.packet import VERSION_1, VERSION_2
+from spooky.protocol.quic.packet import VERSION_1, VERSION_2, initial_token
 from spooky.protocol.quic.session import Address
 from spooky.protocol.quic.tickets import TicketStore
+from spooky.protocol.quic.tokens import TokenStore
 from tests.certificates import leaf, shared_ca
 from tests.protocol.quic.support import chain_of, open_stream, pattern, upload
 from tests.scenario.endpoints import Engines, Scenario
@@ -131,6 +132,30 @@ def test_retry(engines: Engines) -> None:
     assert packets[2].destination_connection_id == pair.made_ids[0]
 
 
+def test_a_token_for_later_is_given_until_it_arrives_and_used_once(engines: Engines) -> None:
+    """RFC 9000 sections 8.1.3 and 19.7."""
+    store, given = TokenStore(), list[Address]()
+
+    def new_token(peer: Address) -> bytes:
+        given.append(peer)
+        return b"token %d" % len(given)
+
+    def connect(seed: int = 1, link: Link | None = None) -> bytes:
+        """Connect, wait for a token, and return the one that the client showed."""
+        pair = Scenario(
+            engines, seed, link=link, client={"tokens": store}, server={"new_token": new_token}
+        ).handshake()
+        assert pair.run(lambda: len(store) > 0, 10)
+        return initial_token(pair.network.sent[0][3]) or b""
+
+    shown = [connect(), connect()]
+    assert shown == [b"", b"token 1"]
+    shown += [connect(seed, Link(loss=0.3)) for seed in range(5)]
+    assert len(set(shown)) == len(shown)
+    assert len(given) > len(shown), "none was lost"
+    assert set(given) == {CLIENT}
+
+
 def get_ticket(engines: Engines, store: TicketStore, **server: object) -> SessionTicket:
     """Shake hands once, for a ticket."""
     tickets: list[SessionTicket] = []
@@ -205,6 +230,23 @@ def test_amplificationlimit(engines: Engines, padding: int) -> None:
     pair.network.drop = lambda source, payload: False
     pair.handshake()
     pair.download(KIB)
+
+
+def test_a_proven_address_is_sent_more_than_three_times_what_came(engines: Engines) -> None:
+    """RFC 9000 section 8.1: the limit protects addresses that nobody proved to be there."""
+    large = leaf(["example.test"], shared_ca(), padding=8 * KIB)
+    pair = Scenario(
+        engines,
+        client={"authorities": shared_ca().certificate_pem},
+        server={"certificates": CertificateSelector({}, chain_of(large))},
+        address_validated=True,
+    )
+    pair.network.drop = lambda source, payload: source == SERVER
+    # Before the client's first probe.
+    pair.run(seconds=0.1)
+    sizes = [(source, len(payload)) for _, source, _, payload in pair.network.sent]
+    went, came = (sum(size for who, size in sizes if who == host) for host in (SERVER, CLIENT))
+    assert went > 8 * KIB > 3 * came > 0
 
 
 def test_blackhole(engines: Engines) -> None:

@@ -20,10 +20,12 @@ from aioquic.quic.connection import (
     END_STATES,
     MAX_STREAM_DATA_FRAME_CAPACITY,
     Limit,
+    NetworkAddress,
     QuicConnection,
     QuicConnectionError,
     QuicConnectionId,
     QuicConnectionState,
+    QuicNetworkPath,
     QuicReceiveContext,
     stream_is_client_initiated,
 )
@@ -42,6 +44,7 @@ from spooky.protocol.quic.aioquic_events import (
     PeerLog,
     StreamsAvailable,
 )
+from spooky.protocol.quic.aioquic_new_token import NewTokenFrame
 from spooky.protocol.quic.aioquic_streams import (
     BUFFER_MAX,
     BUFFER_WINDOWS,
@@ -63,6 +66,8 @@ from spooky.protocol.quic.aioquic_tls import (
 from spooky.protocol.quic.congestion import UsedWindowGrows
 from spooky.protocol.quic.parameters import EndpointParameters
 from spooky.protocol.quic.reassembly import GapBudget
+from spooky.protocol.quic.session import Address
+from spooky.protocol.quic.stateless import random_reset_token
 from spooky.protocol.quic.windows import ReceiveWindow
 
 REASON_PHRASE_MAX: Final = 256
@@ -106,13 +111,18 @@ class Connection(QuicConnection):
         original_destination_connection_id: bytes | None = None,
         retry_source_connection_id: bytes | None = None,
         new_connection_id: Callable[[], bytes] | None = None,
+        address_validated: bool = False,
+        reset_token: Callable[[bytes], bytes] | None = None,
+        new_token: Callable[[Address], bytes] | None = None,
         session_ticket_handler: Callable[[tls.SessionTicket], None] | None = None,
+        token_handler: Callable[[bytes], None] | None = None,
     ) -> None:
         super().__init__(
             configuration=configuration,
             original_destination_connection_id=original_destination_connection_id,
             retry_source_connection_id=retry_source_connection_id,
             session_ticket_handler=session_ticket_handler,
+            token_handler=token_handler,
         )
         self.now = 0.0
         self.inbound: dict[int, InboundStream] = {}
@@ -120,6 +130,9 @@ class Connection(QuicConnection):
         self._parameters = parameters
         self._make_context = make_context
         self._new_connection_id = new_connection_id
+        self._address_validated = address_validated
+        self._reset_token = reset_token or random_reset_token
+        self._new_token = NewTokenFrame(new_token)
         self._logger = PeerLog(logger, {"id": self._original_destination_connection_id.hex()})
         self._loss._logger = self._logger
         controller = self._loss._cc
@@ -146,6 +159,7 @@ class Connection(QuicConnection):
 
     def _use_first_connection_id(self, connection_id: bytes) -> None:
         self._host_cids[0].cid = connection_id
+        self._host_cids[0].stateless_reset_token = self._reset_token(connection_id)
         self._local_initial_source_connection_id = connection_id
         self.host_cid = connection_id
 
@@ -159,10 +173,19 @@ class Connection(QuicConnection):
                 else self._new_connection_id()
             )
             self._host_cids.append(
-                QuicConnectionId(connection_id, self._host_cid_seq, os.urandom(16))
+                QuicConnectionId(
+                    connection_id, self._host_cid_seq, self._reset_token(connection_id)
+                )
             )
             self._host_cid_seq += 1
             self._events.append(ConnectionIdGenerated(connection_id))
+
+    def _find_network_path(self, addr: NetworkAddress) -> QuicNetworkPath:
+        """Take the path of the first packets for validated if a token proved it."""
+        path = super()._find_network_path(addr)
+        if self._address_validated and not self._network_paths:
+            path.is_validated = True
+        return path
 
     def _consume_peer_cid(self) -> None:
         """Refuse to go on without a connection ID of the peer.
@@ -329,6 +352,8 @@ class Connection(QuicConnection):
             self._tune_window()
             max_data.value = window.announce()
             self._write_connection_limit(builder, max_data)
+        if self._handshake_confirmed and self._new_token.pending:
+            self._new_token.write(builder, self._network_paths[0].addr)
         for limit in (self._local_max_streams_bidi, self._local_max_streams_uni):
             # As aioquic does: once the peer has fewer left than the update would grant.
             if limit.value - limit.sent > limit.sent - limit.used:

@@ -4,6 +4,7 @@ import logging
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aioquic.quic import events
@@ -360,6 +361,7 @@ def server_session(
     *,
     original_destination_connection_id: bytes | None = None,
     retry_source_connection_id: bytes | None = None,
+    address_validated: bool = False,
 ) -> AioquicSession:
     """Begin a server's side of a connection.
 
@@ -371,6 +373,8 @@ def server_session(
         new_connection_id: Makes the connection IDs the client may use: 8 bytes, unused so far.
         original_destination_connection_id: After a Retry, of the packet that it answered.
         retry_source_connection_id: After a Retry, what it came from.
+        address_validated: A token proved that the client is there: the session may send more than
+            three times what it received (RFC 9000 section 8.1).
 
     Returns:
         A session without a handler. Its own connection IDs are reported as issued; routing the
@@ -401,6 +405,9 @@ def server_session(
         ),
         retry_source_connection_id=retry_source_connection_id,
         new_connection_id=new_connection_id,
+        address_validated=address_validated,
+        reset_token=parameters.reset_token,
+        new_token=parameters.new_token,
     )
     return AioquicSession(connection, peer, None)
 
@@ -441,11 +448,17 @@ def client_session(
             verify_mode=configuration.verify_mode,
         )
 
+    keep_token: Callable[[bytes], None] | None = None
+    if parameters.tokens is not None:
+        configuration.token = parameters.tokens.take(server_name)
+        keep_token = partial(parameters.tokens.put, server_name)
+
     connection = Connection(
         configuration,
         parameters,
         make_context,
         session_ticket_handler=parameters.on_ticket,
+        token_handler=keep_token,
     )
     connection.connect(peer, now)
     return AioquicSession(connection, peer, server_name)

@@ -17,7 +17,6 @@ class Feature(StrEnum):
     ECN = "explicit congestion notification"
     PATH_MTU_DISCOVERY = "path MTU discovery"
     STATELESS_RESET = "stateless reset"
-    NEW_TOKEN = "address validation tokens for later connections"
     KEY_UPDATE = "key update on request"
     AEAD_LIMITS = "key update at the AEAD limits"
     EARLY_DATA = "0-RTT"
@@ -38,6 +37,7 @@ class ServerFactory(Protocol):
         *,
         original_destination_connection_id: bytes | None = None,
         retry_source_connection_id: bytes | None = None,
+        address_validated: bool = False,
     ) -> QuicSession: ...
 
 
@@ -73,8 +73,7 @@ AIOQUIC: Final = Engine(
     {
         Feature.ECN: "aioquic neither sets nor counts ECN marks",
         Feature.PATH_MTU_DISCOVERY: "aioquic's datagrams have one size for the whole connection",
-        Feature.STATELESS_RESET: "aioquic's reset tokens are random, and it heeds none",
-        Feature.NEW_TOKEN: "aioquic gives no NEW_TOKEN frames and uses none",
+        Feature.STATELESS_RESET: "aioquic's connections do not heed stateless resets",
         Feature.KEY_UPDATE: "aioquic forgets the old keys at once, and can lose a connection by it",
         Feature.AEAD_LIMITS: "aioquic does not count the packets that a key protected",
         Feature.EARLY_DATA: "aioquic has no replay protection across connections",

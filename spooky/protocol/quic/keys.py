@@ -1,5 +1,6 @@
 """The secrets that all workers share: for tickets, tokens and stateless resets."""
 
+import secrets
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,6 +32,11 @@ class Keys:
     current: bytes
     previous: tuple[bytes, ...]
     fixed: bytes
+
+    @classmethod
+    def generate(cls) -> "Keys":
+        """Return new random keys."""
+        return cls(1, secrets.token_bytes(SECRET_BYTES), (), secrets.token_bytes(SECRET_BYTES))
 
     def derived(self, purpose: str) -> tuple[bytes, ...]:
         """Return the keys for a rotated purpose, the current one first."""

@@ -18,6 +18,9 @@ CONNECTION_ID_LENGTH: Final = 8
 CONNECTION_ID_MAX_LENGTH: Final = 20
 """Longest connection ID in versions 1 and 2 (RFC 9000 section 17.2); bytes."""
 
+CLIENT_CONNECTION_ID_MIN_LENGTH: Final = 8
+"""Shortest connection ID that a client may choose for its first packets (RFC 9000 section 7.2)."""
+
 INITIAL_DATAGRAM_MIN_SIZE: Final = 1200
 """Least size of a datagram that may begin a connection (RFC 9000 section 14.1); bytes."""
 
@@ -127,6 +130,29 @@ def _long_header_type(first: int, version: int) -> PacketType:
     if version == VERSION_2:
         return VERSION_2_TYPES[first >> TYPE_SHIFT & TYPE_MASK]
     return PacketType.UNKNOWN if version else PacketType.VERSION_NEGOTIATION
+
+
+def initial_token(datagram: bytes) -> bytes | None:
+    """Return the token of an Initial packet (RFC 9000 section 17.2.2).
+
+    Args:
+        datagram: One that :func:`parse_header` took, and that begins with the packet.
+
+    Returns:
+        The token, empty if there is none; ``None`` if the packet is cut off within it.
+    """
+    source_at = 6 + datagram[5]
+    length_at = source_at + 1 + datagram[source_at]
+    if length_at >= len(datagram):
+        return None
+    # A variable-length integer (RFC 9000 section 16): its first two bits are the logarithm of its
+    # own length.
+    token_at = length_at + (1 << (datagram[length_at] >> 6))
+    encoded = datagram[length_at:token_at]
+    length = int.from_bytes(encoded, "big") & (1 << 8 * len(encoded) - 2) - 1
+    if token_at + length > len(datagram):
+        return None
+    return datagram[token_at : token_at + length]
 
 
 def version_negotiation(header: PacketHeader, versions: Sequence[int]) -> bytes | None:

@@ -12,7 +12,9 @@ from spooky.protocol.quic.certificates import CertificateChain, CertificateSelec
 from spooky.protocol.quic.congestion import ALGORITHMS
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.packet import INITIAL_DATAGRAM_MIN_SIZE, VERSION_1, VERSION_2
+from spooky.protocol.quic.session import Address
 from spooky.protocol.quic.tickets import TicketStore
+from spooky.protocol.quic.tokens import TokenStore
 from spooky.protocol.quic.windows import WindowAccount
 
 VERSIONS: Final = (VERSION_1, VERSION_2)
@@ -94,6 +96,9 @@ class ServerParameters(EndpointParameters):
         keys: What all workers seal tickets, tokens and resets under; ``None`` if nobody else has
             to open them.
         listener: Its name, to which tickets are bound.
+        new_token: Makes a token for a NEW_TOKEN frame to a client whose address is validated;
+            ``None`` if none shall be sent.
+        reset_token: The stateless reset token of a connection ID; ``None`` for random ones.
     """
 
     certificates: CertificateSelector
@@ -101,6 +106,8 @@ class ServerParameters(EndpointParameters):
     tickets: TicketStore | None = None
     keys: Keys | None = None
     listener: str = ""
+    new_token: Callable[[Address], bytes] | None = None
+    reset_token: Callable[[bytes], bytes] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +120,7 @@ class ClientParameters(EndpointParameters):
         certificate: To present if the server asks.
         ticket: Of a session to resume.
         on_ticket: Called with each ticket the server gives.
+        tokens: Where tokens of servers are kept for later connections; ``None`` uses none.
     """
 
     authorities: bytes | None = None
@@ -120,3 +128,4 @@ class ClientParameters(EndpointParameters):
     certificate: CertificateChain | None = None
     ticket: SessionTicket | None = None
     on_ticket: Callable[[SessionTicket], None] | None = None
+    tokens: TokenStore | None = None

@@ -139,15 +139,13 @@ class Endpoints(Generic[SessionT]):
     def _accept(self, first: Datagram, header: PacketHeader, now: float) -> SessionT | None:
         return self.begin(first, header, now) if header.is_initial else None
 
-    def begin(
-        self, first: Datagram, header: PacketHeader, now: float, **connection_ids: bytes
-    ) -> SessionT:
+    def begin(self, first: Datagram, header: PacketHeader, now: float, **proof: Any) -> SessionT:
         """Make the server's session."""
         if self.server_handler.closes:
             # The Initial before this one was corrupt, and left nothing behind.
             self.server_handler = Recorder()
         session = self.server_engine.server_session(
-            self.server_parameters, header, first.source, now, self._make_id, **connection_ids
+            self.server_parameters, header, first.source, now, self._make_id, **proof
         )
         session.handler = self.server_handler
         self.server_handler.session = session

@@ -25,6 +25,7 @@ METHODS = {
     (QuicConnection, "_alpn_handler"): ["alpn_protocol"],
     (QuicConnection, "_close_end"): [],
     (QuicConnection, "_consume_peer_cid"): [],
+    (QuicConnection, "_find_network_path"): ["addr"],
     (QuicConnection, "_get_or_create_stream"): ["frame_type", "stream_id"],
     (QuicConnection, "_handle_ack_frame"): ["context", "frame_type", "buf"],
     (QuicConnection, "_handle_new_connection_id_frame"): ["context", "frame_type", "buf"],

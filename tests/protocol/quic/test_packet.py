@@ -17,6 +17,7 @@ from spooky.protocol.quic.packet import (
     VERSION_2,
     PacketHeader,
     PacketType,
+    initial_token,
     make_connection_id,
     parse_header,
     version_negotiation,
@@ -150,3 +151,25 @@ def test_connection_ids_carry_the_slot_and_do_not_repeat() -> None:
     assert len(made) == 1000
     assert {len(each) for each in made} == {CONNECTION_ID_LENGTH}
     assert {each[0] for each in made} == {7}
+
+
+@pytest.mark.parametrize("length", [0, 1, 63, 64, 1000])
+def test_the_token_of_an_initial_is_what_its_length_says(length: int) -> None:
+    """RFC 9000 section 17.2.2."""
+    token = Buffer(capacity=8)
+    token.push_uint_var(length)
+    head = long_packet(size=0) + token.data
+    assert initial_token(head + b"t" * length + bytes(100)) == b"t" * length
+    assert initial_token(head + b"t" * length) == b"t" * length
+    if length:
+        assert initial_token(head + b"t" * (length - 1)) is None
+
+
+@given(st.binary(max_size=20))
+def test_a_packet_may_end_anywhere_in_its_token(rest: bytes) -> None:
+    buffer = Buffer(data=rest)
+    try:
+        expected = buffer.pull_bytes(buffer.pull_uint_var())
+    except ValueError:
+        expected = None
+    assert initial_token(long_packet(size=0) + rest) == expected

@@ -1,0 +1,179 @@
+"""What a QUIC listener says to clients that have no connection, within what it may say."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from spooky._core import reasons
+from spooky._core.balance import hash_key
+from spooky._core.reasons import Reason
+from spooky.config.performance import RetryPolicy
+from spooky.edge.limits import SECOND, source_of
+from spooky.observe.counters import Counters
+from spooky.protocol.quic.packet import PacketHeader, version_negotiation
+from spooky.protocol.quic.parameters import ServerParameters
+from spooky.protocol.quic.session import Address, Transmit
+from spooky.protocol.quic.stateless import invalid_token_close, retry_packet, stateless_reset
+from spooky.protocol.quic.tokens import AddressProof, AddressTokens, InvalidTokenError, UsedTokens
+
+RESETS_PER_SECOND: Final = 1_000
+"""Stateless resets of one listener, over all workers. After a worker died, each of its connections
+costs one or two; a flood of packets of no connection costs about 1 % of a core at most."""
+
+RESETS_BURST: Final = 2_000
+
+SOURCE_RESETS_PER_SECOND: Final = 20
+"""Stateless resets to one source: it may be a translator with many clients behind it."""
+
+SOURCE_RESETS_BURST: Final = 100
+
+
+def must_prove_address(policy: RetryPolicy) -> bool:
+    """Return whether a client without a token has to prove its address first."""
+    return policy == "always"
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSettings:
+    """How clients prove their addresses.
+
+    Attributes:
+        retry: Who has to.
+        tokens: What proves it.
+    """
+
+    retry: RetryPolicy
+    tokens: AddressTokens
+
+
+class AddressUnprovenError(Exception):
+    """A client has to prove its address and did not; ``reason`` says how."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.text)
+        self.reason = reason
+
+
+class StatelessAnswers:
+    """Answers of a listener to packets of no connection; each is counted.
+
+    Arguments:
+        listener: Names it: its address and port.
+        counters: The worker's slots.
+        send: Sends a datagram.
+    """
+
+    def __init__(self, listener: str, counters: Counters, send: Callable[[Transmit], None]) -> None:
+        self._listener = listener
+        self._segment = counters.segment
+        self._send = send
+        self._used = UsedTokens()
+        self._values = counters.values
+        self._refused = counters.reason_slots("connections_refused_total")
+        self._resets = counters.slot("stateless_resets_sent_total")
+        self._accepted_retry, self._accepted_new_token = (
+            counters.slot("address_tokens_accepted_total", {"from": frame})
+            for frame in ("retry", "new_token")
+        )
+        self._resets_key = hash_key(f"stateless resets of {listener}".encode())
+
+    def count(self, reason: Reason) -> None:
+        """Count a packet that begins no connection and belongs to none."""
+        self._values[self._refused[reason.index]] += 1
+
+    def negotiate_version(
+        self, header: PacketHeader, parameters: ServerParameters, source: Address
+    ) -> None:
+        """Answer a packet of a version that is not spoken, if it may begin a connection."""
+        self.count(reasons.UNSUPPORTED_VERSION)
+        answer = version_negotiation(header, parameters.versions)
+        if answer is not None:
+            self._answer(answer, source)
+
+    def prove_address(
+        self,
+        header: PacketHeader,
+        token: bytes,
+        source: Address,
+        settings: AddressSettings,
+        new_connection_id: Callable[[], bytes],
+        now: float,
+    ) -> AddressProof | None:
+        """Return what proves a client's address, or ``None`` where it need not be proven.
+
+        Arguments:
+            header: Of its Initial packet.
+            token: Of that packet; may be empty.
+            new_connection_id: Makes what the client addresses its next packets to.
+            now: Seconds since the epoch.
+
+        Raises:
+            AddressUnprovenError: It has to be proven and is not; the client was told.
+        """
+        proof = self._check_token(header, token, source, settings.tokens, now)
+        if proof is None and must_prove_address(settings.retry):
+            connection_id = new_connection_id()
+            token = settings.tokens.for_retry(
+                source, header.destination_connection_id, connection_id, now
+            )
+            self._answer(retry_packet(header, connection_id, token), source)
+            raise AddressUnprovenError(reasons.ADDRESS_UNPROVEN)
+        return proof
+
+    def _check_token(
+        self, header: PacketHeader, token: bytes, source: Address, tokens: AddressTokens, now: float
+    ) -> AddressProof | None:
+        """Return what a token proves, or ``None`` for nothing; a Retry's has to hold."""
+        try:
+            proof = tokens.check(token, source, header.destination_connection_id, now)
+            if proof is None or proof not in self._used:
+                return proof
+            if proof.original_destination_connection_id is None:
+                return None
+            raise InvalidTokenError("a Retry token was used before")
+        except InvalidTokenError as error:
+            self._answer(invalid_token_close(header), source)
+            raise AddressUnprovenError(reasons.INVALID_TOKEN) from error
+
+    def use(self, proof: AddressProof) -> None:
+        """Count a token as the beginning of a connection; it serves for no other."""
+        self._used.add(proof)
+        by_retry = proof.original_destination_connection_id is not None
+        self._values[self._accepted_retry if by_retry else self._accepted_new_token] += 1
+
+    def reset(
+        self,
+        header: PacketHeader,
+        parameters: ServerParameters,
+        source: Address,
+        now: float,
+    ) -> None:
+        """Tell the sender of a short header that its connection is no more, if it may be told.
+
+        Arguments:
+            now: Seconds on the monotonic clock.
+        """
+        make_token = parameters.reset_token
+        answer = None
+        if make_token is not None:
+            answer = stateless_reset(header, make_token(header.destination_connection_id))
+        if answer is None:
+            self.count(reasons.UNKNOWN_CONNECTION)
+        elif not self._may_reset(source, now):
+            self.count(reasons.STATELESS_RESET_RATE)
+        else:
+            self.count(reasons.UNKNOWN_CONNECTION)
+            self._values[self._resets] += 1
+            self._answer(answer, source)
+
+    def _may_reset(self, source: Address, now: float) -> bool:
+        nanoseconds = int(now * SECOND)
+        key = hash_key(f"stateless resets to {source_of(source[0])}".encode())
+        return self._segment.take_source_rate(
+            key, nanoseconds, SECOND // SOURCE_RESETS_PER_SECOND, SOURCE_RESETS_BURST
+        ) and self._segment.take_rate(
+            self._resets_key, nanoseconds, SECOND // RESETS_PER_SECOND, RESETS_BURST
+        )
+
+    def _answer(self, packet: bytes, source: Address) -> None:
+        self._send(Transmit(packet, len(packet), source))

@@ -1,0 +1,468 @@
+"""What a listener says to clients that have no connection: Retry, its refusals, stateless reset."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aioquic.h3.connection import H3_ALPN
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
+from aioquic.quic.events import HandshakeCompleted
+from aioquic.quic.packet import QuicErrorCode, QuicProtocolVersion
+
+from spooky._core import reasons
+from spooky._core.reasons import Reason
+from spooky.edge.stateless import (
+    RESETS_BURST,
+    RESETS_PER_SECOND,
+    SOURCE_RESETS_BURST,
+    SOURCE_RESETS_PER_SECOND,
+    StatelessAnswers,
+    must_prove_address,
+)
+from spooky.observe.counters import Counters, SlotName, reason_labels
+from spooky.protocol.quic.packet import PacketHeader, PacketType, parse_header
+from spooky.protocol.quic.session import Transmit
+from spooky.protocol.quic.stateless import RESET_MAX_BYTES, RESET_MIN_BYTES
+from spooky.protocol.quic.tokens import RETRY_TOKEN_SECONDS
+from tests.edge.test_ingress import counted, run_with
+from tests.protocol.quic.support import server_parameters
+from tests.support.client import Http3Client
+from tests.support.proxy import Setup
+
+VERSIONS = [QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2]
+STRAY = b"\x40" + b"\0nobody!"
+ANSWER_SECONDS = 5
+SILENCE_SECONDS = 0.2
+
+
+def configuration(**changes: Any) -> QuicConfiguration:
+    return QuicConfiguration(
+        alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name="localhost", **changes
+    )
+
+
+class Wire:
+    """A UDP socket that talks to the proxy.
+
+    Attributes:
+        address: Its own.
+    """
+
+    def __init__(self, setup: Setup, udp: socket.socket) -> None:
+        self.address = udp.getsockname()
+        self.server = ("127.0.0.1", setup.proxy.port)
+        self._udp = udp
+
+    def send(self, *datagrams: bytes) -> None:
+        for datagram in datagrams:
+            self._udp.sendto(datagram, self.server)
+
+    async def receive(self, seconds: float = ANSWER_SECONDS) -> bytes:
+        loop = asyncio.get_running_loop()
+        return await asyncio.wait_for(loop.sock_recv(self._udp, 2000), seconds)
+
+    async def is_silent(self) -> bool:
+        try:
+            await self.receive(SILENCE_SECONDS)
+        except TimeoutError:
+            return True
+        return False
+
+
+@contextmanager
+def wire(setup: Setup, host: str = "127.0.0.1") -> Iterator[Wire]:
+    with socket.socket(type=socket.SOCK_DGRAM) as udp:
+        udp.setblocking(False)
+        udp.bind((host, 0))
+        yield Wire(setup, udp)
+
+
+class RawClient:
+    """A client whose datagrams a test sends by hand."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.tokens: list[bytes] = []
+        self.quic = QuicConnection(
+            configuration=configuration(**changes), token_handler=self.tokens.append
+        )
+
+    def begin(self, on: Wire) -> list[bytes]:
+        self.quic.connect(on.server, self.now)
+        return self.pending()
+
+    @property
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def pending(self) -> list[bytes]:
+        return [datagram for datagram, _ in self.quic.datagrams_to_send(self.now)]
+
+    def take(self, datagram: bytes, on: Wire) -> list[bytes]:
+        """Take an answer and return what it makes the client send."""
+        self.quic.receive_datagram(datagram, on.server, self.now)
+        return self.pending()
+
+    async def handshake(self, on: Wire, first: list[bytes]) -> None:
+        """Go on from these datagrams until the handshake completed."""
+        on.send(*first)
+        while not self.happened(HandshakeCompleted):
+            on.send(*self.take(await on.receive(), on))
+
+    def happened(self, kind: type[Any]) -> Any:
+        """Return the next event of a kind, if there is one; those before it are dropped."""
+        while (event := self.quic.next_event()) is not None:
+            if isinstance(event, kind):
+                return event
+        return None
+
+
+def refused(setup: Setup, reason: Reason) -> int:
+    return counted(setup.proxy, "connections_refused_total", reason=reason.code)
+
+
+def accepted(setup: Setup, frame: str) -> int:
+    return counted(setup.proxy, "address_tokens_accepted_total", **{"from": frame})
+
+
+def was_refused_for_its_token(client: RawClient) -> bool:
+    # Already while it drains; the event comes after.
+    event = client.quic._close_event
+    return event is not None and event.error_code == QuicErrorCode.INVALID_TOKEN
+
+
+async def retried(client: RawClient, on: Wire) -> list[bytes]:
+    """Begin, take the Retry, and return what the client sends then, token included."""
+    on.send(*client.begin(on))
+    answer = await on.receive()
+    header = parse_header(answer)
+    assert header is not None
+    assert header.type is PacketType.RETRY
+    return client.take(answer, on)
+
+
+def test_only_always_asks_for_a_proof() -> None:
+    assert must_prove_address("always")
+    assert not must_prove_address("never")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_with_retry_a_client_proves_its_address_and_is_served(tmp_path: Path, version: int) -> None:
+    """RFC 9000 section 8.1.2, RFC 9369 section 3.3."""
+
+    async def scenario(setup: Setup) -> None:
+        client = await Http3Client.connect(
+            setup.proxy.port,
+            configuration(supported_versions=[version], original_version=version),
+        )
+        assert (await client.fetch("GET", "/size/5")).status == 200
+        assert client.protocol._quic._retry_count == 1
+        assert client.protocol._quic._version == version
+        await client.close()
+        assert (refused(setup, reasons.ADDRESS_UNPROVEN), accepted(setup, "retry")) == (1, 1)
+
+    run_with(tmp_path, scenario, quic_retry="always")
+
+
+def test_without_retry_nobody_is_asked(tmp_path: Path) -> None:
+    async def scenario(setup: Setup) -> None:
+        client = await setup.client("h3")
+        assert isinstance(client, Http3Client)
+        assert client.protocol._quic._retry_count == 0
+        assert (refused(setup, reasons.ADDRESS_UNPROVEN), accepted(setup, "retry")) == (0, 0)
+
+    run_with(tmp_path, scenario)
+
+
+def test_a_client_that_proved_nothing_takes_no_place(tmp_path: Path) -> None:
+    """Attack 13: what comes from forged addresses costs no memory."""
+
+    async def scenario(setup: Setup) -> None:
+        with wire(setup) as on:
+            for _ in range(20):
+                first = RawClient().begin(on)
+                on.send(*first)
+                answer = await on.receive()
+                assert len(answer) < len(first[0])
+        assert setup.proxy.worker.quic_cap.active == 0
+        assert refused(setup, reasons.ADDRESS_UNPROVEN) == 20
+
+    run_with(tmp_path, scenario, quic_retry="always")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2"])
+def test_the_token_of_a_retry_from_another_port_or_address_is_refused(
+    tmp_path: Path, host: str
+) -> None:
+    """RFC 9000 section 8.1.2: with INVALID_TOKEN, as the client takes no second Retry."""
+
+    async def scenario(setup: Setup) -> None:
+        with wire(setup) as on, wire(setup, host) as elsewhere:
+            client = RawClient()
+            elsewhere.send(*await retried(client, on))
+            client.take(await elsewhere.receive(), elsewhere)
+            assert was_refused_for_its_token(client)
+        assert setup.proxy.worker.quic_cap.active == 0
+        assert refused(setup, reasons.INVALID_TOKEN) == 1
+
+    run_with(tmp_path, scenario, quic_retry="always")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("policy", ["always", "never"])
+def test_the_token_of_a_retry_serves_no_other_connection(
+    tmp_path: Path, version: int, policy: str
+) -> None:
+    async def scenario(setup: Setup) -> None:
+        (listener,) = setup.proxy.worker._quic
+        with wire(setup) as on:
+            token = listener.settings.address.tokens.for_retry(
+                on.address,
+                b"original",
+                b"\0retried",
+                listener.settings.parameters.wall_clock().timestamp(),
+            )
+            thief = RawClient(token=token, original_version=version)
+            on.send(*thief.begin(on))
+            thief.take(await on.receive(), on)
+            assert was_refused_for_its_token(thief)
+        assert setup.proxy.worker.quic_cap.active == 0
+
+    run_with(tmp_path, scenario, quic_retry=policy)
+
+
+def test_the_token_of_a_retry_serves_once(tmp_path: Path) -> None:
+    """Attack 16: the same packet again, after its connection is over."""
+
+    async def scenario(setup: Setup) -> None:
+        (listener,) = setup.proxy.worker._quic
+        with wire(setup) as on:
+            client = RawClient()
+            with_token = await retried(client, on)
+            await client.handshake(on, with_token)
+            listener.terminate(reasons.DRAIN_TIMEOUT)
+            async with asyncio.timeout(10):
+                while listener._connections:
+                    await asyncio.sleep(0.02)
+            while not await on.is_silent():
+                pass
+            on.send(with_token[0])
+            replay = RawClient()
+            replay.quic.connect(on.server, replay.now)
+            answer = parse_header(await on.receive())
+            assert answer is not None
+            assert answer.is_initial
+            assert await on.is_silent()
+        assert setup.proxy.worker.quic_cap.active == 0
+        assert (refused(setup, reasons.INVALID_TOKEN), accepted(setup, "retry")) == (1, 1)
+
+    run_with(tmp_path, scenario, quic_retry="always")
+
+
+def test_the_token_of_a_retry_that_is_too_old_is_refused(tmp_path: Path) -> None:
+    async def scenario(setup: Setup) -> None:
+        (listener,) = setup.proxy.worker._quic
+        with wire(setup) as on:
+            now = listener.settings.parameters.wall_clock().timestamp()
+            client = RawClient()
+            on.send(*client.begin(on))
+            await on.receive()
+            token = listener.settings.address.tokens.for_retry(
+                on.address, b"original", client.quic._peer_cid.cid, now - RETRY_TOKEN_SECONDS
+            )
+            late = RawClient(token=token)
+            late.quic._peer_cid.cid = client.quic._peer_cid.cid
+            on.send(*late.begin(on))
+            late.take(await on.receive(), on)
+            assert was_refused_for_its_token(late)
+
+    run_with(tmp_path, scenario, quic_retry="always")
+
+
+async def token_for_later(setup: Setup, on: Wire) -> bytes:
+    """Connect for the token of a NEW_TOKEN frame."""
+    client = RawClient()
+    await client.handshake(on, await retried(client, on))
+    async with asyncio.timeout(ANSWER_SECONDS):
+        while not client.tokens:
+            on.send(*client.pending())
+            on.send(*client.take(await on.receive(), on))
+    client.quic.close()
+    on.send(*client.pending())
+    (token,) = client.tokens
+    return token
+
+
+def test_a_client_with_a_token_of_an_earlier_connection_saves_the_retry_once(
+    tmp_path: Path,
+) -> None:
+    """RFC 9000 sections 8.1.3 and 8.1.4."""
+
+    async def scenario(setup: Setup) -> None:
+        with wire(setup) as on, wire(setup) as later, wire(setup) as again:
+            token = await token_for_later(setup, on)
+            client = RawClient(token=token)
+            await client.handshake(later, client.begin(later))
+            assert client.quic._retry_count == 0
+            assert accepted(setup, "new_token") == 1
+            await retried(RawClient(token=token), again)
+        assert accepted(setup, "new_token") == 1
+        assert refused(setup, reasons.INVALID_TOKEN) == 0
+
+    run_with(tmp_path, scenario, quic_retry="always")
+
+
+def test_a_token_of_an_earlier_connection_is_no_token_from_another_address(
+    tmp_path: Path,
+) -> None:
+    """RFC 9000 section 8.1.3: the client is asked as if it had none."""
+
+    async def scenario(setup: Setup) -> None:
+        with wire(setup) as on, wire(setup, "127.0.0.2") as elsewhere:
+            client = RawClient(token=await token_for_later(setup, on))
+            await client.handshake(elsewhere, await retried(client, elsewhere))
+        assert accepted(setup, "new_token") == 0
+
+    run_with(tmp_path, scenario, quic_retry="always")
+
+
+def test_a_token_of_another_server_is_no_token(tmp_path: Path) -> None:
+    async def scenario(setup: Setup) -> None:
+        with wire(setup) as on:
+            client = RawClient(token=b"of another server, and by chance as long as ours are" * 2)
+            await client.handshake(on, client.begin(on))
+        assert refused(setup, reasons.INVALID_TOKEN) == 0
+
+    run_with(tmp_path, scenario)
+
+
+def test_tokens_survive_a_rotation_of_the_keys(tmp_path: Path) -> None:
+    async def scenario(setup: Setup) -> None:
+        (listener,) = setup.proxy.worker._quic
+        with wire(setup) as on, wire(setup) as later:
+            token = await token_for_later(setup, on)
+            keys = listener.settings.parameters.keys
+            assert keys is not None
+            setup.proxy.worker.use_keys(keys.rotated(b"r" * 32))
+            client = RawClient(token=token)
+            await client.handshake(later, client.begin(later))
+        assert accepted(setup, "new_token") == 1
+
+    run_with(tmp_path, scenario, quic_retry="always")
+
+
+def test_an_initial_that_is_cut_off_in_its_token_or_names_too_short_an_id_is_dropped(
+    tmp_path: Path,
+) -> None:
+    """RFC 9000 sections 7.2 and 17.2.2."""
+
+    async def scenario(setup: Setup) -> None:
+        with wire(setup) as on:
+            cut_off = b"\xc0\0\0\0\1\x08destined\0" + b"\x7f\xff" + bytes(1200)
+            too_short = b"\xc0\0\0\0\1\x07too few\0" + bytes(1200)
+            on.send(cut_off, too_short)
+            assert await on.is_silent()
+        assert refused(setup, reasons.BAD_PACKET) == 2
+
+    run_with(tmp_path, scenario, quic_retry="always")
+
+
+def test_a_packet_of_a_forgotten_connection_is_answered_with_a_reset(tmp_path: Path) -> None:
+    """RFC 9000 section 10.3: with the token that belongs to the connection ID, and a listener."""
+
+    async def scenario(setup: Setup) -> None:
+        (listener,) = setup.proxy.worker._quic
+        reset_token = listener.settings.parameters.reset_token
+        assert reset_token is not None
+        with wire(setup) as on:
+            on.send(STRAY + bytes(1000))
+            answer = await on.receive()
+        assert len(answer) == RESET_MAX_BYTES
+        assert answer.endswith(reset_token(STRAY[1:9]))
+        assert counted(setup.proxy, "stateless_resets_sent_total") == 1
+        assert refused(setup, reasons.UNKNOWN_CONNECTION) == 1
+
+    run_with(tmp_path, scenario)
+
+
+def test_resets_that_answer_each_other_fall_silent(tmp_path: Path) -> None:
+    """RFC 9000 section 10.3.3."""
+
+    async def scenario(setup: Setup) -> None:
+        with wire(setup) as on:
+            datagram = STRAY + bytes(1000)
+            sizes = []
+            for _ in range(RESET_MAX_BYTES - RESET_MIN_BYTES + 1):
+                on.send(datagram)
+                datagram = await on.receive()
+                sizes.append(len(datagram))
+            assert sizes == list(range(RESET_MAX_BYTES, RESET_MIN_BYTES - 1, -1))
+            on.send(datagram)
+            assert await on.is_silent()
+
+    run_with(tmp_path, scenario)
+
+
+def test_one_source_gets_so_many_resets_and_no_more(tmp_path: Path) -> None:
+    """Attack 22."""
+    flood = 2 * SOURCE_RESETS_BURST
+
+    async def scenario(setup: Setup) -> None:
+        with wire(setup) as on:
+            for _ in range(flood // 10):
+                on.send(*[STRAY + bytes(100)] * 10)
+                await asyncio.sleep(0)
+            async with asyncio.timeout(10):
+                while refused(setup, reasons.STATELESS_RESET_RATE) == 0:
+                    await asyncio.sleep(0.01)
+        sent = counted(setup.proxy, "stateless_resets_sent_total")
+        assert SOURCE_RESETS_BURST <= sent < flood
+
+    run_with(tmp_path, scenario)
+
+
+class Answers:
+    """The answers of a listener, and what was counted."""
+
+    def __init__(self) -> None:
+        self.sent: list[Transmit] = []
+        self.counters = Counters()
+        self.parameters = server_parameters(reset_token=lambda connection_id: bytes(16))
+        self._stateless = StatelessAnswers("127.0.0.1 443", self.counters, self.sent.append)
+
+    def reset(self, source: str, now: float) -> bool:
+        """Answer a stray packet; return whether anything was sent."""
+        before = len(self.sent)
+        header = PacketHeader(PacketType.ONE_RTT, None, b"\0nobody!", b"", 100)
+        self._stateless.reset(header, self.parameters, (source, 5), now)
+        return len(self.sent) > before
+
+    def counted(self, reason: Reason) -> int:
+        name = SlotName("connections_refused_total", tuple(sorted(reason_labels(reason).items())))
+        return dict(self.counters.snapshot())[name]
+
+
+def test_resets_to_one_source_come_back_with_time() -> None:
+    answers = Answers()
+    assert [answers.reset("192.0.2.1", 1000) for _ in range(SOURCE_RESETS_BURST + 1)] == [
+        *[True] * SOURCE_RESETS_BURST,
+        False,
+    ]
+    assert answers.reset("192.0.2.2", 1000), "another source has resets of its own"
+    after = 1000 + 1.01 / SOURCE_RESETS_PER_SECOND
+    assert [answers.reset("192.0.2.1", after) for _ in range(2)] == [True, False]
+    assert answers.counted(reasons.STATELESS_RESET_RATE) == 2
+    assert answers.counted(reasons.UNKNOWN_CONNECTION) == SOURCE_RESETS_BURST + 2
+
+
+def test_resets_of_a_listener_are_limited_whoever_asks() -> None:
+    answers = Answers()
+    sources = [f"10.{n // 250}.{n % 250}.1" for n in range(RESETS_BURST + 100)]
+    assert sum(answers.reset(source, 1000) for source in sources) == RESETS_BURST
+    after = 1000 + 10.01 / RESETS_PER_SECOND
+    assert sum(answers.reset(f"10.99.{n}.1", after) for n in range(50)) == 10
