@@ -18,7 +18,7 @@ from spooky.protocol.quic.tokens import AddressProof, AddressTokens, InvalidToke
 
 RESETS_PER_SECOND: Final = 1_000
 """Stateless resets of one listener, over all workers. After a worker died, each of its connections
-costs one or two; a flood of packets of no connection costs about 1 % of a core at most."""
+costs one or two; a flood of packets of no connection must not be answered one by one."""
 
 RESETS_BURST: Final = 2_000
 

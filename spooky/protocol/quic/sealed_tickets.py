@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from spooky.protocol.quic.keys import SECRET_BYTES, TICKET, Keys
 from spooky.protocol.quic.tls_messages import Reader, opaque
 
-TICKET_SECONDS: Final = 86_400
-"""How long a session may be resumed; the previous keys are kept as long."""
+TICKET_SECONDS: Final = 43_200
+"""How long a session may be resumed: as long as the previous keys are kept after a rotation."""
 
 TICKET_MAX: Final = 8 * 1024
 """Largest ticket given; bytes. It comes back in a client's first packets, so a client with a longer
