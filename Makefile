@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 BUILD_PACKAGES := ca-certificates gcc libc6-dev python3-dev python3-venv
-TEST_PACKAGES := chromium-headless-shell nginx
+TEST_PACKAGES := chromium-headless-shell nghttp2-server nginx
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -54,7 +54,7 @@ fuzz: build $(VENV)/.test ## fuzz each target for TIME seconds, or only TARGET
 
 clean: ## remove what was built, but not $(VENV)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
-	find spooky/_core \( -name '*.c' -o -name '*.so' -o -name '*.html' \) -delete
+	find spooky/_core spooky/bench \( -name '*.c' -o -name '*.so' -o -name '*.html' \) -delete
 	find spooky tests tools benchmarks fuzz -name __pycache__ -prune -exec rm -rf {} +
 
 # The parts of `make test`, in tools/suite.py with their budgets.

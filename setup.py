@@ -1,4 +1,4 @@
-"""Build the compiled kernels of ``spooky._core``; ``SPOOKY_PURE=1`` builds none."""
+"""Build the kernels of ``spooky._core`` and the load generator; ``SPOOKY_PURE=1`` builds none."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 KERNELS = Path("spooky/_core")
+LOAD = Path("spooky/bench")
 
 
 def kernels() -> list[Extension]:
@@ -17,7 +18,8 @@ def kernels() -> list[Extension]:
     # SPOOKY_SANITIZE=1: bounds checks on and AddressSanitizer, for `make test-sanitize`.
     sanitize = os.environ.get("SPOOKY_SANITIZE", "0") not in ("", "0")
     flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
-    sources = {path.with_suffix(""): path for path in sorted(KERNELS.rglob("*.pyx"))}
+    written = sorted([*KERNELS.rglob("*.pyx"), *LOAD.glob("*.pyx")])
+    sources = {path.with_suffix(""): path for path in written}
     # A kernel without a source of its own is its twin, with the C types of its declaration.
     declarations = sorted(KERNELS.glob("*.pxd"))
     declared = max(path.stat().st_mtime for path in declarations)

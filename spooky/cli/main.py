@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "init": "Write a commented configuration to start from.",
     "schema": "Print the JSON Schema of the configuration, for editors.",
     "request": "Make one request over HTTP/3.",
+    "bench": "Measure this proxy, alone or against others in the same run.",
     "info": "Print versions, and what this machine offers.",
 }
 """Commands in the order of the help; each is ``command`` in the module of its name."""

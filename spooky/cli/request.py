@@ -148,7 +148,7 @@ def command(
     Exit codes: 0 if a complete response came, whatever its status; 1 if not; 2 for wrong usage.
     """
     target = Target(
-        url=_parse_url(url),
+        url=parse_url(url),
         method=_parse_method(method or ("GET" if data is None else "POST")),
         headers=[_parse_header(header) for header in headers],
         body=_read_body(data),
@@ -233,7 +233,7 @@ def _send(stream: Stream, target: Target, verbose: bool) -> None:
         stream.send_data(target.body, end=True)
 
 
-def _parse_url(url: str) -> SplitResult:
+def parse_url(url: str) -> SplitResult:
     """Return the parts of an https URL."""
     try:
         parts = urlsplit(url if "://" in url else f"https://{url}")

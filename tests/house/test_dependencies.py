@@ -16,9 +16,11 @@ NAME = re.compile(r"[A-Za-z0-9_.-]+")
 def declared() -> dict[str, str]:
     """Return the version range of every dependency in ``pyproject.toml``."""
     groups = PROJECT["dependency-groups"].values()
+    extras = PROJECT["project"]["optional-dependencies"].values()
     requirements = [
         *PROJECT["project"]["dependencies"],
         *PROJECT["build-system"]["requires"],
+        *(entry for extra in extras for entry in extra),
         *(entry for group in groups for entry in group if isinstance(entry, str)),
     ]
     ranges: dict[str, str] = {}

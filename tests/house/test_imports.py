@@ -12,6 +12,7 @@ PACKAGE = Path("spooky")
 # A room imports only from rooms after it.
 TABLE = (
     "cli",
+    "bench",
     "control",
     "edge",
     "request",

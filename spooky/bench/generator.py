@@ -1,0 +1,310 @@
+"""The load generator, a process of its own: ``python -m spooky.bench.generator``.
+
+Reads a plan from stdin and writes lines of JSON to stdout: progress, and at the end the result.
+"""
+
+import gc
+import os
+import random
+import sys
+import time
+from typing import Final
+
+import msgspec
+
+from spooky.bench import processes
+from spooky.bench.connecting import H3_NO_ERROR, Connecting, Entrance
+from spooky.bench.counting import CountingClient, Request, Tally
+from spooky.bench.plan import Failed, Finished, Kind, LoadPlan, LoadResult, Progress, RequestPlan
+from spooky.bench.wire import Loop, Wire
+
+PROGRESS_SECONDS: Final = 0.5
+"""How often progress is reported."""
+
+HANDSHAKE_SECONDS: Final = 20.0
+"""Time for all connections of a load to be established; seconds."""
+
+DRAIN_SECONDS: Final = 2.0
+"""Time for an open loop's last responses, which would else be missing among the slow ones."""
+
+SETTLE_SECONDS: Final = 1.0
+"""Quiet before memory is read, for acknowledgements to pass; seconds."""
+
+
+class LoadError(Exception):
+    """There is no load on this server: it does not answer, or not as it should."""
+
+
+class Load:
+    """One turn of load.
+
+    Arguments:
+        plan: What to do.
+    """
+
+    def __init__(self, plan: LoadPlan) -> None:
+        self._plan = plan
+        self._loop = Loop()
+        self._entrance = Entrance(plan)
+        self._tally = Tally()
+        self._watched = processes.tree(plan.watched)
+
+    def run(self) -> LoadResult:
+        """Do it.
+
+        Raises:
+            LoadError: The server does not answer.
+        """
+        match self._plan.kind:
+            case Kind.REQUESTS:
+                return self._requests()
+            case Kind.IDLE:
+                return self._idle()
+        return self._connections()
+
+    # --- requests ---------------------------------------------------------------------------------
+
+    def _requests(self) -> LoadResult:
+        plan, loop = self._plan, self._loop
+        clients, wires = self._connect(closed_loop=not plan.rate)
+        arrivals = Arrivals(plan.rate, time.monotonic()) if plan.rate else None
+
+        def pass_time(until: float) -> None:
+            now = time.monotonic()
+            report_at = now + PROGRESS_SECONDS
+            begun = now
+            while now < until:
+                if arrivals is not None:
+                    for number, intended in arrivals.due(now):
+                        which = number % len(clients)
+                        clients[which].now = now
+                        clients[which].offer(intended)
+                        wires[which].settle(now)
+                    now = loop.turn(min(until, arrivals.next_at))
+                else:
+                    now = loop.turn(until)
+                if now >= report_at:
+                    report_at += PROGRESS_SECONDS
+                    report(Progress(now - begun, self._tally.requests))
+                    if all(client.closed for client in clients):
+                        raise LoadError(f"all connections ended: {self._errors()}")
+
+        pass_time(time.monotonic() + plan.warmup)
+        self._tally.reset()
+        meter = Meter(self._watched)
+        pass_time(time.monotonic() + plan.seconds)
+        measured = meter.read()
+        requests = self._tally.requests
+        if arrivals is not None:
+            self._drain(clients)
+        part(clients, wires)
+        if not requests and not self._tally.bytes_received:
+            raise LoadError(f"no request was answered: {self._errors()}")
+        return msgspec.structs.replace(
+            measured,
+            requests=requests,
+            bytes_received=self._tally.bytes_received,
+            bytes_sent=self._tally.bytes_sent,
+            connections=len(clients),
+            connections_by_slot=self._entrance.slots(wires),
+            errors=self._tally.errors,
+            latencies=self._tally.latencies.buckets(),
+        )
+
+    def _drain(self, clients: list[CountingClient]) -> None:
+        """Wait for responses that were due in time but are late."""
+        now = time.monotonic()
+        until = now + DRAIN_SECONDS
+        while now < until and any(client.in_flight for client in clients):
+            now = self._loop.turn(until)
+
+    def _connect(self, closed_loop: bool) -> tuple[list[CountingClient], list[Wire]]:
+        """Open every connection, and wait until all are established."""
+        plan = self._plan
+        requests = tuple(encode(plan, request) for request in cycle(plan))
+        clients, wires = [], []
+        for number in range(plan.connections):
+            now = time.monotonic()
+            session = self._entrance.session(now)
+            first = number % len(requests)
+            client = CountingClient(
+                session,
+                requests[first:] + requests[:first],
+                self._tally,
+                streams=plan.streams,
+                closed_loop=closed_loop,
+            )
+            client.now = now
+            wire = Wire(self._loop, session, client, self._entrance.address)
+            wire.settle(now)
+            clients.append(client)
+            wires.append(wire)
+        until = time.monotonic() + HANDSHAKE_SECONDS
+        while not all(client.established for client in clients):
+            if self._loop.turn(until) >= until or all(client.closed for client in clients):
+                count = sum(not client.established for client in clients)
+                raise LoadError(
+                    f"{count} of {len(clients)} connections to {plan.host} port {plan.port} "
+                    f"were not established: {self._errors()}"
+                )
+        return clients, wires
+
+    def _errors(self) -> str:
+        errors = self._tally.errors.items()
+        return ", ".join(f"{what} ({count})" for what, count in errors) or "no answer"
+
+    # --- connections ------------------------------------------------------------------------------
+
+    def _connections(self) -> LoadResult:
+        """Make connections, one after the other in as many lanes as the plan has connections."""
+        plan = self._plan
+        connecting = Connecting(self._loop, self._entrance, resume=plan.kind is Kind.RESUMPTION)
+        connecting.start(plan.connections)
+        if not connecting.ready(HANDSHAKE_SECONDS):
+            raise LoadError(
+                f"no {'resumed ' if connecting.resume else ''}connection to {plan.host} port "
+                f"{plan.port} was established within {HANDSHAKE_SECONDS:g} s"
+            )
+        connecting.pass_time(plan.warmup, lambda seconds: None)
+        connecting.reset()
+        meter = Meter(self._watched)
+        connecting.pass_time(
+            plan.seconds, lambda seconds: report(Progress(seconds, connecting.completed))
+        )
+        measured = meter.read()
+        return msgspec.structs.replace(
+            measured,
+            connections=connecting.completed,
+            resumed=connecting.resumed,
+            connections_by_slot=connecting.slots,
+            errors=connecting.errors,
+            latencies=connecting.latencies.buckets(),
+        )
+
+    def _idle(self) -> LoadResult:
+        """Hold connections that do nothing, and weigh them."""
+        before = processes.resident_bytes(self._watched)
+        clients, wires = self._connect(closed_loop=False)
+        self._settle(SETTLE_SECONDS)
+        growth = processes.resident_bytes(self._watched) - before
+        meter = Meter(self._watched)
+        self._settle(self._plan.seconds)
+        measured = meter.read()
+        part(clients, wires)
+        return msgspec.structs.replace(
+            measured,
+            connections=len(clients),
+            connections_by_slot=self._entrance.slots(wires),
+            errors=self._tally.errors,
+            watched_growth_bytes=growth,
+        )
+
+    def _settle(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while self._loop.turn(until) < until:
+            pass
+
+
+class Arrivals:
+    """When requests of an open loop are due: evenly, whatever became of those before.
+
+    Latency counts from when a request was due, not from when it could be sent. Otherwise a server
+    that stalls would also stall the measuring of how long it stalled (coordinated omission).
+
+    Arguments:
+        rate: Requests in a second.
+        begin: When the first is due.
+    """
+
+    def __init__(self, rate: float, begin: float) -> None:
+        self._rate = rate
+        self._begin = begin
+        self._number = 0
+
+    @property
+    def next_at(self) -> float:
+        """When the next is due."""
+        return self._begin + self._number / self._rate
+
+    def due(self, now: float) -> list[tuple[int, float]]:
+        """Return the number and the due time of each that is due and was not yet returned."""
+        found = []
+        while (intended := self.next_at) <= now:
+            found.append((self._number, intended))
+            self._number += 1
+        return found
+
+
+class Meter:
+    """Measures from when it is made to when it is read."""
+
+    def __init__(self, watched: list[int]) -> None:
+        self._watched = watched
+        processes.forget_peaks(watched)
+        self._cpu = processes.cpu_seconds(watched)
+        self._own = time.process_time()
+        self._begun = time.monotonic()
+
+    def read(self) -> LoadResult:
+        """Return what was measured so far, without what was counted."""
+        return LoadResult(
+            seconds=time.monotonic() - self._begun,
+            watched_cpu_seconds=processes.cpu_seconds(self._watched) - self._cpu,
+            watched_peak_bytes=processes.peak_bytes(self._watched),
+            load_cpu_seconds=time.process_time() - self._own,
+        )
+
+
+def part(clients: list[CountingClient], wires: list[Wire]) -> None:
+    """Close every connection, so that the server need not wait for its end."""
+    now = time.monotonic()
+    for client, wire in zip(clients, wires, strict=True):
+        client.stopping = True
+        client.now = now
+        client.session.close(H3_NO_ERROR, "", is_application=True)
+        wire.settle(now)
+
+
+def cycle(plan: LoadPlan) -> list[RequestPlan]:
+    """Return the requests of a plan by their weights, shuffled by its seed."""
+    requests = [request for request in plan.requests for _ in range(request.weight)]
+    random.Random(plan.seed).shuffle(requests)
+    return requests
+
+
+def encode(plan: LoadPlan, request: RequestPlan) -> Request:
+    """Return a request as it goes on the wire."""
+    authority = f"{plan.server_name}:{plan.port}".encode()
+    fields = [
+        (b":method", b"POST" if request.body_size else b"GET"),
+        (b":scheme", b"https"),
+        (b":authority", authority),
+        (b":path", request.path.encode()),
+        (b"user-agent", b"spooky-bench"),
+    ]
+    if request.body_size:
+        fields.append((b"content-length", b"%d" % request.body_size))
+    return Request(fields, request.body_size)
+
+
+def report(line: Progress | Finished | Failed) -> None:
+    """Write a line for whoever started this process."""
+    os.write(sys.stdout.fileno(), msgspec.json.encode(line) + b"\n")
+
+
+def main() -> None:
+    """Do what the plan on stdin says."""
+    plan = msgspec.json.decode(sys.stdin.buffer.read(), type=LoadPlan)
+    load = Load(plan)
+    # What a collection would free is little, and it would show as latency of the proxy.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        report(Finished(load.run()))
+    except (LoadError, OSError) as error:
+        report(Failed(str(error)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""A run as a table for the terminal."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from spooky.bench.document import Document, ProxyRun, ScenarioRun
+
+Row = tuple[str, ...]
+
+
+def _number(value: float | None) -> str:
+    """Return a figure with as many digits as it deserves."""
+    if value is None:
+        return "-"
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+COLUMNS: Final[tuple[tuple[str, str], ...]] = (
+    ("requests/s", "requests_per_second"),
+    ("req/CPU-s", "requests_per_cpu_second"),
+    ("conn/s", "connections_per_second"),
+    ("conn/CPU-s", "connections_per_cpu_second"),
+    ("MB/s", "mb_per_second"),
+    ("MB/CPU-s", "mb_per_cpu_second"),
+    ("B/conn", "bytes_per_connection"),
+    ("p50 ms", "latency_p50_ms"),
+    ("p90 ms", "latency_p90_ms"),
+    ("p99 ms", "latency_p99_ms"),
+    ("p99.9 ms", "latency_p999_ms"),
+    ("max ms", "latency_max_ms"),
+    ("peak MB", "peak_memory_mb"),
+    ("CPU", "proxy_cores"),
+    ("load CPU", "load_cores"),
+)
+"""Heading and figure; one that no proxy shows is left out."""
+
+
+def lines(run: Document) -> list[str]:
+    """Return a run as text: a table for each scenario."""
+    machine = run.machine
+    found = [
+        f"Spooky {run.spooky} ({run.engine} engine), {machine.cpu}, {machine.cores} cores, "
+        f"Linux {machine.kernel}, Python {machine.python}"
+    ]
+    for scenario in run.scenarios:
+        found += ["", *_scenario(scenario, run.seconds)]
+    return found
+
+
+def _scenario(scenario: ScenarioRun, seconds: float) -> list[str]:
+    loop = f"open loop at {_number(scenario.rate)}/s" if scenario.rate else "closed loop"
+    rounds = len(scenario.proxies[0].rounds)
+    title = (
+        f"{scenario.name}: {scenario.about}; {scenario.connections} x {scenario.streams}, {loop}; "
+        f"{scenario.workers} worker(s), median of {rounds} x {seconds:g} s"
+    )
+    columns = [
+        (heading, name)
+        for heading, name in COLUMNS
+        if any(getattr(proxy.medians, name) is not None for proxy in scenario.proxies)
+    ]
+    rows: list[Row] = [("", *(heading for heading, _ in columns), "±")]
+    rows += [_row(proxy, columns, scenario.headline) for proxy in scenario.proxies]
+    for peer, ratios in scenario.ratios.items():
+        cells = (f"{ratios[name]:.2f}x" if name in ratios else "" for _, name in columns)
+        rows.append((f"better than {peer}", *cells, ""))
+    return [
+        title,
+        *(f"  {line}" for line in aligned(rows)),
+        *(_workers(proxy) for proxy in scenario.proxies if len(proxy.connections_by_worker) > 1),
+        *(f"  ! {warning}" for warning in scenario.warnings),
+    ]
+
+
+def _row(proxy: ProxyRun, columns: Sequence[tuple[str, str]], headline: str) -> Row:
+    cells = (_number(getattr(proxy.medians, name)) for _, name in columns)
+    return (proxy.name, *cells, f"{proxy.spread.get(headline, 0.0):.0%}")
+
+
+def _workers(proxy: ProxyRun) -> str:
+    total = sum(proxy.connections_by_worker.values())
+    shares = (
+        f"{slot}: {count} ({count / total:.0%})"
+        for slot, count in proxy.connections_by_worker.items()
+    )
+    return f"  {proxy.name}: connections by worker {', '.join(shares)}"
+
+
+def aligned(rows: Sequence[Row]) -> list[str]:
+    """Return rows with the first column to the left and all others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            text.rjust(width) if column else text.ljust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

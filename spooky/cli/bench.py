@@ -1,0 +1,171 @@
+"""``spooky bench``: measure this proxy, alone or against others in the same run."""
+
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import click
+
+from spooky.cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from spooky.bench.campaign import Moment, Target
+    from spooky.bench.scenarios import Scenario
+
+
+@click.group()
+def command() -> None:
+    """Measure this proxy, alone or against others in the same run."""
+
+
+def _names(value: str | None) -> tuple[str, ...]:
+    return tuple(name for name in (value or "").split(",") if name)
+
+
+@command.command()
+@click.option(
+    "--scenario", "scenarios", metavar="NAMES", help="Scenarios, separated by commas; or all."
+)
+@click.option("--against", metavar="NAMES", help="Peers, separated by commas: caddy, envoy.")
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.1),
+    default=4.0,
+    show_default=True,
+    help="Length of a round of one proxy.",
+)
+@click.option("--connections", type=click.IntRange(min=1), help="Instead of the scenario's.")
+@click.option("--streams", type=click.IntRange(min=1), help="Instead of the scenario's.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Open loop: requests begun in a second, whatever becomes of them.",
+)
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--target", metavar="URL", help="Put load on a server that is there already.")
+@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Save the run.")
+def run(
+    scenarios: str | None,
+    against: str | None,
+    rounds: int,
+    seconds: float,
+    connections: int | None,
+    streams: int | None,
+    rate: float | None,
+    workers: int,
+    target: str | None,
+    json_path: Path | None,
+) -> None:
+    """Start backend, proxy and load on this machine, and measure.
+
+    One core is the proxy's, another the load generator's and the backend's. Peers take turns with
+    Spooky in every round.
+    """
+    if target is not None and against:
+        raise click.UsageError("--target measures one server, so there is nothing for --against")
+    try:
+        from spooky.bench.campaign import Campaign, Options
+    except ImportError as error:
+        raise CommandError(
+            f"the load generator is not compiled: {error}",
+            "install a wheel, or build with a C compiler and without SPOOKY_PURE",
+        ) from error
+    from spooky.bench import document, table
+    from spooky.bench.programs import BenchError, working_directory
+
+    options = Options(
+        scenarios=_scenarios(_names(scenarios), connections, streams, rate),
+        against=_peers(_names(against)),
+        rounds=rounds,
+        seconds=seconds,
+        rate=rate or 0.0,
+        workers=workers,
+        target=_target(target) if target is not None else None,
+    )
+    progress = Progress(sys.stderr, rounds)
+    try:
+        with working_directory() as directory:
+            result = Campaign(options, directory, progress.show).run()
+    except BenchError as error:
+        raise CommandError(error.message, error.remedy) from error
+    finally:
+        progress.clear()
+    click.echo("\n".join(table.lines(result)))
+    if json_path is not None:
+        document.save(result, json_path)
+
+
+class Progress:
+    """Shows on one line of a terminal where a run is; elsewhere it is silent."""
+
+    def __init__(self, stream: TextIO, rounds: int) -> None:
+        self._stream = stream
+        self._rounds = rounds
+        self._visible = stream.isatty()
+
+    def show(self, moment: "Moment") -> None:
+        """Replace the line."""
+        if self._visible:
+            rate = f"{moment.per_second:,.0f}/s" if moment.per_second else "..."
+            self._stream.write(
+                f"\r\x1b[K{moment.scenario}  round {moment.round} of {self._rounds}  "
+                f"{moment.proxy}  {rate}"
+            )
+            self._stream.flush()
+
+    def clear(self) -> None:
+        """Remove the line."""
+        if self._visible:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+
+
+def _scenarios(
+    names: Sequence[str], connections: int | None, streams: int | None, rate: float | None
+) -> "tuple[Scenario, ...]":
+    """Return the scenarios of these names, changed as asked."""
+    from spooky.bench.plan import Kind
+    from spooky.bench.scenarios import SCENARIOS
+
+    chosen = SCENARIOS if list(names) == ["all"] else names or ("small", "medium")
+    unknown = [name for name in chosen if name not in SCENARIOS]
+    if unknown:
+        raise click.UsageError(
+            f"there is no scenario {unknown[0]!r}; there are {', '.join(SCENARIOS)}"
+        )
+    found = tuple(SCENARIOS[name] for name in chosen)
+    for scenario in found:
+        if rate is not None and scenario.kind is not Kind.REQUESTS:
+            raise click.UsageError(
+                f"--rate is about requests, and the scenario {scenario.name} makes none"
+            )
+    return tuple(
+        replace(
+            scenario,
+            connections=connections or scenario.connections,
+            streams=streams or scenario.streams,
+        )
+        for scenario in found
+    )
+
+
+def _peers(names: Sequence[str]) -> tuple[str, ...]:
+    from spooky.bench.proxies import PEERS
+
+    unknown = [name for name in names if name not in PEERS]
+    if unknown:
+        raise click.UsageError(f"there is no peer {unknown[0]!r}; there are {', '.join(PEERS)}")
+    return tuple(dict.fromkeys(names))
+
+
+def _target(url: str) -> "Target":
+    from spooky.bench.campaign import Target
+    from spooky.cli.request import parse_url
+
+    parts = parse_url(url)
+    found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_DGRAM)
+    return Target(parts, str(found[0][4][0]))
