@@ -23,22 +23,6 @@ class Headline(StrEnum):
     BYTES = "mb_per_cpu_second"
     CONNECTIONS = "connections_per_cpu_second"
     MEMORY = "bytes_per_connection"
-    THROUGHPUT = "mb_per_second"
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """What lies between clients and proxy, where it is not the loopback itself.
-
-    Attributes:
-        loss: Share of the datagrams that are lost, in both directions.
-        delay: Time that each takes; seconds.
-        rate: Bytes that a client can be sent in a second; 0 for any number.
-    """
-
-    loss: float = 0.0
-    delay: float = 0.0
-    rate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +37,6 @@ class Scenario:
         streams: Requests in flight on each.
         requests: What is requested.
         kind: What the load consists of.
-        link: The way between clients and proxy; ``None`` for the loopback.
     """
 
     name: str
@@ -63,7 +46,6 @@ class Scenario:
     streams: int
     requests: tuple[RequestPlan, ...] = ()
     kind: Kind = Kind.REQUESTS
-    link: Link | None = None
 
     @property
     def sizes(self) -> set[int]:
@@ -101,24 +83,6 @@ _ALL: Final = (
         20,
         5,
         (_get(KIB, 14), _get(64 * KIB, 4), _get(MIB), _post(64 * KIB)),
-    ),
-    Scenario(
-        "slow",
-        "GET of 64 KiB by clients on links of 1 Mbit/s and 100 ms",
-        Headline.REQUESTS,
-        100,
-        1,
-        (_get(64 * KIB),),
-        link=Link(delay=0.05, rate=125_000),
-    ),
-    Scenario(
-        "loss",
-        "GET of 64 KiB over links that lose 2 % and take 20 ms",
-        Headline.THROUGHPUT,
-        20,
-        2,
-        (_get(64 * KIB),),
-        link=Link(loss=0.02, delay=0.01),
     ),
 )
 
