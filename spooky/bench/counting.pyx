@@ -7,8 +7,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 
 from spooky.bench.histogram cimport Histogram
-from spooky.protocol.h3 import qpack
-from spooky.protocol.h3.frames import encode_varint
+from spooky._core.h3_fields import decode_fields, encode_fields
+from spooky._core.h3_frames import encode_varint
 from spooky.protocol.h3.limits import Limits
 
 cdef enum:
@@ -30,7 +30,7 @@ cdef object LIMITS = Limits()
 
 cdef class Request:
     def __init__(self, fields, int64_t body_size=0):
-        cdef bytes section = qpack.encode(fields)
+        cdef bytes section = encode_fields(fields)
         cdef bytes wire = b"\x01" + encode_varint(len(section)) + section
         if body_size:
             wire += b"\x00" + encode_varint(body_size) + bytes(body_size)
@@ -278,7 +278,7 @@ cdef int status_of(bytes section) except -1:
     cdef int status
     if PyBytes_GET_SIZE(section) > PREFIX_SIZE and <unsigned char>section[PREFIX_SIZE] == STATUS_200:
         return 200
-    fields = qpack.decode(section, LIMITS)
+    fields = decode_fields(section, LIMITS.max_headers_count, LIMITS.max_decoded_bytes)
     if isinstance(fields, int):
         raise ValueError("the response's field section is too large")
     status = int(dict(fields)[b":status"])
