@@ -35,9 +35,12 @@ class Performance(Section, frozen=True):
     """
 
     quic_engine: Annotated[
-        Literal["aioquic"],
-        described("The QUIC implementation that serves HTTP/3."),
-    ] = "aioquic"
+        Literal["auto", "native", "aioquic"],
+        described(
+            "The QUIC implementation: `native` is compiled, `aioquic` pure Python; `auto` is "
+            "`native` where the kernels are compiled."
+        ),
+    ] = "auto"
 
     worker_threads: Annotated[
         Literal["auto"] | Annotated[int, Meta(ge=1, le=WORKERS_MAX)],

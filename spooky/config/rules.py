@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from typing import Final
 
+from spooky import _core
 from spooky.config.listener_rules import check_listeners
 from spooky.config.observability import check_observability
 from spooky.config.paths import canonical_path_prefix
@@ -40,6 +41,12 @@ _NOT_GREATER: Final = (
 
 
 def _check_performance(performance: Performance, report: Report) -> None:
+    if performance.quic_engine == "native" and not _core.COMPILED:
+        report.error(
+            ("performance", "quic_engine"),
+            '"native" needs the compiled kernels, which this installation does not have',
+            "use auto or aioquic, or install with a compiler",
+        )
     for lesser, greater in _NOT_GREATER:
         low, high = getattr(performance, lesser), getattr(performance, greater)
         if high is not None and low > high:

@@ -104,7 +104,6 @@ UNSUPPORTED_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 UNSUPPORTED_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "upstream.*.protocol": ("http3",),
     "upstream.*.route.method": ("CONNECT",),
-    "performance.quic_engine": ("native",),
     "resilience.protocol.allowed_methods.[]": ("CONNECT",),
 }
 """Values by the path of the key."""

@@ -53,7 +53,9 @@ def quic_settings(
     stream_window = performance.quic_initial_max_stream_data
     connection_window = performance.quic_initial_max_data
     settings = QuicSettings(
-        engine=chosen_engine(performance.quic_engine),
+        engine=chosen_engine(
+            None if performance.quic_engine == "auto" else performance.quic_engine
+        ),
         parameters=ServerParameters(
             certificates=tls.selector,
             client_verifier=tls.client_verifier,
@@ -65,6 +67,7 @@ def quic_settings(
             connection_window_max=max(connection_window, CONNECTION_WINDOW_MAX),
             account=account,
             max_streams_bidi=performance.quic_initial_max_streams_bidi,
+            listener=listener,
             reset_token=ResetTokens(keys, listener).of,
         ),
         http3=Http3Limits(limits.max_headers_count, limits.max_headers_bytes),

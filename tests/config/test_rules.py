@@ -460,8 +460,7 @@ def test_a_client_certificate_needs_a_backend_with_tls():
          "30000 is more than backend_total_request_timeout_ms, which is 29999"),
         ("quic_initial_max_stream_data: ⟦1048577", "quic_initial_max_stream_data",
          "1048577 is more than quic_initial_max_data, which is 1048576"),
-        ("quic_engine: ⟦native", "quic_engine", '"native" is not supported yet'),
-        ("quic_engine: ⟦quiche", "quic_engine", "expected aioquic"),
+        ("quic_engine: ⟦quiche", "quic_engine", "expected one of aioquic, auto, native"),
     ],
 )  # fmt: skip
 def test_limits_are_held_against_each_other(performance, path, words):
@@ -535,3 +534,12 @@ def test_a_broken_route_does_not_hide_a_conflict_of_others():
         "upstream.u0.route.path_prefix",
         "upstream.u2.route",
     ]
+
+
+def test_the_native_engine_needs_compiled_kernels(monkeypatch):
+    monkeypatch.setattr("spooky._core.COMPILED", False)
+    check(
+        minimal(more="performance: {quic_engine: ⟦native}\n"),
+        "performance.quic_engine",
+        '"native" needs the compiled kernels',
+    )

@@ -180,13 +180,15 @@ def test_packets_to_a_closed_connection_find_it_until_it_is_over(tmp_path: Path)
             heard.clear()
             address = protocol._quic._network_paths[0].addr
             protocol._transport.sendto(b"\x40" + connection_id + bytes(40), address)
-            await asyncio.sleep(0.1)
+            await answered()
+
+        async def answered() -> None:
+            async with asyncio.timeout(5):
+                while not heard:
+                    await asyncio.sleep(0.001)
 
         listener.terminate(reasons.DRAIN_TIMEOUT)
-        async with asyncio.timeout(5):
-            while not heard:
-                await asyncio.sleep(0.01)
-        await asyncio.sleep(0.05)
+        await answered()
         goodbye = heard[-1]
         assert listener._by_connection_id[connection_id] is connection
         await knock()

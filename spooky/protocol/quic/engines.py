@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
+from spooky import _core
 from spooky.protocol.quic import aioquic_session
 from spooky.protocol.quic.packet import PacketHeader
 from spooky.protocol.quic.parameters import ClientParameters, ServerParameters
@@ -22,6 +23,7 @@ class Feature(StrEnum):
     EARLY_DATA = "0-RTT"
     WORKERS = "more than one worker"
     STATISTICS = "transport statistics"
+    ONE_TIME_TICKETS = "tickets that work once"
 
 
 class ServerFactory(Protocol):
@@ -83,7 +85,27 @@ AIOQUIC: Final = Engine(
 )
 """aioquic in pure Python: the reference, and what runs without compiled kernels."""
 
-ENGINES: Final[Mapping[str, Engine]] = {engine.name: engine for engine in (AIOQUIC,)}
+
+def _native() -> list[Engine]:
+    """Return the native engine, if this installation has compiled kernels."""
+    if not _core.COMPILED:
+        return []
+    from spooky.protocol.quic import native_session
+
+    return [
+        Engine(
+            "native",
+            native_session.server_session,
+            native_session.client_session,
+            {
+                Feature.EARLY_DATA: "the native engine has no replay protection across workers yet",
+                Feature.ONE_TIME_TICKETS: "the native engine keeps none of the tickets it seals",
+            },
+        )
+    ]
+
+
+ENGINES: Final[Mapping[str, Engine]] = {engine.name: engine for engine in (AIOQUIC, *_native())}
 """By name, the engines that this installation has, the best last."""
 
 

@@ -22,7 +22,7 @@ VERSIONS: Final = (VERSION_1, VERSION_2)
 
 DATAGRAM_SIZE: Final = 1350
 """Largest datagram sent, without IP and UDP headers; bytes. There is no path MTU discovery with
-this engine, and this passes nearly every path."""
+aioquic, and this passes nearly every path; the native engine finds out."""
 
 DATAGRAM_MAX_SIZE: Final = 65_527
 """Largest UDP payload (RFC 9000 section 18.2); bytes."""
@@ -50,7 +50,7 @@ class EndpointParameters:
         account: From which the windows of all connections of a worker grow.
         max_streams_bidi: Bidirectional streams the peer may have open.
         max_streams_uni: Unidirectional streams the peer may have open.
-        max_datagram_size: Largest datagram sent; bytes.
+        max_datagram_size: Largest datagram that aioquic sends; bytes.
         congestion_control: ``reno`` or ``cubic``.
         secrets_log: Where traffic secrets are written for packet captures; never in production.
         wall_clock: The date, for certificates.

@@ -1,0 +1,257 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""What the frames of a packet mean (RFC 9000 section 19)."""
+
+from libc.stdint cimport uint8_t, uint64_t
+
+from spooky._core.quic.connection_ids cimport IssuedId
+from spooky._core.quic.crypto_stream cimport CryptoStream
+from spooky._core.quic.endpoint cimport ACTIVE
+from spooky._core.quic.frames cimport *
+from spooky._core.quic.limits cimport CONNECTION_ID_MAX_LENGTH, RESET_TOKEN_LENGTH
+from spooky._core.quic.path cimport Path
+from spooky._core.quic.ranges cimport RangeSet
+from spooky._core.quic.records cimport RECORD_ACK
+from spooky._core.quic.sending cimport Sending
+from spooky._core.quic.sent_packet cimport SentPacket
+from spooky._core.quic.space cimport SPACE_APPLICATION, SPACE_HANDSHAKE
+from spooky._core.quic.wire cimport Reader, read_byte, read_bytes, read_varint
+
+from spooky._core.quic.errors import QuicError, TransportError
+
+cdef enum:
+    PATH_DATA_LENGTH = 8
+
+cdef uint64_t LARGEST_INTEGER = (1ULL << 62) - 1
+
+
+cdef class FrameProcessing(Sending):
+    """A connection as it understands frames."""
+
+    def __cinit__(self):
+        self.ack_ranges = RangeSet()
+        self.newly_acked = []
+        self.newly_lost = []
+
+    cdef int process_payload(self, int epoch, Reader* reader) except -1:
+        """Process the frames of a packet, in order."""
+        cdef uint64_t frame_type
+        cdef Py_ssize_t start
+        self.packet_eliciting = False
+        self.packet_probing = True
+        if reader.position == reader.end:
+            raise _violation(0, "a packet without frames")
+        while reader.position < reader.end and self.state == ACTIVE:
+            start = reader.position
+            frame_type = read_varint(reader)
+            if reader.failed:
+                raise _malformed(0, "a frame type that is cut off")
+            if frame_type == FRAME_PADDING:
+                continue
+            if frame_type > FRAME_LAST:
+                raise _unknown(frame_type)
+            if reader.position - start != 1:
+                raise _violation(frame_type, "a frame type in more bytes than it needs")
+            if epoch != SPACE_APPLICATION and not is_in(frame_type, HANDSHAKE_FRAMES):
+                raise _violation(frame_type, "a frame that this kind of packet may not carry")
+            if not is_in(frame_type, NOT_ACK_ELICITING_FRAMES):
+                self.packet_eliciting = True
+            if not is_in(frame_type, PROBING_FRAMES):
+                self.packet_probing = False
+            self.process_frame(epoch, frame_type, reader)
+            if reader.failed:
+                raise _malformed(frame_type, "a frame that is cut off")
+        return 0
+
+    cdef int process_frame(self, int epoch, uint64_t frame_type, Reader* reader) except -1:
+        if FRAME_STREAM <= frame_type <= FRAME_STREAMS_BLOCKED_LAST:
+            self.streams.on_frame(frame_type, reader)
+        elif frame_type == FRAME_ACK or frame_type == FRAME_ACK_ECN:
+            self.on_ack(epoch, frame_type, reader)
+        elif frame_type == FRAME_CRYPTO:
+            self.on_crypto(epoch, reader)
+        elif frame_type == FRAME_RESET_STREAM or frame_type == FRAME_STOP_SENDING:
+            self.streams.on_frame(frame_type, reader)
+        elif frame_type == FRAME_NEW_CONNECTION_ID:
+            self.on_new_connection_id(reader)
+        elif frame_type == FRAME_RETIRE_CONNECTION_ID:
+            self.on_retire_connection_id(reader)
+        elif frame_type == FRAME_PATH_CHALLENGE:
+            self.on_path_challenge(reader)
+        elif frame_type == FRAME_PATH_RESPONSE:
+            self.on_path_response(reader)
+        elif frame_type == FRAME_NEW_TOKEN:
+            self.on_new_token(reader)
+        elif frame_type == FRAME_HANDSHAKE_DONE:
+            if not self.is_client:
+                raise _violation(frame_type, "a client that says the handshake is done")
+            self.confirm_handshake()
+        elif frame_type == FRAME_CONNECTION_CLOSE or frame_type == FRAME_APPLICATION_CLOSE:
+            self.on_connection_close(frame_type, reader)
+        return 0
+
+    # --- acknowledgments ------------------------------------------------------------------------
+
+    cdef int on_ack(self, int epoch, uint64_t frame_type, Reader* reader) except -1:
+        cdef uint64_t largest = read_varint(reader)
+        cdef uint64_t delay = read_varint(reader)
+        cdef uint64_t count = read_varint(reader)
+        cdef uint64_t size = read_varint(reader)
+        cdef uint64_t ect0 = 0, ect1 = 0, ce = 0, lowest
+        cdef double seconds = 0.0
+        cdef SentPacket packet
+        cdef bint counted = frame_type == FRAME_ACK_ECN
+        self.ack_ranges.clear()
+        if reader.failed or size > largest:
+            raise _malformed(frame_type, "an ACK range below zero")
+        lowest = largest - size
+        self.ack_ranges.add(lowest, largest + 1)
+        while count and not reader.failed:
+            count -= 1
+            size = read_varint(reader)
+            if reader.failed or size + 2 > lowest:
+                raise _malformed(frame_type, "an ACK range below zero")
+            largest = lowest - size - 2
+            size = read_varint(reader)
+            if reader.failed or size > largest:
+                raise _malformed(frame_type, "an ACK range below zero")
+            lowest = largest - size
+            self.ack_ranges.add(lowest, largest + 1)
+        if counted:
+            ect0, ect1, ce = read_varint(reader), read_varint(reader), read_varint(reader)
+        if reader.failed:
+            return 0
+        if epoch == SPACE_APPLICATION:
+            seconds = (delay << self.peer_parameters.ack_delay_exponent) / 1_000_000.0
+        try:
+            self.recovery.on_ack_received(
+                epoch, self.ack_ranges, seconds, self.now, self.newly_acked, self.newly_lost
+            )
+        except ValueError as error:
+            raise _violation(frame_type, str(error)) from error
+        self.recovery.on_ecn_counts(epoch, counted, ect0, ect1, ce, self.now)
+        for packet in self.newly_acked:
+            self.path.on_acked(packet.size)
+            self.on_records_acked(packet)
+            self._forget_acknowledged(epoch, packet)
+        self.newly_acked.clear()
+        if self.newly_lost:
+            self.on_lost_packets(self.newly_lost)
+        return 0
+
+    def _forget_acknowledged(self, int epoch, SentPacket packet):
+        """Need not acknowledge again what the peer knows that we have."""
+        if packet.frame_count and packet.frames[0].kind == RECORD_ACK:
+            self.recovery.space(epoch).on_ack_acknowledged(packet.frames[0].id)
+
+    # --- the handshake --------------------------------------------------------------------------
+
+    cdef int on_crypto(self, int epoch, Reader* reader) except -1:
+        cdef uint64_t offset = read_varint(reader)
+        cdef uint64_t size = read_varint(reader)
+        cdef const uint8_t* data = read_bytes(reader, size)
+        cdef CryptoStream crypto = self.crypto_of(epoch)
+        cdef bytes turn
+        if reader.failed or crypto is None:
+            return 0
+        if offset + size > LARGEST_INTEGER:
+            raise _malformed(FRAME_CRYPTO, "CRYPTO data beyond 2^62 - 1")
+        turn = crypto.receive(offset, data, size)
+        if turn:
+            self.feed_tls(epoch, turn)
+            if self.state == ACTIVE:
+                self.take_tls_output()
+        return 0
+
+    cdef int on_new_token(self, Reader* reader) except -1:
+        cdef uint64_t size = read_varint(reader)
+        cdef const uint8_t* data = read_bytes(reader, size)
+        if not self.is_client:
+            raise _violation(FRAME_NEW_TOKEN, "a client that gives a token")
+        if not reader.failed and not size:
+            raise _malformed(FRAME_NEW_TOKEN, "an empty token")
+        if not reader.failed:
+            self.keep_token(data[:size])
+        return 0
+
+    # --- connection IDs and paths ---------------------------------------------------------------
+
+    cdef int on_new_connection_id(self, Reader* reader) except -1:
+        cdef uint64_t sequence = read_varint(reader)
+        cdef uint64_t retire_prior_to = read_varint(reader)
+        cdef uint8_t size = read_byte(reader)
+        cdef const uint8_t* connection_id = read_bytes(reader, size)
+        cdef const uint8_t* token = read_bytes(reader, RESET_TOKEN_LENGTH)
+        if not 0 < size <= CONNECTION_ID_MAX_LENGTH:
+            raise _malformed(FRAME_NEW_CONNECTION_ID, "a connection ID not of 1 to 20 bytes")
+        if retire_prior_to > sequence:
+            raise _malformed(FRAME_NEW_CONNECTION_ID, "retires later connection IDs")
+        if not reader.failed:
+            self.peer_ids.add(
+                sequence, retire_prior_to, connection_id[:size], token[:RESET_TOKEN_LENGTH]
+            )
+        return 0
+
+    cdef int on_retire_connection_id(self, Reader* reader) except -1:
+        cdef uint64_t sequence = read_varint(reader)
+        cdef IssuedId retired
+        if reader.failed:
+            return 0
+        retired = self.local_ids.retire(sequence, self.packet_destination)
+        if retired is not None:
+            self._handler.on_connection_id_retired(retired.connection_id)
+            self.issue_connection_ids()
+        return 0
+
+    cdef int on_path_challenge(self, Reader* reader) except -1:
+        cdef const uint8_t* data = read_bytes(reader, PATH_DATA_LENGTH)
+        if data != NULL:
+            # Of several, the last is answered: each would cost a datagram.
+            self.packet_path.response = data[:PATH_DATA_LENGTH]
+        return 0
+
+    cdef int on_path_response(self, Reader* reader) except -1:
+        cdef const uint8_t* data = read_bytes(reader, PATH_DATA_LENGTH)
+        cdef Path path
+        if data != NULL:
+            for path in [self.path, *self.other_paths]:
+                if path.is_answer(data):
+                    path.on_validated()
+        return 0
+
+    # --- the end --------------------------------------------------------------------------------
+
+    cdef int on_connection_close(self, uint64_t frame_type, Reader* reader) except -1:
+        cdef uint64_t code = read_varint(reader)
+        cdef uint64_t size
+        cdef const uint8_t* phrase
+        if frame_type == FRAME_CONNECTION_CLOSE:
+            read_varint(reader)
+        size = read_varint(reader)
+        phrase = read_bytes(reader, size)
+        if reader.failed:
+            return 0
+        # What came before it is the application's.
+        self.streams.deliver()
+        if self.state != ACTIVE:
+            return 0
+        self.close_code = code
+        self.close_is_application = frame_type == FRAME_APPLICATION_CLOSE
+        self.close_phrase = phrase[:size].decode(errors="replace")
+        self.close_by_peer = True
+        self.drain()
+        return 0
+
+
+cdef object _unknown(uint64_t frame_type):
+    if FRAME_DATAGRAM <= frame_type <= FRAME_DATAGRAM_LAST:
+        # RFC 9221 section 3.
+        return _violation(frame_type, "a DATAGRAM frame, which was not offered")
+    return _malformed(frame_type, "a frame of an unknown type")
+
+
+cdef object _violation(uint64_t frame_type, str phrase):
+    return QuicError(TransportError.PROTOCOL_VIOLATION, frame_type, phrase)
+
+
+cdef object _malformed(uint64_t frame_type, str phrase):
+    return QuicError(TransportError.FRAME_ENCODING_ERROR, frame_type, phrase)

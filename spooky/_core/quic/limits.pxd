@@ -1,0 +1,51 @@
+"""Sizes and counts that the engine holds to, each with its reason."""
+
+cdef enum:
+    CONNECTION_ID_LENGTH = 8
+    # The slot byte and 7 that nobody guesses; see protocol/quic/packet.py.
+
+    CONNECTION_ID_MAX_LENGTH = 20
+    # RFC 9000 section 17.2.
+
+    RESET_TOKEN_LENGTH = 16
+    # RFC 9000 section 10.3.
+
+    MINIMUM_DATAGRAM_SIZE = 1200
+    # What every path carries, and what an Initial's datagram fills (RFC 9000 section 14).
+
+    ACTIVE_CONNECTION_IDS = 8
+    # IDs each side may hold of the other; Chromium, quic-go and nginx use 2 to 8.
+
+    RETIREMENTS_MAX = 32
+    # Retirements that wait for their acknowledgment; a peer that makes us retire more does not
+    # answer them on purpose (CVE-2024-22189).
+
+    AMPLIFICATION_FACTOR = 3
+    # RFC 9000 section 8.1.
+
+    OTHER_PATHS_MAX = 4
+    # Paths besides the current one that are looked after; each is an address that sent a packet.
+
+    CRYPTO_AHEAD_MAX = 65536
+    # How far CRYPTO data may run ahead of its turn; bytes (at least 4096, RFC 9000 section 7.5).
+
+    CRYPTO_PIECES_MAX = 100
+    # Pieces of it that wait; clients that shuffle their hello on purpose make some ten.
+
+    UNDECRYPTABLE_MAX = 8
+    # Datagrams kept until the keys for them are there: a flight overtaken by its tail.
+
+    DATAGRAM_MAX_SIZE = 65527
+    # The largest UDP payload (RFC 9000 section 18.2).
+
+    RUN_MAX_SIZE = 65487
+    # A run and its headers share the length field of one IP packet.
+
+    RUN_MAX_SEGMENTS = 64
+    # What Linux takes for one sendmsg with UDP_SEGMENT.
+
+    REASON_PHRASE_MAX = 256
+    # Bytes of a reason phrase that are sent; it has to fit its packet.
+
+    SMALLEST_DATAGRAM = 64
+    # Room below which no packet with content is begun.

@@ -1,0 +1,41 @@
+"""C declarations of a network path."""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+from spooky._core.quic.connection_ids cimport IssuedId
+
+
+cdef class Path:
+    cdef readonly object address
+    # --- address validation (RFC 9000 section 8)
+    cdef readonly bint validated
+    cdef readonly uint64_t bytes_received
+    cdef readonly uint64_t bytes_sent
+    cdef bytes challenge  # Outstanding; None if there is none.
+    cdef bint challenge_due
+    cdef double challenge_until  # When it is sent again, or given up.
+    cdef int challenges_left
+    cdef bytes response  # To be sent, the answer to the latest challenge; None if there is none.
+    cdef IssuedId peer_id  # On other paths than the current one; None: the current one's.
+    # --- path MTU discovery (RFC 8899)
+    cdef readonly uint32_t mtu
+    cdef uint32_t _ceiling  # The largest size not known to fail.
+    cdef uint32_t _probe  # What is on its way; 0 if nothing is.
+    cdef int _probes_lost  # In a row, of that size.
+    cdef int _large_lost  # In a row, of packets larger than every path carries.
+    cdef bint _halving  # The ceiling failed once: halfway next.
+    cdef double _search_after
+
+    cdef Py_ssize_t room(self) noexcept  # What address validation lets out; bytes.
+    cdef void set_ceiling(self, uint32_t size) noexcept
+    cdef bint is_answer(self, const uint8_t* data) noexcept
+    cdef void on_validated(self) noexcept
+    cdef void on_unanswered(self) noexcept  # It is not asked any more.
+    cdef int begin_challenge(self, bytes data, double until) except -1
+    cdef uint32_t probe_size(self, double now) noexcept  # 0 if there is nothing to find out.
+    cdef void on_probe_sent(self, uint32_t size) noexcept
+    cdef void on_probe_acked(self, uint32_t size) noexcept
+    cdef void on_probe_lost(self, uint32_t size) noexcept
+    cdef void on_acked(self, uint32_t size) noexcept
+    cdef bint on_lost(self, uint32_t size, double now) noexcept  # True: the path became smaller.
+    cdef void shrink(self, double now) noexcept

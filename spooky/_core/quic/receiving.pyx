@@ -1,0 +1,463 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""Reading datagrams and their packets, and following the peer to other addresses."""
+
+import secrets
+
+from cpython.bytes cimport PyBytes_AS_STRING
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
+
+from spooky._core.quic.connection_ids cimport IssuedId
+from spooky._core.quic.crypto cimport (
+    MASK_LENGTH,
+    SAMPLE_LENGTH,
+    TAG_LENGTH,
+    retry_integrity_tag,
+)
+from spooky._core.quic.crypto_stream cimport CryptoStream
+from spooky._core.quic.endpoint cimport ACTIVE
+from spooky._core.quic.frame_processing cimport FrameProcessing
+from spooky._core.quic.limits cimport (
+    CONNECTION_ID_LENGTH,
+    CONNECTION_ID_MAX_LENGTH,
+    MINIMUM_DATAGRAM_SIZE,
+    OTHER_PATHS_MAX,
+    RESET_TOKEN_LENGTH,
+    UNDECRYPTABLE_MAX,
+)
+from spooky._core.quic.path cimport Path
+from spooky._core.quic.protection cimport EpochKeys
+from spooky._core.quic.space cimport (
+    SPACE_APPLICATION,
+    SPACE_HANDSHAKE,
+    SPACE_INITIAL,
+    PacketNumberSpace,
+)
+from spooky._core.quic.wire cimport Reader, read_byte, read_bytes, read_uint32, read_varint
+
+from spooky._core.quic.crypto import VERSION_2
+from spooky._core.quic.errors import QuicError, TransportError
+
+cdef enum:
+    LONG_HEADER = 0x80
+    FIXED_BIT = 0x40
+    KEY_PHASE_BIT = 0x04
+    LONG_PROTECTED_BITS = 0x0F
+    SHORT_PROTECTED_BITS = 0x1F
+    LONG_RESERVED_BITS = 0x0C
+    SHORT_RESERVED_BITS = 0x18
+    NUMBER_LENGTH_BITS = 0x03
+
+    INITIAL_TYPE = 0
+    HANDSHAKE_TYPE = 2
+    RETRY_TYPE = 3
+
+    NUMBER_MAX_LENGTH = 4
+    KEEP_KEYS_PROBE_TIMEOUTS = 3
+    PATH_DATA_LENGTH = 8
+    NOT_AUTHENTIC = -1
+
+    SMALLEST_RESET = 21
+    # RFC 9000 section 10.3.
+
+cdef uint32_t SECOND_VERSION = VERSION_2
+
+
+cdef class Receiving(FrameProcessing):
+    """A connection as it receives."""
+
+    def __cinit__(self):
+        self.undecryptable = []
+
+    cdef int receive_datagram(self, bytes payload, object source, uint8_t ecn) except -1:
+        """Process the packets of a datagram."""
+        cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(payload)
+        cdef const uint8_t* start = data
+        cdef const uint8_t* end = data + len(payload)
+        cdef Packet packet
+        cdef Path path = self.path_from(source)
+        if path is None:
+            return 0
+        path.bytes_received += len(payload)
+        self.recovery.amplification_limited = False
+        while data < end and self.state == ACTIVE:
+            if not self.parse(data, end, &packet) or not self.is_for_us(&packet):
+                if data == start and self.is_stateless_reset(data, end):
+                    self._on_stateless_reset()
+                return 0
+            if packet.epoch == SPACE_INITIAL and not self.is_client and (
+                end - start < MINIMUM_DATAGRAM_SIZE
+            ):
+                # It could be answered with more than it is worth (RFC 9000 section 14.1).
+                return 0
+            if packet.epoch >= 0:
+                self.receive_packet(&packet, path, ecn)
+            elif packet.version == 0:
+                self.on_version_negotiation(&packet)
+            elif packet.kind == RETRY_TYPE:
+                self.on_retry(&packet)
+            data = packet.end
+        return 0
+
+    # --- headers --------------------------------------------------------------------------------
+
+    cdef bint parse(self, const uint8_t* data, const uint8_t* end, Packet* packet) noexcept:
+        """Read the unprotected part of a header; False if it can be no packet."""
+        cdef Reader reader
+        cdef uint64_t size
+        reader.data, reader.position, reader.end, reader.failed = data, 1, end - data, False
+        packet.start, packet.end, packet.epoch = data, end, -1
+        packet.token_size = packet.source_size = 0
+        packet.is_long = data[0] & LONG_HEADER != 0
+        if not packet.is_long:
+            packet.version = self.version
+            packet.destination_size = CONNECTION_ID_LENGTH
+            packet.destination = read_bytes(&reader, CONNECTION_ID_LENGTH)
+            packet.number_at = data + reader.position
+            packet.epoch = SPACE_APPLICATION
+            return not reader.failed and data[0] & FIXED_BIT
+        if end - data < 7:
+            return False
+        packet.version = read_uint32(data + 1)
+        reader.position = 5
+        packet.destination_size = read_byte(&reader)
+        packet.destination = read_bytes(&reader, packet.destination_size)
+        packet.source_size = read_byte(&reader)
+        packet.source = read_bytes(&reader, packet.source_size)
+        packet.number_at = data + reader.position
+        if reader.failed:
+            return False
+        if packet.version == 0:
+            packet.kind = -1
+            return True
+        if (
+            not data[0] & FIXED_BIT
+            or packet.destination_size > CONNECTION_ID_MAX_LENGTH
+            or packet.source_size > CONNECTION_ID_MAX_LENGTH
+        ):
+            return False
+        packet.kind = (data[0] >> 4) & 3
+        if packet.version == SECOND_VERSION:
+            packet.kind = (packet.kind + 3) & 3
+        if packet.kind == RETRY_TYPE:
+            return True
+        if packet.kind == INITIAL_TYPE:
+            size = read_varint(&reader)
+            packet.token_size = size
+            packet.token = read_bytes(&reader, size)
+        size = read_varint(&reader)
+        packet.number_at = data + reader.position
+        if read_bytes(&reader, size) == NULL:
+            return False
+        packet.end = packet.number_at + size
+        if packet.kind == INITIAL_TYPE:
+            packet.epoch = SPACE_INITIAL
+        elif packet.kind == HANDSHAKE_TYPE:
+            packet.epoch = SPACE_HANDSHAKE
+        return True
+
+    cdef bint is_for_us(self, Packet* packet):
+        """Whether its destination is an ID of ours, or the one a client chose for us."""
+        cdef bytes destination = packet.destination[: packet.destination_size]
+        cdef IssuedId first
+        if packet.is_long and packet.epoch == SPACE_APPLICATION:
+            return False
+        if self.local_ids.holds(destination):
+            self.packet_destination = destination
+            return True
+        if not self.is_client and packet.is_long:
+            self.packet_destination = destination
+            return destination == (self.retry_source_id or self.original_destination_id)
+        return False
+
+    # --- packets --------------------------------------------------------------------------------
+
+    cdef EpochKeys opening_keys(self, Packet* packet):
+        """Return the keys for a packet; None if there are none yet or any more."""
+        cdef EpochKeys keys
+        if packet.epoch == SPACE_APPLICATION and not self.is_client and not self.established:
+            # Before the client has proven itself (RFC 9001 section 5.7).
+            return None
+        keys = self.keys_of(packet.epoch)
+        if not packet.is_long or packet.version == self.version:
+            return keys
+        if packet.epoch != SPACE_INITIAL or keys is None:
+            return None
+        if packet.version == self.original_version:
+            return self.first_initial_keys
+        if self.is_client and not self.version_settled and (
+            packet.version in self.parameters.versions
+        ):
+            # A server that answers in a version we offered (RFC 9368 section 4.1).
+            return self._keys_in(packet.version)
+        return None
+
+    def _keys_in(self, uint32_t version):
+        """Return Initial keys of another version, without using it yet."""
+        cdef uint32_t before = self.version
+        cdef EpochKeys keys = self.initial_keys
+        self.version = version
+        self.set_initial_keys(self.peer_ids.current.connection_id)
+        self.version, self.initial_keys, keys = before, keys, self.initial_keys
+        return keys
+
+    cdef int receive_packet(self, Packet* packet, Path path, uint8_t ecn) except -1:
+        """Open a packet and process it; what does not authenticate is dropped."""
+        cdef EpochKeys keys = self.opening_keys(packet)
+        cdef PacketNumberSpace space = self.recovery.space(packet.epoch)
+        cdef Py_ssize_t header_size, size
+        cdef uint8_t[MASK_LENGTH] mask
+        cdef uint8_t* plain
+        cdef uint8_t first
+        cdef int length, index
+        cdef uint64_t number = 0
+        cdef Reader reader
+        if packet.end - packet.number_at < NUMBER_MAX_LENGTH + SAMPLE_LENGTH:
+            return 0
+        if keys is None or keys.opening is None:
+            self._keep_for_later(packet.epoch)
+            return 0
+        keys.unmasking.mask(packet.number_at + NUMBER_MAX_LENGTH, mask)
+        first = packet.start[0] ^ (
+            mask[0] & (LONG_PROTECTED_BITS if packet.is_long else SHORT_PROTECTED_BITS)
+        )
+        length = (first & NUMBER_LENGTH_BITS) + 1
+        header_size = packet.number_at - packet.start + length
+        plain = <uint8_t*>PyMem_Malloc(packet.end - packet.start)
+        if plain == NULL:
+            raise MemoryError()
+        try:
+            memcpy(plain, packet.start, header_size)
+            plain[0] = first
+            for index in range(length):
+                plain[header_size - length + index] ^= mask[1 + index]
+                number = number << 8 | plain[header_size - length + index]
+            number = _whole_number(
+                number, length, space.received.items[space.received.count - 1].stop
+                if space.received.count else 0
+            )
+            if packet.epoch == SPACE_APPLICATION:
+                size = self.application_keys.open_phased(
+                    first & KEY_PHASE_BIT != 0, number, plain, header_size,
+                    packet.start + header_size, packet.end - packet.start - header_size,
+                    plain + header_size, self.now,
+                    KEEP_KEYS_PROBE_TIMEOUTS * self.recovery.probe_timeout(),
+                )
+            else:
+                size = keys.opening.open(
+                    number, plain, header_size, packet.start + header_size,
+                    packet.end - packet.start - header_size, plain + header_size,
+                )
+            if size < 0:
+                self._on_forgery(packet.epoch)
+                if packet.epoch == SPACE_APPLICATION and self.is_stateless_reset(
+                    packet.start, packet.end
+                ):
+                    self._on_stateless_reset()
+                return 0
+            if space.is_duplicate(number):
+                return 0
+            if first & (LONG_RESERVED_BITS if packet.is_long else SHORT_RESERVED_BITS):
+                raise QuicError(TransportError.PROTOCOL_VIOLATION, 0, "reserved bits are set")
+            self.packets_received += 1
+            self._on_authentic(packet.epoch, packet.version, keys)
+            if packet.epoch == SPACE_INITIAL and not self.first_source_id:
+                self.first_source_id = packet.source[: packet.source_size]
+                self.peer_ids.replace_first(self.first_source_id)
+            self.packet_path = path
+            reader.data, reader.position, reader.failed = plain + header_size, 0, False
+            reader.end = size
+            index = space.received.count == 0 or (
+                number >= space.received.items[space.received.count - 1].stop
+            )
+            self.process_payload(packet.epoch, &reader)
+            self.on_opened(packet, path, number, index, ecn)
+        finally:
+            PyMem_Free(plain)
+        return 0
+
+    def _keep_for_later(self, int epoch):
+        """Note that the datagram at hand came before its keys, as after reordering."""
+        if epoch == SPACE_APPLICATION and not self.established or (
+            epoch == SPACE_HANDSHAKE and self.handshake_keys is None and not self.established
+        ):
+            self.came_early = True
+
+    def _on_forgery(self, int epoch):
+        if epoch == SPACE_APPLICATION and self.application_keys.beyond_integrity_limit():
+            raise QuicError(TransportError.AEAD_LIMIT_REACHED, 0, "too many forged packets")
+
+    def _on_authentic(self, int epoch, uint32_t version, EpochKeys keys):
+        """Learn from a packet that only the peer can have made."""
+        self.received_any = True
+        if self.is_client:
+            if epoch == SPACE_INITIAL:
+                if version != self.version:
+                    self.version, self.initial_keys = version, keys
+                self.version_settled = True
+            return
+        if epoch == SPACE_HANDSHAKE:
+            # Only who got our packets can make these (RFC 9000 section 8.1).
+            self.path.on_validated()
+            if self.initial_keys is not None:
+                self.discard_keys(SPACE_INITIAL)
+
+    cdef int on_opened(
+        self, Packet* packet, Path path, uint64_t number, bint latest, uint8_t ecn
+    ) except -1:
+        """Note a packet that was processed."""
+        cdef PacketNumberSpace space = self.recovery.space(packet.epoch)
+        if space is not None and self.keys_of(packet.epoch) is not None:
+            space.on_packet_received(number, self.packet_eliciting, ecn, self.now)
+        self.eliciting_since_receipt = False
+        self.restart_idle_timer()
+        if (
+            path is not self.path
+            and latest
+            and not self.packet_probing
+            and self.is_confirmed
+            and not self.is_client
+            and self.state == ACTIVE
+        ):
+            self.move_to(path)
+        return 0
+
+    # --- before the handshake -------------------------------------------------------------------
+
+    cdef int on_version_negotiation(self, Packet* packet) except -1:
+        """Begin again with a version that both speak (RFC 9000 section 6.2)."""
+        cdef const uint8_t* at
+        cdef list offered = []
+        if not self.is_client or self.version_settled or self.received_any:
+            return 0
+        if packet.source[: packet.source_size] != self.peer_ids.current.connection_id:
+            return 0
+        at = packet.number_at
+        while at + 4 <= packet.end:
+            offered.append(read_uint32(at))
+            at += 4
+        if self.version in offered:
+            return 0
+        for version in self.parameters.versions:
+            if version in offered:
+                self.version_settled = self.negotiated_by_packet = True
+                self.version = version
+                self.begin_again()
+                return 0
+        self.fail(
+            TransportError.VERSION_NEGOTIATION_ERROR, 0, "no version in common", False
+        )
+        return 0
+
+    cdef int on_retry(self, Packet* packet) except -1:
+        """Prove our address with the token we got (RFC 9000 section 17.2.5)."""
+        cdef const uint8_t* tag = packet.end - TAG_LENGTH
+        cdef bytes expected
+        if (
+            not self.is_client
+            or self.received_any
+            or self.retry_source_id is not None
+            or packet.version != self.version
+            or tag <= packet.number_at
+        ):
+            return 0
+        expected = retry_integrity_tag(
+            self.version, self.original_destination_id, packet.start[: tag - packet.start]
+        )
+        if expected != tag[:TAG_LENGTH]:
+            return 0
+        self.token = packet.number_at[: tag - packet.number_at]
+        self.retry_source_id = packet.source[: packet.source_size]
+        self.peer_ids.replace_first(self.retry_source_id)
+        self.set_initial_keys(self.retry_source_id)
+        self._send_first_flight_again()
+        return 0
+
+    def _send_first_flight_again(self):
+        packets = []
+        self.recovery.forget_sent(SPACE_INITIAL, packets, self.now)
+        for packet in packets:
+            self.on_records_lost(packet)
+
+    cdef int begin_again(self) except -1:
+        """Say another hello: the first one names the version it was sent in."""
+        self.recovery.forget_sent(SPACE_INITIAL, [], self.now)
+        self.initial_crypto = CryptoStream(SPACE_INITIAL)
+        self.set_initial_keys(self.peer_ids.current.connection_id)
+        self.tls = self.make_tls()
+        self.tls.start(self.own_parameters().encode())
+        self.take_tls_output()
+        return 0
+
+    # --- paths ----------------------------------------------------------------------------------
+
+    cdef Path path_from(self, object source):
+        """Return the path of an address; None if nothing is taken from there."""
+        cdef Path path
+        if source == self.path.address:
+            return self.path
+        for path in self.other_paths:
+            if path.address == source:
+                return path
+        if self.is_client:
+            # Servers do not move (RFC 9000 section 9).
+            return None
+        if len(self.other_paths) >= OTHER_PATHS_MAX:
+            self.other_paths.pop(0)
+        path = Path(source, False)
+        self.other_paths.append(path)
+        return path
+
+    cdef int move_to(self, Path path) except -1:
+        """Follow the client to another address (RFC 9000 section 9.3)."""
+        cdef Path old = self.path
+        self.other_paths.remove(path)
+        self.other_paths.append(old)
+        self.path = path
+        if self.peer_parameters is not None:
+            path.set_ceiling(self.peer_parameters.max_udp_payload_size)
+        if self.packet_destination != self.destination_of_path:
+            # It uses another ID as well, so that nobody can tell that it moved (section 9.5).
+            self.peer_ids.use_next()
+            self.destination_of_path = self.packet_destination
+        self.recovery.reset_for_path(self.now)
+        self.recovery.set_max_datagram_size(path.mtu, self.now)
+        if not path.validated:
+            self.challenge(path)
+        if not old.validated or old.challenge is not None:
+            return 0
+        self.challenge(old)
+        return 0
+
+    def challenge(self, Path path):
+        """Ask whether the peer is at an address."""
+        path.begin_challenge(
+            secrets.token_bytes(PATH_DATA_LENGTH),
+            self.now + KEEP_KEYS_PROBE_TIMEOUTS * self.recovery.probe_timeout(),
+        )
+
+    # --- stateless reset ------------------------------------------------------------------------
+
+    cdef bint is_stateless_reset(self, const uint8_t* data, const uint8_t* end):
+        """Whether a datagram ends in the token of an ID we use (RFC 9000 section 10.3.1)."""
+        if end - data < SMALLEST_RESET:
+            return False
+        return self.peer_ids.is_reset_token((end - RESET_TOKEN_LENGTH)[:RESET_TOKEN_LENGTH])
+
+    def _on_stateless_reset(self):
+        self.close_by_peer = True
+        self.close_phrase = "stateless reset"
+        self.drain()
+
+
+cdef uint64_t _whole_number(uint64_t truncated, int length, uint64_t expected) noexcept:
+    """Return the packet number whose low bytes a packet tells (RFC 9000 appendix A.3)."""
+    cdef uint64_t window = <uint64_t>1 << (8 * length)
+    cdef uint64_t half = window // 2
+    cdef uint64_t candidate = (expected & ~(window - 1)) | truncated
+    if candidate + half <= expected and candidate < (1ULL << 62) - window:
+        return candidate + window
+    if candidate > expected + half and candidate >= window:
+        return candidate - window
+    return candidate
