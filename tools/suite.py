@@ -32,12 +32,12 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("test-install", 300, needed=True),
+    Part("test-install", 180, needed=True),
     Part("lint", 60),
     Part("build", 180, needed=True),
-    Part("test-pure", 240),
-    Part("test-sanitize", 300),
-    Part("test-packaging", 300),
+    Part("test-pure", 420),
+    Part("test-sanitize", 480),
+    Part("test-packaging", 180),
     Part("test-compiled", 900),
 )
 
