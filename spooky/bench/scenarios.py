@@ -75,7 +75,10 @@ _ALL: Final = (
         1,
         kind=Kind.RESUMPTION,
     ),
-    Scenario("idle", "memory of idle connections", Headline.MEMORY, 1000, 1, kind=Kind.IDLE),
+    # Its request is what a client could make, and never does.
+    Scenario(
+        "idle", "memory of idle connections", Headline.MEMORY, 1000, 1, (_get(KIB),), Kind.IDLE
+    ),
     Scenario(
         "mixed",
         "of 20 requests 14 GETs of 1 KiB, 4 of 64 KiB, 1 of 1 MiB, and 1 POST of 64 KiB",

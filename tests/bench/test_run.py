@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from spooky import _core
+from spooky.bench.scenarios import SCENARIOS
 
 pytestmark = pytest.mark.interop
 
@@ -37,3 +38,18 @@ def test_spooky_and_its_peers_take_turns_and_every_figure_is_there(tmp_path: Pat
         assert 10 < figures["peak_memory_mb"] < 2000
     assert set(scenario["ratios"]) == set(PEERS)
     assert "better than caddy" in done.stdout
+
+
+@pytest.mark.skipif(not _core.COMPILED, reason="the load generator is not compiled")
+@pytest.mark.parametrize("scenario", list(SCENARIOS))
+def test_every_scenario_runs(tmp_path: Path, scenario: str) -> None:
+    saved = tmp_path / "run.json"
+    done = bench(
+        f"--scenario={scenario}", "--connections=4", "--rounds=1", "--seconds=0.5",
+        f"--json={saved}",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (measured,) = json.loads(saved.read_text())["scenarios"]
+    (proxy,) = measured["proxies"]
+    assert proxy["errors"] == {}
+    assert proxy["medians"][SCENARIOS[scenario].headline.value] != 0
