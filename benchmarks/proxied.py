@@ -43,6 +43,7 @@ SOCKET_READ_BYTES: Final = 256 * 1024
 UPLOAD_PIECE_BYTES: Final = 16_384
 """How much of an upload a client's session delivers at once."""
 
+
 class Stopwatch:
     """The CPU time of what ran between :meth:`start` and :meth:`stop`, in all and by stage."""
 
