@@ -35,10 +35,10 @@ PARTS = (
     Part("test-install", 180, needed=True),
     Part("lint", 60),
     Part("build", 180, needed=True),
-    Part("test-pure", 420),
+    Part("test-pure", 480),
     Part("test-sanitize", 480),
     Part("test-packaging", 180),
-    Part("test-compiled", 900),
+    Part("test-compiled", 840),
 )
 
 
