@@ -17,7 +17,16 @@ class Section(Struct, frozen=True, forbid_unknown_fields=True):
     """Base of every mapping in the configuration; immutable, unknown keys are errors."""
 
 
-def described(text: str, *, unit: str = "", hazard: str = "", path: bool = False) -> Meta:
+def described(
+    text: str,
+    *,
+    unit: str = "",
+    hazard: str = "",
+    path: bool = False,
+    secret: bool = False,
+    identity: bool = False,
+    unordered: bool = False,
+) -> Meta:
     """Describe a field.
 
     Arguments:
@@ -26,14 +35,17 @@ def described(text: str, *, unit: str = "", hazard: str = "", path: bool = False
         hazard: What goes wrong when it is set badly.
         path: The value names a file or directory; a relative one starts at the configuration's
             directory.
+        secret: The value, or the content of the file that it names, is never shown.
+        identity: The value tells an entry of a list from the others, whatever their order.
+        unordered: The order of the list means nothing.
     """
     extra: dict[str, object] = {}
     if unit:
         extra["unit"] = unit
     if hazard:
         extra["hazard"] = hazard
-    if path:
-        extra["path"] = True
+    marks = {"path": path, "secret": secret, "identity": identity, "unordered": unordered}
+    extra |= {mark: True for mark, given in marks.items() if given}
     return Meta(description=text, extra=extra)
 
 

@@ -95,11 +95,12 @@ class Certificate(Section, frozen=True):
         str,
         described(
             "Host name that selects this certificate: exact, or `*.` and a domain for the names "
-            "one label below it. The certificate must cover it."
+            "one label below it. The certificate must cover it.",
+            identity=True,
         ),
     ]
     cert: Annotated[str, described("PEM file of the certificate and its chain.", path=True)]
-    key: Annotated[str, described("PEM file of its private key.", path=True)]
+    key: Annotated[str, described("PEM file of its private key.", path=True, secret=True)]
 
     def __post_init__(self) -> None:
         force_setattr(self, "server_name", self.server_name.lower().removesuffix("."))
@@ -117,7 +118,8 @@ class ListenerTLS(Section, frozen=True):
         ),
     ] = ""
     key: Annotated[
-        str, described("PEM file of the default certificate's private key.", path=True)
+        str,
+        described("PEM file of the default certificate's private key.", path=True, secret=True),
     ] = ""
     certificates: Annotated[
         tuple[Certificate, ...], described("More certificates, chosen by server name.")
@@ -139,10 +141,11 @@ class Listener(Section, frozen=True):
     """Where clients come in: HTTP/3 on UDP, HTTP/2 and HTTP/1.1 over TLS on TCP, same port."""
 
     protocol: Annotated[
-        Literal["http3"], described("HTTP/3, with HTTP/2 and HTTP/1.1 beside it.")
+        Literal["http3"], described("HTTP/3, with HTTP/2 and HTTP/1.1 beside it.", identity=True)
     ] = "http3"
     address: Annotated[
-        str, described("IP address to listen on; `0.0.0.0` for all IPv4, `::` for all.")
+        str,
+        described("IP address to listen on; `0.0.0.0` for all IPv4, `::` for all.", identity=True),
     ] = "0.0.0.0"
     port: Annotated[
         int,
@@ -151,6 +154,7 @@ class Listener(Section, frozen=True):
             "UDP and TCP port; 0 takes a free one, the same for both.",
             hazard="Firewalls that open a port for TCP often leave UDP closed: then no client "
             "ever uses HTTP/3.",
+            identity=True,
         ),
     ] = DEFAULT_PORT
     tls: Annotated[ListenerTLS, described("Certificates; a listener needs at least one.")] = (
@@ -197,6 +201,7 @@ class Backend(Section, frozen=True):
             "Name of the backend, unique in its upstream: in logs and metrics, and its place on "
             "hash rings.",
             hazard="Renaming a backend moves its share of a consistent hash.",
+            identity=True,
         ),
     ]
     address: Annotated[
@@ -316,7 +321,9 @@ class UpstreamTLS(Section, frozen=True):
         str | None,
         described("PEM file of the certificate shown to backends that ask for one.", path=True),
     ] = None
-    client_key: Annotated[str | None, described("PEM file of its private key.", path=True)] = None
+    client_key: Annotated[
+        str | None, described("PEM file of its private key.", path=True, secret=True)
+    ] = None
 
 
 class Upstream(Section, frozen=True):
@@ -413,7 +420,9 @@ class ProtocolLimits(Section, frozen=True):
     ] = True
     allowed_methods: Annotated[
         tuple[str, ...],
-        described("Methods let through, the others get 405; empty for every method."),
+        described(
+            "Methods let through, the others get 405; empty for every method.", unordered=True
+        ),
     ] = ()
     denied_path_prefixes: Annotated[
         tuple[str, ...],
@@ -421,6 +430,7 @@ class ProtocolLimits(Section, frozen=True):
             "Requests whose path starts with one of these get 403; plain text prefixes of the "
             "canonical path.",
             hazard="`/admin` denies `/administrator` too.",
+            unordered=True,
         ),
     ] = ()
 

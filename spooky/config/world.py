@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from spooky.config.files import certificate_names, names_cover
 from spooky.config.problems import Path, quoted
 from spooky.config.report import Report
 from spooky.config.schema import Configuration, ListenerTLS, UpstreamTLS
@@ -63,11 +64,12 @@ class _World:
             chain = self._check_pair(
                 (*place, "cert"), certificate.cert, (*place, "key"), certificate.key
             )
-            if chain and not _covers(chain[0], certificate.server_name):
+            names = certificate_names(chain[0]) if chain else []
+            if chain and not names_cover(names, certificate.server_name):
                 self._report.error(
                     (*place, "server_name"),
                     f"the certificate does not cover {quoted(certificate.server_name)}",
-                    f"it covers {', '.join(_names(chain[0])) or 'no name'}",
+                    f"it covers {', '.join(names) or 'no name'}",
                 )
         if tls.client_auth.enabled and tls.client_auth.ca_file:
             self._check_authorities((*path, "client_auth", "ca_file"), tls.client_auth.ca_file)
@@ -222,18 +224,3 @@ def _fits(certificate: x509.Certificate, key: PrivateKeyTypes) -> bool:
         )
     except (ValueError, UnsupportedAlgorithm):
         return False
-
-
-def _names(certificate: x509.Certificate) -> list[str]:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except (x509.ExtensionNotFound, ValueError):
-        return []
-    return [name.lower() for name in names.value.get_values_for_type(x509.DNSName)]
-
-
-def _covers(certificate: x509.Certificate, server_name: str) -> bool:
-    """Return whether a certificate is good for a name (RFC 9525 section 6.3)."""
-    wildcard = f"*.{server_name.partition('.')[2]}"
-    names = _names(certificate)
-    return server_name in names or wildcard in names
