@@ -11,28 +11,17 @@ from aioquic.quic.packet import QuicErrorCode
 from fuzz.quic_frames import NAMES, PACKETS_MAX, packets, packets_of
 from spooky.protocol.quic.engines import ENGINES
 from spooky.protocol.quic.packet import make_connection_id, parse_header
-from tests.protocol.quic.forge import Initials, crypto_frame
-from tests.protocol.quic.support import SLOT, Pair, Recorder, server_parameters
-from tests.scenario.frames import FrameType
-from tests.scenario.observer import Observer
-from tests.simnet import CLIENT, SERVER
+from tests.protocol.quic.forge import Initials, client_hello, crypto_frame
+from tests.protocol.quic.support import SLOT, Recorder, server_parameters
+from tests.simnet import CLIENT
 
 FRAMES_MAX_BYTES = 1100
 """What an Initial of a full datagram has room for."""
 
 
-def hello() -> bytes:
-    """Return the ClientHello of a client on aioquic."""
-    pair = Pair()
-    pair.run(seconds=0.001)
-    sent = Observer("", SERVER).read(pair.network.sent[:1])
-    frames = [frame for packet in sent for frame in packet.frames]
-    return b"".join(frame.data for frame in frames if frame.type is FrameType.CRYPTO)
-
-
 def seeds() -> Iterator[bytes]:
     """Yield hellos, whole and in pieces, and what is no hello."""
-    whole = hello()
+    whole = client_hello()
     half = len(whole) // 2
     conversations = [
         packets(crypto_frame(0, whole)),

@@ -6,11 +6,14 @@ import pytest
 from aioquic.quic.packet import QuicErrorCode
 
 from spooky.protocol.quic.aioquic_tls import CRYPTO_AHEAD_MAX, HANDSHAKE_MESSAGE_MAX
+from spooky.protocol.quic.certificates import CertificateSelector
 from spooky.protocol.quic.engines import AIOQUIC, Engine
 from spooky.protocol.quic.packet import make_connection_id, parse_header
 from spooky.protocol.quic.session import Datagram, QuicSession
+from tests.certificates import leaf, shared_ca
 from tests.protocol.quic.forge import (
     Initials,
+    client_hello,
     closed_with,
     crypto_frame,
     new_connection_id,
@@ -21,6 +24,7 @@ from tests.protocol.quic.forge import (
 from tests.protocol.quic.support import (
     SLOT,
     Recorder,
+    chain_of,
     open_stream,
     server_parameters,
 )
@@ -169,6 +173,32 @@ class TestAmplification:
         first = pair.network.sent[0][3][:1199]
         pair.server_host.deliver([Datagram(first, CLIENT)], pair.network.now)
         assert pair.server.terminated
+
+    def test_packets_ahead_of_their_keys_count_once(self, engine: Engine) -> None:
+        """They are kept, and looked at again once the hello has come."""
+        large = leaf(["example.test"], shared_ca(), padding=12_000)
+        parameters = server_parameters(certificates=CertificateSelector({}, chain_of(large)))
+        initials, now, answered = Initials(), 1000.0, 0
+        handshake = b"\xe0\x00\x00\x00\x01\x08" + initials.destination + b"\x00\x44\x9e"
+        hello = client_hello(initials.source)
+        batch = [
+            initials(crypto_frame(0, hello[:100])),
+            Datagram(handshake + bytes(0x49E), CLIENT),
+            initials(crypto_frame(100, hello[100:])),
+        ]
+        header = parse_header(batch[0].payload)
+        assert header is not None
+        session = engine.server_session(
+            parameters, header, CLIENT, now, lambda: make_connection_id(SLOT)
+        )
+        session.handler = recorder = Recorder()
+        recorder.session = session
+        for datagram in batch:
+            session.receive([datagram], now)
+            answered += sum(len(run.payload) for run in session.flush(now))
+        assert not recorder.closes
+        received = sum(len(datagram.payload) for datagram in batch)
+        assert received < answered <= 3 * received
 
     def test_half_open_connections_send_three_times_what_came(self, engine: Engine) -> None:
         pair = Scenario((AIOQUIC, engine))

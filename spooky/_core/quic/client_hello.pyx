@@ -11,7 +11,6 @@ from libc.stdint cimport uint8_t, uint32_t
 from spooky._core.quic.errors import Alert, TlsAlert
 
 cdef enum:
-    HEADER_LENGTH = 4
     CLIENT_HELLO = 1
     LEGACY_VERSION = 0x0303
     RANDOM_LENGTH = 32

@@ -8,12 +8,12 @@ from libc.stdint cimport uint64_t
 
 from spooky._core.quic.connection_ids cimport IssuedId, LocalIds, PeerIds
 from spooky._core.quic.crypto_stream cimport CryptoStream
-from spooky._core.quic.endpoint cimport ACTIVE, CLOSE_DUE, CLOSING, DRAINING, TERMINATED
+from spooky._core.quic.endpoint cimport ACTIVE, CLOSING, DRAINING, TERMINATED
 from spooky._core.quic.limits cimport (
-    ACTIVE_CONNECTION_IDS,
-    CONNECTION_ID_LENGTH,
+    MAX_ACK_DELAY_MS,
     MINIMUM_DATAGRAM_SIZE,
     UNDECRYPTABLE_MAX,
+    UNDECRYPTABLE_SIZE_MAX,
 )
 from spooky._core.quic.path cimport Path
 from spooky._core.quic.receiving cimport Receiving
@@ -68,7 +68,7 @@ cdef class Connection(Receiving):
             is_client, parameters.congestion_control, MINIMUM_DATAGRAM_SIZE,
             secrets.randbits(SEED_BITS), now,
         )
-        self.recovery.application.max_ack_delay = 0.025
+        self.recovery.application.max_ack_delay = MAX_ACK_DELAY_MS / 1000.0
         self.initial_crypto = CryptoStream(SPACE_INITIAL)
         self.application_crypto = CryptoStream(SPACE_APPLICATION)
         self.streams = Streams(is_client, parameters)
@@ -80,7 +80,7 @@ cdef class Connection(Receiving):
         self.token = b""
         self.idle_timeout = parameters.idle_timeout
         self.repeat_after = 1
-        self._tell_streams()
+        self.tell_streams()
         self.restart_idle_timer()
 
     def start_client(self, bytes token):
@@ -121,7 +121,6 @@ cdef class Connection(Receiving):
 
     def receive(self, batch, double now):
         """Take datagrams, in order, and make the upcalls they cause."""
-        cdef bytes payload
         self.now = now
         self.streams.now = now
         if self.is_first():
@@ -129,19 +128,15 @@ cdef class Connection(Receiving):
                 (<IssuedId>self.local_ids.active[0]).connection_id
             )
         try:
-            for payload, source, ecn in batch:
-                if self.state != ACTIVE:
-                    break
-                self.came_early = False
-                self.receive_datagram(payload, source, ecn)
-                if self.came_early and len(self.undecryptable) < UNDECRYPTABLE_MAX:
-                    self.undecryptable.append((payload, source, ecn))
-                elif self.undecryptable:
-                    self.receive_again()
-            if self.state == ACTIVE:
-                self.streams.deliver()
+            self.receive_batch(batch)
         except QuicError as error:
             self.fail(error.error_code, error.frame_type, error.phrase, False)
+        except Exception:
+            # The boundary to the peer: what nobody foresaw ends this connection only.
+            self.report_defect("receive a datagram")
+            self.fail(TransportError.INTERNAL_ERROR, 0, "", False)
+        if self.state == ACTIVE:
+            self.streams.deliver()
         if self.state == CLOSING:
             self._count_since_close(len(batch))
         if not self.received_any and not self.is_client and self.state == ACTIVE:
@@ -149,6 +144,23 @@ cdef class Connection(Receiving):
             self.close_phrase = "no valid packet"
             self.end_without_a_word()
         self.settle()
+
+    cdef int receive_batch(self, batch) except -1:
+        """Process datagrams, and those that waited for their keys once the keys are there."""
+        cdef bytes payload
+        for payload, source, ecn in batch:
+            if self.state != ACTIVE:
+                return 0
+            self.came_early = False
+            self.receive_datagram(payload, source, ecn, False)
+            if self.came_early:
+                if len(self.undecryptable) < UNDECRYPTABLE_MAX and (
+                    len(payload) <= UNDECRYPTABLE_SIZE_MAX
+                ):
+                    self.undecryptable.append((payload, source, ecn))
+            elif self.undecryptable:
+                self.receive_again()
+        return 0
 
     cdef int receive_again(self) except -1:
         """Try again what came before its keys."""
@@ -160,7 +172,7 @@ cdef class Connection(Receiving):
             if self.state != ACTIVE:
                 break
             self.came_early = False
-            self.receive_datagram(payload, source, ecn)
+            self.receive_datagram(payload, source, ecn, True)
             if self.came_early:
                 self.undecryptable.append((payload, source, ecn))
         return 0
@@ -182,14 +194,16 @@ cdef class Connection(Receiving):
     cdef int settle(self) except -1:
         """Tell what became possible, and that it ended."""
         if self.state == ACTIVE:
-            self._tell_streams()
+            self.tell_streams()
             self.streams.tell_writable()
         self.report_close()
         return 0
 
-    def _tell_streams(self):
+    cdef int tell_streams(self) except -1:
+        """Tell the streams what the path is like."""
         self.streams.smoothed_rtt = self.recovery.smoothed_rtt
         self.streams.congestion_window = self.recovery.congestion.window
+        return 0
 
     # --- time -----------------------------------------------------------------------------------
 

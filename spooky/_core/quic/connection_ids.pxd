@@ -39,8 +39,6 @@ cdef class PeerIds:
         self, uint64_t sequence, uint64_t retire_prior_to, bytes connection_id, bytes reset_token
     ) except -1
     cdef bint use_next(self) except -1  # False if there is none.
-    cdef IssuedId take_spare(self)
-    cdef int give_up(self, IssuedId used) except -1
     cdef int retire_again(self, uint64_t sequence) except -1
     cdef void on_retirement_acked(self) noexcept
     cdef bint is_reset_token(self, bytes token)

@@ -161,14 +161,6 @@ cdef class PeerIds:
         self.current = self.spare.pop(0)
         return True
 
-    cdef IssuedId take_spare(self):
-        """Return one for another path; None if there is none."""
-        return self.spare.pop(0) if self.spare else None
-
-    cdef int give_up(self, IssuedId used) except -1:
-        """Retire one that another path had."""
-        return self._retire(used)
-
     cdef int _retire(self, IssuedId entry) except -1:
         if self._unacknowledged >= RETIREMENTS_MAX:
             raise QuicError(

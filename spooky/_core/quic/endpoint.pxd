@@ -3,15 +3,14 @@
 Endpoint -> Sending -> FrameProcessing -> Receiving -> Connection: each adds one thing it does.
 """
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from spooky._core.quic.connection_ids cimport LocalIds, PeerIds
 from spooky._core.quic.crypto_stream cimport CryptoStream
 from spooky._core.quic.path cimport Path
 from spooky._core.quic.protection cimport EpochKeys, PhasedKeys
 from spooky._core.quic.recovery cimport Recovery
-from spooky._core.quic.sent_packet cimport FrameRecord, SentPacket
-from spooky._core.quic.space cimport PacketNumberSpace
+from spooky._core.quic.sent_packet cimport SentPacket
 from spooky._core.quic.streams cimport Streams
 from spooky._core.quic.transport_parameters cimport TransportParameters
 

@@ -6,36 +6,27 @@ import secrets
 from libc.math cimport INFINITY
 from libc.stdint cimport uint64_t
 
-from spooky._core.quic.connection_ids cimport IssuedId, LocalIds, PeerIds
+from spooky._core.quic.connection_ids cimport IssuedId
 from spooky._core.quic.crypto cimport initial_secrets
 from spooky._core.quic.crypto_stream cimport CryptoStream
 from spooky._core.quic.frames cimport FRAME_CRYPTO
 from spooky._core.quic.limits cimport (
+    ACK_DELAY_EXPONENT,
     ACTIVE_CONNECTION_IDS,
     DATAGRAM_MAX_SIZE,
+    LINGER_PROBE_TIMEOUTS,
+    MAX_ACK_DELAY_MS,
     REASON_PHRASE_MAX,
     RESET_TOKEN_LENGTH,
 )
-from spooky._core.quic.path cimport Path
 from spooky._core.quic.protection cimport EpochKeys, PhasedKeys
 from spooky._core.quic.records cimport *
-from spooky._core.quic.recovery cimport Recovery
 from spooky._core.quic.sent_packet cimport FrameRecord, SentPacket
 from spooky._core.quic.space cimport SPACE_APPLICATION, SPACE_HANDSHAKE, SPACE_INITIAL
-from spooky._core.quic.streams cimport Streams
 from spooky._core.quic.transport_parameters cimport TransportParameters, decode
 
 from spooky._core.quic.crypto import TLS_AES_128_GCM_SHA256
 from spooky._core.quic.errors import QuicError, TransportError
-
-cdef enum:
-    ACK_DELAY_EXPONENT = 3
-
-    MAX_ACK_DELAY_MS = 25
-    # RFC 9000 section 18.2, the default: what aioquic, quic-go and nginx say too.
-
-    END_PROBE_TIMEOUTS = 3
-    # How long a closed connection is remembered (RFC 9000 section 10.2).
 
 # Of Initial packets, whatever TLS chooses later (RFC 9001 section 5.2).
 cdef int INITIAL_CIPHER_SUITE = TLS_AES_128_GCM_SHA256
@@ -46,7 +37,7 @@ cdef class Endpoint:
 
     A subclass in ``protocol/quic/native_session.py`` gives it what the engine does not know:
     ``make_tls``, ``feed_tls``, ``make_token``, ``keep_token``, and the words of the seam,
-    ``make_handshake``, ``make_close`` and ``make_transmit``.
+    ``make_handshake``, ``make_close`` and ``make_transmit``; and ``report_defect``, our own.
 
     Attributes:
         is_client: Which role it has.
@@ -359,7 +350,7 @@ cdef class Endpoint:
         """Begin the idle timeout anew; at least three PTO (RFC 9000 section 10.1)."""
         if self.idle_timeout:
             self.idle_at = self.now + max(
-                self.idle_timeout, END_PROBE_TIMEOUTS * self.recovery.probe_timeout()
+                self.idle_timeout, LINGER_PROBE_TIMEOUTS * self.recovery.probe_timeout()
             )
         else:
             self.idle_at = INFINITY
@@ -388,7 +379,7 @@ cdef class Endpoint:
     cdef int drain(self) except -1:
         """Wait for what is still on its way, silently (RFC 9000 section 10.2.2)."""
         self.state = DRAINING
-        self.end_at = self.now + END_PROBE_TIMEOUTS * self.recovery.probe_timeout()
+        self.end_at = self.now + LINGER_PROBE_TIMEOUTS * self.recovery.probe_timeout()
         return 0
 
     cdef int report_close(self) except -1:

@@ -7,19 +7,16 @@ from spooky._core.quic.connection_ids cimport IssuedId
 from spooky._core.quic.crypto_stream cimport CryptoStream
 from spooky._core.quic.endpoint cimport ACTIVE
 from spooky._core.quic.frames cimport *
-from spooky._core.quic.limits cimport CONNECTION_ID_MAX_LENGTH, RESET_TOKEN_LENGTH
+from spooky._core.quic.limits cimport CONNECTION_ID_MAX_LENGTH, PATH_DATA_LENGTH, RESET_TOKEN_LENGTH
 from spooky._core.quic.path cimport Path
 from spooky._core.quic.ranges cimport RangeSet
 from spooky._core.quic.records cimport RECORD_ACK
 from spooky._core.quic.sending cimport Sending
 from spooky._core.quic.sent_packet cimport SentPacket
-from spooky._core.quic.space cimport SPACE_APPLICATION, SPACE_HANDSHAKE
+from spooky._core.quic.space cimport SPACE_APPLICATION, PacketNumberSpace
 from spooky._core.quic.wire cimport Reader, read_byte, read_bytes, read_varint
 
 from spooky._core.quic.errors import QuicError, TransportError
-
-cdef enum:
-    PATH_DATA_LENGTH = 8
 
 cdef uint64_t LARGEST_INTEGER = (1ULL << 62) - 1
 
@@ -63,7 +60,7 @@ cdef class FrameProcessing(Sending):
         return 0
 
     cdef int process_frame(self, int epoch, uint64_t frame_type, Reader* reader) except -1:
-        if FRAME_STREAM <= frame_type <= FRAME_STREAMS_BLOCKED_LAST:
+        if FRAME_STREAM <= frame_type <= FRAME_STREAMS_BLOCKED_UNI:
             self.streams.on_frame(frame_type, reader)
         elif frame_type == FRAME_ACK or frame_type == FRAME_ACK_ECN:
             self.on_ack(epoch, frame_type, reader)
@@ -99,6 +96,7 @@ cdef class FrameProcessing(Sending):
         cdef uint64_t ect0 = 0, ect1 = 0, ce = 0, lowest
         cdef double seconds = 0.0
         cdef SentPacket packet
+        cdef PacketNumberSpace space = self.recovery.space(epoch)
         cdef bint counted = frame_type == FRAME_ACK_ECN
         self.ack_ranges.clear()
         if reader.failed or size > largest:
@@ -132,16 +130,12 @@ cdef class FrameProcessing(Sending):
         for packet in self.newly_acked:
             self.path.on_acked(packet.size)
             self.on_records_acked(packet)
-            self._forget_acknowledged(epoch, packet)
+            if packet.frame_count and packet.frames[0].kind == RECORD_ACK:
+                space.on_ack_acknowledged(packet.frames[0].id)
         self.newly_acked.clear()
         if self.newly_lost:
             self.on_lost_packets(self.newly_lost)
         return 0
-
-    def _forget_acknowledged(self, int epoch, SentPacket packet):
-        """Need not acknowledge again what the peer knows that we have."""
-        if packet.frame_count and packet.frames[0].kind == RECORD_ACK:
-            self.recovery.space(epoch).on_ack_acknowledged(packet.frames[0].id)
 
     # --- the handshake --------------------------------------------------------------------------
 

@@ -14,7 +14,13 @@ cdef enum:
     FRAME_STREAM = 0x08
     FRAME_STREAM_LAST = 0x0F
     FRAME_MAX_DATA = 0x10
-    FRAME_STREAMS_BLOCKED_LAST = 0x17
+    FRAME_MAX_STREAM_DATA = 0x11
+    FRAME_MAX_STREAMS_BIDI = 0x12
+    FRAME_MAX_STREAMS_UNI = 0x13
+    FRAME_DATA_BLOCKED = 0x14
+    FRAME_STREAM_DATA_BLOCKED = 0x15
+    FRAME_STREAMS_BLOCKED_BIDI = 0x16
+    FRAME_STREAMS_BLOCKED_UNI = 0x17
     FRAME_NEW_CONNECTION_ID = 0x18
     FRAME_RETIRE_CONNECTION_ID = 0x19
     FRAME_PATH_CHALLENGE = 0x1A
@@ -25,6 +31,12 @@ cdef enum:
     FRAME_LAST = 0x1E
     FRAME_DATAGRAM = 0x30
     FRAME_DATAGRAM_LAST = 0x31
+
+# Flags in the type of a STREAM frame (RFC 9000 section 19.8).
+cdef enum:
+    STREAM_FIN = 0x01
+    STREAM_LEN = 0x02
+    STREAM_OFF = 0x04
 
 cdef enum:
     # As bits of the frame types that Initial and Handshake packets may carry.

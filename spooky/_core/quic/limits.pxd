@@ -49,3 +49,19 @@ cdef enum:
 
     SMALLEST_DATAGRAM = 64
     # Room below which no packet with content is begun.
+
+    ACK_DELAY_EXPONENT = 3
+
+    MAX_ACK_DELAY_MS = 25
+    # RFC 9000 section 18.2, the defaults: what aioquic, quic-go and nginx say too.
+
+    LINGER_PROBE_TIMEOUTS = 3
+    # How long what is over is remembered: closed connections (RFC 9000 section 10.2), old keys
+    # (RFC 9001 section 6.5), unanswered challenges (RFC 9000 section 8.2.4).
+
+    PATH_DATA_LENGTH = 8
+    # Of PATH_CHALLENGE and PATH_RESPONSE (RFC 9000 section 19.17).
+
+    UNDECRYPTABLE_SIZE_MAX = 2048
+    # Of such a datagram, bytes: no handshake sends larger ones, and half-open connections are
+    # many.

@@ -2,8 +2,6 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from spooky._core.quic.connection_ids cimport IssuedId
-
 
 cdef class Path:
     cdef readonly object address
@@ -16,7 +14,6 @@ cdef class Path:
     cdef double challenge_until  # When it is sent again, or given up.
     cdef int challenges_left
     cdef bytes response  # To be sent, the answer to the latest challenge; None if there is none.
-    cdef IssuedId peer_id  # On other paths than the current one; None: the current one's.
     # --- path MTU discovery (RFC 8899)
     cdef readonly uint32_t mtu
     cdef uint32_t _ceiling  # The largest size not known to fail.

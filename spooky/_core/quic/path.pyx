@@ -3,14 +3,16 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp
 
-from spooky._core.quic.limits cimport AMPLIFICATION_FACTOR, MINIMUM_DATAGRAM_SIZE
+from spooky._core.quic.limits cimport (
+    AMPLIFICATION_FACTOR,
+    MINIMUM_DATAGRAM_SIZE,
+    PATH_DATA_LENGTH,
+)
 
 cdef enum:
-    CHALLENGE_LENGTH = 8
-
     CHALLENGES = 3
     # How often an address is asked before it is given up (RFC 9000 section 8.2.4).
 
@@ -65,7 +67,7 @@ cdef class Path:
     cdef bint is_answer(self, const uint8_t* data) noexcept:
         return (
             self.challenge is not None
-            and memcmp(data, PyBytes_AS_STRING(self.challenge), CHALLENGE_LENGTH) == 0
+            and memcmp(data, PyBytes_AS_STRING(self.challenge), PATH_DATA_LENGTH) == 0
         )
 
     cdef void on_validated(self) noexcept:
@@ -113,12 +115,16 @@ cdef class Path:
         self._probe = size
 
     cdef void on_probe_acked(self, uint32_t size) noexcept:
+        if size != self._probe:
+            # Of another path, or from before this one shrank.
+            return
         self._probe = 0
         self._probes_lost = 0
-        if size <= self._ceiling:
-            self.mtu = max(self.mtu, size)
+        self.mtu = max(self.mtu, size)
 
     cdef void on_probe_lost(self, uint32_t size) noexcept:
+        if size != self._probe:
+            return
         self._probe = 0
         self._probes_lost += 1
         if self._probes_lost < PROBES_PER_SIZE:

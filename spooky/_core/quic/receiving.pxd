@@ -1,6 +1,6 @@
 """C declarations of how a connection reads datagrams."""
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from spooky._core.quic.frame_processing cimport FrameProcessing
 from spooky._core.quic.path cimport Path
@@ -29,7 +29,11 @@ cdef class Receiving(FrameProcessing):
     cdef bint came_early  # The one at hand did.
     cdef bytes destination_of_path  # The ID of ours that the peer uses on the current path.
 
-    cdef int receive_datagram(self, bytes payload, object source, uint8_t ecn) except -1
+    cdef int receive_datagram(
+        self, bytes payload, object source, uint8_t ecn, bint again
+    ) except -1
+    cdef int keep_for_later(self, int epoch) except -1
+    cdef int on_authentic(self, Packet* packet, Path path, EpochKeys keys) except -1
     cdef bint parse(self, const uint8_t* data, const uint8_t* end, Packet* packet) noexcept
     cdef bint is_for_us(self, Packet* packet)
     cdef int receive_packet(self, Packet* packet, Path path, uint8_t ecn) except -1

@@ -5,10 +5,9 @@ import secrets
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from spooky._core.quic.connection_ids cimport IssuedId
 from spooky._core.quic.crypto cimport (
     MASK_LENGTH,
     SAMPLE_LENGTH,
@@ -18,13 +17,28 @@ from spooky._core.quic.crypto cimport (
 from spooky._core.quic.crypto_stream cimport CryptoStream
 from spooky._core.quic.endpoint cimport ACTIVE
 from spooky._core.quic.frame_processing cimport FrameProcessing
+from spooky._core.quic.headers cimport (
+    FIXED_BIT,
+    HANDSHAKE_TYPE,
+    INITIAL_TYPE,
+    KEY_PHASE_BIT,
+    LONG_HEADER,
+    LONG_PROTECTED_BITS,
+    LONG_RESERVED_BITS,
+    NUMBER_LENGTH_BITS,
+    NUMBER_MAX_LENGTH,
+    RETRY_TYPE,
+    SHORT_PROTECTED_BITS,
+    SHORT_RESERVED_BITS,
+)
 from spooky._core.quic.limits cimport (
     CONNECTION_ID_LENGTH,
     CONNECTION_ID_MAX_LENGTH,
+    LINGER_PROBE_TIMEOUTS,
     MINIMUM_DATAGRAM_SIZE,
     OTHER_PATHS_MAX,
+    PATH_DATA_LENGTH,
     RESET_TOKEN_LENGTH,
-    UNDECRYPTABLE_MAX,
 )
 from spooky._core.quic.path cimport Path
 from spooky._core.quic.protection cimport EpochKeys
@@ -40,24 +54,6 @@ from spooky._core.quic.crypto import VERSION_2
 from spooky._core.quic.errors import QuicError, TransportError
 
 cdef enum:
-    LONG_HEADER = 0x80
-    FIXED_BIT = 0x40
-    KEY_PHASE_BIT = 0x04
-    LONG_PROTECTED_BITS = 0x0F
-    SHORT_PROTECTED_BITS = 0x1F
-    LONG_RESERVED_BITS = 0x0C
-    SHORT_RESERVED_BITS = 0x18
-    NUMBER_LENGTH_BITS = 0x03
-
-    INITIAL_TYPE = 0
-    HANDSHAKE_TYPE = 2
-    RETRY_TYPE = 3
-
-    NUMBER_MAX_LENGTH = 4
-    KEEP_KEYS_PROBE_TIMEOUTS = 3
-    PATH_DATA_LENGTH = 8
-    NOT_AUTHENTIC = -1
-
     SMALLEST_RESET = 21
     # RFC 9000 section 10.3.
 
@@ -70,8 +66,10 @@ cdef class Receiving(FrameProcessing):
     def __cinit__(self):
         self.undecryptable = []
 
-    cdef int receive_datagram(self, bytes payload, object source, uint8_t ecn) except -1:
-        """Process the packets of a datagram."""
+    cdef int receive_datagram(
+        self, bytes payload, object source, uint8_t ecn, bint again
+    ) except -1:
+        """Process the packets of a datagram; ``again`` if it waited for its keys."""
         cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(payload)
         cdef const uint8_t* start = data
         cdef const uint8_t* end = data + len(payload)
@@ -79,7 +77,8 @@ cdef class Receiving(FrameProcessing):
         cdef Path path = self.path_from(source)
         if path is None:
             return 0
-        path.bytes_received += len(payload)
+        if not again:
+            path.bytes_received += len(payload)
         self.recovery.amplification_limited = False
         while data < end and self.state == ACTIVE:
             if not self.parse(data, end, &packet) or not self.is_for_us(&packet):
@@ -159,10 +158,13 @@ cdef class Receiving(FrameProcessing):
 
     cdef bint is_for_us(self, Packet* packet):
         """Whether its destination is an ID of ours, or the one a client chose for us."""
-        cdef bytes destination = packet.destination[: packet.destination_size]
-        cdef IssuedId first
-        if packet.is_long and packet.epoch == SPACE_APPLICATION:
-            return False
+        cdef bytes destination = self.destination_of_path
+        if destination is not None and len(destination) == packet.destination_size and (
+            memcmp(PyBytes_AS_STRING(destination), packet.destination, len(destination)) == 0
+        ):
+            self.packet_destination = destination
+            return True
+        destination = packet.destination[: packet.destination_size]
         if self.local_ids.holds(destination):
             self.packet_destination = destination
             return True
@@ -216,7 +218,7 @@ cdef class Receiving(FrameProcessing):
         if packet.end - packet.number_at < NUMBER_MAX_LENGTH + SAMPLE_LENGTH:
             return 0
         if keys is None or keys.opening is None:
-            self._keep_for_later(packet.epoch)
+            self.keep_for_later(packet.epoch)
             return 0
         keys.unmasking.mask(packet.number_at + NUMBER_MAX_LENGTH, mask)
         first = packet.start[0] ^ (
@@ -242,7 +244,7 @@ cdef class Receiving(FrameProcessing):
                     first & KEY_PHASE_BIT != 0, number, plain, header_size,
                     packet.start + header_size, packet.end - packet.start - header_size,
                     plain + header_size, self.now,
-                    KEEP_KEYS_PROBE_TIMEOUTS * self.recovery.probe_timeout(),
+                    LINGER_PROBE_TIMEOUTS * self.recovery.probe_timeout(),
                 )
             else:
                 size = keys.opening.open(
@@ -261,7 +263,7 @@ cdef class Receiving(FrameProcessing):
             if first & (LONG_RESERVED_BITS if packet.is_long else SHORT_RESERVED_BITS):
                 raise QuicError(TransportError.PROTOCOL_VIOLATION, 0, "reserved bits are set")
             self.packets_received += 1
-            self._on_authentic(packet.epoch, packet.version, keys)
+            self.on_authentic(packet, path, keys)
             if packet.epoch == SPACE_INITIAL and not self.first_source_id:
                 self.first_source_id = packet.source[: packet.source_size]
                 self.peer_ids.replace_first(self.first_source_id)
@@ -277,31 +279,35 @@ cdef class Receiving(FrameProcessing):
             PyMem_Free(plain)
         return 0
 
-    def _keep_for_later(self, int epoch):
+    cdef int keep_for_later(self, int epoch) except -1:
         """Note that the datagram at hand came before its keys, as after reordering."""
         if epoch == SPACE_APPLICATION and not self.established or (
             epoch == SPACE_HANDSHAKE and self.handshake_keys is None and not self.established
         ):
             self.came_early = True
+        return 0
 
     def _on_forgery(self, int epoch):
         if epoch == SPACE_APPLICATION and self.application_keys.beyond_integrity_limit():
             raise QuicError(TransportError.AEAD_LIMIT_REACHED, 0, "too many forged packets")
 
-    def _on_authentic(self, int epoch, uint32_t version, EpochKeys keys):
+    cdef int on_authentic(self, Packet* packet, Path path, EpochKeys keys) except -1:
         """Learn from a packet that only the peer can have made."""
         self.received_any = True
+        if packet.epoch == SPACE_APPLICATION:
+            return 0
         if self.is_client:
-            if epoch == SPACE_INITIAL:
-                if version != self.version:
-                    self.version, self.initial_keys = version, keys
+            if packet.epoch == SPACE_INITIAL:
+                if packet.version != self.version:
+                    self.version, self.initial_keys = packet.version, keys
                 self.version_settled = True
-            return
-        if epoch == SPACE_HANDSHAKE:
+            return 0
+        if packet.epoch == SPACE_HANDSHAKE:
             # Only who got our packets can make these (RFC 9000 section 8.1).
-            self.path.on_validated()
+            path.on_validated()
             if self.initial_keys is not None:
                 self.discard_keys(SPACE_INITIAL)
+        return 0
 
     cdef int on_opened(
         self, Packet* packet, Path path, uint64_t number, bint latest, uint8_t ecn
@@ -312,9 +318,11 @@ cdef class Receiving(FrameProcessing):
             space.on_packet_received(number, self.packet_eliciting, ecn, self.now)
         self.eliciting_since_receipt = False
         self.restart_idle_timer()
-        if (
-            path is not self.path
-            and latest
+        if path is self.path:
+            if packet.epoch == SPACE_APPLICATION and latest:
+                self.destination_of_path = self.packet_destination
+        elif (
+            latest
             and not self.packet_probing
             and self.is_confirmed
             and not self.is_client
@@ -418,7 +426,7 @@ cdef class Receiving(FrameProcessing):
         if self.peer_parameters is not None:
             path.set_ceiling(self.peer_parameters.max_udp_payload_size)
         if self.packet_destination != self.destination_of_path:
-            # It uses another ID as well, so that nobody can tell that it moved (section 9.5).
+            # It moved on purpose, and uses another ID, so that nobody can tell (section 9.5).
             self.peer_ids.use_next()
             self.destination_of_path = self.packet_destination
         self.recovery.reset_for_path(self.now)
@@ -434,7 +442,7 @@ cdef class Receiving(FrameProcessing):
         """Ask whether the peer is at an address."""
         path.begin_challenge(
             secrets.token_bytes(PATH_DATA_LENGTH),
-            self.now + KEEP_KEYS_PROBE_TIMEOUTS * self.recovery.probe_timeout(),
+            self.now + LINGER_PROBE_TIMEOUTS * self.recovery.probe_timeout(),
         )
 
     # --- stateless reset ------------------------------------------------------------------------

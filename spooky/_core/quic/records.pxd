@@ -21,7 +21,4 @@ cdef enum:
     RECORD_NEW_CONNECTION_ID = 35  # id: its sequence number.
     RECORD_RETIRE_CONNECTION_ID = 36  # id: its sequence number.
     RECORD_NEW_TOKEN = 37
-    RECORD_PING = 38
-    RECORD_PATH_CHALLENGE = 39
-    RECORD_PATH_RESPONSE = 40
-    RECORD_MTU_PROBE = 41  # id: the size.
+    RECORD_MTU_PROBE = 38  # id: the size.

@@ -7,7 +7,7 @@ from spooky._core.quic.ecn cimport EcnPath
 from spooky._core.quic.pacer cimport Pacer
 from spooky._core.quic.ranges cimport RangeSet
 from spooky._core.quic.sent_packet cimport SentPacket
-from spooky._core.quic.space cimport PacketNumberSpace, Sent, SentState
+from spooky._core.quic.space cimport PacketNumberSpace, Sent
 
 
 cdef class Recovery:

@@ -11,7 +11,7 @@ from libc.math cimport INFINITY, fabs, ldexp
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from spooky._core.hashing cimport GOLDEN, mix
-from spooky._core.quic.congestion cimport CongestionController, make_controller
+from spooky._core.quic.congestion cimport make_controller
 from spooky._core.quic.ecn cimport EcnPath
 from spooky._core.quic.pacer cimport Pacer
 from spooky._core.quic.ranges cimport Range, RangeSet

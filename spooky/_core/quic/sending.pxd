@@ -1,12 +1,10 @@
 """C declarations of how a connection builds its datagrams."""
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 
 from spooky._core.quic.endpoint cimport Endpoint
 from spooky._core.quic.path cimport Path
-from spooky._core.quic.protection cimport EpochKeys
 from spooky._core.quic.sent_packet cimport SentPacket
-from spooky._core.quic.space cimport PacketNumberSpace
 
 
 cdef struct Draft:

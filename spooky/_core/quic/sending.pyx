@@ -2,19 +2,30 @@
 """Building packets, datagrams and runs of them (RFC 9000 sections 12 to 14)."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport malloc
 from libc.string cimport memmove, memset
 
 from spooky._core.quic.connection_ids cimport IssuedId
 from spooky._core.quic.crypto cimport MASK_LENGTH, TAG_LENGTH
 from spooky._core.quic.crypto_stream cimport CryptoStream
-from spooky._core.quic.endpoint cimport ACTIVE, CLOSE_DUE, CLOSING, TERMINATED, Endpoint
+from spooky._core.quic.endpoint cimport ACTIVE, CLOSE_DUE, CLOSING, Endpoint
 from spooky._core.quic.frames cimport *
+from spooky._core.quic.headers cimport (
+    FIXED_BIT,
+    HANDSHAKE_TYPE,
+    INITIAL_TYPE,
+    KEY_PHASE_BIT,
+    LONG_HEADER,
+    LONG_PROTECTED_BITS,
+    NUMBER_MAX_LENGTH,
+    SHORT_PROTECTED_BITS,
+)
 from spooky._core.quic.limits cimport (
+    ACK_DELAY_EXPONENT,
     DATAGRAM_MAX_SIZE,
+    LINGER_PROBE_TIMEOUTS,
     MINIMUM_DATAGRAM_SIZE,
-    RESET_TOKEN_LENGTH,
     RUN_MAX_SEGMENTS,
     RUN_MAX_SIZE,
     SMALLEST_DATAGRAM,
@@ -30,7 +41,6 @@ from spooky._core.quic.space cimport (
     PacketNumberSpace,
 )
 from spooky._core.quic.wire cimport (
-    varint_size,
     write_data,
     write_uint16_varint,
     write_uint32,
@@ -41,26 +51,11 @@ from spooky._core.quic.crypto import VERSION_2
 from spooky._core.quic.errors import TransportError
 
 cdef enum:
-    LONG_HEADER = 0x80
-    FIXED_BIT = 0x40
-    KEY_PHASE_BIT = 0x04
-    LONG_PROTECTED_BITS = 0x0F
-    SHORT_PROTECTED_BITS = 0x1F
-
-    INITIAL_TYPE = 0
-    HANDSHAKE_TYPE = 2
-    # RFC 9000 section 17.2; version 2 adds one (RFC 9369 section 3.2).
-
-    ACK_DELAY_EXPONENT = 3
-
     NUMBER_AND_PAYLOAD_MIN = 4
     # So that the sample for header protection is there (RFC 9001 section 5.4.2).
 
     FRAME_ROOM = 64
     # More than any frame needs whose size does not depend on its content.
-
-    KEEP_KEYS_PROBE_TIMEOUTS = 3
-    # RFC 9001 section 6.5.
 
 cdef uint32_t SECOND_VERSION = VERSION_2
 
@@ -228,11 +223,10 @@ cdef class Sending(Endpoint):
         cdef SentPacket packet = SentPacket.__new__(SentPacket)
         cdef Draft draft
         cdef FrameRecord* record
-        cdef IssuedId peer_id = self.peer_ids.current if path.peer_id is None else path.peer_id
         if self.application_keys is None or self.application_keys.sealing is None:
             return 0
         draft.epoch = SPACE_APPLICATION
-        self.write_header(SPACE_APPLICATION, out, peer_id.connection_id, &draft)
+        self.write_header(SPACE_APPLICATION, out, self.peer_ids.current.connection_id, &draft)
         draft.end = draft.payload
         draft.eliciting = True
         if is_mtu_probe:
@@ -308,7 +302,7 @@ cdef class Sending(Endpoint):
         if epoch == SPACE_APPLICATION:
             self.application_keys.prepare_to_seal(
                 number, space.largest_acknowledged, self.is_confirmed, self.now,
-                KEEP_KEYS_PROBE_TIMEOUTS * self.recovery.probe_timeout(),
+                LINGER_PROBE_TIMEOUTS * self.recovery.probe_timeout(),
             )
             out[0] = FIXED_BIT | (size - 1) | (KEY_PHASE_BIT if self.application_keys.phase else 0)
             out = _write_bytes(out + 1, destination)
@@ -409,7 +403,7 @@ cdef class Sending(Endpoint):
             draft.number, draft.start, draft.payload - draft.start,
             draft.payload, draft.end - draft.payload, draft.payload,
         )
-        keys.masking.mask(draft.number_at + NUMBER_AND_PAYLOAD_MIN, mask)
+        keys.masking.mask(draft.number_at + NUMBER_MAX_LENGTH, mask)
         draft.start[0] ^= mask[0] & (LONG_PROTECTED_BITS if is_long else SHORT_PROTECTED_BITS)
         for index in range(draft.payload - draft.number_at):
             draft.number_at[index] ^= mask[1 + index]
@@ -459,7 +453,7 @@ cdef class Sending(Endpoint):
             position = draft.end + TAG_LENGTH
         self.path.bytes_sent += position - _buffer
         self.state = CLOSING
-        self.end_at = self.now + KEEP_KEYS_PROBE_TIMEOUTS * self.recovery.probe_timeout()
+        self.end_at = self.now + LINGER_PROBE_TIMEOUTS * self.recovery.probe_timeout()
         self.goodbye = []
         if position > _buffer:
             self.goodbye.append(self.make_run(_buffer, position - _buffer, position - _buffer, self.path))

@@ -9,6 +9,7 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
+from spooky._core.quic.frames cimport FRAME_ACK, FRAME_ACK_ECN
 from spooky._core.quic.ranges cimport Range, RangeSet
 from spooky._core.quic.sent_packet cimport SentPacket
 from spooky._core.quic.wire cimport varint_size, write_varint
@@ -23,9 +24,6 @@ cdef int ACK_ELICITING_THRESHOLD = 2
 cdef Py_ssize_t SMALLEST_CAPACITY = 16
 # An idle connection keeps no more than this, whatever it sent before.
 cdef Py_ssize_t IDLE_CAPACITY = 64
-
-cdef uint8_t FRAME_ACK = 0x02
-cdef uint8_t FRAME_ACK_ECN = 0x03
 
 
 @cython.final

@@ -7,6 +7,16 @@ RFC 9000 sections 13.3 and 19.4 to 19.14.
 from libc.stdint cimport uint8_t, uint64_t
 
 from spooky._core.quic.receive_window cimport announce, wanted_size
+from spooky._core.quic.frames cimport (
+    FRAME_DATA_BLOCKED,
+    FRAME_MAX_DATA,
+    FRAME_MAX_STREAM_DATA,
+    FRAME_MAX_STREAMS_BIDI,
+    FRAME_RESET_STREAM,
+    FRAME_STOP_SENDING,
+    FRAME_STREAM_DATA_BLOCKED,
+    FRAME_STREAMS_BLOCKED_BIDI,
+)
 from spooky._core.quic.records cimport (
     RECORD_DATA_BLOCKED,
     RECORD_MAX_DATA,
@@ -33,17 +43,7 @@ from spooky._core.quic.stream_limits cimport (
     CONTROL_MAX_STREAMS,
     CONTROL_STREAMS_BLOCKED,
 )
-from spooky._core.quic.wire cimport varint_size, write_varint
-
-# RFC 9000 section 19; those for kinds of streams are of the bidirectional, and one more.
-cdef uint8_t FRAME_RESET_STREAM = 0x04
-cdef uint8_t FRAME_STOP_SENDING = 0x05
-cdef uint8_t FRAME_MAX_DATA = 0x10
-cdef uint8_t FRAME_MAX_STREAM_DATA = 0x11
-cdef uint8_t FRAME_MAX_STREAMS = 0x12
-cdef uint8_t FRAME_DATA_BLOCKED = 0x14
-cdef uint8_t FRAME_STREAM_DATA_BLOCKED = 0x15
-cdef uint8_t FRAME_STREAMS_BLOCKED = 0x16
+from spooky._core.quic.wire cimport write_varint
 
 cdef enum:
     # A type of one byte, and one, two or three integers of 8 bytes: a new frame is begun only
@@ -127,7 +127,7 @@ cdef class StreamControl(StreamSender):
                 out = write_limit(
                     out,
                     packet,
-                    FRAME_MAX_STREAMS + kind,
+                    FRAME_MAX_STREAMS_BIDI + kind,
                     RECORD_MAX_STREAMS_BIDI + kind,
                     self._streams_announced[kind],
                 )
@@ -136,7 +136,7 @@ cdef class StreamControl(StreamSender):
                 out = write_limit(
                     out,
                     packet,
-                    FRAME_STREAMS_BLOCKED + kind,
+                    FRAME_STREAMS_BLOCKED_BIDI + kind,
                     RECORD_STREAMS_BLOCKED_BIDI + kind,
                     self._streams_blocked_at[kind],
                 )

@@ -4,6 +4,7 @@
 from cpython.bytes cimport PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint64_t
 
+from spooky._core.quic.frames cimport FRAME_RESET_STREAM, STREAM_FIN, STREAM_LEN, STREAM_OFF
 from spooky._core.quic.receive_buffer cimport ReceiveBuffer
 from spooky._core.quic.stream cimport CONTROL_MAX_STREAM_DATA, CONTROL_STOP_SENDING, Stream
 from spooky._core.quic.stream_limits cimport fail
@@ -15,11 +16,6 @@ cdef int FINAL_SIZE_ERROR = TransportError.FINAL_SIZE_ERROR
 cdef int FRAME_ENCODING_ERROR = TransportError.FRAME_ENCODING_ERROR
 cdef int PROTOCOL_VIOLATION = TransportError.PROTOCOL_VIOLATION
 
-cdef uint64_t FRAME_RESET_STREAM = 0x04
-# RFC 9000 section 19.8.
-cdef uint64_t STREAM_OFF = 0x04
-cdef uint64_t STREAM_LEN = 0x02
-cdef uint64_t STREAM_FIN = 0x01
 cdef uint64_t OFFSET_MAX = (1ULL << 62) - 1
 
 

@@ -4,6 +4,7 @@
 from cpython.bytes cimport PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from spooky._core.quic.frames cimport FRAME_STREAM, STREAM_FIN, STREAM_LEN, STREAM_OFF
 from spooky._core.quic.records cimport RECORD_STREAM
 from spooky._core.quic.send_buffer cimport SendBuffer
 from spooky._core.quic.sent_packet cimport FrameRecord, SentPacket
@@ -19,12 +20,6 @@ from spooky._core.quic.stream cimport (
 )
 from spooky._core.quic.stream_limits cimport CONTROL_DATA_BLOCKED, StreamLimits
 from spooky._core.quic.wire cimport varint_size, write_varint
-
-# RFC 9000 section 19.8.
-cdef uint8_t FRAME_STREAM = 0x08
-cdef uint8_t STREAM_OFF = 0x04
-cdef uint8_t STREAM_LEN = 0x02
-cdef uint8_t STREAM_FIN = 0x01
 
 
 cdef class StreamSender(StreamLimits):

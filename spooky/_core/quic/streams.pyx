@@ -9,6 +9,19 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint64_t
 
+from spooky._core.quic.frames cimport (
+    FRAME_MAX_DATA,
+    FRAME_MAX_STREAM_DATA,
+    FRAME_MAX_STREAMS_BIDI,
+    FRAME_MAX_STREAMS_UNI,
+    FRAME_RESET_STREAM,
+    FRAME_STOP_SENDING,
+    FRAME_STREAM,
+    FRAME_STREAM_DATA_BLOCKED,
+    FRAME_STREAM_LAST,
+    FRAME_STREAMS_BLOCKED_BIDI,
+    FRAME_STREAMS_BLOCKED_UNI,
+)
 from spooky._core.quic.records cimport RECORD_RESET_STREAM, RECORD_STREAM
 from spooky._core.quic.sent_packet cimport FrameRecord, SentPacket
 from spooky._core.quic.stream cimport QUEUE_FRESH, QUEUE_REPEATS, SendQueue, Stream
@@ -18,20 +31,6 @@ from spooky._core.quic.wire cimport Reader, read_varint
 from spooky._core.quic.errors import TransportError
 
 cdef int FRAME_ENCODING_ERROR = TransportError.FRAME_ENCODING_ERROR
-
-# RFC 9000 section 19.
-cdef enum:
-    FRAME_RESET_STREAM = 0x04
-    FRAME_STOP_SENDING = 0x05
-    FRAME_STREAM = 0x08
-    FRAME_STREAM_LAST = 0x0F
-    FRAME_MAX_DATA = 0x10
-    FRAME_MAX_STREAM_DATA = 0x11
-    FRAME_MAX_STREAMS_BIDI = 0x12
-    FRAME_MAX_STREAMS_UNI = 0x13
-    FRAME_STREAM_DATA_BLOCKED = 0x15
-    FRAME_STREAMS_BLOCKED_BIDI = 0x16
-    FRAME_STREAMS_BLOCKED_UNI = 0x17
 
 # A stream ID is a 62-bit integer (RFC 9000 sections 4.6 and 19.11).
 cdef uint64_t STREAMS_MAX = 1ULL << 60

@@ -1,5 +1,6 @@
 """The native engine behind the seam of :mod:`spooky.protocol.quic.session`."""
 
+import logging
 import secrets
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ from spooky.protocol.quic.packet import CONNECTION_ID_LENGTH, PacketHeader
 from spooky.protocol.quic.parameters import ClientParameters, ServerParameters
 from spooky.protocol.quic.session import Address, Close, Handshake, QuicSession, Transmit
 from spooky.protocol.quic.tls_endpoint import CRYPTO_FRAME, NativeTls
+
+logger = logging.getLogger(__name__)
 
 
 class NativeSession(Connection):
@@ -40,6 +43,10 @@ class NativeSession(Connection):
     ) -> Transmit:
         """Return a run as ``flush`` gives it."""
         return Transmit(payload, segment_size, destination, ecn)
+
+    def report_defect(self, what: str) -> None:
+        """Log the exception that is being handled, which nobody foresaw."""
+        logger.exception("closing a connection after a failure to %s", what)
 
     def feed_tls(self, epoch: int, data: bytes) -> None:
         """Give TLS handshake bytes of an epoch.

@@ -9,8 +9,10 @@ from aioquic.quic.packet import QuicPacketType, encode_long_header_first_byte
 
 from spooky.protocol.quic.packet import VERSION_1
 from spooky.protocol.quic.session import Datagram
-from tests.protocol.quic.support import Endpoints
-from tests.simnet import CLIENT
+from tests.protocol.quic.support import Endpoints, Pair
+from tests.scenario.frames import FrameType
+from tests.scenario.observer import Observer
+from tests.simnet import CLIENT, SERVER
 
 PACKET_TYPES = {
     tls.Epoch.INITIAL: QuicPacketType.INITIAL,
@@ -96,6 +98,19 @@ def closed_with(pair: Endpoints[Any], *codes: int) -> None:
     assert pair.run(lambda: bool(pair.client_handler.closes), 5)
     heard = pair.client_handler.closes[0]
     assert (heard.error_code, heard.by_peer) == (close.error_code, True)
+
+
+def client_hello(source: bytes = b"") -> bytes:
+    """Return the ClientHello of a client on aioquic, which names this connection ID if given."""
+    pair = Pair()
+    if source:
+        pair.client._quic._local_initial_source_connection_id = source
+        pair.client._quic._connect(pair.network.now)
+    pair.run(seconds=0.001)
+    sent = list(Observer("", SERVER).read(pair.network.sent))
+    frames = [frame for packet in sent for frame in packet.frames]
+    pieces = {f.numbers[0]: f.data for f in frames if f.type is FrameType.CRYPTO}
+    return b"".join(pieces[offset] for offset in sorted(pieces))
 
 
 class Initials:
