@@ -11,9 +11,10 @@ from spooky._core.validate import Limits
 from spooky.balancing.factory import make_balancer
 from spooky.balancing.key import KeySource
 from spooky.config.performance import Performance
-from spooky.config.schema import HASHING_TYPES, Configuration, UpstreamTLS
+from spooky.config.schema import HASHING_TYPES, Configuration
 from spooky.config.schema import Backend as BackendConfiguration
 from spooky.generation.generation import Backend, BodyLimits, Generation, Timeouts, Upstream
+from spooky.generation.identities import PoolIdentity, upstream_tls
 from spooky.generation.materials import Materials
 from spooky.generation.registry import Registry
 from spooky.observe.counters import Counters
@@ -24,7 +25,7 @@ from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.runtime import Runtime
 from spooky.upstream.application import Application
-from spooky.upstream.dial import DialSettings, Resolve, UpstreamTls
+from spooky.upstream.dial import DialSettings, Resolve
 from spooky.upstream.embedded import EmbeddedPool
 from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
 from spooky.upstream.pool import Pool, PoolSettings, RequestPool
@@ -32,21 +33,6 @@ from spooky.upstream.pool import Pool, PoolSettings, RequestPool
 
 class CompileError(Exception):
     """The configuration is valid but cannot be put in force; says what is wrong and where."""
-
-
-@dataclass(frozen=True, slots=True)
-class PoolIdentity:
-    """What makes two backends share connections.
-
-    Attributes:
-        origin: Where to.
-        protocol: ``auto``, ``http1`` or ``http2``.
-        tls: Fingerprint of the TLS identity, or ``None`` without TLS.
-    """
-
-    origin: Origin
-    protocol: str
-    tls: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,14 +209,12 @@ class _Compiler:
 
     def _remote_pool(self, upstream: str, origin: Origin) -> RequestPool:
         protocol = self._configuration.upstream[upstream].protocol
-        tls = None
-        if origin.scheme == "https":
-            tls = _upstream_tls(self._configuration.tls_of(upstream), self._materials)
-        identity = PoolIdentity(origin, protocol, tls.fingerprint if tls is not None else None)
+        tls = upstream_tls(self._configuration.tls_of(upstream), self._materials)
+        identity = PoolIdentity.of(origin, protocol, tls)
 
         def make() -> RequestPool:
             try:
-                context = tls.context(protocol) if tls is not None else None
+                context = tls.context(protocol) if origin.scheme == "https" else None
             except (ssl.SSLError, ValueError) as error:
                 raise CompileError(f"upstream.{upstream}.tls: {error}") from error
             performance = self._performance
@@ -266,19 +250,6 @@ class _Compiler:
         gate.limit = limit
         self._releases.append(lambda: environment.gates.release(key))
         return gate
-
-
-def _upstream_tls(tls: UpstreamTLS, materials: Materials) -> UpstreamTls:
-    own = [materials[path] for path in (tls.ca_file, tls.ca_dir) if path is not None]
-    return UpstreamTls(
-        verify_certificates=tls.verify_certificates,
-        strict_sni=tls.strict_sni,
-        ca_pem=b"\n".join([materials.authorities, *own]),
-        client_certificate_pem=(
-            materials[tls.client_certificate] if tls.client_certificate is not None else b""
-        ),
-        client_key_pem=materials[tls.client_key] if tls.client_key is not None else b"",
-    )
 
 
 def _timeouts(performance: Performance) -> Timeouts:

@@ -48,7 +48,7 @@ def read_materials(configuration: Configuration) -> Materials:
     Raises:
         MaterialError: One cannot be read.
     """
-    files = {path: _read(Path(path)) for path in _paths(configuration)}
+    files = {path: _read(Path(path)) for path in named_files(configuration)}
     return Materials(files, _system_authorities())
 
 
@@ -74,7 +74,8 @@ def _authority_files(path: Path) -> list[Path]:
     return [together] if together.is_file() else sorted(path.iterdir())
 
 
-def _paths(configuration: Configuration) -> Iterator[str]:
+def named_files(configuration: Configuration) -> Iterator[str]:
+    """Yield every file that the configuration names, logs apart; some more than once."""
     for listener in configuration.active_listeners:
         yield from _listener_paths(listener)
     for name in configuration.upstream:

@@ -1,0 +1,184 @@
+"""What a change of each setting takes: the one place that knows it, by path in the schema.
+
+``live`` settings are part of a generation, or of settings that connections copy as they begin, and
+are in force at the commit. What is fixed when a process starts is ``rolling``. A setting that is
+part of the identity of a thing which outlives generations makes another such thing of it, and the
+old one ``drains``.
+"""
+
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Final, TypeAlias
+
+from msgspec import Struct
+
+
+class Effect(StrEnum):
+    """How a change comes into force, the gentlest first."""
+
+    LIVE = "live"
+    DRAINS = "drains"
+    ROLLING = "rolling"
+
+
+EFFECT_TEXTS: Final[Mapping[Effect, str]] = {
+    Effect.LIVE: "in force at the commit; nothing is interrupted",
+    Effect.DRAINS: "in force at the commit; what uses the old finishes on it before it is closed",
+    Effect.ROLLING: "cannot change in place; new processes take over and the old ones drain",
+}
+
+
+class Reach(StrEnum):
+    """What notices a change."""
+
+    AT_ONCE = "everything at once"
+    REQUESTS = "new requests"
+    CLIENT_CONNECTIONS = "new client connections"
+    BACKEND_CONNECTIONS = "new connections to backends"
+    INHERITING = "upstreams without their own"
+    PROCESSES = "new processes"
+
+
+class Outcome(Struct, frozen=True):
+    """What a change of one setting takes.
+
+    Attributes:
+        effect: How it comes into force.
+        reach: What notices it.
+    """
+
+    effect: Effect
+    reach: Reach
+
+
+_Group: TypeAlias = tuple[Effect, Reach, str, tuple[str, ...]]
+
+_GROUPS: Final[tuple[_Group, ...]] = (
+    (Effect.LIVE, Reach.AT_ONCE, "", ("version",)),
+    # Another address or port is another socket.
+    (Effect.DRAINS, Reach.CLIENT_CONNECTIONS, "listeners[]", ("protocol", "address", "port")),
+    (
+        Effect.LIVE,
+        Reach.CLIENT_CONNECTIONS,
+        "listeners[].tls",
+        (
+            "cert", "key", "certificates[].server_name", "certificates[].cert",
+            "certificates[].key", "client_auth.enabled", "client_auth.require_client_cert",
+            "client_auth.ca_file", "strict_sni",
+        ),
+    ),
+    (
+        Effect.LIVE,
+        Reach.REQUESTS,
+        "upstream.<name>",
+        (
+            "route.host", "route.path_prefix", "route.method", "backends[].weight",
+            "load_balancing", "load_balancing.type", "load_balancing.key",
+            "load_balancing.balance_factor", "host_policy.mode", "host_policy.host",
+            "forwarded_headers.mode",
+        ),
+    ),
+    # Each is part of the identity of a backend or of its pool.
+    (
+        Effect.DRAINS,
+        Reach.REQUESTS,
+        "upstream.<name>",
+        (
+            "backends[].id", "backends[].address", "protocol", "tls", "tls.verify_certificates",
+            "tls.strict_sni", "tls.ca_file", "tls.ca_dir", "tls.client_certificate",
+            "tls.client_key",
+        ),
+    ),
+    (
+        Effect.LIVE,
+        Reach.INHERITING,
+        "",
+        (
+            "load_balancing.type", "load_balancing.key", "load_balancing.balance_factor",
+            "upstream_tls.verify_certificates", "upstream_tls.strict_sni", "upstream_tls.ca_file",
+            "upstream_tls.ca_dir", "upstream_tls.client_certificate", "upstream_tls.client_key",
+        ),
+    ),
+    # A process sets its logs up as it starts.
+    (
+        Effect.ROLLING,
+        Reach.PROCESSES,
+        "",
+        (
+            "log.level", "log.format", "log.file.enabled", "log.file.path", "access_log.enabled",
+            "access_log.format", "access_log.path",
+        ),
+    ),
+    # The engine serves all connections of a worker; slots, sockets and the shared segment are laid
+    # out for a number of workers.
+    (Effect.ROLLING, Reach.PROCESSES, "performance", ("quic_engine", "worker_threads")),
+    (
+        Effect.LIVE,
+        Reach.AT_ONCE,
+        "performance",
+        ("udp_recv_buffer_bytes", "udp_send_buffer_bytes", "shutdown_drain_timeout_ms"),
+    ),
+    (
+        Effect.LIVE,
+        Reach.CLIENT_CONNECTIONS,
+        "performance",
+        (
+            "max_active_connections", "max_half_open_connections", "new_connections_per_sec",
+            "new_connections_burst", "new_connections_per_source_per_sec",
+            "new_connections_per_source_burst", "quic_retry", "client_head_timeout_ms",
+            "quic_max_idle_timeout_ms", "quic_initial_max_data", "quic_initial_max_stream_data",
+            "quic_initial_max_streams_bidi",
+        ),
+    ),
+    (
+        Effect.LIVE,
+        Reach.BACKEND_CONNECTIONS,
+        "performance",
+        (
+            "h2_pool_max_idle_per_backend", "h2_pool_idle_timeout_ms",
+            "backend_connect_timeout_ms",
+        ),
+    ),
+    (
+        Effect.LIVE,
+        Reach.REQUESTS,
+        "performance",
+        (
+            "backend_timeout_ms", "backend_body_idle_timeout_ms", "backend_body_total_timeout_ms",
+            "backend_total_request_timeout_ms", "client_body_idle_timeout_ms",
+            "global_inflight_limit", "per_upstream_inflight_limit", "per_backend_inflight_limit",
+            "inflight_acquire_wait_ms", "max_request_body_bytes", "max_response_body_bytes",
+            "unknown_length_response_prebuffer_bytes", "request_buffer_global_cap_bytes",
+        ),
+    ),
+    # The endpoint is the supervisor's: it opens another.
+    (
+        Effect.LIVE,
+        Reach.AT_ONCE,
+        "observability.metrics",
+        (
+            "enabled", "required", "address", "allow_non_loopback", "port", "path",
+            "max_connections", "connection_timeout_ms",
+        ),
+    ),
+    (
+        Effect.LIVE,
+        Reach.REQUESTS,
+        "resilience.protocol",
+        (
+            "max_headers_count", "max_headers_bytes", "enforce_authority_host_match",
+            "allowed_methods", "denied_path_prefixes",
+        ),
+    ),
+)  # fmt: skip
+
+
+def stated() -> Iterator[tuple[str, Outcome]]:
+    """Yield what is stated of each setting, in the order of the table."""
+    for effect, reach, place, keys in _GROUPS:
+        for key in keys:
+            yield f"{place}.{key}" if place else key, Outcome(effect, reach)
+
+
+OUTCOMES: Final[Mapping[str, Outcome]] = dict(stated())
+"""What a change takes, by path in the schema as in ``upstream.<name>.backends[].weight``."""

@@ -1,0 +1,261 @@
+"""The rules that find hazards in a plan; their texts are in :mod:`spooky.control.hazards`."""
+
+import datetime
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from spooky._core.routes import RouteTable, Rule
+from spooky.config.difference import Change, ChangeKind
+from spooky.config.files import CertificateFacts
+from spooky.config.inventory import (
+    SETTINGS,
+    Files,
+    Inventory,
+    Object,
+    ObjectKind,
+    Value,
+    inventory,
+    route_name,
+    rule_of,
+)
+from spooky.config.schema import Configuration, Upstream
+from spooky.config.world import EXPIRES_SOON
+from spooky.control.hazards import HAZARDS, Hazard, hazard
+
+CAPACITY_KEPT_MIN: Final = 0.5
+"""Who keeps no more than this share of the capacity runs at double load or worse."""
+
+LIFTED_FACTOR: Final = 10
+"""A limit raised so many times or more limits hardly anything that it did before."""
+
+HEALTH_CHECK: Final = "upstream.<name>.backends[].health_check"
+
+LIMITS: Final = frozenset(
+    (
+        *(
+            f"performance.{key}"
+            for key in (
+                "max_active_connections", "max_half_open_connections", "new_connections_per_sec",
+                "new_connections_burst", "new_connections_per_source_per_sec",
+                "new_connections_per_source_burst", "quic_initial_max_streams_bidi",
+                "global_inflight_limit", "per_upstream_inflight_limit",
+                "per_backend_inflight_limit", "max_request_body_bytes", "max_response_body_bytes",
+                "backend_total_request_timeout_ms", "request_buffer_global_cap_bytes",
+            )
+        ),
+        "resilience.protocol.max_headers_count",
+        "resilience.protocol.max_headers_bytes",
+        "upstream.<name>.load_balancing.balance_factor",
+    )
+)  # fmt: skip
+"""Numbers that bound what clients or backends can take; null is no bound."""
+
+# Hosts, methods and paths of probes: what only a route for every host, or method, matches.
+_ANY_HOST: Final = b"any-host.invalid"
+_ANY_METHOD: Final = b"ANY"
+_ANY_LABEL: Final = b"any-label"
+
+
+class Side(Struct, frozen=True):
+    """One of the two configurations.
+
+    Attributes:
+        configuration: The configuration.
+        files: Facts of the files that it names.
+    """
+
+    configuration: Configuration
+    files: Files
+
+
+def find_hazards(
+    old: Side, new: Side, changes: Sequence[Change], now: datetime.datetime
+) -> tuple[Hazard, ...]:
+    """Return the hazards of a change, in the order of their kinds and of their objects.
+
+    Arguments:
+        old: What is in force.
+        new: What would be.
+        changes: Their difference.
+        now: The time that certificates are held against, with a time zone.
+    """
+    found = [
+        *_route_hazards(old.configuration, new.configuration),
+        *_capacity_hazards(old.configuration, new.configuration),
+        *_certificate_hazards(old, new, now),
+    ]
+    for change in changes:
+        found += _change_hazards(change)
+    places = {code: place for place, code in enumerate(HAZARDS)}
+    return tuple(sorted(found, key=lambda one: (places[one.code], one.object)))
+
+
+# --- routes -----------------------------------------------------------------------------------
+def _route_hazards(old: Configuration, new: Configuration) -> Iterator[Hazard]:
+    before, after = _rules(old), _rules(new)
+    table_before, table_after = RouteTable(before), RouteTable(after)
+    kept = {route_name(rule) for rule in after}
+    everything = (_ANY_HOST, b"/", _ANY_METHOD)
+    caught_all = table_before.lookup(*everything) is not None
+    for rule in before:
+        name = route_name(rule)
+        if name in kept:
+            continue
+        each = Object(ObjectKind.ROUTE, "", name)
+        probe = _probe(rule)
+        upstream = table_after.lookup(*probe)
+        if upstream is None and probe == everything and caught_all:
+            yield hazard("catch_all_removed", each)
+        elif upstream is None:
+            yield hazard("route_unmatched", each)
+        elif upstream != rule.target:
+            yield hazard("route_taken_over", each, old=rule.target, new=upstream)
+
+
+def _rules(configuration: Configuration) -> list[Rule]:
+    return [rule_of(name, upstream) for name, upstream in configuration.upstream.items()]
+
+
+def _probe(rule: Rule) -> tuple[bytes, bytes, bytes]:
+    """Return host, path and method of a request that a rule matches, and as few others as can."""
+    host = rule.host or _ANY_HOST
+    if rule.is_wildcard:
+        host = host.replace(b"*", _ANY_LABEL, 1)
+    return host, rule.path_prefix, rule.method or _ANY_METHOD
+
+
+# --- capacity ---------------------------------------------------------------------------------
+def _capacity_hazards(old: Configuration, new: Configuration) -> Iterator[Hazard]:
+    total_before = sum(len(upstream.backends) for upstream in old.upstream.values())
+    total_after = 0.0
+    for name, upstream in old.upstream.items():
+        each = Object(ObjectKind.UPSTREAM, "", name)
+        after = new.upstream.get(name)
+        if after is None or not _kept_backends(upstream, after):
+            yield hazard("last_backend_removed", each, upstream=name)
+        if after is None:
+            continue
+        share = _capacity_kept(upstream, after)
+        total_after += len(upstream.backends) * share
+        if share <= CAPACITY_KEPT_MIN:
+            yield hazard("capacity_halved", each, upstream=name, percent=_percent(share))
+    for name, upstream in new.upstream.items():
+        if name not in old.upstream:
+            total_after += len(upstream.backends)
+    if total_after <= total_before * CAPACITY_KEPT_MIN:
+        percent = _percent(total_after / total_before)
+        yield hazard("total_capacity_halved", SETTINGS, percent=percent)
+
+
+def _kept_backends(old: Upstream, new: Upstream) -> set[str]:
+    return {backend.id for backend in old.backends} & {backend.id for backend in new.backends}
+
+
+def _capacity_kept(old: Upstream, new: Upstream) -> float:
+    """Return which share of an upstream's capacity is there afterwards; more than 1 if it grows."""
+    before = {backend.id: backend.weight for backend in old.backends}
+    after = {backend.id: backend.weight for backend in new.backends}
+    kept = before.keys() & after.keys()
+    if not kept:
+        return len(after) / len(before)
+    # Weights are relative: whoever keeps most of its own is taken for unchanged.
+    scale = max(after[each] / before[each] for each in kept)
+    return sum(after.values()) / scale / sum(before.values())
+
+
+def _percent(share: float) -> int:
+    return int(share * 100)
+
+
+# --- certificates -----------------------------------------------------------------------------
+def _certificate_hazards(old: Side, new: Side, now: datetime.datetime) -> Iterator[Hazard]:
+    before = _certificates(old)
+    after = _certificates(new)
+    for each, certificate in after.items():
+        replaced = before.get(each)
+        if certificate is None:
+            continue
+        if replaced is not None:
+            lost = sorted(set(replaced.names) - set(certificate.names))
+            if lost:
+                yield hazard("certificate_names_lost", each, names=", ".join(lost))
+        date = f"{certificate.not_after:%Y-%m-%d}"
+        if now > certificate.not_after:
+            yield hazard("certificate_expired", each, date=date)
+        elif now > certificate.not_after - EXPIRES_SOON:
+            yield hazard("certificate_expires_soon", each, date=date)
+
+
+def _certificates(side: Side) -> dict[Object, CertificateFacts | None]:
+    """Return what is known of the certificate of each server name of each listener."""
+    found: Inventory = inventory(side.configuration, side.files)
+    certificates: dict[Object, CertificateFacts | None] = {}
+    for each, rows in found.items():
+        if each.kind is ObjectKind.CERTIFICATE:
+            facts = side.files.get(str(rows["cert"].value))
+            certificates[each] = facts.certificate if facts is not None else None
+    return certificates
+
+
+# --- single changes ---------------------------------------------------------------------------
+def _change_hazards(change: Change) -> Iterator[Hazard]:
+    each = change.object
+    if not change.key:
+        if change.kind is ChangeKind.REMOVED and each.kind is ObjectKind.LISTENER:
+            yield hazard("listener_removed", each, listener=each.name)
+        elif change.kind is ChangeKind.REMOVED and each.kind is ObjectKind.CERTIFICATE:
+            yield hazard("certificate_removed", each, name=each.name)
+        return
+    if each.kind is ObjectKind.CERTIFICATE and change.key == "fingerprint":
+        yield hazard("certificate_changed", each, name=each.name)
+    if change.path == HEALTH_CHECK and change.new is None:
+        yield hazard("health_check_removed", each, backend=f"{each.parent} {each.name}")
+    if _lifts(change):
+        yield hazard(
+            "limit_lifted", each, key=change.key, old=_said(change.old), new=_said(change.new)
+        )
+    if change.path.startswith("listeners[].tls.client_auth.") and change.new is False:
+        yield hazard("client_auth_weakened", each)
+    if (
+        change.path.startswith("upstream.<name>.tls.")
+        and change.path.endswith((".verify_certificates", ".strict_sni"))
+        and change.new is False
+    ):
+        yield hazard("backend_verification_off", each, key=change.key, upstream=each.name)
+
+
+def _lifts(change: Change) -> bool:
+    """Return whether a change takes a limit away or makes it next to nothing."""
+    old, new = change.old, change.new
+    match change.path:
+        case "resilience.protocol.enforce_authority_host_match":
+            return new is False
+        case "resilience.protocol.allowed_methods":
+            return isinstance(old, tuple) and isinstance(new, tuple) and old != () and new == ()
+        case "resilience.protocol.denied_path_prefixes":
+            return isinstance(old, tuple) and isinstance(new, tuple) and not set(old) <= set(new)
+        case "performance.quic_retry":
+            return new == "never"
+    if change.path not in LIMITS or old is None:
+        return False
+    if new is None:
+        return True
+    return (
+        isinstance(old, int | float) and isinstance(new, int | float) and new >= old * LIFTED_FACTOR
+    )
+
+
+def _said(value: Value) -> str:
+    """Return a value of a limit as a sentence says it."""
+    match value:
+        case None:
+            return "no limit"
+        case bool():
+            return "on" if value else "off"
+        case ():
+            return "none"
+        case tuple():
+            return ", ".join(value)
+    return str(value)
