@@ -15,7 +15,7 @@ import msgspec
 
 from spooky.bench import figures
 from spooky.bench.backend import backend
-from spooky.bench.document import Document, ProxyRun, ScenarioRun, document
+from spooky.bench.document import Document, ProxyRun, ScenarioRun, Setup, document
 from spooky.bench.histogram import Histogram
 from spooky.bench.plan import (
     Failed,
@@ -26,6 +26,7 @@ from spooky.bench.plan import (
 )
 from spooky.bench.programs import LOOPBACK, BenchError, Cores
 from spooky.bench.proxies import PEERS, Proxy, Setting, Start, spooky, wait_for_udp
+from spooky.bench.relay import RelayPlan
 from spooky.bench.scenarios import Scenario
 
 SATURATED: Final = 0.9
@@ -80,6 +81,26 @@ class Target:
         """Path and query."""
         return (self.url.path or "/") + (f"?{self.url.query}" if self.url.query else "")
 
+    @property
+    def authority(self) -> str:
+        """Host and port as the URL has them."""
+        return self.url.netloc.rpartition("@")[2]
+
+    def aimed(self, plan: LoadPlan) -> LoadPlan:
+        """Return a plan with this server as its aim, and this path in place of all others."""
+        slow = plan.slow
+        return msgspec.structs.replace(
+            plan,
+            host=self.address,
+            port=self.url.port or 443,
+            server_name=self.url.hostname or "",
+            authority=self.authority,
+            requests=tuple(
+                msgspec.structs.replace(request, path=self.path) for request in plan.requests
+            ),
+            slow=msgspec.structs.replace(slow, path=self.path) if slow is not None else None,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -117,7 +138,7 @@ class Campaign:
         self._options = options
         self._directory = directory
         self._listener = listener
-        self._cores = Cores(options.workers)
+        self._cores = Cores(options.workers if options.target is None else 0)
         self._turns = 0
 
     def run(self) -> Document:
@@ -135,7 +156,7 @@ class Campaign:
                     backend(self._directory, sizes, self._cores.load)
                 )
             runs = [self._scenario(scenario, backend_port) for scenario in options.scenarios]
-        return document(options.seconds, runs)
+        return document(runs)
 
     def _scenario(self, scenario: Scenario, backend_port: int) -> ScenarioRun:
         options = self._options
@@ -149,14 +170,7 @@ class Campaign:
                 results[name].append(self._turn(turn, backend_port))
         proxies = [summary(scenario, name, results[name]) for name in names]
         return ScenarioRun(
-            name=scenario.name,
-            about=scenario.about,
-            kind=scenario.kind,
-            headline=scenario.headline,
-            connections=scenario.connections,
-            streams=scenario.streams,
-            rate=options.rate,
-            workers=options.workers,
+            setup=setup_of(scenario, options),
             proxies=proxies,
             ratios={peer.name: ratios(proxies[0], peer) for peer in proxies[1:]},
             warnings=self._warnings(scenario, proxies),
@@ -169,20 +183,16 @@ class Campaign:
         target = self._options.target
         plan = self._plan(turn.scenario)
         if target is not None:
+            return self._linked(turn, target.aimed(plan))
+        with self._proxy(turn.name, backend_port) as proxy:
             plan = msgspec.structs.replace(
                 plan,
-                host=target.address,
-                port=target.url.port or 443,
-                server_name=target.url.hostname or "",
-                requests=tuple(
-                    msgspec.structs.replace(request, path=target.path) for request in plan.requests
-                ),
+                port=proxy.port,
+                authority=f"{plan.server_name}:{proxy.port}",
+                watched=(proxy.program.pid,),
             )
-            return self._load(turn, plan)
-        with self._proxy(turn.name, backend_port) as proxy:
-            plan = msgspec.structs.replace(plan, port=proxy.port, watched=(proxy.program.pid,))
             try:
-                return self._load(turn, plan)
+                return self._linked(turn, plan)
             except BenchError as error:
                 words = proxy.program.last_words()
                 raise BenchError(f"{turn.name}: {error.message}", error.remedy or words) from error
@@ -193,12 +203,14 @@ class Campaign:
             host=LOOPBACK,
             port=0,
             server_name="localhost",
+            authority="localhost",
             kind=scenario.kind,
             connections=scenario.connections,
             streams=scenario.streams,
             requests=scenario.requests,
             seconds=options.seconds,
             rate=options.rate,
+            slow=scenario.slow,
         )
 
     @contextlib.contextmanager
@@ -212,15 +224,28 @@ class Campaign:
             wait_for_udp(proxy)
             yield proxy
 
+    def _linked(self, turn: "Turn", plan: LoadPlan) -> LoadResult:
+        """Run the load generator, over the scenario's link if it has one."""
+        link = turn.scenario.link
+        if link is None:
+            return self._load(turn, plan)
+        # Every proxy of a round meets the same link.
+        wanted = RelayPlan(plan.host, plan.port, link, seed=turn.round)
+        with pinned([sys.executable, "-m", "spooky.bench.relay"], self._cores.load) as relay:
+            assert relay.stdout is not None
+            tell(relay, msgspec.json.encode(wanted))
+            port = relay.stdout.readline()
+            if not port:
+                raise BenchError("the relay of the scenario's link did not start")
+            return self._load(turn, msgspec.structs.replace(plan, host=LOOPBACK, port=int(port)))
+
     def _load(self, turn: "Turn", plan: LoadPlan) -> LoadResult:
         """Run the load generator."""
         self._listener(Moment(turn.scenario.name, turn.name, turn.round, 0.0))
         arguments = [sys.executable, "-m", "spooky.bench.generator"]
         with pinned(arguments, self._cores.load) as process:
-            assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(msgspec.json.encode(plan))
-            process.stdin.close()
+            tell(process, msgspec.json.encode(plan))
             for line in process.stdout:
                 match msgspec.json.decode(line, type=Progress | Finished | Failed):
                     case Progress(seconds, done):
@@ -268,6 +293,34 @@ def pinned(arguments: list[str], core: int) -> Iterator[subprocess.Popen[bytes]]
         process.wait()
         if process.stdout is not None:
             process.stdout.close()
+
+
+def tell(process: subprocess.Popen[bytes], plan: bytes) -> None:
+    """Give a program of our own its plan."""
+    assert process.stdin is not None
+    process.stdin.write(plan)
+    process.stdin.close()
+
+
+def setup_of(scenario: Scenario, options: Options) -> Setup:
+    """Return what is measured, as it is saved."""
+    target = options.target
+    about = scenario.about
+    if target is not None:
+        about = f"{target.url.geturl()} in place of {about}"
+    return Setup(
+        name=scenario.name,
+        about=about,
+        kind=scenario.kind,
+        headline=scenario.headline,
+        connections=scenario.connections,
+        streams=scenario.streams,
+        rate=options.rate,
+        seconds=options.seconds,
+        workers=options.workers if target is None else 0,
+        slow=scenario.slow,
+        link=scenario.link,
+    )
 
 
 def summary(scenario: Scenario, name: str, results: Sequence[LoadResult]) -> ProxyRun:

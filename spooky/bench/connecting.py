@@ -50,15 +50,17 @@ class Entrance:
         self,
         ticket: SessionTicket | None = None,
         on_ticket: Callable[[SessionTicket], None] | None = None,
+        stream_window: int = STREAM_WINDOW,
+        connection_window: int = CONNECTION_WINDOW,
     ) -> ClientParameters:
-        """Return what sessions are made with."""
+        """Return what sessions are made with; windows do not grow."""
         return ClientParameters(
             verify=False,
             idle_timeout=IDLE_TIMEOUT,
-            stream_window=STREAM_WINDOW,
-            stream_window_max=STREAM_WINDOW,
-            connection_window=CONNECTION_WINDOW,
-            connection_window_max=CONNECTION_WINDOW,
+            stream_window=stream_window,
+            stream_window_max=stream_window,
+            connection_window=connection_window,
+            connection_window_max=connection_window,
             ticket=ticket,
             on_ticket=on_ticket,
         )

@@ -45,6 +45,7 @@ cdef class CountingClient:
     cdef Py_ssize_t _unused
     cdef bint _closed_loop
     cdef public bint stopping
+    cdef dict _unread  # bytes of each stream that were not consumed; None where nothing is held back
     cdef object _waiting
 
     cdef int _begin(self, double started) except -1

@@ -45,7 +45,7 @@ class CountingClient:
 
     Closed loop: every stream begins a request as soon as its last one ended. Open loop: requests
     begin when :meth:`offer` says that one is due; while no stream is free they wait, and their
-    latency counts from when they were due.
+    latency counts from when they were due. A slow client consumes nothing until :meth:`read`.
 
     Arguments:
         session: A client session that nobody else handles.
@@ -53,6 +53,7 @@ class CountingClient:
         tally: Where to count.
         streams: Requests in flight at once.
         closed_loop: Whether responses cause requests.
+        slow: Whether what arrives waits to be read.
 
     Attributes:
         now: The time, to be set before each call of the session.
@@ -79,11 +80,15 @@ class CountingClient:
         *,
         streams: int,
         closed_loop: bool,
+        slow: bool = False,
     ) -> None: ...
     @property
     def in_flight(self) -> int: ...
     def offer(self, intended: float) -> None:
         """Make a request that is due at a time; ``now`` must be set."""
+
+    def read(self, count: int) -> None:
+        """Let a slow client read so many bytes of what has arrived; ``now`` must be set."""
 
     def on_handshake(self, handshake: Handshake) -> None: ...
     def on_stream_data(self, stream_id: int, data: bytes, fin: bool) -> None: ...

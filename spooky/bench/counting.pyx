@@ -59,7 +59,16 @@ cdef class Exchange:
 
 
 cdef class CountingClient:
-    def __init__(self, session, tuple requests, Tally tally, *, int streams, bint closed_loop):
+    def __init__(
+        self,
+        session,
+        tuple requests,
+        Tally tally,
+        *,
+        int streams,
+        bint closed_loop,
+        bint slow=False,
+    ):
         if not requests:
             raise ValueError("a client needs something to request")
         self.session = session
@@ -70,6 +79,7 @@ cdef class CountingClient:
         self._closed_loop = closed_loop
         self._exchanges = {}
         self._waiting = deque()
+        self._unread = {} if slow else None
         session.handler = self
 
     @property
@@ -80,6 +90,18 @@ cdef class CountingClient:
         self._waiting.append(intended)
         if self.established:
             self._go_on()
+
+    def read(self, Py_ssize_t count):
+        cdef Py_ssize_t held, taken
+        while count > 0 and self._unread:
+            stream_id, held = next(iter(self._unread.items()))
+            taken = min(held, count)
+            if taken == held:
+                del self._unread[stream_id]
+            else:
+                self._unread[stream_id] = held - taken
+            count -= taken
+            self.session.consume(stream_id, taken)
 
     # --- what the session delivers ----------------------------------------------------------------
 
@@ -94,8 +116,11 @@ cdef class CountingClient:
 
     def on_stream_data(self, int64_t stream_id, bytes data, bint fin):
         cdef Exchange exchange = self._exchanges.get(stream_id)
-        if PyBytes_GET_SIZE(data):
-            self.session.consume(stream_id, PyBytes_GET_SIZE(data))
+        cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+        if size and self._unread is None:
+            self.session.consume(stream_id, size)
+        elif size:
+            self._unread[stream_id] = self._unread.get(stream_id, 0) + size
         if exchange is None:
             return
         self._read(exchange, data)

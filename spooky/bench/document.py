@@ -9,7 +9,7 @@ import msgspec
 
 from spooky._version import __version__
 from spooky.bench.figures import Figures
-from spooky.bench.plan import Kind
+from spooky.bench.plan import Kind, Link, SlowPlan
 from spooky.bench.programs import BenchError
 from spooky.protocol.quic.engines import chosen_engine
 
@@ -56,8 +56,8 @@ class ProxyRun(msgspec.Struct, frozen=True, kw_only=True):
     connections_by_worker: dict[int, int]
 
 
-class ScenarioRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A scenario and what all proxies showed in it.
+class Setup(msgspec.Struct, frozen=True, kw_only=True):
+    """What was measured; only runs that agree in it can be compared.
 
     Attributes:
         name: Its name.
@@ -67,10 +67,10 @@ class ScenarioRun(msgspec.Struct, frozen=True, kw_only=True):
         connections: Open at once.
         streams: Requests in flight on each.
         rate: Requests begun in a second (open loop); 0 for a closed loop.
-        workers: Of each proxy.
-        proxies: Ours first.
-        ratios: By peer and figure: how many times better ours was.
-        warnings: What makes figures doubtful.
+        seconds: Length of a round.
+        workers: Of each proxy; 0 for a server that was only pointed at.
+        slow: Clients that read slowly meanwhile.
+        link: What was between clients and proxy.
     """
 
     name: str
@@ -80,7 +80,23 @@ class ScenarioRun(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     streams: int
     rate: float
+    seconds: float
     workers: int
+    slow: SlowPlan | None = None
+    link: Link | None = None
+
+
+class ScenarioRun(msgspec.Struct, frozen=True, kw_only=True):
+    """A scenario and what all proxies showed in it.
+
+    Attributes:
+        setup: What was measured.
+        proxies: Ours first.
+        ratios: By peer and figure: how many times better ours was.
+        warnings: What makes figures doubtful.
+    """
+
+    setup: Setup
     proxies: list[ProxyRun]
     ratios: dict[str, dict[str, float]]
     warnings: list[str]
@@ -94,7 +110,6 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
         spooky: Version.
         engine: The QUIC engine of Spooky and of the load generator.
         machine: Where it was made.
-        seconds: Length of a round.
         scenarios: In the order of the table of scenarios.
     """
 
@@ -102,7 +117,6 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     spooky: str
     engine: str
     machine: Machine
-    seconds: float
     scenarios: list[ScenarioRun]
 
 
@@ -116,14 +130,13 @@ def this_machine() -> Machine:
     )
 
 
-def document(seconds: float, scenarios: list[ScenarioRun]) -> Document:
+def document(scenarios: list[ScenarioRun]) -> Document:
     """Return a run that was made here and now."""
     return Document(
         format=FORMAT,
         spooky=__version__,
         engine=chosen_engine(None).name,
         machine=this_machine(),
-        seconds=seconds,
         scenarios=scenarios,
     )
 

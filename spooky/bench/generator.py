@@ -16,6 +16,7 @@ from spooky.bench import processes
 from spooky.bench.connecting import H3_NO_ERROR, Connecting, Entrance
 from spooky.bench.counting import CountingClient, Request, Tally
 from spooky.bench.plan import Failed, Finished, Kind, LoadPlan, LoadResult, Progress, RequestPlan
+from spooky.bench.slow import SlowReaders
 from spooky.bench.wire import Loop, Wire
 
 PROGRESS_SECONDS: Final = 0.5
@@ -66,14 +67,19 @@ class Load:
 
     def _requests(self) -> LoadResult:
         plan, loop = self._plan, self._loop
+        slow = self._slow_readers()
         clients, wires = self._connect(closed_loop=not plan.rate)
         arrivals = Arrivals(plan.rate, time.monotonic()) if plan.rate else None
 
-        def pass_time(until: float) -> None:
+        def pass_time(end: float) -> None:
             now = time.monotonic()
             report_at = now + PROGRESS_SECONDS
             begun = now
-            while now < until:
+            while now < end:
+                until = end
+                if slow is not None:
+                    slow.read(now)
+                    until = min(end, slow.next_at)
                 if arrivals is not None:
                     for number, intended in arrivals.due(now):
                         which = number % len(clients)
@@ -98,8 +104,12 @@ class Load:
         if arrivals is not None:
             self._drain(clients)
         part(clients, wires)
-        if not requests and not self._tally.bytes_received:
-            raise LoadError(f"no request was answered: {self._errors()}")
+        errors = dict(self._tally.errors)
+        if slow is not None:
+            part(slow.clients, slow.wires)
+            errors |= {f"slow client: {what}": n for what, n in slow.tally.errors.items()}
+        if not requests and (errors or not self._tally.bytes_received):
+            raise LoadError(f"no request succeeded: {self._errors()}")
         return msgspec.structs.replace(
             measured,
             requests=requests,
@@ -107,9 +117,20 @@ class Load:
             bytes_sent=self._tally.bytes_sent,
             connections=len(clients),
             connections_by_slot=self._entrance.slots(wires),
-            errors=self._tally.errors,
+            errors=errors,
             latencies=self._tally.latencies.buckets(),
         )
+
+    def _slow_readers(self) -> SlowReaders | None:
+        """Begin the slow clients, and wait until all have something to read."""
+        plan, slow = self._plan, self._plan.slow
+        if slow is None:
+            return None
+        readers = SlowReaders(
+            slow, encode(plan, RequestPlan(slow.path)), self._loop, self._entrance
+        )
+        self._establish(readers.clients, readers.wires)
+        return readers
 
     def _drain(self, clients: list[CountingClient]) -> None:
         """Wait for responses that were due in time but are late."""
@@ -139,15 +160,22 @@ class Load:
             wire.settle(now)
             clients.append(client)
             wires.append(wire)
+        self._establish(clients, wires)
+        return clients, wires
+
+    def _establish(self, clients: list[CountingClient], wires: list[Wire]) -> None:
+        """Wait until all connections are established."""
+        plan = self._plan
         until = time.monotonic() + HANDSHAKE_SECONDS
         while not all(client.established for client in clients):
-            if self._loop.turn(until) >= until or all(client.closed for client in clients):
+            late = self._loop.turn(until) >= until
+            refused = next((wire.error for wire in wires if wire.error), "")
+            if late or refused or all(client.closed for client in clients):
                 count = sum(not client.established for client in clients)
                 raise LoadError(
                     f"{count} of {len(clients)} connections to {plan.host} port {plan.port} "
-                    f"were not established: {self._errors()}"
+                    f"were not established: {refused or self._errors()}"
                 )
-        return clients, wires
 
     def _errors(self) -> str:
         errors = self._tally.errors.items()
@@ -274,11 +302,10 @@ def cycle(plan: LoadPlan) -> list[RequestPlan]:
 
 def encode(plan: LoadPlan, request: RequestPlan) -> Request:
     """Return a request as it goes on the wire."""
-    authority = f"{plan.server_name}:{plan.port}".encode()
     fields = [
         (b":method", b"POST" if request.body_size else b"GET"),
         (b":scheme", b"https"),
-        (b":authority", authority),
+        (b":authority", plan.authority.encode()),
         (b":path", request.path.encode()),
         (b"user-agent", b"spooky-bench"),
     ]

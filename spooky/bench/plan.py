@@ -28,13 +28,42 @@ class RequestPlan(msgspec.Struct, frozen=True):
     weight: int = 1
 
 
+class SlowPlan(msgspec.Struct, frozen=True):
+    """Clients that read slowly beside the others; only their failures are counted.
+
+    Attributes:
+        connections: How many, each with one request at a time.
+        path: Of the large response that each reads.
+        bytes_per_second: How fast each reads.
+        window: What each lets the server have outstanding; bytes.
+    """
+
+    connections: int
+    path: str
+    bytes_per_second: int
+    window: int
+
+
+class Link(msgspec.Struct, frozen=True):
+    """What a link does to datagrams, each way.
+
+    Attributes:
+        loss: Share of them that is lost.
+        delay_ms: Time that each takes; milliseconds.
+    """
+
+    loss: float
+    delay_ms: float
+
+
 class LoadPlan(msgspec.Struct, frozen=True):
     """One turn of load.
 
     Attributes:
         host: IP address to send to.
         port: UDP port.
-        server_name: For SNI, and as authority with the port.
+        server_name: For SNI.
+        authority: Of the requests.
         kind: What the load consists of.
         connections: Open at once.
         streams: Requests in flight on each.
@@ -43,6 +72,7 @@ class LoadPlan(msgspec.Struct, frozen=True):
         warmup: Load before that, which is not measured; seconds.
         rate: Requests begun in a second, all together (open loop); 0 for as many as are answered
             (closed loop).
+        slow: Clients that read slowly meanwhile.
         watched: Processes whose CPU time and memory are reported, with their descendants.
         seed: Of the order of requests.
     """
@@ -50,6 +80,7 @@ class LoadPlan(msgspec.Struct, frozen=True):
     host: str
     port: int
     server_name: str
+    authority: str
     kind: Kind
     connections: int
     streams: int
@@ -57,6 +88,7 @@ class LoadPlan(msgspec.Struct, frozen=True):
     seconds: float
     warmup: float = 0.5
     rate: float = 0.0
+    slow: SlowPlan | None = None
     watched: tuple[int, ...] = ()
     seed: int = 1
 

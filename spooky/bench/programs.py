@@ -38,7 +38,7 @@ class Cores:
     """Who runs where: the proxy's workers on cores of their own, load and backend on the last.
 
     Arguments:
-        workers: Of the proxy.
+        workers: Of the proxy; 0 if there is none of ours.
 
     Attributes:
         proxy: The proxy's cores.
@@ -51,7 +51,7 @@ class Cores:
 
     def __init__(self, workers: int) -> None:
         usable = sorted(os.sched_getaffinity(0))
-        if len(usable) < 2:
+        if workers and len(usable) < 2:
             raise BenchError(
                 "there is one core, and a proxy that shares it with its load measures neither",
                 "run it where it may use two cores or more",

@@ -25,6 +25,10 @@ PLENTY: Final = 1_000_000
 IDLE_SECONDS: Final = 120
 """How long connections may be silent, everywhere the same; seconds."""
 
+UPSTREAM_WINDOW: Final = 256 * 1024 * 1024
+"""What a backend connection of Envoy may have outstanding, where 24 MiB by default let clients that
+read slowly stop all others; bytes."""
+
 STREAMS: Final = 128
 """Requests that a connection may have in flight, everywhere the same."""
 
@@ -246,7 +250,9 @@ def _envoy_cluster(backend_port: int) -> dict[str, Any]:
         "typed_extension_protocol_options": {
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                 "@type": f"{ENVOY_API}.upstreams.http.v3.HttpProtocolOptions",
-                "explicit_http_config": {"http2_protocol_options": {}},
+                "explicit_http_config": {
+                    "http2_protocol_options": {"initial_connection_window_size": UPSTREAM_WINDOW}
+                },
             }
         },
         "load_assignment": {

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from spooky.bench.plan import Kind, RequestPlan
+from spooky.bench.plan import Kind, Link, RequestPlan, SlowPlan
 
 KIB: Final = 1024
 MIB: Final = 1024 * 1024
@@ -21,6 +21,7 @@ class Headline(StrEnum):
 
     REQUESTS = "requests_per_cpu_second"
     BYTES = "mb_per_cpu_second"
+    THROUGHPUT = "mb_per_second"
     CONNECTIONS = "connections_per_cpu_second"
     MEMORY = "bytes_per_connection"
 
@@ -37,6 +38,8 @@ class Scenario:
         streams: Requests in flight on each.
         requests: What is requested.
         kind: What the load consists of.
+        slow: Clients that read slowly beside these.
+        link: What is between clients and proxy; ``None`` for the bare loopback.
     """
 
     name: str
@@ -46,11 +49,16 @@ class Scenario:
     streams: int
     requests: tuple[RequestPlan, ...] = ()
     kind: Kind = Kind.REQUESTS
+    slow: SlowPlan | None = None
+    link: Link | None = None
 
     @property
     def sizes(self) -> set[int]:
         """The sizes of the bodies that the backend has to serve; bytes."""
-        return {int(request.path.removeprefix("/")) for request in self.requests}
+        paths = [request.path for request in self.requests]
+        if self.slow is not None:
+            paths.append(self.slow.path)
+        return {int(path.removeprefix("/")) for path in paths}
 
 
 def _get(size: int, weight: int = 1) -> RequestPlan:
@@ -59,6 +67,13 @@ def _get(size: int, weight: int = 1) -> RequestPlan:
 
 def _post(size: int, weight: int = 1) -> RequestPlan:
     return RequestPlan(f"/{ANSWER}", body_size=size, weight=weight)
+
+
+# A proxy that takes from the backend what they have not read shows it in its memory: 105 MB.
+SLOW: Final = SlowPlan(100, f"/{MIB}", bytes_per_second=16 * KIB, window=64 * KIB)
+
+# As far as a server on the same continent, over a radio link on a bad day.
+BAD_LINK: Final = Link(loss=0.01, delay_ms=10.0)
 
 
 _ALL: Final = (
@@ -86,6 +101,24 @@ _ALL: Final = (
         20,
         5,
         (_get(KIB, 14), _get(64 * KIB, 4), _get(MIB), _post(64 * KIB)),
+    ),
+    Scenario(
+        "slow",
+        "GET of 1 KiB while 100 clients read 1 MiB each at 16 KiB/s",
+        Headline.REQUESTS,
+        10,
+        10,
+        (_get(KIB),),
+        slow=SLOW,
+    ),
+    Scenario(
+        "loss",
+        "GET of 64 KiB over a link that loses 1 % and takes 10 ms, each way",
+        Headline.THROUGHPUT,
+        10,
+        10,
+        (_get(64 * KIB),),
+        link=BAD_LINK,
     ),
 )
 

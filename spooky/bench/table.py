@@ -45,29 +45,34 @@ def lines(run: Document) -> list[str]:
         f"Linux {machine.kernel}, Python {machine.python}"
     ]
     for scenario in run.scenarios:
-        found += ["", *_scenario(scenario, run.seconds)]
+        found += ["", *_scenario(scenario)]
     return found
 
 
-def _scenario(scenario: ScenarioRun, seconds: float) -> list[str]:
-    loop = f"open loop at {_number(scenario.rate)}/s" if scenario.rate else "closed loop"
-    rounds = len(scenario.proxies[0].rounds)
-    title = (
-        f"{scenario.name}: {scenario.about}; {scenario.connections} x {scenario.streams}, {loop}; "
-        f"{scenario.workers} worker(s), median of {rounds} x {seconds:g} s"
+def title(scenario: ScenarioRun) -> str:
+    """Return what was measured, in a line."""
+    setup = scenario.setup
+    loop = f"open loop at {_number(setup.rate)}/s" if setup.rate else "closed loop"
+    workers = f"{setup.workers} worker{'s' if setup.workers > 1 else ''}, " if setup.workers else ""
+    return (
+        f"{setup.name}: {setup.about}; {setup.connections} x {setup.streams}, {loop}; "
+        f"{workers}median of {len(scenario.proxies[0].rounds)} x {setup.seconds:g} s"
     )
+
+
+def _scenario(scenario: ScenarioRun) -> list[str]:
     columns = [
         (heading, name)
         for heading, name in COLUMNS
         if any(getattr(proxy.medians, name) is not None for proxy in scenario.proxies)
     ]
     rows: list[Row] = [("", *(heading for heading, _ in columns), "±")]
-    rows += [_row(proxy, columns, scenario.headline) for proxy in scenario.proxies]
+    rows += [_row(proxy, columns, scenario.setup.headline) for proxy in scenario.proxies]
     for peer, ratios in scenario.ratios.items():
         cells = (f"{ratios[name]:.2f}x" if name in ratios else "" for _, name in columns)
         rows.append((f"better than {peer}", *cells, ""))
     return [
-        title,
+        title(scenario),
         *(f"  {line}" for line in aligned(rows)),
         *(_workers(proxy) for proxy in scenario.proxies if len(proxy.connections_by_worker) > 1),
         *(f"  ! {warning}" for warning in scenario.warnings),

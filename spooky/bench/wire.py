@@ -78,9 +78,15 @@ class Wire:
         driver: The session's handler.
         address: Where the server is.
         after: Called after each call of the session, before what it has to say is sent.
+
+    Attributes:
+        first: The first datagram that came.
+        error: What the kernel last said of the way to the server, such as that nobody listens.
     """
 
-    __slots__ = ("_after", "_driver", "_loop", "_session", "_socket", "_timer", "_udp", "first")
+    __slots__ = (
+        "_after", "_driver", "_loop", "_session", "_socket", "_timer", "_udp", "error", "first",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -102,6 +108,7 @@ class Wire:
         self._after = after
         self._timer: Timer | None = None
         self.first = b""
+        self.error = ""
         loop.add(self)
 
     @property
@@ -113,8 +120,9 @@ class Wire:
         """Deliver what came."""
         try:
             batch = self._udp.receive(DATAGRAMS_PER_TURN)
-        except OSError:
+        except OSError as error:
             # Refused or unreachable: to QUIC, lost packets; its handshake or idle timer decides.
+            self.error = error.strerror or str(error)
             return
         if not batch:
             return
@@ -135,7 +143,10 @@ class Wire:
             try:
                 # What the kernel has no room for is, to QUIC, lost packets.
                 self._udp.send(payload, segment_size, None, ecn)
-            except OSError:
+            except BlockingIOError:
+                break
+            except OSError as error:
+                self.error = error.strerror or str(error)
                 break
         deadline = session.deadline()
         timer = self._timer

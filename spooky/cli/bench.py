@@ -45,7 +45,7 @@ def _names(value: str | None) -> tuple[str, ...]:
     type=click.FloatRange(min=0, min_open=True),
     help="Open loop: requests begun in a second, whatever becomes of them.",
 )
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), help="Of each proxy; 1 unless given.")
 @click.option("--target", metavar="URL", help="Put load on a server that is there already.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Save the run.")
 def run(
@@ -56,17 +56,19 @@ def run(
     connections: int | None,
     streams: int | None,
     rate: float | None,
-    workers: int,
+    workers: int | None,
     target: str | None,
     json_path: Path | None,
 ) -> None:
     """Start backend, proxy and load on this machine, and measure.
 
-    One core is the proxy's, another the load generator's and the backend's. Peers take turns with
-    Spooky in every round.
+    Each worker of a proxy has a core of its own, load generator and backend share another; where
+    there are too few, all share all. Peers take turns with Spooky in every round.
     """
     if target is not None and against:
         raise click.UsageError("--target measures one server, so there is nothing for --against")
+    if target is not None and workers is not None:
+        raise click.UsageError("--workers is about proxies that are started, and --target is there")
     try:
         from spooky.bench.campaign import Campaign, Options
     except ImportError as error:
@@ -78,12 +80,12 @@ def run(
     from spooky.bench.programs import BenchError, working_directory
 
     options = Options(
-        scenarios=_scenarios(_names(scenarios), connections, streams, rate),
+        scenarios=_scenarios(_names(scenarios), connections, streams, rate, target is not None),
         against=_peers(_names(against)),
         rounds=rounds,
         seconds=seconds,
         rate=rate or 0.0,
-        workers=workers,
+        workers=workers or 1,
         target=_target(target) if target is not None else None,
     )
     progress = Progress(sys.stderr, rounds)
@@ -125,13 +127,19 @@ class Progress:
 
 
 def _scenarios(
-    names: Sequence[str], connections: int | None, streams: int | None, rate: float | None
+    names: Sequence[str],
+    connections: int | None,
+    streams: int | None,
+    rate: float | None,
+    at_target: bool,
 ) -> "tuple[Scenario, ...]":
     """Return the scenarios of these names, changed as asked."""
     from spooky.bench.plan import Kind
     from spooky.bench.scenarios import SCENARIOS
 
-    chosen = SCENARIOS if list(names) == ["all"] else names or ("small", "medium")
+    chosen = names or (("small",) if at_target else ("small", "medium"))
+    if list(chosen) == ["all"]:
+        chosen = tuple(SCENARIOS)
     unknown = [name for name in chosen if name not in SCENARIOS]
     if unknown:
         raise click.UsageError(
@@ -139,6 +147,10 @@ def _scenarios(
         )
     found = tuple(SCENARIOS[name] for name in chosen)
     for scenario in found:
+        if at_target and scenario.kind is Kind.IDLE:
+            raise click.UsageError(
+                f"the scenario {scenario.name} weighs a proxy's memory, which --target does not see"
+            )
         if rate is not None and scenario.kind is not Kind.REQUESTS:
             raise click.UsageError(
                 f"--rate is about requests, and the scenario {scenario.name} makes none"
@@ -167,5 +179,10 @@ def _target(url: str) -> "Target":
     from spooky.cli.request import parse_url
 
     parts = parse_url(url)
-    found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_DGRAM)
+    try:
+        found = socket.getaddrinfo(parts.hostname, parts.port or 443, type=socket.SOCK_DGRAM)
+    except socket.gaierror as error:
+        raise CommandError(
+            f"{parts.hostname}: {error.strerror}", "see whether it resolves"
+        ) from None
     return Target(parts, str(found[0][4][0]))

@@ -58,7 +58,12 @@ def response(status: bytes = b"200", body: bytes = b"") -> bytes:
 
 
 def client(
-    session: Session, *, streams: int = 1, closed_loop: bool = True, body_size: int = 0
+    session: Session,
+    *,
+    streams: int = 1,
+    closed_loop: bool = True,
+    body_size: int = 0,
+    slow: bool = False,
 ) -> CountingClient:
     made = CountingClient(
         session,  # type: ignore[arg-type]
@@ -66,6 +71,7 @@ def client(
         Tally(),
         streams=streams,
         closed_loop=closed_loop,
+        slow=slow,
     )
     made.now = 1.0
     made.on_handshake(AGREED)
@@ -181,6 +187,23 @@ def test_the_latency_of_an_open_loop_counts_from_when_a_request_was_due() -> Non
     assert [highest for highest, _ in made.tally.latencies.buckets()] == [
         pytest.approx(latency, rel=1 / 256) for latency in (800_000, 900_000, 1_000_000)
     ]
+
+
+def test_a_slow_client_consumes_only_what_it_reads_the_oldest_first() -> None:
+    session = Session()
+    made = client(session, slow=True)
+    first, second = response(body=b"x" * 900), response(body=b"y" * 50)
+    made.on_stream_data(0, first[:500], False)
+    made.on_stream_data(0, first[500:], True)
+    made.on_stream_data(4, second, False)
+    assert session.consumed == 0
+    made.read(600)
+    assert session.consumed == 600
+    made.read(10_000)
+    assert session.consumed == len(first) + len(second)
+    made.read(1)
+    assert session.consumed == len(first) + len(second)
+    assert made.tally.requests == 1
 
 
 def test_an_open_loop_begins_nothing_by_itself() -> None:

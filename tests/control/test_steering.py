@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from spooky._core import COMPILED
+from spooky.bench.relay import udp_relay
 from spooky.config.performance import Performance
 from tests.control.serve import Served, served
 from tests.control.test_metrics import scrape, sums
 from tests.interop.conftest import free_port
 from tests.support.client import Client, Http3Client
-from tests.support.faults import udp_relay
 from tests.support.origin import pattern
 from tests.support.proxy import run
 

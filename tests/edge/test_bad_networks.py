@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import spooky
-from tests.support.faults import tcp_relay, udp_relay
+from spooky.bench.relay import udp_relay
+from tests.support.faults import tcp_relay
 from tests.support.origin import Origin, pattern
 from tests.support.proxy import Setup, configuration, connect, run, running
 
