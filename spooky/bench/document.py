@@ -130,12 +130,17 @@ def this_machine() -> Machine:
     )
 
 
+def this_engine() -> str:
+    """Return the name of the QUIC engine in use."""
+    return chosen_engine(None).name
+
+
 def document(scenarios: list[ScenarioRun]) -> Document:
     """Return a run that was made here and now."""
     return Document(
         format=FORMAT,
         spooky=__version__,
-        engine=chosen_engine(None).name,
+        engine=this_engine(),
         machine=this_machine(),
         scenarios=scenarios,
     )

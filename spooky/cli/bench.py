@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, TextIO
 
 import click
 
-from spooky.cli.errors import CommandError
+from spooky.cli.errors import EXIT_REGRESSION, CommandError
 
 if TYPE_CHECKING:
-    from spooky.bench.campaign import Moment, Target
+    from spooky.bench.campaign import Moment, Options, Target
+    from spooky.bench.document import Document
     from spooky.bench.scenarios import Scenario
 
 
@@ -48,6 +49,19 @@ def _names(value: str | None) -> tuple[str, ...]:
 @click.option("--workers", type=click.IntRange(min=1), help="Of each proxy; 1 unless given.")
 @click.option("--target", metavar="URL", help="Put load on a server that is there already.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Save the run.")
+@click.option(
+    "--compare",
+    "saved_path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Judge against a saved run; exit with 3 if this one is worse.",
+)
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(min=0, max=99),
+    metavar="PERCENT",
+    help="With --compare: worse by so much is no regression; 5 unless given.",
+)
 def run(
     scenarios: str | None,
     against: str | None,
@@ -59,6 +73,8 @@ def run(
     workers: int | None,
     target: str | None,
     json_path: Path | None,
+    saved_path: Path | None,
+    tolerance: float | None,
 ) -> None:
     """Start backend, proxy and load on this machine, and measure.
 
@@ -69,6 +85,8 @@ def run(
         raise click.UsageError("--target measures one server, so there is nothing for --against")
     if target is not None and workers is not None:
         raise click.UsageError("--workers is about proxies that are started, and --target is there")
+    if tolerance is not None and saved_path is None:
+        raise click.UsageError("--tolerance is about --compare")
     try:
         from spooky.bench.campaign import Campaign, Options
     except ImportError as error:
@@ -90,6 +108,9 @@ def run(
     )
     progress = Progress(sys.stderr, rounds)
     try:
+        comparison = None
+        if saved_path is not None:
+            comparison = Comparison(saved_path, options, tolerance)
         with working_directory() as directory:
             result = Campaign(options, directory, progress.show).run()
     except BenchError as error:
@@ -99,6 +120,53 @@ def run(
     click.echo("\n".join(table.lines(result)))
     if json_path is not None:
         document.save(result, json_path)
+    if comparison is not None:
+        comparison.judge(result)
+
+
+class Comparison:
+    """Judges a run against a saved one, which is read and checked before the run begins.
+
+    Arguments:
+        path: Of the saved run.
+        options: Of the run to come.
+        tolerance: In percent; ``None`` for the usual one.
+
+    Raises:
+        BenchError: The two cannot be compared.
+        OSError: The saved run cannot be read.
+    """
+
+    def __init__(self, path: Path, options: "Options", tolerance: float | None) -> None:
+        from spooky.bench import compare, document
+        from spooky.bench.campaign import setup_of
+
+        self._path = path
+        self._tolerance = compare.TOLERANCE if tolerance is None else tolerance / 100
+        self._saved = document.load(path)
+        setups = [setup_of(scenario, options) for scenario in options.scenarios]
+        compare.check(self._saved, document.this_machine(), document.this_engine(), setups)
+        compare.check_rounds(self._saved, options.rounds)
+
+    def judge(self, result: "Document") -> None:
+        """Print what is better and what is worse.
+
+        Raises:
+            CommandError: Something is worse.
+        """
+        from spooky.bench import compare
+
+        verdicts = compare.judge(self._saved, result, self._tolerance)
+        click.echo(f"\nCompared with {self._path}:")
+        for line in compare.lines(verdicts, self._tolerance):
+            click.echo(f"  {line}")
+        worse = sum(verdict.finding is compare.Finding.WORSE for verdict in verdicts)
+        if worse:
+            raise CommandError(
+                f"{worse} of {len(verdicts)} figures are worse than in {self._path}",
+                "measure again before you believe it: the machine may have been busy",
+                EXIT_REGRESSION,
+            )
 
 
 class Progress:

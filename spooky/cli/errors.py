@@ -13,6 +13,7 @@ from spooky.config.problems import ConfigurationError, Problem, Severity
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
+EXIT_REGRESSION: Final = 3
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
 

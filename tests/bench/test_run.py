@@ -12,14 +12,19 @@ from pathlib import Path
 import pytest
 
 from spooky import _core
+from spooky.bench import document
 from spooky.bench.backend import backend
+from spooky.bench.document import ProxyRun, ScenarioRun
+from spooky.bench.figures import Figures
 from spooky.bench.proxies import Setting, spooky, wait_for_udp
 from spooky.bench.scenarios import SCENARIOS
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.skipif(not _core.COMPILED, reason="the load generator is not compiled"),
-]
+if not _core.COMPILED:
+    pytest.skip("the load generator is not compiled", allow_module_level=True)
+
+from spooky.bench.campaign import Options, setup_of
+
+pytestmark = pytest.mark.interop
 
 PEERS = ("caddy", "envoy")
 
@@ -60,6 +65,36 @@ def test_every_scenario_runs(tmp_path: Path, scenario: str) -> None:
     (proxy,) = measured["proxies"]
     assert proxy["errors"] == {}
     assert proxy["medians"][SCENARIOS[scenario].headline.value] != 0
+
+
+def saved_run(path: Path, requests_per_cpu_second: float) -> None:
+    """Save what five rounds of ``small`` might have shown."""
+    setup = setup_of(SCENARIOS["small"], Options((), seconds=0.1))
+    figures = Figures(requests_per_cpu_second=requests_per_cpu_second)
+    proxy = ProxyRun(
+        name="spooky", rounds=[figures] * 5, medians=figures, spread={}, latencies=[], errors={},
+        connections_by_worker={},
+    )  # fmt: skip
+    run = ScenarioRun(setup=setup, proxies=[proxy], ratios={}, warnings=[])
+    document.save(document.document([run]), path)
+
+
+def test_a_run_that_is_worse_than_a_saved_one_fails(tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    arguments = ["--scenario=small", "--rounds=5", "--seconds=0.1", f"--compare={saved}"]
+    saved_run(saved, 10.0**7)
+    worse = bench(*arguments)
+    assert worse.returncode == 3, worse.stderr
+    assert "relative" not in worse.stdout
+    assert "WORSE, 99.6% sure that it is more than 5%" in worse.stdout
+    assert "1 of 1 figures are worse" in worse.stderr
+    other = bench(*arguments, "--connections=3")
+    assert other.returncode == 1
+    assert "small: connections was 10, and is 3" in other.stderr
+    saved.write_text("{}")
+    broken = bench(*arguments)
+    assert broken.returncode == 1
+    assert "is not a saved run" in broken.stderr
 
 
 def test_two_workers_share_the_connections(tmp_path: Path) -> None:
@@ -124,6 +159,7 @@ def test_a_target_that_nobody_listens_at_is_told_at_once() -> None:
         (["--target=https://localhost/", "--workers=2"], "--workers is about proxies"),
         (["--target=https://localhost/", "--against=caddy"], "nothing for --against"),
         (["--target=https://localhost/", "--scenario=idle"], "--target does not see"),
+        (["--tolerance=3"], "--tolerance is about --compare"),
         (["--scenario=tiny"], "there is no scenario 'tiny'"),
         (["--against=nginx"], "there is no peer 'nginx'"),
         (["--scenario=handshakes", "--rate=5"], "makes none"),
