@@ -8,7 +8,7 @@ from spooky.bench.document import Document, ProxyRun, ScenarioRun
 Row = tuple[str, ...]
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     """Return a figure with as many digits as it deserves."""
     if value is None:
         return "-"
@@ -39,20 +39,25 @@ COLUMNS: Final[tuple[tuple[str, str], ...]] = (
 
 def lines(run: Document) -> list[str]:
     """Return a run as text: a table for each scenario."""
-    machine = run.machine
-    found = [
-        f"Spooky {run.spooky} ({run.engine} engine), {machine.cpu}, {machine.cores} cores, "
-        f"Linux {machine.kernel}, Python {machine.python}"
-    ]
+    found = [where(run)]
     for scenario in run.scenarios:
         found += ["", *_scenario(scenario)]
     return found
 
 
+def where(run: Document) -> str:
+    """Return what was measured on what, in a line."""
+    machine = run.machine
+    return (
+        f"Spooky {run.spooky} ({run.engine} engine), {machine.cpu}, {machine.cores} cores, "
+        f"Linux {machine.kernel}, Python {machine.python}"
+    )
+
+
 def title(scenario: ScenarioRun) -> str:
     """Return what was measured, in a line."""
     setup = scenario.setup
-    loop = f"open loop at {_number(setup.rate)}/s" if setup.rate else "closed loop"
+    loop = f"open loop at {number(setup.rate)}/s" if setup.rate else "closed loop"
     workers = f"{setup.workers} worker{'s' if setup.workers > 1 else ''}, " if setup.workers else ""
     return (
         f"{setup.name}: {setup.about}; {setup.connections} x {setup.streams}, {loop}; "
@@ -61,26 +66,36 @@ def title(scenario: ScenarioRun) -> str:
 
 
 def _scenario(scenario: ScenarioRun) -> list[str]:
+    return [
+        title(scenario),
+        *(f"  {line}" for line in aligned(rows(scenario))),
+        *(f"  {line}" for line in workers(scenario)),
+        *(f"  ! {warning}" for warning in scenario.warnings),
+    ]
+
+
+def rows(scenario: ScenarioRun) -> list[Row]:
+    """Return headings, a row for each proxy, and one for each peer of how much better ours was."""
     columns = [
         (heading, name)
         for heading, name in COLUMNS
         if any(getattr(proxy.medians, name) is not None for proxy in scenario.proxies)
     ]
-    rows: list[Row] = [("", *(heading for heading, _ in columns), "±")]
-    rows += [_row(proxy, columns, scenario.setup.headline) for proxy in scenario.proxies]
+    found: list[Row] = [("", *(heading for heading, _ in columns), "±")]
+    found += [_row(proxy, columns, scenario.setup.headline) for proxy in scenario.proxies]
     for peer, ratios in scenario.ratios.items():
         cells = (f"{ratios[name]:.2f}x" if name in ratios else "" for _, name in columns)
-        rows.append((f"better than {peer}", *cells, ""))
-    return [
-        title(scenario),
-        *(f"  {line}" for line in aligned(rows)),
-        *(_workers(proxy) for proxy in scenario.proxies if len(proxy.connections_by_worker) > 1),
-        *(f"  ! {warning}" for warning in scenario.warnings),
-    ]
+        found.append((f"better than {peer}", *cells, ""))
+    return found
+
+
+def workers(scenario: ScenarioRun) -> list[str]:
+    """Say how connections were spread over the workers of each proxy that has several."""
+    return [_workers(proxy) for proxy in scenario.proxies if len(proxy.connections_by_worker) > 1]
 
 
 def _row(proxy: ProxyRun, columns: Sequence[tuple[str, str]], headline: str) -> Row:
-    cells = (_number(getattr(proxy.medians, name)) for _, name in columns)
+    cells = (number(getattr(proxy.medians, name)) for _, name in columns)
     return (proxy.name, *cells, f"{proxy.spread.get(headline, 0.0):.0%}")
 
 
@@ -90,7 +105,7 @@ def _workers(proxy: ProxyRun) -> str:
         f"{slot}: {count} ({count / total:.0%})"
         for slot, count in proxy.connections_by_worker.items()
     )
-    return f"  {proxy.name}: connections by worker {', '.join(shares)}"
+    return f"{proxy.name}: connections by worker {', '.join(shares)}"
 
 
 def aligned(rows: Sequence[Row]) -> list[str]:

@@ -50,6 +50,12 @@ def _names(value: str | None) -> tuple[str, ...]:
 @click.option("--target", metavar="URL", help="Put load on a server that is there already.")
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Save the run.")
 @click.option(
+    "--html",
+    "html_path",
+    type=click.Path(path_type=Path),
+    help="Write a report with plots, in one file that needs no other.",
+)
+@click.option(
     "--compare",
     "saved_path",
     metavar="FILE",
@@ -73,6 +79,7 @@ def run(
     workers: int | None,
     target: str | None,
     json_path: Path | None,
+    html_path: Path | None,
     saved_path: Path | None,
     tolerance: float | None,
 ) -> None:
@@ -94,7 +101,7 @@ def run(
             f"the load generator is not compiled: {error}",
             "install a wheel, or build with a C compiler and without SPOOKY_PURE",
         ) from error
-    from spooky.bench import document, table
+    from spooky.bench import document, report, table
     from spooky.bench.programs import BenchError, working_directory
 
     options = Options(
@@ -120,8 +127,11 @@ def run(
     click.echo("\n".join(table.lines(result)))
     if json_path is not None:
         document.save(result, json_path)
+    verdicts = comparison.judge(result) if comparison is not None else []
+    if html_path is not None:
+        html_path.write_text(report.page(result, verdicts))
     if comparison is not None:
-        comparison.judge(result)
+        comparison.conclude()
 
 
 class Comparison:
@@ -142,28 +152,32 @@ class Comparison:
         from spooky.bench.campaign import setup_of
 
         self._path = path
+        self._worse = 0
         self._tolerance = compare.TOLERANCE if tolerance is None else tolerance / 100
         self._saved = document.load(path)
         setups = [setup_of(scenario, options) for scenario in options.scenarios]
         compare.check(self._saved, document.this_machine(), document.this_engine(), setups)
         compare.check_rounds(self._saved, options.rounds)
 
-    def judge(self, result: "Document") -> None:
-        """Print what is better and what is worse.
+    def judge(self, result: "Document") -> list[str]:
+        """Print and return what is better and what is worse."""
+        from spooky.bench import compare
+
+        verdicts = compare.judge(self._saved, result, self._tolerance)
+        self._worse = sum(verdict.finding is compare.Finding.WORSE for verdict in verdicts)
+        lines = compare.lines(verdicts, self._tolerance)
+        click.echo("\n".join([f"\nCompared with {self._path}:", *(f"  {line}" for line in lines)]))
+        return lines
+
+    def conclude(self) -> None:
+        """End the command.
 
         Raises:
             CommandError: Something is worse.
         """
-        from spooky.bench import compare
-
-        verdicts = compare.judge(self._saved, result, self._tolerance)
-        click.echo(f"\nCompared with {self._path}:")
-        for line in compare.lines(verdicts, self._tolerance):
-            click.echo(f"  {line}")
-        worse = sum(verdict.finding is compare.Finding.WORSE for verdict in verdicts)
-        if worse:
+        if self._worse:
             raise CommandError(
-                f"{worse} of {len(verdicts)} figures are worse than in {self._path}",
+                f"figures that are worse than in {self._path}: {self._worse}",
                 "measure again before you believe it: the machine may have been busy",
                 EXIT_REGRESSION,
             )

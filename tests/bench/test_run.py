@@ -38,9 +38,10 @@ def test_spooky_and_its_peers_take_turns_and_every_figure_is_there(tmp_path: Pat
     saved = tmp_path / "run.json"
     done = bench(
         "--scenario=small", f"--against={','.join(PEERS)}", "--rounds=1", "--seconds=0.5",
-        f"--json={saved}",
+        f"--json={saved}", f"--html={tmp_path / 'report.html'}",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert (tmp_path / "report.html").read_text().count("<svg") == 4
     (scenario,) = json.loads(saved.read_text())["scenarios"]
     assert [proxy["name"] for proxy in scenario["proxies"]] == ["spooky", *PEERS]
     for proxy in scenario["proxies"]:
@@ -87,7 +88,7 @@ def test_a_run_that_is_worse_than_a_saved_one_fails(tmp_path: Path) -> None:
     assert worse.returncode == 3, worse.stderr
     assert "relative" not in worse.stdout
     assert "WORSE, 99.6% sure that it is more than 5%" in worse.stdout
-    assert "1 of 1 figures are worse" in worse.stderr
+    assert f"figures that are worse than in {saved}: 1" in worse.stderr
     other = bench(*arguments, "--connections=3")
     assert other.returncode == 1
     assert "small: connections was 10, and is 3" in other.stderr
