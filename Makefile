@@ -41,8 +41,10 @@ docs: $(VENV)/.spooky ## write again the pages that come from the source
 wheel: $(VENV)/.wheel $(VENV)/.build ## build the sdist and the manylinux_2_28 wheel into dist/
 	$(BIN)/python tools/build_wheel.py dist
 
-bench-micro: build $(VENV)/.test ## measure the kernels against their twins
-	$(BIN)/pytest benchmarks --benchmark-only --benchmark-json=build/bench-micro.json -q
+bench-micro: build $(VENV)/.test ## measure the kernels against their twins, and what stands on them
+	$(BIN)/spooky bench micro
+	$(BIN)/pytest benchmarks --ignore=benchmarks/test_bench_kernels.py \
+		--benchmark-only --benchmark-json=build/bench-micro.json -q
 	$(BIN)/python tools/bench_table.py build/bench-micro.json
 
 soak: build $(VENV)/.test ## the long tests

@@ -22,10 +22,10 @@ from typing import Any, Final, cast
 
 import ngh2
 
-from benchmarks.heads import REQUEST, RESPONSE
 from spooky import config
 from spooky._core.reasons import Reason
 from spooky._core.validate import HTTP_3
+from spooky.bench.kernels.heads import REQUEST, RESPONSE
 from spooky.generation.compile import Environment, compile_generation
 from spooky.generation.materials import Materials
 from spooky.observe.access_log import AccessLog

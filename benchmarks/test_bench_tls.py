@@ -11,7 +11,7 @@ import pytest
 from aioquic import tls
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.heads import COMPILED_ONLY
+from spooky import _core
 from spooky.protocol.quic.certificates import CertificateSelector
 from spooky.protocol.quic.tickets import TicketStore
 from spooky.protocol.quic.tls_endpoint import HANDSHAKE, INITIAL
@@ -27,6 +27,8 @@ from tests.protocol.quic.tls_support import (
 )
 
 ROUNDS = 400
+
+COMPILED_ONLY = pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
 
 SIDES = pytest.mark.parametrize("side", [pytest.param("compiled", marks=COMPILED_ONLY), "pure"])
 KINDS = pytest.mark.parametrize("kind", ["full", "resumed"])

@@ -11,8 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-SIDES = ("compiled", "pure")
-NS_PER_S = 1_000_000_000
+from spooky.bench.micro import NS_PER_S, SIDES, lines
 
 
 def medians(benchmarks: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -27,28 +26,6 @@ def medians(benchmarks: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
         seconds = benchmark["stats"]["median"] - extra.get("harness_seconds", 0.0)
         table[group][side] = seconds / extra.get("calls", 1) * NS_PER_S
     return table
-
-
-def nanoseconds(value: float | None) -> str:
-    """Return a duration as text."""
-    if value is None:
-        return "-"
-    return f"{value:,.1f} ns" if value < 100 else f"{value:,.0f} ns"
-
-
-def lines(table: dict[str, dict[str, float]]) -> list[str]:
-    """Return the table as Markdown."""
-    width = max(len(group) for group in table)
-    rows = [
-        f"| {'operation':<{width}} | {'compiled':>12} | {'pure':>12} | {'ratio':>6} |",
-        f"| {'-' * width} | {'-' * 11}: | {'-' * 11}: | {'-' * 5}: |",
-    ]
-    for group, sides in sorted(table.items()):
-        compiled, pure = (sides.get(side) for side in SIDES)
-        ratio = f"{pure / compiled:.1f}" if compiled and pure else "-"
-        cells = f"{nanoseconds(compiled):>12} | {nanoseconds(pure):>12} | {ratio:>6}"
-        rows.append(f"| {group:<{width}} | {cells} |")
-    return rows
 
 
 def main() -> None:

@@ -1,8 +1,6 @@
 """A run: every scenario, in rounds in which the proxies take turns."""
 
 import contextlib
-import os
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +22,7 @@ from spooky.bench.plan import (
     LoadResult,
     Progress,
 )
-from spooky.bench.programs import LOOPBACK, BenchError, Cores
+from spooky.bench.programs import LOOPBACK, BenchError, Cores, pinned, tell
 from spooky.bench.proxies import PEERS, Proxy, Setting, Start, spooky, wait_for_udp
 from spooky.bench.relay import RelayPlan
 from spooky.bench.scenarios import Scenario
@@ -110,12 +108,16 @@ class Moment:
         scenario: Its name.
         proxy: Whose turn it is.
         round: From 1.
+        turn: Of all scenarios, rounds and proxies, from 1.
+        turns: How many there are.
         per_second: Requests or connections, so far.
     """
 
     scenario: str
     proxy: str
     round: int
+    turn: int
+    turns: int
     per_second: float
 
 
@@ -140,6 +142,7 @@ class Campaign:
         self._listener = listener
         self._cores = Cores(options.workers if options.target is None else 0)
         self._turns = 0
+        self._names = [TARGET] if options.target is not None else ["spooky", *options.against]
 
     def run(self) -> Document:
         """Do it.
@@ -160,7 +163,7 @@ class Campaign:
 
     def _scenario(self, scenario: Scenario, backend_port: int) -> ScenarioRun:
         options = self._options
-        names = [TARGET] if options.target is not None else ["spooky", *options.against]
+        names = self._names
         results: dict[str, list[LoadResult]] = {name: [] for name in names}
         for number in range(options.rounds):
             # Whoever is first changes, so that what a round does to the machine meets everybody.
@@ -180,6 +183,7 @@ class Campaign:
 
     def _turn(self, turn: "Turn", backend_port: int) -> LoadResult:
         """Give a proxy, freshly started, its turn: nothing of an earlier one is left in it."""
+        self._turns += 1
         target = self._options.target
         plan = self._plan(turn.scenario)
         if target is not None:
@@ -216,7 +220,6 @@ class Campaign:
     @contextlib.contextmanager
     def _proxy(self, name: str, backend_port: int) -> Iterator[Proxy]:
         start: Start = spooky if name == "spooky" else PEERS[name]
-        self._turns += 1
         directory = self._directory / f"{self._turns}-{name}"
         directory.mkdir()
         setting = Setting(directory, backend_port, self._options.workers, self._cores.proxy)
@@ -241,7 +244,7 @@ class Campaign:
 
     def _load(self, turn: "Turn", plan: LoadPlan) -> LoadResult:
         """Run the load generator."""
-        self._listener(Moment(turn.scenario.name, turn.name, turn.round, 0.0))
+        self._tell(turn, 0.0)
         arguments = [sys.executable, "-m", "spooky.bench.generator"]
         with pinned(arguments, self._cores.load) as process:
             assert process.stdout is not None
@@ -250,12 +253,19 @@ class Campaign:
                 match msgspec.json.decode(line, type=Progress | Finished | Failed):
                     case Progress(seconds, done):
                         rate = done / seconds if seconds else 0.0
-                        self._listener(Moment(turn.scenario.name, turn.name, turn.round, rate))
+                        self._tell(turn, rate)
                     case Finished(result):
                         return result
                     case Failed(message):
                         raise BenchError(message)
         raise BenchError("the load generator ended without a result")
+
+    def _tell(self, turn: "Turn", per_second: float) -> None:
+        options = self._options
+        turns = len(options.scenarios) * options.rounds * len(self._names)
+        self._listener(
+            Moment(turn.scenario.name, turn.name, turn.round, self._turns, turns, per_second)
+        )
 
     # --- what to make of it -----------------------------------------------------------------------
 
@@ -275,31 +285,6 @@ class Turn:
     scenario: Scenario
     name: str
     round: int
-
-
-@contextlib.contextmanager
-def pinned(arguments: list[str], core: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program of our own on one core, joined to us by pipes, until the block ends."""
-    process = subprocess.Popen(
-        arguments,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        preexec_fn=lambda: os.sched_setaffinity(0, [core]),
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-def tell(process: subprocess.Popen[bytes], plan: bytes) -> None:
-    """Give a program of our own its plan."""
-    assert process.stdin is not None
-    process.stdin.write(plan)
-    process.stdin.close()
 
 
 def setup_of(scenario: Scenario, options: Options) -> Setup:

@@ -146,6 +146,34 @@ def running(
 
 
 @contextlib.contextmanager
+def pinned(
+    arguments: Sequence[str], core: int, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a program of our own on one core, joined to us by pipes, until the block ends."""
+    process = subprocess.Popen(
+        list(arguments),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **(environment or {})},
+        preexec_fn=lambda: os.sched_setaffinity(0, [core]),
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def tell(process: subprocess.Popen[bytes], plan: bytes) -> None:
+    """Give a program of our own its plan."""
+    assert process.stdin is not None
+    process.stdin.write(plan)
+    process.stdin.close()
+
+
+@contextlib.contextmanager
 def working_directory() -> Iterator[Path]:
     """Make a directory for configurations and logs, and remove it."""
     with tempfile.TemporaryDirectory(prefix="spooky-bench-") as name:

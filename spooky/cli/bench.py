@@ -5,11 +5,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import click
 
+from spooky.cli.bench_micro import micro
 from spooky.cli.errors import EXIT_REGRESSION, CommandError
+from spooky.cli.progress import StatusLine
 
 if TYPE_CHECKING:
     from spooky.bench.campaign import Moment, Options, Target
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 @click.group()
 def command() -> None:
     """Measure this proxy, alone or against others in the same run."""
+
+
+command.add_command(micro)
 
 
 def _names(value: str | None) -> tuple[str, ...]:
@@ -113,17 +118,17 @@ def run(
         workers=workers or 1,
         target=_target(target) if target is not None else None,
     )
-    progress = Progress(sys.stderr, rounds)
+    status = StatusLine(sys.stderr)
     try:
         comparison = None
         if saved_path is not None:
             comparison = Comparison(saved_path, options, tolerance)
         with working_directory() as directory:
-            result = Campaign(options, directory, progress.show).run()
+            result = Campaign(options, directory, lambda moment: status.show(_moment(moment))).run()
     except BenchError as error:
         raise CommandError(error.message, error.remedy) from error
     finally:
-        progress.clear()
+        status.clear()
     click.echo("\n".join(table.lines(result)))
     if json_path is not None:
         document.save(result, json_path)
@@ -183,29 +188,13 @@ class Comparison:
             )
 
 
-class Progress:
-    """Shows on one line of a terminal where a run is; elsewhere it is silent."""
-
-    def __init__(self, stream: TextIO, rounds: int) -> None:
-        self._stream = stream
-        self._rounds = rounds
-        self._visible = stream.isatty()
-
-    def show(self, moment: "Moment") -> None:
-        """Replace the line."""
-        if self._visible:
-            rate = f"{moment.per_second:,.0f}/s" if moment.per_second else "..."
-            self._stream.write(
-                f"\r\x1b[K{moment.scenario}  round {moment.round} of {self._rounds}  "
-                f"{moment.proxy}  {rate}"
-            )
-            self._stream.flush()
-
-    def clear(self) -> None:
-        """Remove the line."""
-        if self._visible:
-            self._stream.write("\r\x1b[K")
-            self._stream.flush()
+def _moment(moment: "Moment") -> str:
+    """Say where a run is."""
+    rate = f"{moment.per_second:,.0f}/s" if moment.per_second else "..."
+    return (
+        f"turn {moment.turn} of {moment.turns}  {moment.scenario}  round {moment.round}  "
+        f"{moment.proxy}  {rate}"
+    )
 
 
 def _scenarios(

@@ -131,6 +131,14 @@ def test_the_wheel_serves_a_request(from_wheel: Installation) -> None:
     assert "Hello from behind Spooky" in from_wheel.run("python", DEMO, "--once")
 
 
+def test_the_wheel_measures_its_kernels_against_their_twins(from_wheel: Installation) -> None:
+    table = from_wheel.run("spooky", "bench", "micro", "--seconds", "0", "route lookup: 1,000")
+    _, name, *costs, ratio, _ = (cell.strip() for cell in table.splitlines()[-1].split("|"))
+    assert name == "route lookup: 1,000 routes"
+    assert all(cost.endswith(" ns") for cost in costs)
+    assert float(ratio) > 1
+
+
 def test_a_pure_installation_needs_no_compiler_and_says_so(pure: Installation) -> None:
     assert pure.info()["spooky"]["core"] == "pure Python"
     assert list(pure.bin.parent.glob("lib/*/site-packages/spooky/**/*.so")) == []

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tools.bench_table import lines, medians
+from spooky.bench.micro import lines
+from tools.bench_table import medians
 
 
 def run(group: str, param: str, median: float, **extra: float) -> dict[str, Any]:

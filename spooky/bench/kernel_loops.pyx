@@ -1,8 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""Loops over kernel calls as other kernels make them: through C, without Python between.
-
-Built by ``benchmarks/loops.py``, never installed.
-"""
+"""Loops over kernel calls as other kernels make them: through C, without Python between."""
 
 from libc.stdint cimport uint8_t, uint64_t
 

@@ -1,13 +1,9 @@
-"""The heads that the benchmarks of ``validate``, ``fields`` and ``qpack`` work on."""
+"""The heads that the cases of ``validate``, ``fields`` and ``qpack`` work on."""
 
-import pytest
-
-from spooky import _core
-
-COMPILED_ONLY = pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
+from typing import Final
 
 # What a browser sends for a sub-resource: 15 fields, pseudo-headers included.
-REQUEST = [
+REQUEST: Final = [
     (b":method", b"GET"),
     (b":scheme", b"https"),
     (b":authority", b"www.example.com"),
@@ -29,7 +25,7 @@ REQUEST = [
     (b"priority", b"u=1, i"),
 ]
 
-RESPONSE = [
+RESPONSE: Final = [
     (b":status", b"200"),
     (b"date", b"Mon, 23 Nov 2026 23:00:00 GMT"),
     (b"server", b"nginx"),
@@ -42,4 +38,4 @@ RESPONSE = [
     (b"x-request-id", b"0123456789abcdef"),
 ]
 
-TRAILERS = [(b"grpc-status", b"0"), (b"grpc-message", b"")]
+TRAILERS: Final = [(b"grpc-status", b"0"), (b"grpc-message", b"")]

@@ -1,0 +1,31 @@
+"""All cases, by kernel."""
+
+from typing import Final
+
+from spooky.bench.kernels import (
+    balance,
+    crypto,
+    fields,
+    h3,
+    qpack,
+    recovery,
+    routes,
+    shared,
+    timers,
+    udp,
+    validate,
+)
+
+CASES: Final = (
+    *validate.CASES,
+    *fields.CASES,
+    *qpack.CASES,
+    *h3.CASES,
+    *routes.CASES,
+    *balance.CASES,
+    *timers.CASES,
+    *shared.CASES,
+    *udp.CASES,
+    *crypto.CASES,
+    *recovery.CASES,
+)

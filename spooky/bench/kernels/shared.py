@@ -1,0 +1,57 @@
+"""What counting and limits in the shared segment cost."""
+
+import mmap
+from typing import Final
+
+from spooky._core.shared import Segment, segment_size
+from spooky.bench.kernels.case import Case, Work
+from spooky.bench.kernels.loops import calls
+
+COUNTS: Final = 1_000
+
+
+def _segment() -> Segment:
+    """Return a segment of four slots."""
+    return Segment(mmap.mmap(-1, segment_size(4)), 4)
+
+
+def _count() -> Work:
+    values = _segment().values(1)
+
+    def count() -> int:
+        for _ in range(COUNTS):
+            values[7] += 1
+        return values[7]
+
+    return Work(run=count, right=lambda total: total > 0, calls=COUNTS)
+
+
+def _limit() -> Work:
+    limit = _segment().limit(6, 1)
+    assert limit is not None
+
+    def take_and_give() -> int:
+        limit.take(10)
+        limit.give()
+        return limit.total
+
+    return calls(lambda total: total == 0, take_and_give)
+
+
+def _source_rate() -> Work:
+    made = _segment()
+    for source in range(1_000):
+        made.take_source_rate(source * 7919, 10**12, 1, 100)
+    return calls(bool, made.take_source_rate, 7919, 10**12, 1, 10**9)
+
+
+def _observe() -> Work:
+    return calls(lambda result: result is None, _segment().histogram(1, 20).observe, 0.012)
+
+
+CASES: Final = (
+    Case("shared: count in the segment", _count),
+    Case("shared: take a place and give it back", _limit),
+    Case("shared: a token for one source of a thousand", _source_rate),
+    Case("shared: observe a duration", _observe),
+)
