@@ -37,6 +37,7 @@ format: $(VENV)/.lint ## let ruff format and repair what it can
 docs: $(VENV)/.spooky ## write again the pages that come from the source
 	$(BIN)/python -m spooky.config.reference >build/page.md && mv build/page.md docs/configuration.md
 	$(BIN)/python -m spooky.observe.reasons_page >build/page.md && mv build/page.md docs/reasons.md
+	$(BIN)/python -m spooky.control.plan_page >build/page.md && mv build/page.md docs/operations/hazards.md
 
 wheel: $(VENV)/.wheel $(VENV)/.build ## build the sdist and the manylinux_2_28 wheel into dist/
 	$(BIN)/python tools/build_wheel.py dist

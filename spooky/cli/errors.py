@@ -79,7 +79,7 @@ def print_problems(problems: Sequence[Problem], source: str, stream: TextIO) -> 
         stream: Where to; coloured only if it is a terminal.
     """
     lines = source.splitlines()
-    colour = _is_terminal(stream)
+    colour = shows_colour(stream)
     for problem in problems:
         click.echo(_format_problem(problem, lines), file=stream, color=colour)
     click.echo(_summary(problems), file=stream, color=colour)
@@ -96,9 +96,9 @@ def _format_problem(problem: Problem, lines: Sequence[str]) -> str:
         + problem.message
     ]
     if problem.line is not None and problem.column is not None and problem.line <= len(lines):
-        line = _printable(lines[problem.line - 1])
+        line = printable(lines[problem.line - 1])
         gutter = f"{problem.line:>5} | "
-        indent = " " * _width(_printable(lines[problem.line - 1][: problem.column - 1]))
+        indent = " " * _width(printable(lines[problem.line - 1][: problem.column - 1]))
         caret = click.style("^", fg=severity_colour)
         text += [f"{gutter}{line}", f"{' ' * (len(gutter) - 2)}| {indent}{caret}"]
     if problem.remedy:
@@ -117,7 +117,7 @@ def _summary(problems: Sequence[Problem]) -> str:
     return ", ".join(counts)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return a text with nothing in it that a terminal obeys."""
     return "".join(c if c.isprintable() else " " for c in text)
 
@@ -130,12 +130,13 @@ def _width(text: str) -> int:
     )
 
 
-def _is_terminal(stream: TextIO) -> bool:
+def shows_colour(stream: TextIO) -> bool:
+    """Return whether a stream is a terminal whose user wants colour (https://no-color.org)."""
     return stream.isatty() and "NO_COLOR" not in os.environ
 
 
 def _print_error(message: str, remedy: str) -> None:
-    colour = _is_terminal(sys.stderr)
+    colour = shows_colour(sys.stderr)
     click.echo(f"{click.style('error:', fg='red')} {message}", err=True, color=colour)
     if remedy:
         click.echo(f"  {click.style('remedy:', bold=True)} {remedy}", err=True, color=colour)

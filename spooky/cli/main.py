@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "serve": "Run the proxy that a configuration file describes.",
     "proxy": "Put HTTP/3 in front of one backend, without a file.",
     "check": "Check a configuration file and say all that is wrong with it.",
+    "plan": "Say what another configuration would change, and what may go wrong.",
     "init": "Write a commented configuration to start from.",
     "schema": "Print the JSON Schema of the configuration, for editors.",
     "request": "Make one request over HTTP/3.",

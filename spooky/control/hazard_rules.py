@@ -10,6 +10,7 @@ from spooky._core.routes import RouteTable, Rule
 from spooky.config.difference import Change, ChangeKind
 from spooky.config.files import CertificateFacts
 from spooky.config.inventory import (
+    DEFAULT_CERTIFICATE,
     SETTINGS,
     Files,
     Inventory,
@@ -17,6 +18,7 @@ from spooky.config.inventory import (
     ObjectKind,
     Value,
     inventory,
+    listener_name,
     route_name,
     rule_of,
 )
@@ -86,8 +88,16 @@ def find_hazards(
         *_capacity_hazards(old.configuration, new.configuration),
         *_certificate_hazards(old, new, now),
     ]
+    gone = {
+        change.object.name
+        for change in changes
+        if change.object.kind is ObjectKind.LISTENER and change.kind is ChangeKind.REMOVED
+    }
     for change in changes:
-        found += _change_hazards(change)
+        if change.key:
+            found += _setting_hazards(change)
+        elif change.kind is ChangeKind.REMOVED and change.object.parent not in gone:
+            found += _removal_hazards(change.object, new.configuration)
     places = {code: place for place, code in enumerate(HAZARDS)}
     return tuple(sorted(found, key=lambda one: (places[one.code], one.object)))
 
@@ -200,16 +210,31 @@ def _certificates(side: Side) -> dict[Object, CertificateFacts | None]:
 
 
 # --- single changes ---------------------------------------------------------------------------
-def _change_hazards(change: Change) -> Iterator[Hazard]:
+def _removal_hazards(each: Object, new: Configuration) -> Iterator[Hazard]:
+    if each.kind is ObjectKind.LISTENER and not _still_listened_on(each.name, new):
+        yield hazard("listener_removed", each, listener=each.name)
+    elif each.kind is ObjectKind.CERTIFICATE:
+        yield hazard("certificate_removed", each, name=_asked_for(each))
+
+
+def _still_listened_on(place: str, new: Configuration) -> bool:
+    """Return whether a listener for all addresses takes what one for some address took."""
+    address, _, port = place.partition(" ")[0].rpartition(":")
+    wildcards = ("[::]",) if address.startswith("[") else ("[::]", "0.0.0.0")
+    return any(
+        listener_name(listener) in [f"{wildcard}:{port}" for wildcard in wildcards]
+        for listener in new.active_listeners
+    )
+
+
+def _asked_for(certificate: Object) -> str:
+    return "any other name" if certificate.name == DEFAULT_CERTIFICATE else certificate.name
+
+
+def _setting_hazards(change: Change) -> Iterator[Hazard]:
     each = change.object
-    if not change.key:
-        if change.kind is ChangeKind.REMOVED and each.kind is ObjectKind.LISTENER:
-            yield hazard("listener_removed", each, listener=each.name)
-        elif change.kind is ChangeKind.REMOVED and each.kind is ObjectKind.CERTIFICATE:
-            yield hazard("certificate_removed", each, name=each.name)
-        return
     if each.kind is ObjectKind.CERTIFICATE and change.key == "fingerprint":
-        yield hazard("certificate_changed", each, name=each.name)
+        yield hazard("certificate_changed", each, name=_asked_for(each))
     if change.path == HEALTH_CHECK and change.new is None:
         yield hazard("health_check_removed", each, backend=f"{each.parent} {each.name}")
     if _lifts(change):

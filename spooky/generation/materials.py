@@ -52,6 +52,24 @@ def read_materials(configuration: Configuration) -> Materials:
     return Materials(files, _system_authorities())
 
 
+def read_available_materials(
+    configuration: Configuration,
+) -> tuple[Materials, list[MaterialError]]:
+    """Read what can be read of the files that the configuration names, logs apart.
+
+    Returns:
+        The files, and for each other one why it could not be read.
+    """
+    files: dict[str, bytes] = {}
+    errors: dict[str, MaterialError] = {}
+    for path in dict.fromkeys(named_files(configuration)):
+        try:
+            files[path] = _read(Path(path))
+        except MaterialError as error:
+            errors[path] = error
+    return Materials(files, _system_authorities()), list(errors.values())
+
+
 def _system_authorities() -> bytes:
     """Return the certificates that the system trusts, PEM; empty if it has none.
 

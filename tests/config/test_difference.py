@@ -2,7 +2,6 @@
 nothing differs."""
 
 import copy
-import itertools
 import re
 from typing import Annotated, Any
 
@@ -297,39 +296,6 @@ def test_what_upstreams_inherit_is_said_of_each_that_inherits_it():
     ]
 
 
-def test_every_list_of_sections_has_an_identity():
-    """Without one its entries are told apart by their place, and an insertion changes them all."""
-    for section in sections(inspect.type_info(Configuration)):
-        for field in section.fields:
-            type_ = bare(field.type)
-            if isinstance(type_, inspect.VarTupleType):
-                item = bare(type_.item_type)
-                if isinstance(item, inspect.StructType):
-                    marks = [marks_of(below.type) for below in item.fields]
-                    assert any(one.get("identity") for one in marks), item.cls
-
-
-def sections(type_: inspect.Type) -> list[inspect.StructType]:
-    type_ = bare(type_)
-    match type_:
-        case inspect.StructType():
-            below = (sections(field.type) for field in type_.fields)
-            return [type_, *itertools.chain.from_iterable(below)]
-        case inspect.DictType():
-            return sections(type_.value_type)
-        case inspect.VarTupleType():
-            return sections(type_.item_type)
-    return []
-
-
-def marks_of(type_: inspect.Type) -> dict[str, Any]:
-    marks: dict[str, Any] = {}
-    while isinstance(type_, inspect.Metadata):
-        marks |= type_.extra or {}
-        type_ = type_.type
-    return marks
-
-
 # --- files ------------------------------------------------------------------------------------
 @pytest.fixture(scope="module")
 def authority():
@@ -420,18 +386,6 @@ def test_secrets_are_compared_and_never_shown(old, new):
     assert bool(changes) == (old != new)
     shown = msgspec.json.encode((changes, difference_of({}, after), difference_of(before, {})))
     assert re.search(rb"[zqxj]{8}", shown) is None
-
-
-SECRET_NAME = re.compile(r"(secret|password|passphrase|tokens?|static_keys|keys)$")
-
-
-def test_settings_that_sound_secret_are_marked_as_such():
-    unmarked = [
-        leaf.path
-        for leaf in schema_leaves()
-        if SECRET_NAME.search(leaf.path) and not leaf.secret and not is_section(leaf.path)
-    ]
-    assert unmarked == []
 
 
 def test_an_optional_section_that_goes_takes_its_settings_along():

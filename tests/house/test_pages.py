@@ -14,6 +14,7 @@ from tools.suite import PARTS
     [
         ("spooky.config.reference", "docs/configuration.md"),
         ("spooky.observe.reasons_page", "docs/reasons.md"),
+        ("spooky.control.plan_page", "docs/operations/hazards.md"),
     ],
 )
 def test_a_generated_page_is_current(module: str, page: str) -> None:
