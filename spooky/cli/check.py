@@ -18,8 +18,9 @@ from spooky.config.schema import DEFAULT_PATH, Configuration
 def command(ctx: click.Context, file: Path, as_json: bool) -> None:
     """Check a configuration file and say all that is wrong with it.
 
-    FILE is /etc/spooky/config.yaml if not given. The files that it names are looked at too:
-    certificates must fit their keys and be in date.
+    FILE is /etc/spooky/config.yaml if not given. What it needs of this machine is looked at too:
+    certificates must fit their keys and be in date, addresses must be free or held by Spooky, and
+    names of backends should resolve.
 
     Exits with 0 if the file can be used (there may be warnings) and with 1 if not.
     """

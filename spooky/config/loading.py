@@ -94,7 +94,8 @@ def diagnose(path: str | Path, apps: Collection[str] = (), *, world: bool = Fals
     Arguments:
         path: As for ``load``.
         apps: As for ``load``.
-        world: Also check the files that it names, certificates above all, as they are now.
+        world: Also check what it needs of this machine as it is now: the files that it names,
+            certificates above all, addresses to listen on, and names of backends.
     """
     path = Path(path)
     report = Report(str(path))
@@ -142,9 +143,11 @@ def _diagnose(
     check(configuration, apps, report)
     if world:
         # Only here, because it needs cryptography, which takes long to import.
+        from spooky.config.network import check_network
         from spooky.config.world import check_world
 
         check_world(configuration, report, datetime.datetime.now(datetime.UTC))
+        check_network(configuration, report)
     if report.has_errors:
         return _failed(report, source)
     return Diagnosis(configuration, report.problems, report.positions, report.file, source)

@@ -21,8 +21,8 @@ def good(tmp_path):
     (tmp_path / "server.key").chmod(0o600)
     file = tmp_path / "config.yaml"
     file.write_text(
-        "listen: {tls: {cert: server.pem, key: server.key}}\n"
-        "upstream: {api: {route: {host: a}, backends: [{id: a, address: 'http://a'}]}}\n"
+        "listen: {port: 0, tls: {cert: server.pem, key: server.key}}\n"
+        "upstream: {api: {route: {host: a}, backends: [{id: a, address: 'http://192.0.2.1'}]}}\n"
     )
     return file
 

@@ -38,6 +38,19 @@ def test_it_serves_what_the_file_says_until_a_signal(tmp_path: Path, end: signal
             assert running.wait(END_SECONDS) == 0
 
 
+def test_check_and_a_running_proxy_are_not_in_each_others_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with backend() as address:
+        file = configuration(tmp_path, address)
+        with process("serve", "--config", str(file)) as running:
+            port = line_with(running, "serving HTTP/3").split()[-1]
+            file.write_text(file.read_text().replace("port: 0", f"port: {port}"))
+            assert run(["check", str(file)]) == 0
+            assert capsys.readouterr().out.startswith(f"{file} is good")
+            assert request("-k", f"https://127.0.0.1:{port}/a").stdout == "GET /a None "
+
+
 def test_it_says_what_is_wrong_with_its_file_as_check_does(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,9 @@ from spooky.config.report import Report
 from spooky.config.world import check_world
 from tests import certificates
 
-UPSTREAM = "upstream: {api: {route: {host: a}, backends: [{id: a, address: 'https://a'}]}}\n"
+UPSTREAM = (
+    "upstream: {api: {route: {host: a}, backends: [{id: a, address: 'https://192.0.2.1'}]}}\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def good(tmp_path, authority):
 
 def check(folder, tls="cert: server.pem, key: server.key", more=""):
     file = folder / "config.yaml"
-    file.write_text(f"listen:\n  tls: {{{tls}}}\n{UPSTREAM}{more}")
+    file.write_text(f"listen:\n  tls: {{{tls}}}\n  port: 0\n{UPSTREAM}{more}")
     return diagnose(file, world=True).problems
 
 
@@ -234,7 +236,7 @@ def test_a_listener_that_is_not_used_is_not_looked_at(good):
     file = good / "config.yaml"
     file.write_text(
         "listen: {tls: {cert: none.pem, key: none.key}}\n"
-        f"listeners: [{{tls: {{cert: server.pem, key: server.key}}}}]\n{UPSTREAM}"
+        f"listeners: [{{port: 0, tls: {{cert: server.pem, key: server.key}}}}]\n{UPSTREAM}"
     )
     (problem,) = diagnose(file, world=True).problems
     assert "not used" in problem.message
