@@ -109,9 +109,10 @@ _GROUPS: Final[tuple[_Group, ...]] = (
             "access_log.format", "access_log.path",
         ),
     ),
-    # The engine serves all connections of a worker; slots, sockets and the shared segment are laid
-    # out for a number of workers.
+    # Who changes the engine wants no connection left on the other. Slots, sockets and the shared
+    # segment are laid out for a number of workers.
     (Effect.ROLLING, Reach.PROCESSES, "performance", ("quic_engine", "worker_threads")),
+    # The supervisor keeps the sockets, whose buffers the kernel changes at any time.
     (
         Effect.LIVE,
         Reach.AT_ONCE,

@@ -70,6 +70,12 @@ class ListenerSockets:
             return False
         return True
 
+    def use_buffers(self, performance: Performance) -> None:
+        """Ask the kernel for buffers of a size; a bound socket's may be changed at any time."""
+        for one in self.udp:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, performance.udp_recv_buffer_bytes)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, performance.udp_send_buffer_bytes)
+
     def close(self) -> None:
         """Close all; idempotent."""
         for one in self.udp:
@@ -96,26 +102,25 @@ def open_listener(
         tcp = _bind(socket.SOCK_STREAM, family, listener.address, listener.port)
         port = listener.port or tcp.getsockname()[1]
         try:
-            udp = _bind_group(family, listener.address, port, performance, slots)
+            udp = _bind_group(family, listener.address, port, slots)
         except BindError:
             tcp.close()
             if tries > 0:
                 continue
             raise
         tcp.listen(TCP_BACKLOG)
-        return ListenerSockets(udp, tcp)
+        sockets = ListenerSockets(udp, tcp)
+        sockets.use_buffers(performance)
+        return sockets
 
 
 def _bind_group(
-    family: int, address: str, port: int, performance: Performance, slots: int | None
+    family: int, address: str, port: int, slots: int | None
 ) -> tuple[socket.socket, ...]:
     group: list[socket.socket] = []
     try:
         for _ in range(slots or 1):
-            udp = _bind(socket.SOCK_DGRAM, family, address, port, shared=slots is not None)
-            group.append(udp)
-            udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, performance.udp_recv_buffer_bytes)
-            udp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, performance.udp_send_buffer_bytes)
+            group.append(_bind(socket.SOCK_DGRAM, family, address, port, shared=slots is not None))
     except BindError:
         for udp in group:
             udp.close()

@@ -1,5 +1,7 @@
 """Running the command as its users do: as a process, with a backend behind it."""
 
+import os
+import pty
 import subprocess
 import sys
 import threading
@@ -75,3 +77,24 @@ def request(*arguments: str) -> subprocess.CompletedProcess[str]:
         timeout=END_SECONDS,
         check=False,
     )
+
+
+def on_terminal(*arguments: str, no_color: str) -> str:
+    """Run a command whose stdout is a terminal; give what it shows there.
+
+    Arguments:
+        no_color: What ``NO_COLOR`` is; empty to leave it out.
+    """
+    ours, theirs = pty.openpty()
+    environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"TERM": "xterm"}
+    if no_color:
+        environment["NO_COLOR"] = no_color
+    try:
+        subprocess.run(
+            [*COMMAND, *arguments], stdout=theirs, stderr=subprocess.DEVNULL, env=environment,
+            check=False, timeout=END_SECONDS,
+        )  # fmt: skip
+        return os.read(ours, 65_536).decode()
+    finally:
+        os.close(theirs)
+        os.close(ours)

@@ -1,8 +1,6 @@
 """``spooky check``, and how errors are shown and turned into exit codes."""
 
 import json
-import os
-import pty
 import subprocess
 import sys
 
@@ -11,6 +9,7 @@ import pytest
 from spooky.cli.errors import CommandError, report
 from spooky.cli.main import COMMANDS, run
 from tests import certificates
+from tests.cli.processes import on_terminal
 from tests.config.test_all_at_once import FILE as MISTAKES
 
 
@@ -180,18 +179,6 @@ def test_a_reader_that_goes_away_is_no_traceback():
 def test_colour_is_for_terminals(tmp_path, no_color, coloured):
     file = tmp_path / "config.yaml"
     file.write_text("version: 2\n")
-    ours, theirs = pty.openpty()
-    environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
-    if no_color:
-        environment["NO_COLOR"] = no_color
-    try:
-        subprocess.run(
-            [sys.executable, "-m", "spooky.cli.main", "check", str(file)],
-            stdout=theirs, env=environment, check=False, timeout=30,
-        )  # fmt: skip
-        shown = os.read(ours, 4096).decode()
-    finally:
-        os.close(theirs)
-        os.close(ours)
+    shown = on_terminal("check", str(file), no_color=no_color)
     assert "expected 1, found the number 2" in shown
     assert ("\x1b[31m" in shown) == coloured

@@ -2,10 +2,6 @@
 
 import io
 import json
-import os
-import pty
-import subprocess
-import sys
 
 import pytest
 
@@ -17,6 +13,7 @@ from spooky.control.effects import Effect, Reach
 from spooky.control.hazards import Hazard
 from spooky.control.plan import Held, Plan, PlannedChange, Pool, decode
 from tests import certificates
+from tests.cli.processes import on_terminal
 from tests.config.support import GOOD
 
 
@@ -123,19 +120,7 @@ def test_wrong_usage_exits_with_2(old, capsys):
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
 def test_colour_is_for_terminals(old, new, no_color, coloured):
-    ours, theirs = pty.openpty()
-    environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"} | {"TERM": "xterm"}
-    if no_color:
-        environment["NO_COLOR"] = no_color
-    try:
-        subprocess.run(
-            [sys.executable, "-m", "spooky.cli.main", "plan", str(new), "--against", str(old)],
-            stdout=theirs, stderr=subprocess.DEVNULL, env=environment, check=False, timeout=30,
-        )  # fmt: skip
-        shown = os.read(ours, 65_536).decode()
-    finally:
-        os.close(theirs)
-        os.close(ours)
+    shown = on_terminal("plan", str(new), "--against", str(old), no_color=no_color)
     assert "denied_path_prefixes" in shown
     assert ("\x1b[" in shown) == coloured
 

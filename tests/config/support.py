@@ -1,6 +1,8 @@
 """Configurations for tests, and what is said of them."""
 
+import copy
 import textwrap
+from typing import Any
 
 from spooky.config import Problem, diagnose_text
 
@@ -124,3 +126,22 @@ def marked(text: str) -> tuple[str, int, int]:
     assert mark, "there is no mark"
     lines = before.split("\n")
     return before + after, len(lines), len(lines[-1]) + 1
+
+
+DELETE = object()
+"""Stands for the removal of a key."""
+
+
+def edited(mapping: dict[str, Any], *edits: tuple[str, Any]) -> dict[str, Any]:
+    """Return a mapping after edits; a path has its steps between slashes."""
+    result = copy.deepcopy(mapping)
+    for path, value in edits:
+        *way, last = (int(step) if step.isdigit() else step for step in path.split("/"))
+        place: Any = result
+        for step in way:
+            place = place.setdefault(step, {}) if isinstance(place, dict) else place[step]
+        if value is DELETE:
+            del place[last]
+        else:
+            place[last] = value
+    return result

@@ -27,7 +27,7 @@ from spooky.config.inventory import (
     schema_leaves,
 )
 from tests import certificates
-from tests.config.support import GOOD
+from tests.config.support import DELETE, GOOD, edited
 
 BASE: dict[str, Any] = yaml.safe_load(GOOD)
 BASE["listeners"] = [BASE.pop("listen")]
@@ -38,22 +38,8 @@ def configuration(mapping: dict[str, Any]) -> Configuration:
 
 
 def changed(*edits: tuple[str, Any]) -> tuple[Change, ...]:
-    """Return the changes that edits of ``BASE`` make; a path has its steps between slashes."""
-    mapping = copy.deepcopy(BASE)
-    for path, value in edits:
-        *way, last = (int(step) if step.isdigit() else step for step in path.split("/"))
-        place: Any = mapping
-        for step in way:
-            place = place.setdefault(step, {}) if isinstance(place, dict) else place[step]
-        if value is DELETE:
-            del place[last]
-        else:
-            place[last] = value
-    return difference(configuration(BASE), configuration(mapping))
-
-
-DELETE = object()
-"""Stands for the removal of a key."""
+    """Return the changes that edits of ``BASE`` make."""
+    return difference(configuration(BASE), configuration(edited(BASE, *edits)))
 
 
 # --- completeness -----------------------------------------------------------------------------
@@ -124,7 +110,7 @@ def unchecked(mapping: dict[str, Any]) -> Configuration:
     return msgspec.convert(mapping, Configuration)
 
 
-def edited(leaves: list[str]) -> Configuration:
+def with_other(leaves: list[str]) -> Configuration:
     mapping = msgspec.to_builtins(configuration(BASE))
     for leaf in leaves:
         *way, last = place_of(leaf).split("/")
@@ -138,7 +124,7 @@ def edited(leaves: list[str]) -> Configuration:
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_a_change_of_any_setting_of_the_schema_is_found(leaf):
     """A key that is added to the schema is compared without anybody thinking of it."""
-    changes = difference(configuration(BASE), edited([leaf]))
+    changes = difference(configuration(BASE), with_other([leaf]))
     assert changes
     kinds = {change.kind for change in changes}
     if leaf in IDENTITIES:
@@ -174,7 +160,7 @@ def meaning(found: Inventory) -> dict[Object, dict[str, Any]]:
 
 @given(st.lists(st.sampled_from(LEAVES), unique=True, max_size=8))
 def test_changes_applied_to_the_old_give_the_new(leaves):
-    old, new = configuration(BASE), edited(leaves)
+    old, new = configuration(BASE), with_other(leaves)
     for before, after in ((old, new), (new, old)):
         left = meaning(applied(inventory(before), difference(before, after)))
         right = inventory(after)
@@ -186,8 +172,8 @@ def test_changes_applied_to_the_old_give_the_new(leaves):
 
 @given(st.lists(st.sampled_from(LEAVES), unique=True, max_size=8))
 def test_equal_configurations_do_not_differ_and_the_order_is_always_the_same(leaves):
-    old, new = configuration(BASE), edited(leaves)
-    assert difference(new, edited(leaves)) == ()
+    old, new = configuration(BASE), with_other(leaves)
+    assert difference(new, with_other(leaves)) == ()
     assert difference(old, new) == difference(old, new)
     there = difference(old, new)
     back = difference(new, old)

@@ -1,6 +1,5 @@
 """Plans: what each change takes, what is kept, what is hazardous, and their JSON."""
 
-import copy
 import datetime
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +20,7 @@ from spooky.control.hazards import HAZARDS
 from spooky.control.plan import Held, Plan, PlanError, Pool, Snapshot, decode, encode, plan
 from spooky.generation.materials import Materials
 from tests import certificates
+from tests.config.support import DELETE, edited
 
 NOW = datetime.datetime(2026, 11, 25, tzinfo=datetime.UTC)
 
@@ -51,31 +51,13 @@ performance: {max_request_body_bytes: 1000}
 resilience: {protocol: {allowed_methods: [GET, POST], denied_path_prefixes: [/admin, /internal]}}
 """)
 
-DELETE = object()
-"""Stands for the removal of a key."""
-
 
 def snapshot(mapping: dict[str, Any], files: Mapping[str, bytes] | None = None) -> Snapshot:
     return Snapshot(from_mapping(mapping), Materials(files or {}, b""), 7)
 
 
-def edited(*edits: tuple[str, Any]) -> dict[str, Any]:
-    """Return ``BASE`` after edits; a path has its steps between slashes."""
-    mapping = copy.deepcopy(BASE)
-    for path, value in edits:
-        *way, last = (int(step) if step.isdigit() else step for step in path.split("/"))
-        place: Any = mapping
-        for step in way:
-            place = place.setdefault(step, {}) if isinstance(place, dict) else place[step]
-        if value is DELETE:
-            del place[last]
-        else:
-            place[last] = value
-    return mapping
-
-
 def planned(*edits: tuple[str, Any]) -> Plan:
-    return plan(snapshot(BASE), snapshot(edited(*edits)), NOW)
+    return plan(snapshot(BASE), snapshot(edited(BASE, *edits)), NOW)
 
 
 def hazards(*edits: tuple[str, Any]) -> list[tuple[str, str]]:
@@ -139,7 +121,7 @@ def test_tls_settings_drain_the_pools_that_speak_tls_and_no_others():
 
 
 def test_another_content_of_an_authority_file_drains_its_pools():
-    mapping = edited(("upstream/api/tls", {"ca_file": "ca.pem"}))
+    mapping = edited(BASE, ("upstream/api/tls", {"ca_file": "ca.pem"}))
     found = plan(snapshot(mapping, {"ca.pem": b"1"}), snapshot(mapping, {"ca.pem": b"2"}), NOW)
     drains = [one for one in found.changes if one.effect is Effect.DRAINS]
     assert [(str(one.object), one.key) for one in drains] == [
@@ -164,7 +146,7 @@ def test_what_is_fixed_when_a_process_starts_is_rolling_and_keeps_no_connection(
 
 
 def test_a_route_that_leads_elsewhere_is_live():
-    mapping = edited()
+    mapping = edited(BASE)
     mapping["upstream"]["site"] = mapping["upstream"].pop("web")
     found = plan(snapshot(BASE), snapshot(mapping), NOW)
     (route,) = (one for one in found.changes if one.object.kind is ObjectKind.ROUTE)
@@ -191,8 +173,8 @@ def test_a_route_without_a_successor_and_one_with_another_upstream():
 
 
 def test_a_wildcard_and_a_method_are_probed_as_what_they_match():
-    wide = edited(("upstream/api/route", {"host": "*.test", "method": "PUT"}), NO_CATCH_ALL)
-    narrow = edited(("upstream/api/route", {"host": "x.test", "method": "PUT"}), NO_CATCH_ALL)
+    wide = edited(BASE, ("upstream/api/route", {"host": "*.test", "method": "PUT"}), NO_CATCH_ALL)
+    narrow = edited(BASE, ("upstream/api/route", {"host": "x.test", "method": "PUT"}), NO_CATCH_ALL)
     found = plan(snapshot(wide), snapshot(narrow), NOW).hazards
     assert [(one.code, one.object.name) for one in found] == [("route_unmatched", "*.test/ PUT")]
     assert plan(snapshot(narrow), snapshot(wide), NOW).hazards == ()
@@ -283,7 +265,7 @@ def test_a_limit_that_is_lifted(edit, lifted):
 
 
 def test_retry_that_is_switched_off_is_a_limit_lifted():
-    before = snapshot(edited(("performance/quic_retry", "always")))
+    before = snapshot(edited(BASE, ("performance/quic_retry", "always")))
     (found,) = plan(before, snapshot(BASE), NOW).hazards
     assert found.text == "performance.quic_retry goes from always to never"
     assert plan(snapshot(BASE), before, NOW).hazards == ()
@@ -324,8 +306,8 @@ def test_a_listener_and_a_certificate_that_are_removed():
     [("0.0.0.0", 9443, False), ("::", 9443, False), ("::", 9444, True), ("10.0.0.2", 9443, True)],
 )
 def test_a_listener_that_widens_to_all_addresses_refuses_nobody(address, port, refused):
-    before = snapshot(edited(("listeners/1/address", "10.0.0.1")))
-    after = snapshot(edited(("listeners/1/address", address), ("listeners/1/port", port)))
+    before = snapshot(edited(BASE, ("listeners/1/address", "10.0.0.1")))
+    after = snapshot(edited(BASE, ("listeners/1/address", address), ("listeners/1/port", port)))
     codes = [one.code for one in plan(before, after, NOW).hazards]
     assert codes == (["listener_removed"] if refused else [])
 

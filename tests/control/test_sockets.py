@@ -115,3 +115,14 @@ def test_a_socket_without_a_group_takes_no_program_and_says_so(
         assert not broken.steer(steering_table(range(2)))
     alone.close()
     assert "hand them over" in caplog.text
+
+
+def test_buffers_of_bound_sockets_can_be_changed(sockets: ListenerSockets) -> None:
+    """So that a listener need not be bound anew; Linux reports twice what was asked: socket(7)."""
+    for size in (65_536, 98_304):
+        sockets.use_buffers(
+            Performance(udp_recv_buffer_bytes=size, udp_send_buffer_bytes=size + 4_096)
+        )
+        for one in sockets.udp:
+            assert one.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * size
+            assert one.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * (size + 4_096)
