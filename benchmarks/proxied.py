@@ -27,7 +27,7 @@ from spooky._core.reasons import Reason
 from spooky._core.validate import HTTP_3
 from spooky.bench.kernels.heads import REQUEST, RESPONSE
 from spooky.generation.compile import Environment, compile_generation
-from spooky.generation.materials import Materials
+from spooky.generation.materials import read_materials
 from spooky.observe.access_log import AccessLog
 from spooky.observe.counters import Counters
 from spooky.protocol.stream import Field, Fields, StreamHandler
@@ -236,9 +236,9 @@ class Proxied:
         with TemporaryDirectory() as directory:
             settings = configuration(Path(directory), "http://127.0.0.1:8080", protocol="http2")
             checked = config.from_mapping(settings)
-        self.generation = compile_generation(
-            checked, Materials({}, b""), self.environment, number=1
-        )
+            materials = read_materials(checked)
+        self.generation = compile_generation(checked, materials, self.environment, number=1)
+        counters.segment.commit(1)
         log = AccessLog(os.open("/dev/null", os.O_WRONLY), as_json=True) if access_log else None
         self.service = RequestService(runtime, self.generation, counters, log, slot=0)
         self._client = Client(b"192.0.2.1", 50_000, HTTP_3, b"\0" * 8, ())

@@ -7,17 +7,18 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from spooky import config
 from spooky.config.schema import Configuration
 from spooky.control.facts import build_facts, certificate_facts, process_facts
-from spooky.control.sockets import ListenerSockets, open_listener
-from spooky.edge.worker import Worker, WorkerListener
-from spooky.generation.certificates import ListenerTls, load_listener_tls
-from spooky.generation.compile import Environment, compile_generation
-from spooky.generation.generation import Generation
-from spooky.generation.materials import read_materials
+from spooky.control.sockets import BindError, ListenerSockets, bind_listener, listen
+from spooky.edge.change import Change
+from spooky.edge.listener import WorkerSockets
+from spooky.edge.listener_numbers import ListenerIdentity, number_listeners
+from spooky.edge.worker import Worker
+from spooky.generation.compile import CompileError, Environment, compile_in_turns
+from spooky.generation.materials import Materials, read_materials
 from spooky.observe import log
 from spooky.observe.access_log import AccessLog
 from spooky.observe.counters import Counters
@@ -30,6 +31,12 @@ from spooky.upstream.lifespan import Lifespan
 
 if TYPE_CHECKING:
     from spooky.control.metrics_server import MetricsServer
+
+
+FIRST_GENERATION: Final = 1
+
+FIXED_SECTIONS: Final = ("access_log", "log", "observability")
+"""What is only read at the start."""
 
 
 class Proxy:
@@ -55,33 +62,29 @@ class Proxy:
         apps: Mapping[str, Application] | None = None,
     ) -> None:
         self._applications = dict(apps or {})
-        if isinstance(configuration, Configuration):
-            self.configuration = configuration
-        elif isinstance(configuration, Mapping):
-            self.configuration = config.from_mapping(configuration, apps=self._applications)
-        else:
-            self.configuration = config.load(Path(configuration), apps=self._applications)
+        self.configuration = self._load(configuration)
         self.counters = Counters()
         self._lifespans = [Lifespan(application) for application in self._applications.values()]
-        self._sockets: list[ListenerSockets] = []
+        # By number, in the order of the configuration.
+        self._sockets: dict[int, ListenerSockets] = {}
+        self._numbers: dict[ListenerIdentity, int] = {}
+        self._changing = asyncio.Lock()
         self._access_log: AccessLog | None = None
         self._access_log_file: int | None = None
         self._runtime: Runtime | None = None
-        self._generation: Generation | None = None
         self._worker: Worker | None = None
         self._metrics: MetricsServer | None = None
-        self._tls: list[ListenerTls] = []
         self._started = time.time()
 
     @property
     def addresses(self) -> list[tuple[str, int]]:
         """Address and port of each listener, as bound."""
-        return [sockets.address for sockets in self._sockets]
+        return [sockets.address for sockets in self._sockets.values()]
 
     @property
     def port(self) -> int:
         """The port of the first listener, as bound."""
-        return self._sockets[0].address[1]
+        return self.addresses[0][1]
 
     @property
     def worker(self) -> Worker:
@@ -105,36 +108,88 @@ class Proxy:
         """
         configuration = self.configuration
         materials = read_materials(configuration)
-        listeners = configuration.active_listeners
-        self._tls = [load_listener_tls(listener, materials) for listener in listeners]
         runtime = Runtime(asyncio.get_running_loop())
         environment = Environment(
             runtime, self.counters, system_resolver(runtime.loop), self._applications
         )
-        self._generation = compile_generation(configuration, materials, environment, number=1)
+        generation = await compile_in_turns(configuration, materials, environment, FIRST_GENERATION)
         try:
             self._open_access_log()
-            for listener in listeners:
-                self._sockets.append(open_listener(listener, configuration.performance))
+            numbers = number_listeners(configuration.active_listeners, {}, ())
+            self._sockets = self._bind(configuration, numbers)
+            for sockets in self._sockets.values():
+                listen(sockets)
+            self._numbers = numbers
+            self.counters.segment.commit(FIRST_GENERATION)
             await self._start_metrics()
             for lifespan in self._lifespans:
                 await lifespan.startup()
+            self._worker = Worker(
+                runtime,
+                environment,
+                self._change(FIRST_GENERATION, configuration, materials, numbers, self._sockets),
+                generation,
+                self._access_log,
+                Keys.generate(),
+            )
         except BaseException:
             await self._stop_metrics()
+            generation.release(0.0)
             self._release()
             raise
         self._runtime = runtime
-        self._worker = Worker(
-            runtime,
-            self._generation,
-            [
-                WorkerListener(sockets.udp[0], sockets.tcp, identity)
-                for sockets, identity in zip(self._sockets, self._tls, strict=True)
-            ],
-            self.counters,
-            self._access_log,
-            Keys.generate(),
-        )
+
+    async def apply(
+        self, configuration: Configuration | Mapping[str, Any] | str | os.PathLike[str]
+    ) -> None:
+        """Put another configuration in force, for every request whose head arrives from then on.
+
+        It is prepared first, without effect; if anything fails, what runs is untouched.
+        Connections, pools, balancing state and counters of what did not change are kept, requests
+        under way finish as they began, and those on removed listeners and backends have the new
+        ``shutdown_drain_timeout_ms`` for that. The applications stay those of the beginning.
+
+        Arguments:
+            configuration: As for :class:`Proxy`.
+
+        Raises:
+            spooky.ConfigurationError: The configuration is wrong; it lists every problem.
+            spooky.BindError: An address cannot be bound.
+            spooky.MaterialError: A certificate or key cannot be used.
+            spooky.CompileError: The configuration cannot be put in force, or changes what is only
+                read at the start.
+            RuntimeError: The proxy does not run.
+        """
+        loaded = self._load(configuration)
+        for section in FIXED_SECTIONS:
+            if getattr(loaded, section) != getattr(self.configuration, section):
+                raise CompileError(f"{section} is read at the start and cannot be changed later")
+        async with self._changing:
+            await self._apply(self.worker, loaded)
+
+    async def _apply(self, worker: Worker, configuration: Configuration) -> None:
+        number = worker.service.generation.number + 1
+        materials = read_materials(configuration)
+        try:
+            numbers = number_listeners(
+                configuration.active_listeners, self._numbers, worker.removed
+            )
+        except ValueError as error:
+            raise CompileError(str(error)) from error
+        opened = self._bind(configuration, numbers)
+        await worker.prepare(self._change(number, configuration, materials, numbers, opened))
+        try:
+            for sockets in opened.values():
+                listen(sockets)
+        except BindError:
+            worker.discard()
+            raise
+        self.counters.segment.commit(number)
+        worker.look()
+        self.configuration = configuration
+        self._numbers = numbers
+        every = self._sockets | opened
+        self._sockets = {listener: every[listener] for listener in numbers.values()}
 
     async def drain(self) -> bool:
         """Stop accepting, finish what is in flight within ``shutdown_drain_timeout_ms``, and stop.
@@ -193,7 +248,6 @@ class Proxy:
             # Only who wants metrics waits for aiohttp.
             from spooky.control.metrics_server import MetricsServer
 
-            self.counters.segment.commit(1)
             self._metrics = MetricsServer(settings, self.counters.segment, self._facts)
             await self._metrics.start()
 
@@ -205,16 +259,16 @@ class Proxy:
     def _facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell that the worker does not count."""
         yield from build_facts(self.counters.segment, self._started)
-        for listener, tls in zip(self.configuration.active_listeners, self._tls, strict=True):
-            yield from certificate_facts(listener, tls)
         yield from process_facts({"embedded": os.getpid()})
+        if self._worker is None:
+            return
+        listener_tls = self._worker.service.generation.listener_tls
+        for listener, tls in zip(self.configuration.active_listeners, listener_tls, strict=True):
+            yield from certificate_facts(listener, tls)
 
     def _release(self) -> None:
-        """Give up the generation, the sockets and the access log."""
-        if self._generation is not None:
-            self._generation.release()
-            self._generation = None
-        for sockets in self._sockets:
+        """Give up the sockets and the access log."""
+        for sockets in self._sockets.values():
             sockets.close()
         self._sockets.clear()
         if self._access_log is not None:
@@ -223,6 +277,52 @@ class Proxy:
         if self._access_log_file is not None:
             os.close(self._access_log_file)
             self._access_log_file = None
+
+    def _load(
+        self, configuration: Configuration | Mapping[str, Any] | str | os.PathLike[str]
+    ) -> Configuration:
+        if isinstance(configuration, Configuration):
+            return configuration
+        if isinstance(configuration, Mapping):
+            return config.from_mapping(configuration, apps=self._applications)
+        return config.load(Path(configuration), apps=self._applications)
+
+    def _bind(
+        self, configuration: Configuration, numbers: Mapping[ListenerIdentity, int]
+    ) -> dict[int, ListenerSockets]:
+        """Bind the listeners that are not there yet; none if one cannot be."""
+        opened: dict[int, ListenerSockets] = {}
+        try:
+            for listener, number in zip(
+                configuration.active_listeners, numbers.values(), strict=True
+            ):
+                if number not in self._sockets:
+                    opened[number] = bind_listener(listener, configuration.performance)
+        except BindError:
+            for sockets in opened.values():
+                sockets.close()
+            raise
+        return opened
+
+    def _change(
+        self,
+        number: int,
+        configuration: Configuration,
+        materials: Materials,
+        numbers: Mapping[ListenerIdentity, int],
+        opened: Mapping[int, ListenerSockets],
+    ) -> Change:
+        return Change(
+            number,
+            configuration,
+            materials,
+            tuple(numbers.values()),
+            {
+                listener: WorkerSockets(sockets.udp[0], sockets.tcp)
+                for listener, sockets in opened.items()
+            },
+            configuration.performance.shutdown_drain_timeout_ms / 1000,
+        )
 
     def _open_access_log(self) -> None:
         settings = self.configuration.access_log

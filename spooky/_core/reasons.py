@@ -325,6 +325,15 @@ DRAINING = Reason(
 DRAIN_TIMEOUT = Reason(
     Stage.CONNECTION, "drain_timeout", 503, "The exchange outlived the shutdown drain.", Fault.US
 )
+REMOVED = Reason(
+    Stage.CONNECTION, "removed", 503,
+    "A change removed the listener or the backend, and the time to finish was over.", Fault.US,
+)  # fmt: skip
+GENERATION_MISSING = Reason(
+    Stage.CONNECTION, "generation_missing", 503,
+    "This worker does not have the configuration in force, and is replaced.", Fault.US,
+    h3_error=H3_REQUEST_REJECTED,
+)  # fmt: skip
 IDLE_TIMEOUT = Reason(
     Stage.CONNECTION, "idle_timeout", 0, "The connection was idle for too long.", Fault.NOBODY,
     h3_error=H3_NO_ERROR,

@@ -10,12 +10,10 @@ from typing import Final
 
 from spooky.config.performance import Performance
 from spooky.config.schema import Listener
+from spooky.edge.tcp import TCP_BACKLOG
 from spooky.protocol.quic.steering import steering_program
 
 logger = logging.getLogger(__name__)
-
-TCP_BACKLOG: Final = 4096
-"""Connections the kernel keeps until they are accepted; it caps this at net.core.somaxconn."""
 
 FREE_PORT_TRIES: Final = 20
 """How often a free TCP port is tried for UDP too, when the port is left open."""
@@ -39,7 +37,7 @@ class ListenerSockets:
     Attributes:
         udp: Bound, non-blocking; one for each worker slot, in order. The kernel knows a slot by
             this order, so none is closed while the others live.
-        tcp: Bound, listening, non-blocking; shared by all workers.
+        tcp: Bound, non-blocking; shared by all workers.
     """
 
     udp: tuple[socket.socket, ...]
@@ -86,7 +84,26 @@ class ListenerSockets:
 def open_listener(
     listener: Listener, performance: Performance, slots: int | None = None
 ) -> ListenerSockets:
+    """Bind the sockets of a listener, and have the TCP socket queue connections at once.
+
+    Arguments and errors are those of :func:`bind_listener`.
+    """
+    sockets = bind_listener(listener, performance, slots)
+    try:
+        listen(sockets)
+    except BindError:
+        sockets.close()
+        raise
+    return sockets
+
+
+def bind_listener(
+    listener: Listener, performance: Performance, slots: int | None = None
+) -> ListenerSockets:
     """Bind the UDP sockets and the TCP socket of a listener, on the same port.
+
+    Until :func:`listen`, clients that connect are refused, and Linux may bind another program's
+    socket beside ours.
 
     Arguments:
         slots: How many UDP sockets share the port; ``None`` for one that shares it with nobody.
@@ -108,10 +125,22 @@ def open_listener(
             if tries > 0:
                 continue
             raise
-        tcp.listen(TCP_BACKLOG)
         sockets = ListenerSockets(udp, tcp)
         sockets.use_buffers(performance)
         return sockets
+
+
+def listen(sockets: ListenerSockets) -> None:
+    """Have a listener's TCP socket queue connections, just before somebody accepts them.
+
+    Raises:
+        BindError: Another program listens there since it was bound.
+    """
+    host, port = sockets.address
+    try:
+        sockets.tcp.listen(TCP_BACKLOG)
+    except OSError as error:
+        raise bind_error(host, port, "TCP", error) from error
 
 
 def _bind_group(

@@ -90,8 +90,8 @@ class Supervisor:
         try:
             if self._configuration.observability.metrics.enabled:
                 await self._start_metrics()
-            await self._crew.start()
             self._segment.commit(FIRST_GENERATION)
+            await self._crew.start()
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._on_stop_signal, number)
             self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
@@ -178,12 +178,13 @@ class Supervisor:
             descriptors[f"udp:{number}"] = sockets.udp[slot].fileno()
         start = Start(
             slot,
-            self._segment.generation or FIRST_GENERATION,
+            self._segment.generation,
             self._configuration,
             dict(self._materials.files),
             self._materials.authorities,
             self._keys,
             self._table,
+            tuple(range(len(self._listeners))),
             tuple(descriptors),
         )
         return start, descriptors

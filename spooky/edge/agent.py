@@ -8,24 +8,29 @@ from typing import Final
 
 from spooky.config.schema import Configuration
 from spooky.edge import messages
+from spooky.edge.change import Change
 from spooky.edge.handover import Handover
+from spooky.edge.listener import WorkerSockets
 from spooky.edge.messages import (
+    Discard,
     Drain,
     Drained,
     Failed,
     MessageError,
+    Prepare,
+    Prepared,
+    PrepareFailed,
     Ready,
-    Resolve,
     Resolved,
     Start,
     Steer,
     Stop,
+    ToSupervisor,
     UseKeys,
     UseLogs,
 )
 from spooky.edge.names import AskedNames
-from spooky.edge.worker import Worker, WorkerListener
-from spooky.generation.certificates import load_listener_tls
+from spooky.edge.worker import Worker
 from spooky.generation.compile import CompileError, Environment, compile_generation
 from spooky.generation.materials import MaterialError, Materials
 from spooky.observe import log
@@ -38,6 +43,10 @@ from spooky.runtime.channel import Channel, ChannelFullError
 logger = logging.getLogger(__name__)
 
 STDERR: Final = 2
+
+BEHIND_SECONDS: Final = 1.0
+"""How long a worker without the generation in force finishes what it has; its slot waits for a
+successor."""
 
 BEAT_SECONDS: Final = 1.0
 """How often a worker says that its loop turns."""
@@ -60,6 +69,8 @@ class Agent:
         self._access_log: AccessLog | None = None
         self._log: log.DescriptorHandler | None = None
         self._open_logs: dict[str, int] = {}
+        self._preparing: asyncio.Task[None] | None = None
+        self._preparing_number = 0
         self._draining: asyncio.Task[None] | None = None
         self._over = asyncio.Event()
         self._failed = False
@@ -100,6 +111,10 @@ class Agent:
         match message:
             case Start():
                 self._start(message, descriptors)
+            case Prepare():
+                self._prepare(message, descriptors)
+            case Discard(generation):
+                self._discard(generation)
             case Resolved():
                 self._names.answered(message)
             case UseLogs(names):
@@ -118,7 +133,7 @@ class Agent:
         else:
             worker.use_keys(message.keys)
 
-    def _send(self, message: Ready | Failed | Resolve | Drained) -> None:
+    def _send(self, message: ToSupervisor) -> None:
         try:
             self._channel.send(messages.encode(message))
         except ChannelFullError:
@@ -145,27 +160,25 @@ class Agent:
             )
         self._open_logs = {name: named[name] for name in ("log", "access_log") if name in named}
         try:
-            self._worker = self._make_worker(start, passed)
-        except (CompileError, MaterialError) as error:
+            self._worker = self._make_worker(start, named)
+        except (CompileError, MaterialError, OSError) as error:
             self._fail(str(error))
             return
         self._beat()
         self._send(Ready())
 
-    def _make_worker(self, start: Start, passed: list[tuple[str, int]]) -> Worker:
-        named = dict(passed)
+    def _make_worker(self, start: Start, named: dict[str, int]) -> Worker:
         segment = open_segment(named["segment"])
         os.close(named["segment"])
-        configuration = start.configuration
-        materials = Materials(start.files, start.authorities)
         counters = Counters(segment, start.slot)
         environment = Environment(self._runtime, counters, self._names.resolve, {}, seed=start.slot)
-        generation = compile_generation(configuration, materials, environment, start.generation)
-        udp = [socket.socket(fileno=number) for name, number in passed if name.startswith("udp:")]
-        tcp = [socket.socket(fileno=number) for name, number in passed if name.startswith("tcp:")]
+        change = _change_of(start, named)
+        generation = compile_generation(
+            change.configuration, change.materials, environment, change.number
+        )
         ways = {
             int(name.removeprefix("handover:")): socket.socket(fileno=number)
-            for name, number in passed
+            for name, number in named.items()
             if name.startswith("handover:")
         }
         handover = None
@@ -173,19 +186,57 @@ class Agent:
             handover = Handover(self._runtime, ways, start.table, counters)
         return Worker(
             self._runtime,
+            environment,
+            change,
             generation,
-            [
-                WorkerListener(own, shared, load_listener_tls(listener, materials))
-                for own, shared, listener in zip(
-                    udp, tcp, configuration.active_listeners, strict=True
-                )
-            ],
-            counters,
             self._access_log,
             start.keys,
             start.slot,
             handover,
+            self._on_switched,
+            self._on_behind,
         )
+
+    # --- changes ------------------------------------------------------------------------------
+
+    def _prepare(self, message: Prepare, descriptors: list[int]) -> None:
+        """Prepare a change in a task of its own; one under way gives up."""
+        change = _change_of(message, dict(zip(message.descriptors, descriptors, strict=True)))
+        if self._worker is None:
+            change.close()
+            return
+        if self._preparing is not None:
+            self._preparing.cancel()
+        self._preparing = self._loop.create_task(self._prepare_change(self._worker, change))
+        self._preparing_number = change.number
+
+    async def _prepare_change(self, worker: Worker, change: Change) -> None:
+        try:
+            await worker.prepare(change)
+        except (CompileError, MaterialError, ValueError) as error:
+            logger.error("generation %d cannot be prepared: %s", change.number, error)
+            self._send(PrepareFailed(change.number, str(error)[: messages.TEXT_MAX]))
+        else:
+            self._send(Prepared(change.number))
+
+    def _discard(self, generation: int) -> None:
+        if self._preparing is not None and self._preparing_number == generation:
+            self._preparing.cancel()
+            self._preparing = None
+        if self._worker is not None:
+            self._worker.discard(generation)
+
+    def _on_switched(self, change: Change) -> None:
+        self._configuration = change.configuration
+        logger.info("generation %d is in force", change.number)
+
+    def _on_behind(self, number: int) -> None:
+        """Exit, to be replaced by a worker that starts with what is in force."""
+        text = f"generation {number} is in force, and this worker does not have it"
+        logger.error("%s; it ends, to be replaced", text)
+        self._failed = True
+        self._send(Failed(text))
+        self.drain(BEHIND_SECONDS)
 
     def _beat(self) -> None:
         if self._worker is not None:
@@ -229,3 +280,23 @@ class Agent:
             self._open_logs[name] = descriptor
             if old is not None:
                 os.close(old)
+
+
+def _change_of(message: Start | Prepare, named: dict[str, int]) -> Change:
+    """Return what a message puts in force, with the sockets that came with it."""
+    numbers = [int(name.removeprefix("udp:")) for name in named if name.startswith("udp:")]
+    sockets = {
+        number: WorkerSockets(
+            socket.socket(fileno=named[f"udp:{number}"]),
+            socket.socket(fileno=named[f"tcp:{number}"]),
+        )
+        for number in numbers
+    }
+    return Change(
+        message.generation,
+        message.configuration,
+        Materials(message.files, message.authorities),
+        message.listeners,
+        sockets,
+        message.drain_seconds if isinstance(message, Prepare) else 0.0,
+    )

@@ -51,6 +51,10 @@ class ConnectionRate:
 
     def __init__(self, limits: RateLimits, segment: Segment) -> None:
         self._segment = segment
+        self.use(limits)
+
+    def use(self, limits: RateLimits) -> None:
+        """Go by other limits; what was counted stays."""
         self._all = _rate(limits.per_second, limits.burst)
         self._source = _rate(limits.source_per_second, limits.source_burst)
 

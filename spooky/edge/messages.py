@@ -1,4 +1,17 @@
-"""What a supervisor and its workers say to each other, over one channel for each worker."""
+"""What a supervisor and its workers say to each other, over one channel for each worker.
+
+A change of the configuration goes like this. The supervisor numbers the listeners
+(:mod:`spooky.edge.listener_numbers`), binds the sockets of new ones, and sends every worker a
+:class:`Prepare` with copies of its own. Each worker makes all that the generation needs, without
+effect, and answers :class:`Prepared`, or :class:`PrepareFailed` with nothing left behind. If all
+have answered the first, the supervisor calls ``listen()`` on each new TCP socket, the last thing
+that can fail, and stores the number in the shared segment (``Segment.commit``): that is the switch,
+in all workers at once, and needs no message. If anything failed, it sends :class:`Discard`.
+
+A worker keeps at most one prepared generation: another :class:`Prepare` discards the one before.
+One that is started later gets the number in the segment with its :class:`Start`. One that finds a
+number there which it has not prepared says :class:`Failed` and exits, to be replaced.
+"""
 
 from typing import Final, TypeAlias, TypeVar
 
@@ -31,14 +44,15 @@ class Start(Message, frozen=True):
 
     Attributes:
         slot: The worker's slot.
-        generation: Number of the generation in force.
+        generation: Number of the generation in force; the segment has it too.
         configuration: What to serve.
         files: The files that it names, by path.
         authorities: The authorities the system trusts; PEM.
         keys: The secrets shared by all workers.
         table: The slot for each first byte of a long header's connection ID.
+        listeners: The number of each active listener, in the order of the configuration.
         descriptors: ``segment``, ``log`` and ``access_log`` if they are files, ``tcp:N`` and
-            ``udp:N`` for each listener in order, and ``handover:N`` for each other slot N.
+            ``udp:N`` for each listener of number N, and ``handover:N`` for each other slot N.
     """
 
     slot: int
@@ -48,7 +62,36 @@ class Start(Message, frozen=True):
     authorities: bytes
     keys: Keys
     table: bytes
+    listeners: tuple[int, ...]
     descriptors: tuple[str, ...]
+
+
+class Prepare(Message, frozen=True):
+    """Make what a change needs, without effect until its number is in the segment.
+
+    Attributes:
+        generation: Number of the generation to prepare.
+        configuration: What to serve then.
+        files: The files that it names, by path.
+        authorities: The authorities the system trusts; PEM.
+        listeners: The number of each active listener, in the order of the configuration.
+        drain_seconds: How long the streams of removed listeners and backends will have.
+        descriptors: ``tcp:N`` and ``udp:N`` for each listener of number N that is new.
+    """
+
+    generation: int
+    configuration: Configuration
+    files: dict[str, bytes]
+    authorities: bytes
+    listeners: tuple[int, ...]
+    drain_seconds: float
+    descriptors: tuple[str, ...]
+
+
+class Discard(Message, frozen=True):
+    """Undo what was prepared under this number; it will not come in force."""
+
+    generation: int
 
 
 class Steer(Message, frozen=True):
@@ -88,7 +131,9 @@ class Stop(Message, frozen=True):
     """Cut everything, and exit."""
 
 
-ToWorker: TypeAlias = Start | Steer | UseKeys | UseLogs | Resolved | Drain | Stop
+ToWorker: TypeAlias = (
+    Start | Prepare | Discard | Steer | UseKeys | UseLogs | Resolved | Drain | Stop
+)
 
 
 # --- from a worker ----------------------------------------------------------------------------
@@ -99,6 +144,24 @@ class Ready(Message, frozen=True):
 class Failed(Message, frozen=True):
     """The worker cannot serve."""
 
+    text: str
+
+
+class Prepared(Message, frozen=True):
+    """The worker has all that this generation needs."""
+
+    generation: int
+
+
+class PrepareFailed(Message, frozen=True):
+    """The worker cannot serve this generation, and kept nothing of it.
+
+    Attributes:
+        generation: Its number.
+        text: Why.
+    """
+
+    generation: int
     text: str
 
 
@@ -119,7 +182,7 @@ class Drained(Message, frozen=True):
     cut: int
 
 
-ToSupervisor: TypeAlias = Ready | Failed | Resolve | Drained
+ToSupervisor: TypeAlias = Ready | Failed | Prepared | PrepareFailed | Resolve | Drained
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _to_worker: Final[msgspec.msgpack.Decoder[ToWorker]] = msgspec.msgpack.Decoder(ToWorker)

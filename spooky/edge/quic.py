@@ -70,8 +70,11 @@ class QuicListener:
         cap: How many connections there may be.
         rate: How fast they may come.
         counters: The worker's slots.
-        number: The listener's position, as other workers know it.
+        number: The listener's number, the same in all workers as long as it lives.
         handover: The ways to other workers, if there are any.
+
+    Attributes:
+        draining: Whether new connections are refused.
     """
 
     def __init__(
@@ -96,7 +99,7 @@ class QuicListener:
         self._rate = rate
         self._number = number
         self._handover = handover
-        self._draining = False
+        self.draining = False
         # Every connection ID in use, issued by us or chosen by a client for its first packets.
         self._by_connection_id: dict[bytes, QuicConnection] = {}
         self._connections: set[QuicConnection] = set()
@@ -116,11 +119,16 @@ class QuicListener:
         )
         runtime.loop.add_reader(udp.fileno(), self._on_readable)
 
+    @property
+    def active(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
+
     # --- life ---------------------------------------------------------------------------------
 
     def stop_accepting(self) -> None:
         """Refuse new connections."""
-        self._draining = True
+        self.draining = True
 
     def shutdown(self) -> None:
         """Let every connection finish gracefully."""
@@ -211,7 +219,7 @@ class QuicListener:
             if not handed_over and self._handover.pass_on(self._number, datagram, asked):
                 return None
             if (
-                self._draining
+                self.draining
                 and header.is_initial
                 and not returned
                 and self._handover.give_back(self._number, datagram, asked)
@@ -241,7 +249,7 @@ class QuicListener:
         if token is None or len(header.destination_connection_id) < CLIENT_CONNECTION_ID_MIN_LENGTH:
             self._stateless.count(reasons.BAD_PACKET)
             return None
-        if self._draining:
+        if self.draining:
             self._stateless.count(reasons.DRAINING)
             return None
         try:

@@ -38,10 +38,11 @@ class QuicConnection:
     ) -> None:
         self._listener = listener
         self._runtime = listener.runtime
+        self._settings = listener.settings
         self._quic = session
         self._client_initial_id = client_initial_id
         self._connection_ids: set[bytes] = set()
-        self._http3 = Http3Session(session, self._on_stream, listener.settings.http3, self)
+        self._http3 = Http3Session(session, self._on_stream, self._settings.http3, self)
         self._client = self._make_client(client_initial_id)
         self._timer: Timer | None = None
         self._handshake_timer: Timer | None = None
@@ -54,7 +55,7 @@ class QuicConnection:
     def start(self) -> None:
         """Take packets with the ID the client chose, and limit the handshake's time."""
         self.on_connection_id_issued(self._client_initial_id)
-        deadline = self._runtime.now() + self._listener.settings.handshake_timeout
+        deadline = self._runtime.now() + self._settings.handshake_timeout
         self._handshake_timer = self._runtime.schedule(deadline, self._on_handshake_timer)
 
     def receive(self, batch: list[ReceivedDatagram], now: float) -> None:
@@ -122,6 +123,8 @@ class QuicConnection:
         deadline = self._runtime.now() + CLIENT_INITIAL_ID_SECONDS
         self._handshake_timer = self._runtime.schedule(deadline, self._on_handshake_timer)
         self._schedule_keep_alive()
+        if self._listener.draining:
+            self.shutdown()
 
     def on_connection_id_issued(self, connection_id: bytes) -> None:
         """Take packets with this ID."""
@@ -159,7 +162,7 @@ class QuicConnection:
         self.wake()
 
     def _schedule_keep_alive(self) -> None:
-        idle_timeout = self._listener.settings.parameters.idle_timeout
+        idle_timeout = self._settings.parameters.idle_timeout
         deadline = self._runtime.now() + idle_timeout / KEEP_ALIVES_PER_IDLE_TIMEOUT
         self._keep_alive_timer = self._runtime.schedule(deadline, self._on_keep_alive_timer)
 

@@ -37,6 +37,7 @@ ALT_SVC_MAX_AGE_SECONDS: Final = 86_400
 def quic_settings(
     configuration: Configuration,
     tls: ListenerTls,
+    tickets: TicketStore,
     account: WindowAccount,
     keys: Keys,
     listener: str,
@@ -44,6 +45,7 @@ def quic_settings(
     """Return how QUIC connections behave.
 
     Arguments:
+        tickets: The listener's sessions that clients may resume.
         account: From which the windows of all connections of the worker grow.
         keys: The secrets that all workers share.
         listener: What the listener is called in tokens.
@@ -59,7 +61,7 @@ def quic_settings(
         parameters=ServerParameters(
             certificates=tls.selector,
             client_verifier=tls.client_verifier,
-            tickets=TicketStore(),
+            tickets=tickets,
             idle_timeout=performance.quic_max_idle_timeout_ms / 1000,
             stream_window=stream_window,
             stream_window_max=max(stream_window, STREAM_WINDOW_MAX),

@@ -36,6 +36,9 @@ from spooky.runtime.byte_transport import ByteTransport
 
 logger = logging.getLogger(__name__)
 
+TCP_BACKLOG: Final = 4096
+"""Connections the kernel keeps until they are accepted; it caps this at net.core.somaxconn."""
+
 ACCEPTS_PER_TURN: Final = 64
 """Connections accepted in one turn of the loop, so that a flood leaves time for the others."""
 
@@ -198,12 +201,15 @@ class TcpListener:
 
     Arguments:
         runtime: The worker's.
-        listening: A bound, listening, non-blocking socket; closed by :meth:`stop_accepting`.
+        listening: A bound, non-blocking socket; closed by :meth:`stop_accepting`.
         settings: For new connections; may be replaced at any time.
         service: Where requests go.
         cap: How many connections there may be.
         rate: How fast they may come.
         counters: The worker's slots.
+
+    Raises:
+        OSError: It cannot listen.
     """
 
     def __init__(
@@ -226,7 +232,15 @@ class TcpListener:
         self._refused = counters.reason_slots("connections_refused_total")
         self._accepted = counters.slot("connections_total", {"transport": "tcp"})
         self._connections: set[TcpConnection] = set()
+        self._handshakes = 0
+        # All workers say so to the socket that they share; it begins with the first.
+        listening.listen(TCP_BACKLOG)
         runtime.loop.add_reader(listening.fileno(), self._on_acceptable)
+
+    @property
+    def active(self) -> int:
+        """How many connections there are, handshakes under way included."""
+        return len(self._connections) + self._handshakes
 
     def stop_accepting(self) -> None:
         """Close the listening socket; connections stay."""
@@ -278,22 +292,22 @@ class TcpListener:
         self._values[self._accepted] += 1
         accepted.setblocking(False)
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._handshakes += 1
         self._runtime.start_task(self._handshake(accepted, peer))
 
     async def _handshake(self, accepted: socket.socket, peer: tuple[str, int]) -> None:
-        connection = TcpConnection(
-            self._runtime, self.settings, self._service, peer[:2], self._on_gone
-        )
+        settings = self.settings
+        connection = TcpConnection(self._runtime, settings, self._service, peer[:2], self._on_gone)
         established = False
         try:
-            async with asyncio.timeout(self.settings.handshake_timeout):
-                if await self._refuse_by_hello(accepted):
+            async with asyncio.timeout(settings.handshake_timeout):
+                if await self._refuse_by_hello(accepted, settings):
                     return
                 await self._runtime.loop.connect_accepted_socket(
                     lambda: connection,
                     accepted,
-                    ssl=self.settings.tls,
-                    ssl_handshake_timeout=self.settings.handshake_timeout,
+                    ssl=settings.tls,
+                    ssl_handshake_timeout=settings.handshake_timeout,
                 )
             established = True
         except TimeoutError:
@@ -303,6 +317,7 @@ class TcpListener:
             logger.debug("TLS handshake with %s failed: %s", peer[0], error)
             self._count_refusal(reasons.HANDSHAKE_FAILED)
         finally:
+            self._handshakes -= 1
             if not established:
                 accepted.close()
                 self._cap.closed(was_established=False)
@@ -313,8 +328,10 @@ class TcpListener:
             self._cap.closed(was_established=True)
             return
         self._connections.add(connection)
+        if self._socket is None:
+            connection.shutdown()
 
-    async def _refuse_by_hello(self, accepted: socket.socket) -> bool:
+    async def _refuse_by_hello(self, accepted: socket.socket, settings: TcpSettings) -> bool:
         """Send the alerts that the TLS library does not: for the name, and for the protocols.
 
         Returns:
@@ -323,7 +340,7 @@ class TcpListener:
         hello = await peek_client_hello(self._runtime.loop, accepted)
         if hello is None:
             return False
-        if self.settings.certificates.select(normalize_server_name(hello.server_name)) is None:
+        if settings.certificates.select(normalize_server_name(hello.server_name)) is None:
             description = ALERT_UNRECOGNIZED_NAME
         elif hello.protocols is not None and not PROTOCOLS.intersection(hello.protocols):
             description = ALERT_NO_APPLICATION_PROTOCOL

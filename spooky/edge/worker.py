@@ -1,22 +1,26 @@
-"""A worker: listeners over passed sockets, a generation, and how both end."""
+"""A worker: listeners over passed sockets, the generation in force, and how both change and end.
+
+A change comes in two parts. :meth:`Worker.prepare` makes everything that the next generation needs,
+without effect. The switch is the supervisor's store of its number in the shared segment: the first
+request head read after that is served by the prepared generation, and what else there is to do --
+settings of what is kept, listeners that come and go, freeing the generation before -- follows right
+after, outside the request. A worker without requests looks at the number by itself.
+"""
 
 import asyncio
 import logging
-import socket
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
 from spooky._core import reasons
+from spooky.config.performance import Performance
+from spooky.edge.change import Change
 from spooky.edge.handover import HandedOver, Handover
 from spooky.edge.limits import ConnectionCap, ConnectionRate, RateLimits
-from spooky.edge.quic import QuicListener, listener_name
-from spooky.edge.settings import quic_settings, tcp_settings, with_keys
-from spooky.edge.tcp import TcpListener
-from spooky.generation.certificates import ListenerTls
+from spooky.edge.listener import CLOSE_SECONDS, Listener, Surroundings
+from spooky.generation.compile import Environment, compile_in_turns
 from spooky.generation.generation import Generation
 from spooky.observe.access_log import AccessLog
-from spooky.observe.counters import Counters
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.parameters import WINDOW_GROWTH_MAX
 from spooky.protocol.quic.windows import WindowAccount
@@ -28,23 +32,9 @@ logger = logging.getLogger(__name__)
 DRAIN_POLL_SECONDS: Final = 0.02
 """How often a draining worker looks whether it is done."""
 
-CLOSE_SECONDS: Final = 0.2
-"""How long connections that were closed by force have for their last packets."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerListener:
-    """What a worker needs for one listener.
-
-    Attributes:
-        udp: Its UDP socket.
-        tcp: Its listening TCP socket.
-        tls: Its certificates.
-    """
-
-    udp: socket.socket
-    tcp: socket.socket
-    tls: ListenerTls
+SWITCH_POLL_SECONDS: Final = 0.02
+"""How often a worker with a prepared generation looks whether it is in force, though no request
+comes: listeners begin and end within 50 ms of the switch."""
 
 
 class Worker:
@@ -52,104 +42,105 @@ class Worker:
 
     Arguments:
         runtime: The event loop's clockwork.
-        generation: What is in force at first.
-        listeners: The listeners; their sockets become the worker's.
-        counters: Where it counts.
+        environment: Where generations are compiled.
+        change: What is in force at first.
+        generation: What was compiled from it.
         access_log: Where each request leaves a line, if anywhere.
         keys: The secrets that all workers share.
         slot: Its number: the first byte of its connection IDs, part of its request ids.
         handover: The ways to other workers, if there are any.
+        on_switched: Called with each configuration that comes in force later.
+        on_behind: Called once if another generation is in force than this worker has, with its
+            number: the worker answers requests with 503 from then on, and has to be replaced.
 
     Attributes:
         cut: Requests that were cut because they did not finish in time.
+
+    Raises:
+        OSError: It cannot listen.
     """
 
     def __init__(
         self,
         runtime: Runtime,
+        environment: Environment,
+        change: Change,
         generation: Generation,
-        listeners: Iterable[WorkerListener],
-        counters: Counters,
         access_log: AccessLog | None,
         keys: Keys,
         slot: int = 0,
         handover: Handover | None = None,
+        on_switched: Callable[[Change], None] = lambda _: None,
+        on_behind: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.runtime = runtime
-        self.counters = counters
+        self.counters = environment.counters
         self.cut = 0
+        self._environment = environment
         self._slot = slot
         self._handover = handover
-        self.service = RequestService(runtime, generation, counters, access_log, slot)
-        performance = generation.configuration.performance
-        rate = ConnectionRate(
-            RateLimits(
-                performance.new_connections_per_sec,
-                performance.new_connections_burst,
-                performance.new_connections_per_source_per_sec,
-                performance.new_connections_per_source_burst,
-            ),
-            counters.segment,
+        self._keys = keys
+        self._on_switched = on_switched
+        self._on_behind = on_behind
+        self._is_behind = False
+        self._prepared: Change | None = None
+        # A switch whose rest is still to be done: its change, and the generation before.
+        self._switched: tuple[Change, Generation] | None = None
+        self.service = RequestService(
+            runtime, generation, self.counters, access_log, slot, self._switch, self._fall_behind
         )
-        caps = [
+        performance = change.configuration.performance
+        self.quic_cap, self.tcp_cap = (
             ConnectionCap(
-                counters,
+                self.counters,
                 transport,
                 performance.max_active_connections,
                 performance.max_half_open_connections,
             )
             for transport in ("quic", "tcp")
-        ]
-        self.quic_cap, self.tcp_cap = caps
-        account = WindowAccount(WINDOW_GROWTH_MAX)
-        self._quic: list[QuicListener] = []
-        self._tcp: list[TcpListener] = []
-        for number, listener in enumerate(listeners):
-            port = listener.udp.getsockname()[1]
-            configuration = generation.configuration
-            self._quic.append(
-                QuicListener(
-                    runtime,
-                    listener.udp,
-                    quic_settings(
-                        configuration, listener.tls, account, keys, listener_name(listener.udp)
-                    ),
-                    self.service,
-                    slot,
-                    self.quic_cap,
-                    rate,
-                    counters,
-                    number,
-                    handover,
-                )
-            )
-            self._tcp.append(
-                TcpListener(
-                    runtime,
-                    listener.tcp,
-                    tcp_settings(configuration, listener.tls, port),
-                    self.service,
-                    self.tcp_cap,
-                    rate,
-                    counters,
-                )
-            )
-
+        )
+        self._rate = ConnectionRate(_rate_limits(performance), self.counters.segment)
+        self._around = Surroundings(
+            runtime,
+            self.service,
+            self.counters,
+            self.quic_cap,
+            self.tcp_cap,
+            self._rate,
+            WindowAccount(WINDOW_GROWTH_MAX),
+            slot,
+            handover,
+        )
+        self._listeners: dict[int, Listener] = {}
+        self._removed: dict[int, Listener] = {}
+        try:
+            self._open_listeners(change, generation)
+        except OSError:
+            for listener in self._listeners.values():
+                listener.close()
+            raise
         if handover is not None:
             handover.start(self._take_over)
-
-    @property
-    def _listeners(self) -> list[TcpListener | QuicListener]:
-        return [*self._tcp, *self._quic]
 
     @property
     def idle(self) -> bool:
         """Whether no connection is left."""
         return self.quic_cap.active == 0 and self.tcp_cap.active == 0
 
+    @property
+    def listeners(self) -> dict[int, Listener]:
+        """The listeners in force, by number."""
+        return self._listeners
+
+    @property
+    def removed(self) -> set[int]:
+        """The numbers of listeners that were removed and still drain."""
+        return set(self._removed)
+
     def beat(self) -> None:
         """Say in the shared segment that the loop turns."""
         self.counters.segment.beat(self._slot, int(self.runtime.now() * 1000))
+        self.look()
 
     def steer(self, table: bytes) -> None:
         """Go by another table of the slots that take new connections."""
@@ -158,8 +149,121 @@ class Worker:
 
     def use_keys(self, keys: Keys) -> None:
         """Seal what is sealed from now on under other keys."""
-        for listener in self._quic:
-            listener.settings = with_keys(listener.settings, keys)
+        self._keys = keys
+        for listener in self._all_listeners():
+            listener.use_keys(keys)
+
+    # --- changes ------------------------------------------------------------------------------
+
+    async def prepare(self, change: Change) -> None:
+        """Make everything that a change needs, without effect until its number is in force.
+
+        A change prepared before that did not come in force is discarded. One that cannot be
+        prepared, or whose preparation is cancelled, leaves nothing behind.
+
+        Raises:
+            CompileError: It cannot be put in force.
+            MaterialError: A certificate or key cannot be used.
+        """
+        self.look()
+        self.discard()
+        try:
+            missing = set(change.listeners) - self._listeners.keys() - change.sockets.keys()
+            if missing:
+                raise ValueError(f"there are no sockets for listeners {sorted(missing)}")
+            generation = await compile_in_turns(
+                change.configuration, change.materials, self._environment, change.number
+            )
+        except BaseException:
+            change.close()
+            raise
+        self.service.prepared = generation
+        self._prepared = change
+        self._watch(change)
+
+    def discard(self, number: int | None = None) -> None:
+        """Undo what was prepared and is not in force, if there is such.
+
+        Arguments:
+            number: Only the generation of this number; ``None`` for any.
+        """
+        if self._prepared is None or number not in (None, self._prepared.number):
+            return
+        change, self._prepared = self._prepared, None
+        generation, self.service.prepared = self.service.prepared, None
+        change.close()
+        if generation is not None:
+            generation.release(0.0)
+
+    def look(self) -> None:
+        """Switch if what was prepared is in force, and do now all that follows."""
+        self.service.in_force()
+        self._settle()
+
+    def _watch(self, change: Change) -> None:
+        """Look until a prepared change is in force or discarded."""
+        if self._prepared is change:
+            self.look()
+        if self._prepared is change:
+            self.runtime.schedule(
+                self.runtime.now() + SWITCH_POLL_SECONDS, lambda: self._watch(change)
+            )
+
+    def _switch(self, superseded: Generation) -> None:
+        """Remember what has to follow a switch; a request waits for the return."""
+        change, self._prepared = self._prepared, None
+        assert change is not None
+        self._switched = change, superseded
+        self.runtime.loop.call_soon(self._settle)
+
+    def _settle(self) -> None:
+        """Do what follows a switch."""
+        if self._switched is None:
+            return
+        (change, superseded), self._switched = self._switched, None
+        generation = self.service.generation
+        generation.activate()
+        performance = change.configuration.performance
+        for cap in (self.quic_cap, self.tcp_cap):
+            cap.maximum = performance.max_active_connections
+            cap.half_open_maximum = performance.max_half_open_connections
+        self._rate.use(_rate_limits(performance))
+        try:
+            self._open_listeners(change, generation)
+        except OSError as error:
+            # The supervisor listened just before: only for want of memory can this be.
+            logger.error("a listener cannot begin: %s", error)
+        for number in self._listeners.keys() - set(change.listeners):
+            removed = self._removed[number] = self._listeners.pop(number)
+            removed.remove(change.drain_seconds, self._forget)
+        superseded.release(change.drain_seconds)
+        self._on_switched(change)
+
+    def _open_listeners(self, change: Change, generation: Generation) -> None:
+        """Begin the listeners that are new, and have the others go by the new configuration."""
+        for number, tls in zip(change.listeners, generation.listener_tls, strict=True):
+            if number in change.sockets:
+                self._listeners[number] = Listener(
+                    number,
+                    change.sockets[number],
+                    self._around,
+                    change.configuration,
+                    tls,
+                    self._keys,
+                )
+            else:
+                self._listeners[number].use(change.configuration, tls, self._keys)
+
+    def _forget(self, removed: Listener) -> None:
+        if self._removed.get(removed.number) is removed:
+            del self._removed[removed.number]
+
+    def _fall_behind(self, number: int) -> None:
+        if not self._is_behind:
+            self._is_behind = True
+            self._on_behind(number)
+
+    # --- the end ------------------------------------------------------------------------------
 
     async def drain(self, seconds: float) -> bool:
         """Take no new connections, finish what is in flight, and close.
@@ -170,9 +274,9 @@ class Worker:
         Returns:
             Whether all of them finished in time.
         """
-        for listener in self._listeners:
-            listener.stop_accepting()
-            listener.shutdown()
+        self.discard()
+        for listener in self._all_listeners():
+            listener.drain()
         deadline = self.runtime.now() + seconds
         while not self.idle and self.runtime.now() < deadline:
             await asyncio.sleep(DRAIN_POLL_SECONDS)
@@ -185,10 +289,10 @@ class Worker:
         return not self.cut
 
     async def close(self) -> None:
-        """Close every connection now, and the sockets."""
+        """Close every connection now, the sockets, and what is in force."""
+        self.discard()
         if not self.idle:
-            for listener in self._listeners:
-                listener.stop_accepting()
+            for listener in self._all_listeners():
                 listener.terminate(reasons.DRAIN_TIMEOUT)
             deadline = self.runtime.now() + CLOSE_SECONDS
             while self.tcp_cap.active and self.runtime.now() < deadline:
@@ -196,13 +300,27 @@ class Worker:
             # One more turn for the QUIC close packets.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-        for tcp in self._tcp:
-            tcp.stop_accepting()
-            tcp.abort()
-        for quic in self._quic:
-            quic.close()
+        for listener in self._all_listeners():
+            listener.close()
         if self._handover is not None:
             self._handover.close()
+        self.service.generation.release(0.0)
 
-    def _take_over(self, listener: int, datagrams: list[HandedOver], returned: bool) -> None:
-        self._quic[listener].take_over(datagrams, returned)
+    def _all_listeners(self) -> list[Listener]:
+        return [*self._listeners.values(), *self._removed.values()]
+
+    def _take_over(self, number: int, datagrams: list[HandedOver], returned: bool) -> None:
+        listener = self._listeners.get(number) or self._removed.get(number)
+        # Another worker may have begun a listener, or this one ended it, a moment ago: to QUIC,
+        # lost packets.
+        if listener is not None:
+            listener.quic.take_over(datagrams, returned)
+
+
+def _rate_limits(performance: Performance) -> RateLimits:
+    return RateLimits(
+        performance.new_connections_per_sec,
+        performance.new_connections_burst,
+        performance.new_connections_per_source_per_sec,
+        performance.new_connections_per_source_burst,
+    )

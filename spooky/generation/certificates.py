@@ -1,12 +1,15 @@
 """A listener's certificates, loaded: for QUIC as a selector, for TCP as TLS contexts."""
 
+import hashlib
 import ssl
 import time
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from spooky.config.schema import Listener, ListenerTLS
-from spooky.generation.materials import MaterialError, Materials
+from spooky.generation.materials import MaterialError, Materials, listener_paths
 from spooky.protocol.quic.certificates import (
     CertificateChain,
     CertificateSelector,
@@ -54,6 +57,14 @@ def load_listener_tls(listener: Listener, materials: Materials) -> ListenerTls:
         except ValueError as error:
             raise MaterialError(f"{path}: {error}") from error
     return ListenerTls(selector, verifier, _tcp_context(selector, verifier, authorities))
+
+
+def listener_tls_identity(listener: Listener, materials: Materials) -> bytes:
+    """Return what makes two listeners present and demand the same: settings and files."""
+    digest = hashlib.sha256(msgspec.msgpack.encode(listener.tls))
+    for path in listener_paths(listener):
+        digest.update(hashlib.sha256(materials[path]).digest())
+    return digest.digest()
 
 
 def _selector(tls: ListenerTLS, materials: Materials) -> CertificateSelector:

@@ -1,8 +1,10 @@
 """Compiling a configuration into a generation."""
 
+import asyncio
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from spooky._core.balance import Balancer, LatencyAware
 from spooky._core.fields import ForwardingPolicy
@@ -11,9 +13,21 @@ from spooky._core.validate import Limits
 from spooky.balancing.factory import make_balancer
 from spooky.balancing.key import KeySource
 from spooky.config.performance import Performance
-from spooky.config.schema import HASHING_TYPES, Configuration
+from spooky.config.schema import HASHING_TYPES, Configuration, Listener
 from spooky.config.schema import Backend as BackendConfiguration
-from spooky.generation.generation import Backend, BodyLimits, Generation, Timeouts, Upstream
+from spooky.generation.certificates import (
+    ListenerTls,
+    listener_tls_identity,
+    load_listener_tls,
+)
+from spooky.generation.generation import (
+    Backend,
+    BodyLimits,
+    Generation,
+    RequestPolicy,
+    Timeouts,
+    Upstream,
+)
 from spooky.generation.identities import PoolIdentity, upstream_tls
 from spooky.generation.materials import Materials
 from spooky.generation.registry import Registry
@@ -29,6 +43,9 @@ from spooky.upstream.dial import DialSettings, Resolve
 from spooky.upstream.embedded import EmbeddedPool
 from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
 from spooky.upstream.pool import Pool, PoolSettings, RequestPool
+
+HOLD_SECONDS: Final = 0.002
+"""How long compiling holds the loop at a time: requests under way wait no longer for it."""
 
 
 class CompileError(Exception):
@@ -70,15 +87,16 @@ class Environment:
         self.resolve = resolve
         self.applications = applications
         self.seed = seed
-        self.pools: Registry[PoolIdentity, RequestPool] = Registry(lambda pool: pool.close())
-        self.balancers: Registry[BalancerIdentity, Balancer] = Registry(lambda _: None)
-        self.gates: Registry[tuple[str, ...], Gate] = Registry(lambda _: None)
+        self.pools: Registry[PoolIdentity, RequestPool] = Registry()
+        self.balancers: Registry[BalancerIdentity, Balancer] = Registry()
+        self.gates: Registry[tuple[str, ...], Gate] = Registry()
+        self.listener_tls: Registry[bytes, ListenerTls] = Registry()
 
 
 def compile_generation(
     configuration: Configuration, materials: Materials, environment: Environment, number: int
 ) -> Generation:
-    """Compile a configuration.
+    """Compile a configuration, without any effect until :attr:`Generation.activate` is called.
 
     Arguments:
         materials: The files it names.
@@ -87,17 +105,55 @@ def compile_generation(
 
     Raises:
         CompileError: It cannot be put in force; nothing was acquired.
+        MaterialError: Nor if a certificate or key cannot be used.
+    """
+    steps = compile_steps(configuration, materials, environment, number)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            generation: Generation = end.value
+            return generation
+
+
+async def compile_in_turns(
+    configuration: Configuration, materials: Materials, environment: Environment, number: int
+) -> Generation:
+    """Compile like :func:`compile_generation`, but let the loop turn every :data:`HOLD_SECONDS`."""
+    steps = compile_steps(configuration, materials, environment, number)
+    now = environment.runtime.now
+    began = now()
+    try:
+        while True:
+            next(steps)
+            if now() - began > HOLD_SECONDS:
+                await asyncio.sleep(0)
+                began = now()
+    except StopIteration as end:
+        generation: Generation = end.value
+        return generation
+    finally:
+        steps.close()
+
+
+def compile_steps(
+    configuration: Configuration, materials: Materials, environment: Environment, number: int
+) -> Generator[None, None, Generation]:
+    """Compile a configuration in steps that are short each, so that others run in between.
+
+    Like :func:`compile_generation`, whose result is what this generator returns. One that is closed
+    before its end gives up what it acquired.
     """
     compiler = _Compiler(configuration, materials, environment)
     try:
-        return compiler.compile(number)
-    except CompileError:
-        compiler.release()
+        return (yield from compiler.compile(number))
+    except BaseException:
+        compiler.release(0.0)
         raise
 
 
 class _Compiler:
-    """Acquires from the registries, and remembers what to give up."""
+    """Acquires from the registries, and remembers what to change and what to give up."""
 
     def __init__(
         self, configuration: Configuration, materials: Materials, environment: Environment
@@ -106,20 +162,36 @@ class _Compiler:
         self._performance = configuration.performance
         self._materials = materials
         self._environment = environment
-        self._releases: list[Callable[[], None]] = []
+        self._pool_settings = _pool_settings(configuration.performance)
+        self._activations: list[Callable[[], None]] = []
+        self._releases: list[Callable[[float], object]] = []
 
-    def release(self) -> None:
-        """Give up everything acquired."""
+    def activate(self) -> None:
+        """Put in force what changed of things that were kept."""
+        while self._activations:
+            self._activations.pop()()
+
+    def release(self, seconds: float) -> None:
+        """Give up everything acquired.
+
+        Arguments:
+            seconds: How long the streams of what nobody else refers to have.
+        """
         while self._releases:
-            self._releases.pop()()
+            self._releases.pop()(seconds)
 
-    def compile(self, number: int) -> Generation:
+    def compile(self, number: int) -> Generator[None, None, Generation]:
         """Return the generation."""
         configuration = self._configuration
+        listener_tls = []
+        for listener in configuration.active_listeners:
+            yield
+            listener_tls.append(self._listener_tls(listener))
         rules = []
         for name, upstream in configuration.upstream.items():
+            yield
             route = upstream.route
-            target = self._upstream(name)
+            target = yield from self._upstream(name)
             rules.append(
                 Rule(
                     name,
@@ -129,11 +201,27 @@ class _Compiler:
                     target,
                 )
             )
-        protocol = configuration.resilience.protocol
+        yield
         return Generation(
             number=number,
             configuration=configuration,
             routes=RouteTable(rules),
+            policy=self._policy(),
+            listener_tls=tuple(listener_tls),
+            activate=self.activate,
+            release=self.release,
+        )
+
+    def _listener_tls(self, listener: Listener) -> ListenerTls:
+        registry = self._environment.listener_tls
+        identity = listener_tls_identity(listener, self._materials)
+        tls = registry.acquire(identity, lambda: load_listener_tls(listener, self._materials))
+        self._releases.append(lambda _: registry.release(identity))
+        return tls
+
+    def _policy(self) -> RequestPolicy:
+        protocol = self._configuration.resilience.protocol
+        return RequestPolicy(
             limits=Limits(
                 protocol.max_headers_count,
                 protocol.max_headers_bytes,
@@ -143,59 +231,74 @@ class _Compiler:
             ),
             timeouts=_timeouts(self._performance),
             bodies=_body_limits(self._performance),
-            gate=self._gate(("global",), self._performance.global_inflight_limit),
-            release=self.release,
+            gate=self._gate("global"),
+            inflight_limit=self._performance.global_inflight_limit,
         )
 
-    def _upstream(self, name: str) -> Upstream:
+    def _upstream(self, name: str) -> Generator[None, None, Upstream]:
         upstream = self._configuration.upstream[name]
         balancing = self._configuration.load_balancing_of(name)
-        performance = self._performance
-        identity = BalancerIdentity(
-            name,
-            balancing.type,
-            tuple((backend.id, backend.weight) for backend in upstream.backends),
-            balancing.balance_factor,
-        )
-        balancer = self._environment.balancers.acquire(
-            identity,
-            lambda: make_balancer(
-                balancing.type,
-                [backend.id.encode() for backend in upstream.backends],
-                [backend.weight for backend in upstream.backends],
-                self._environment.seed,
-                balancing.balance_factor or 0.0,
-            ),
-        )
-        self._releases.append(lambda: self._environment.balancers.release(identity))
+        balancer = self._balancer(name)
         key_source = None
         if balancing.type in HASHING_TYPES:
             default = "cid" if balancing.type == "sticky-cid" else "authority"
             key_source = KeySource.parse(balancing.key or default)
+        backends = []
+        for backend in upstream.backends:
+            yield
+            backends.append(self._backend(name, backend))
         return Upstream(
             name=name,
             balancer=balancer,
             key_source=key_source,
-            backends=tuple(self._backend(name, backend) for backend in upstream.backends),
+            backends=tuple(backends),
             forwarding=ForwardingPolicy(
                 upstream.forwarded_headers.mode,
                 upstream.host_policy.mode,
                 (upstream.host_policy.host or "").encode(),
             ),
-            gate=self._gate(("upstream", name), performance.per_upstream_inflight_limit),
+            gate=self._gate("upstream", name),
+            inflight_limit=self._performance.per_upstream_inflight_limit,
             report_failure=balancer.failed if isinstance(balancer, LatencyAware) else None,
         )
 
+    def _balancer(self, name: str) -> Balancer:
+        backends = self._configuration.upstream[name].backends
+        balancing = self._configuration.load_balancing_of(name)
+        balancers = self._environment.balancers
+        identity = BalancerIdentity(
+            name,
+            balancing.type,
+            tuple((backend.id, backend.weight) for backend in backends),
+            balancing.balance_factor,
+        )
+        balancer = balancers.acquire(
+            identity,
+            lambda: make_balancer(
+                balancing.type,
+                [backend.id.encode() for backend in backends],
+                [backend.weight for backend in backends],
+                self._environment.seed,
+                balancing.balance_factor or 0.0,
+            ),
+        )
+        self._releases.append(lambda _: balancers.release(identity))
+        return balancer
+
     def _backend(self, upstream: str, backend: BackendConfiguration) -> Backend:
         origin = Origin.parse(backend.address)
-        gate = self._gate(
-            ("backend", upstream, backend.id), self._performance.per_backend_inflight_limit
-        )
         if origin.scheme == EMBEDDED_SCHEME:
-            pool = self._embedded_pool(origin)
-            return Backend(backend.id, b"https", origin.authority, pool, gate)
-        pool = self._remote_pool(upstream, origin)
-        return Backend(backend.id, origin.scheme.encode(), origin.authority, pool, gate)
+            scheme, pool = b"https", self._embedded_pool(origin)
+        else:
+            scheme, pool = origin.scheme.encode(), self._remote_pool(upstream, origin)
+        return Backend(
+            backend.id,
+            scheme,
+            origin.authority,
+            pool,
+            self._gate("backend", upstream, backend.id),
+            self._performance.per_backend_inflight_limit,
+        )
 
     def _embedded_pool(self, origin: Origin) -> RequestPool:
         application = self._environment.applications.get(origin.host)
@@ -217,39 +320,50 @@ class _Compiler:
                 context = tls.context(protocol) if origin.scheme == "https" else None
             except (ssl.SSLError, ValueError) as error:
                 raise CompileError(f"upstream.{upstream}.tls: {error}") from error
-            performance = self._performance
             return Pool(
                 self._environment.runtime,
-                DialSettings(
-                    origin, protocol, context, performance.backend_connect_timeout_ms / 1000
-                ),
-                PoolSettings(
-                    max_idle=performance.h2_pool_max_idle_per_backend,
-                    idle_timeout=performance.h2_pool_idle_timeout_ms / 1000,
-                    http1=Http1Limits(),
-                    http2=Http2Limits(),
-                ),
+                DialSettings(origin, protocol, context),
+                self._pool_settings,
                 self._environment.resolve,
             )
 
-        return self._pool(identity, make)
-
-    def _pool(self, identity: PoolIdentity, make: Callable[[], RequestPool]) -> RequestPool:
-        pool = self._environment.pools.acquire(identity, make)
-        self._releases.append(lambda: self._environment.pools.release(identity))
+        pool = self._pool(identity, make)
+        if isinstance(pool, Pool) and pool.settings != self._pool_settings:
+            self._activations.append(lambda: pool.use(self._pool_settings))
         return pool
 
-    def _gate(self, key: tuple[str, ...], limit: int) -> Gate:
+    def _pool(self, identity: PoolIdentity, make: Callable[[], RequestPool]) -> RequestPool:
+        pools = self._environment.pools
+        pool = pools.acquire(identity, make)
+
+        def release(seconds: float) -> None:
+            unused = pools.release(identity)
+            if unused is not None:
+                unused.close(seconds)
+
+        self._releases.append(release)
+        return pool
+
+    def _gate(self, *key: str) -> Gate:
         environment = self._environment
 
         def make() -> Gate:
             places = shared_places(environment.counters, "requests", *key)
-            return Gate(limit, places, environment.watch.add)
+            return Gate(places, environment.watch.add)
 
         gate = environment.gates.acquire(key, make)
-        gate.limit = limit
-        self._releases.append(lambda: environment.gates.release(key))
+        self._releases.append(lambda _: environment.gates.release(key))
         return gate
+
+
+def _pool_settings(performance: Performance) -> PoolSettings:
+    return PoolSettings(
+        max_idle=performance.h2_pool_max_idle_per_backend,
+        idle_timeout=performance.h2_pool_idle_timeout_ms / 1000,
+        connect_timeout=performance.backend_connect_timeout_ms / 1000,
+        http1=Http1Limits(),
+        http2=Http2Limits(),
+    )
 
 
 def _timeouts(performance: Performance) -> Timeouts:

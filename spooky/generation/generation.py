@@ -9,6 +9,7 @@ from spooky._core.routes import RouteTable
 from spooky._core.validate import Limits
 from spooky.balancing.key import KeySource
 from spooky.config.schema import Configuration
+from spooky.generation.certificates import ListenerTls
 from spooky.overload.gate import Gate
 from spooky.upstream.pool import RequestPool
 
@@ -22,7 +23,8 @@ class Backend:
         scheme: ``http`` or ``https``; what its requests say.
         authority: Its own authority, for the ``upstream`` host policy.
         pool: Its connections.
-        gate: Its limit on requests in flight.
+        gate: Counts its requests in flight.
+        inflight_limit: How many there may be.
     """
 
     id: str
@@ -30,6 +32,7 @@ class Backend:
     authority: bytes
     pool: RequestPool
     gate: Gate
+    inflight_limit: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +45,8 @@ class Upstream:
         key_source: Where the balancing key comes from; ``None`` if none is used.
         backends: In the order of the configuration.
         forwarding: How requests are rewritten.
-        gate: Its limit on requests in flight.
+        gate: Counts its requests in flight.
+        inflight_limit: How many there may be.
         report_failure: Takes a backend's position and the elapsed ms of a request that failed
             there; ``None`` where the balancer does not learn from it.
     """
@@ -53,6 +57,7 @@ class Upstream:
     backends: tuple[Backend, ...]
     forwarding: ForwardingPolicy
     gate: Gate
+    inflight_limit: int
     report_failure: Callable[[int, float], None] | None
 
 
@@ -95,25 +100,47 @@ class BodyLimits:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class RequestPolicy:
+    """What an exchange keeps of its generation, beside its upstream, until it ends.
+
+    Attributes:
+        limits: What a request head may be.
+        timeouts: How long exchanges may take.
+        bodies: How large bodies may be.
+        gate: Counts the requests in flight, all together.
+        inflight_limit: How many there may be.
+    """
+
+    limits: Limits
+    timeouts: Timeouts
+    bodies: BodyLimits
+    gate: Gate
+    inflight_limit: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Generation:
     """What is in force.
+
+    An exchange keeps its policy and its upstream, not the generation: that is freed when it is
+    superseded, however long exchanges last.
 
     Attributes:
         number: Counts up with every change.
         configuration: What it was compiled from.
         routes: Leads to :class:`Upstream` objects.
-        limits: What a request head may be.
-        timeouts: How long exchanges may take.
-        bodies: How large bodies may be.
-        gate: The limit on requests in flight, all together.
-        release: Gives up what the generation refers to; call it once, when it is superseded.
+        policy: For all requests alike.
+        listener_tls: What each active listener presents and demands, in their order.
+        activate: Puts what changed in force on things that were kept; call it once, after the
+            switch. Until then the generation has no effect.
+        release: Gives up what the generation refers to, in force or not; call it once, with the
+            seconds that the streams of removed backends have until they are cut.
     """
 
     number: int
     configuration: Configuration
     routes: RouteTable
-    limits: Limits
-    timeouts: Timeouts
-    bodies: BodyLimits
-    gate: Gate
-    release: Callable[[], None]
+    policy: RequestPolicy
+    listener_tls: tuple[ListenerTls, ...]
+    activate: Callable[[], None]
+    release: Callable[[float], None]

@@ -95,12 +95,13 @@ def _authority_files(path: Path) -> list[Path]:
 def named_files(configuration: Configuration) -> Iterator[str]:
     """Yield every file that the configuration names, logs apart; some more than once."""
     for listener in configuration.active_listeners:
-        yield from _listener_paths(listener)
+        yield from listener_paths(listener)
     for name in configuration.upstream:
         yield from _upstream_paths(configuration.tls_of(name))
 
 
-def _listener_paths(listener: Listener) -> Iterator[str]:
+def listener_paths(listener: Listener) -> Iterator[str]:
+    """Yield the path of each file that a listener needs."""
     tls = listener.tls
     candidates = [tls.cert, tls.key]
     for certificate in tls.certificates:

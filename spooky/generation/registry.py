@@ -8,14 +8,9 @@ Value = TypeVar("Value")
 
 
 class Registry(Generic[Key, Value]):
-    """One value for each identity, kept while any generation refers to it.
+    """One value for each identity, kept while any generation refers to it."""
 
-    Arguments:
-        close: Called with a value whose last reference was given up.
-    """
-
-    def __init__(self, close: Callable[[Value], None]) -> None:
-        self._close = close
+    def __init__(self) -> None:
         self._entries: dict[Key, tuple[Value, int]] = {}
 
     def __len__(self) -> int:
@@ -33,8 +28,11 @@ class Registry(Generic[Key, Value]):
         self._entries[key] = (value, references + 1)
         return value
 
-    def release(self, key: Key) -> None:
+    def release(self, key: Key) -> Value | None:
         """Give one reference up.
+
+        Returns:
+            The value if that was the last one, for the caller to close; else ``None``.
 
         Raises:
             KeyError: Nobody refers to this identity.
@@ -42,6 +40,6 @@ class Registry(Generic[Key, Value]):
         value, references = self._entries[key]
         if references > 1:
             self._entries[key] = (value, references - 1)
-            return
+            return None
         del self._entries[key]
-        self._close(value)
+        return value

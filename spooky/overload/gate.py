@@ -2,69 +2,84 @@
 
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from spooky.overload.places import OwnPlaces, Places
 
 
+class _Waiting(NamedTuple):
+    """Who waits at a gate, and how many may be inside for them to enter."""
+
+    retry: Callable[[], None]
+    limit: int
+
+
 class Gate:
-    """Counts what is inside, and refuses what would exceed the limit.
+    """Counts what is inside, and refuses what would exceed a limit.
+
+    The limit is whose turn it is to enter: two generations with different limits share one gate.
 
     Arguments:
-        limit: How many may be inside; may be changed at any time.
         places: Where they are counted; this worker's own if none are given.
         on_waiting: Called when somebody waits and nobody did: places that another worker gives up
             are only found by :meth:`look`.
     """
 
-    __slots__ = ("_on_waiting", "_places", "_waiting", "limit")
+    __slots__ = ("_on_waiting", "_places", "_waiting")
 
     def __init__(
         self,
-        limit: int,
         places: Places | None = None,
         on_waiting: Callable[["Gate"], None] | None = None,
     ) -> None:
-        self.limit = limit
         self._places = places if places is not None else OwnPlaces()
         self._on_waiting = on_waiting
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[_Waiting] = deque()
 
     @property
     def active(self) -> int:
         """How many are inside, from all workers."""
         return self._places.total
 
-    def try_enter(self) -> bool:
+    def try_enter(self, limit: int) -> bool:
         """Enter if there is room.
+
+        Arguments:
+            limit: How many may be inside then.
 
         Returns:
             Whether it did; then :meth:`leave` is owed.
         """
-        return self._places.take(self.limit)
+        return self._places.take(limit)
 
     def leave(self) -> None:
         """Leave, and let the one who waited longest try again."""
         self._places.give()
         if self._waiting:
-            self._waiting.popleft()()
+            self._waiting.popleft().retry()
 
-    def wait(self, retry: Callable[[], None]) -> bool:
+    def wait(self, retry: Callable[[], None], limit: int) -> bool:
         """Be called back when there may be room.
+
+        Arguments:
+            limit: That of :meth:`try_enter`, which refused.
 
         Returns:
             False if as many are waiting already as may be inside: then nobody calls.
         """
-        if len(self._waiting) >= self.limit:
+        if len(self._waiting) >= limit:
             return False
-        self._waiting.append(retry)
+        self._waiting.append(_Waiting(retry, limit))
         if len(self._waiting) == 1 and self._on_waiting is not None:
             self._on_waiting(self)
         return True
 
     def stop_waiting(self, retry: Callable[[], None]) -> None:
         """Forget a callback of :meth:`wait`, whether it is still queued or not."""
-        if retry in self._waiting:
-            self._waiting.remove(retry)
+        for waiting in self._waiting:
+            if waiting.retry == retry:
+                self._waiting.remove(waiting)
+                return
 
     def look(self) -> bool:
         """Let as many try again as there is room for.
@@ -72,7 +87,8 @@ class Gate:
         Returns:
             Whether anybody still waits.
         """
-        room = max(0, self.limit - self._places.total)
-        for _ in range(min(room, len(self._waiting))):
-            self._waiting.popleft()()
+        for _ in range(len(self._waiting)):
+            if not self._waiting or self._places.total >= self._waiting[0].limit:
+                break
+            self._waiting.popleft().retry()
         return bool(self._waiting)

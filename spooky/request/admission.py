@@ -4,7 +4,7 @@ from spooky._core import reasons
 from spooky._core.balance import hash_key
 from spooky._core.reasons import Reason
 from spooky._core.validate import Request
-from spooky.generation.generation import Backend, Upstream
+from spooky.generation.generation import Backend, RequestPolicy, Upstream
 from spooky.overload.gate import Gate
 from spooky.request.client import Client
 
@@ -14,14 +14,16 @@ class Refusal:
 
     Attributes:
         reason: Why.
-        gate: The limit that was reached, where waiting may help; else ``None``.
+        gate: Where the limit was reached, if waiting may help; else ``None``.
+        limit: The limit.
     """
 
-    __slots__ = ("gate", "reason")
+    __slots__ = ("gate", "limit", "reason")
 
-    def __init__(self, reason: Reason, gate: Gate | None) -> None:
+    def __init__(self, reason: Reason, gate: Gate | None, limit: int = 0) -> None:
         self.reason = reason
         self.gate = gate
+        self.limit = limit
 
 
 class Admission:
@@ -61,32 +63,37 @@ class Admission:
 
 
 def admit(
-    global_gate: Gate, upstream: Upstream, request: Request, client: Client
+    policy: RequestPolicy, upstream: Upstream, request: Request, client: Client
 ) -> Admission | Refusal:
     """Choose a backend and take a place under every limit, or none at all.
 
     A backend at its limit is passed over once for another.
     """
-    if not global_gate.try_enter():
-        return Refusal(reasons.GLOBAL_INFLIGHT, global_gate)
-    if not upstream.gate.try_enter():
+    global_gate = policy.gate
+    if not global_gate.try_enter(policy.inflight_limit):
+        return Refusal(reasons.GLOBAL_INFLIGHT, global_gate, policy.inflight_limit)
+    if not upstream.gate.try_enter(upstream.inflight_limit):
         global_gate.leave()
-        return Refusal(reasons.UPSTREAM_INFLIGHT, upstream.gate)
+        return Refusal(reasons.UPSTREAM_INFLIGHT, upstream.gate, upstream.inflight_limit)
     key = 0
     if upstream.key_source is not None:
         key = hash_key(upstream.key_source.extract(request, client.address, client.connection_id))
     balancer = upstream.balancer
     index = balancer.pick(key)
-    if index >= 0 and not upstream.backends[index].gate.try_enter():
-        full = upstream.backends[index].gate
+    if index >= 0 and not _try_enter(upstream.backends[index]):
+        full = upstream.backends[index]
         index = balancer.pick_other(key, index)
-        if index < 0 or not upstream.backends[index].gate.try_enter():
+        if index < 0 or not _try_enter(upstream.backends[index]):
             upstream.gate.leave()
             global_gate.leave()
-            return Refusal(reasons.BACKEND_INFLIGHT, full)
+            return Refusal(reasons.BACKEND_INFLIGHT, full.gate, full.inflight_limit)
     if index < 0:
         upstream.gate.leave()
         global_gate.leave()
         return Refusal(reasons.NO_BACKEND, None)
     balancer.started(index)
     return Admission(global_gate, upstream, index)
+
+
+def _try_enter(backend: Backend) -> bool:
+    return backend.gate.try_enter(backend.inflight_limit)

@@ -13,7 +13,7 @@ from spooky._core.validate import (
     validate_response,
     validate_trailers,
 )
-from spooky.generation.generation import Generation, Upstream
+from spooky.generation.generation import RequestPolicy, Upstream
 from spooky.observe.access_log import AccessRecord
 from spooky.protocol.stream import Field, Stream
 from spooky.request.admission import Admission, Refusal, admit
@@ -52,10 +52,10 @@ class Exchange:
     """
 
     __slots__ = (
-        "_admission", "_attempt", "_body_limit", "_deadlines", "_finished", "_generation",
-        "_held", "_owed", "_pending", "_prebuffer", "_redialled", "_request_ended",
-        "_request_trailers", "_response_ended", "_response_started", "_service", "_stream",
-        "_upstream", "_waiting_at", "client", "record", "request",
+        "_admission", "_attempt", "_deadlines", "_finished", "_held", "_owed", "_pending",
+        "_policy", "_prebuffer", "_redialled", "_request_ended", "_request_trailers",
+        "_response_ended", "_response_started", "_service", "_stream", "_upstream", "_waiting_at",
+        "client", "record", "request",
     )  # fmt: skip
 
     def __init__(self, service: "RequestService", stream: Stream, client: Client) -> None:
@@ -65,7 +65,7 @@ class Exchange:
         self.request: Request
         self.record = AccessRecord(service.next_request_id(), service.runtime.now())
         self._deadlines = Deadlines(service.runtime, self._on_deadline)
-        self._generation: Generation
+        self._policy: RequestPolicy
         self._upstream: Upstream
         self._admission: Admission | None = None
         self._waiting_at: Refusal | None = None
@@ -86,15 +86,20 @@ class Exchange:
     def on_head(self, fields: list[Field], end: bool) -> None:
         """Validate, route and let the request in."""
         self._request_ended = end
-        generation = self._generation = self._service.generation
-        request = validate_request(fields, self.client.version, generation.limits)
+        generation = self._service.in_force()
+        if generation is None:
+            self.record.take_raw_head(fields)
+            self._answer(reasons.GENERATION_MISSING)
+            return
+        policy = self._policy = generation.policy
+        request = validate_request(fields, self.client.version, policy.limits)
         if isinstance(request, Reason):
             self.record.take_raw_head(fields)
             self._answer(request)
             return
         self.request = request
         self.record.take_request(request)
-        bodies = generation.bodies
+        bodies = policy.bodies
         if bodies.request is not None and request.content_length > bodies.request:
             self._answer(reasons.BODY_TOO_LARGE)
             return
@@ -108,8 +113,8 @@ class Exchange:
         assert isinstance(upstream, Upstream)
         self._upstream = upstream
         self.record.upstream = upstream.name
-        if generation.timeouts.total is not None:
-            self._deadlines.limit_total(generation.timeouts.total)
+        if policy.timeouts.total is not None:
+            self._deadlines.limit_total(policy.timeouts.total)
         self._admit()
 
     def on_informational(self, fields: list[Field]) -> None:
@@ -123,7 +128,7 @@ class Exchange:
             self._stream.consume(size)
             return
         self._request_ended = end
-        limit = self._generation.bodies.request
+        limit = self._policy.bodies.request
         if limit is not None and self.record.bytes_received > limit:
             self._fail(reasons.BODY_TOO_LARGE)
             return
@@ -140,7 +145,7 @@ class Exchange:
         self._request_ended = True
         if self._finished or self._response_ended:
             return
-        limits = self._generation.limits
+        limits = self._policy.limits
         reason = validate_trailers(fields, limits.max_headers_count, limits.max_headers_bytes)
         if reason is not None:
             self._fail(reason)
@@ -174,7 +179,7 @@ class Exchange:
         owed, attempt.owed = attempt.owed, 0
         self._deadlines.client_acted()
         self._deadlines.expect_upstream(
-            self._generation.timeouts.response_idle, reasons.UPSTREAM_BODY_TIMEOUT
+            self._policy.timeouts.response_idle, reasons.UPSTREAM_BODY_TIMEOUT
         )
         if owed:
             attempt.stream.consume(owed)
@@ -184,14 +189,15 @@ class Exchange:
     def _admit(self) -> None:
         """Take a backend, or wait for a place in flight as long as the configuration allows."""
         was_waiting, self._waiting_at = self._waiting_at is not None, None
-        admitted = admit(self._generation.gate, self._upstream, self.request, self.client)
+        admitted = admit(self._policy, self._upstream, self.request, self.client)
         if isinstance(admitted, Admission):
             self._deadlines.upstream_acted()
             self._admission = admitted
             self._dispatch(admitted)
             return
-        wait = self._generation.timeouts.admission
-        if wait > 0 and admitted.gate is not None and admitted.gate.wait(self._admit):
+        wait = self._policy.timeouts.admission
+        gate = admitted.gate
+        if wait > 0 and gate is not None and gate.wait(self._admit, admitted.limit):
             self._waiting_at = admitted
             if not was_waiting:
                 self._deadlines.expect_upstream(wait, admitted.reason)
@@ -242,7 +248,7 @@ class Exchange:
         if isinstance(response, Reason):
             self._fail(response)
             return
-        bodies = self._generation.bodies
+        bodies = self._policy.bodies
         if bodies.response is not None and response.content_length > bodies.response:
             self._fail(reasons.RESPONSE_TOO_LARGE)
             return
@@ -264,7 +270,7 @@ class Exchange:
         """Pass a piece of the response body on."""
         size = len(data)
         self.record.bytes_sent += size
-        limit = self._generation.bodies.response
+        limit = self._policy.bodies.response
         if limit is not None and self.record.bytes_sent > limit:
             self._fail(reasons.RESPONSE_TOO_LARGE)
             return
@@ -279,7 +285,7 @@ class Exchange:
         if accepted:
             attempt.stream.consume(size)
             self._deadlines.expect_upstream(
-                self._generation.timeouts.response_idle, reasons.UPSTREAM_BODY_TIMEOUT
+                self._policy.timeouts.response_idle, reasons.UPSTREAM_BODY_TIMEOUT
             )
         else:
             attempt.owed += size
@@ -327,7 +333,7 @@ class Exchange:
         """Set the deadline for whoever holds the request up; none once the response began."""
         if self._response_started or self._finished:
             return
-        timeouts = self._generation.timeouts
+        timeouts = self._policy.timeouts
         if self._request_ended:
             self._deadlines.client_acted()
             self._deadlines.expect_upstream(timeouts.response_head, reasons.UPSTREAM_HEAD_TIMEOUT)
@@ -340,12 +346,12 @@ class Exchange:
 
     def _expect_first_byte(self) -> None:
         self._deadlines.expect_upstream(
-            self._generation.timeouts.first_byte, reasons.UPSTREAM_BODY_TIMEOUT
+            self._policy.timeouts.first_byte, reasons.UPSTREAM_BODY_TIMEOUT
         )
 
     def _expect_client_to_read(self) -> None:
         self._deadlines.expect_client(
-            self._generation.timeouts.request_idle, reasons.CLIENT_READ_TIMEOUT
+            self._policy.timeouts.request_idle, reasons.CLIENT_READ_TIMEOUT
         )
 
     def _hold(self, size: int) -> None:

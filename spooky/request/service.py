@@ -1,6 +1,7 @@
 """Where requests come together: the generation in force, the accounts, the access log."""
 
 import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from spooky._core.reasons import Reason
@@ -24,9 +25,14 @@ class RequestService:
         counters: The worker's slots.
         access_log: Where each exchange leaves a line, if anywhere.
         slot: The worker's number; part of request ids.
+        on_switched: Called with the generation that was superseded, in the request head that found
+            out: what there is to do comes later.
+        on_behind: Called with the number of the generation in force, which this worker does not
+            have.
 
     Attributes:
-        generation: What the next request is served by.
+        generation: What was in force when the last request head arrived.
+        prepared: What comes next, if it is known.
         held: Request body bytes held by all exchanges of all workers together.
         active: Exchanges that have not finished.
     """
@@ -38,13 +44,19 @@ class RequestService:
         counters: Counters,
         access_log: AccessLog | None,
         slot: int,
+        on_switched: Callable[[Generation], None] = lambda _: None,
+        on_behind: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.runtime = runtime
         self.generation = generation
+        self.prepared: Generation | None = None
         self.access_log = access_log
         self.held = shared_places(counters, "request body bytes")
         self.active = 0
         self._counters = counters
+        self._segment = counters.segment
+        self._on_switched = on_switched
+        self._on_behind = on_behind
         self._values = counters.values
         self._active = counters.slot("requests_active")
         self._outcomes: dict[tuple[str, str, str, int, int], int] = {}
@@ -60,6 +72,25 @@ class RequestService:
         self.active += 1
         self._values[self._active] += 1
         return Exchange(self, stream, client)
+
+    def in_force(self) -> Generation | None:
+        """Return what serves a request whose head arrives now; ``None`` if this worker lacks it.
+
+        The number in the shared segment decides, so that all workers switch at one instant.
+        """
+        number = self._segment.generation
+        if number == self.generation.number:
+            return self.generation
+        return self._switch(number)
+
+    def _switch(self, number: int) -> Generation | None:
+        prepared = self.prepared
+        if prepared is None or prepared.number != number:
+            self._on_behind(number)
+            return None
+        superseded, self.generation, self.prepared = self.generation, prepared, None
+        self._on_switched(superseded)
+        return prepared
 
     def next_request_id(self) -> str:
         """Return an id that no other request of this machine has."""

@@ -97,13 +97,11 @@ class DialSettings:
         origin: Where to.
         protocol: ``auto``, ``http1`` or ``http2``.
         tls: The TLS context for https origins, else ``None``.
-        connect_timeout: For resolving, connecting and TLS together; seconds.
     """
 
     origin: Origin
     protocol: str
     tls: ssl.SSLContext | None
-    connect_timeout: float
 
 
 async def dial(
@@ -111,10 +109,12 @@ async def dial(
     resolve: Resolve,
     loop: asyncio.AbstractEventLoop,
     make_protocol: Callable[[], asyncio.Protocol],
+    seconds: float,
 ) -> None:
     """Connect to an origin.
 
     Arguments:
+        seconds: For resolving, connecting and TLS together.
         make_protocol: Makes the protocol object for the connection; it asks
             :func:`agreed_protocol` what to speak.
 
@@ -123,10 +123,10 @@ async def dial(
     """
     origin = settings.origin
     try:
-        async with asyncio.timeout(settings.connect_timeout):
+        async with asyncio.timeout(seconds):
             transport = await _connect_any(settings, resolve, loop, make_protocol)
     except TimeoutError as error:
-        milliseconds = settings.connect_timeout * 1000
+        milliseconds = seconds * 1000
         raise DialError(
             reasons.CONNECT_TIMEOUT, f"{origin} did not accept within {milliseconds:.0f} ms"
         ) from error

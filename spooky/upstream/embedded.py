@@ -32,9 +32,16 @@ class EmbeddedPool:
     def __init__(self, runtime: Runtime, application: Application) -> None:
         self._runtime = runtime
         self._application = as_asgi(application)
+        self._streams: set[EmbeddedStream] = set()
+        self._closed_until: float | None = None
 
     def request(self, caller: Caller) -> None:
         """Give ``caller`` a stream, now."""
+        if self._closed_until is not None:
+            if self._runtime.now() >= self._closed_until:
+                caller.on_connect_failed(reasons.REMOVED, "")
+                return
+            self._runtime.schedule(self._closed_until, self._cut)
         caller.on_connected(EmbeddedStream(self, caller), False)
 
     def discard_idle(self) -> None:
@@ -43,12 +50,22 @@ class EmbeddedPool:
     def cancel(self, caller: Caller) -> None:
         """Do nothing: nobody waits."""
 
-    def close(self) -> None:
-        """Do nothing: requests under way end by themselves."""
+    def close(self, seconds: float) -> None:
+        """Let requests under way finish within so many seconds; then they are cut."""
+        self._closed_until = self._runtime.now() + seconds
+        if self._streams:
+            self._runtime.schedule(self._closed_until, self._cut)
 
     def start(self, stream: "EmbeddedStream", scope: Scope) -> asyncio.Task[None]:
         """Run the application for one request."""
-        return self._runtime.start_task(stream.run(self._application, scope))
+        self._streams.add(stream)
+        task = self._runtime.start_task(stream.run(self._application, scope))
+        task.add_done_callback(lambda _: self._streams.discard(stream))
+        return task
+
+    def _cut(self) -> None:
+        for stream in list(self._streams):
+            stream.cut(reasons.REMOVED)
 
 
 class EmbeddedStream:
@@ -117,6 +134,12 @@ class EmbeddedStream:
             self._task.cancel()
         self._ended = True
         self._progress.set()
+
+    def cut(self, reason: Reason) -> None:
+        """End the stream towards both sides."""
+        if not self._ended:
+            self.reset(reason)
+            self.handler.on_reset(reason)
 
     # --- the application's side ---------------------------------------------------------------
 

@@ -50,23 +50,25 @@ class RequestPool(Protocol):
     def cancel(self, caller: Caller) -> None:
         """Forget a caller that is still waiting."""
 
-    def close(self) -> None:
-        """Take no more requests; end each connection when its streams have ended."""
+    def close(self, seconds: float) -> None:
+        """Let what is under way finish within so many seconds; then it is cut."""
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """How a pool behaves; replaced when a configuration changes it.
+    """How a pool behaves; what may change while its connections stay.
 
     Attributes:
         max_idle: Connections kept without a request.
         idle_timeout: How long they are kept; seconds.
+        connect_timeout: For resolving, connecting and TLS together; seconds.
         http1: Limits of HTTP/1.1 sessions.
         http2: Limits of HTTP/2 sessions.
     """
 
     max_idle: int
     idle_timeout: float
+    connect_timeout: float
     http1: Http1Limits
     http2: Http2Limits
 
@@ -90,6 +92,8 @@ class Connection(ByteTransport):
         self.ready = False
         self.expected_streams = 1
         self._idle_timer: Timer | None = None
+        self._idle_since = 0.0
+        self._served_at_idle = 0
         self._ping_timer: Timer | None = None
         self._received_at_ping = 0
 
@@ -113,7 +117,7 @@ class Connection(ByteTransport):
         if not self.ready and self.session.capacity > 0:
             self.pool.on_room(self)
         if self.session.active_streams == 0 and self._idle_timer is None:
-            self._schedule_idle()
+            self._begin_idle()
 
     def on_closed(self) -> None:
         for timer in (self._idle_timer, self._ping_timer):
@@ -121,10 +125,20 @@ class Connection(ByteTransport):
                 timer.cancel()
         self.pool.on_closed(self)
 
+    def follow_idle_timeout(self) -> None:
+        """Go by an idle timeout that changed."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._schedule_idle()
+
     def _schedule_idle(self) -> None:
-        deadline = self.runtime.now() + self.pool.settings.idle_timeout
+        deadline = self._idle_since + self.pool.settings.idle_timeout
         self._idle_timer = self.runtime.schedule(deadline, self._on_idle)
+
+    def _begin_idle(self) -> None:
+        self._idle_since = self.runtime.now()
         self._served_at_idle = self.served
+        self._schedule_idle()
 
     def _on_idle(self) -> None:
         self._idle_timer = None
@@ -132,7 +146,7 @@ class Connection(ByteTransport):
             self.session.shutdown()
             self.wake()
         elif self.session.active_streams == 0:
-            self._schedule_idle()
+            self._begin_idle()
 
     def _schedule_ping(self) -> None:
         deadline = self.runtime.now() + PING_INTERVAL_SECONDS
@@ -176,10 +190,23 @@ class Pool:
         self._dialling = 0
         # What a new connection will probably carry; None until one was made.
         self._expected_streams: int | None = None
-        self._closed = False
+        self._closed_until: float | None = None
+        self._cut_timer: Timer | None = None
+
+    def use(self, settings: PoolSettings) -> None:
+        """Behave otherwise: timeouts and numbers at once, limits of sessions for new connections.
+
+        No connection is closed by that.
+        """
+        self.settings = settings
+        for connection in self._connections:
+            connection.follow_idle_timeout()
 
     def request(self, caller: Caller) -> None:
         """Give ``caller`` a stream, now if a connection has room, else when one has."""
+        if self._closed_until is not None and not self._serves_still(self._closed_until):
+            caller.on_connect_failed(reasons.REMOVED, str(self.dial_settings.origin))
+            return
         connection = self._take_ready()
         if connection is not None:
             connection.open(caller)
@@ -199,12 +226,45 @@ class Pool:
         if caller in self._waiting:
             self._waiting.remove(caller)
 
-    def close(self) -> None:
-        """Take no more requests; end each connection when its streams have ended."""
-        self._closed = True
-        for connection in self._connections:
+    def close(self, seconds: float) -> None:
+        """End each connection when its streams have ended.
+
+        Exchanges that had chosen this backend already are still served.
+
+        Arguments:
+            seconds: How long that may take; then streams and waiting callers are told
+                :data:`~spooky._core.reasons.REMOVED`.
+        """
+        self._closed_until = self.runtime.now() + seconds
+        for connection in list(self._connections):
             connection.session.shutdown()
             connection.wake()
+        if self._connections or self._dialling:
+            self._cut_timer = self.runtime.schedule(self._closed_until, self._cut)
+
+    def _serves_still(self, until: float) -> bool:
+        """Return whether a closed pool takes one more request, and see that it ends in time."""
+        if self.runtime.now() >= until:
+            return False
+        if self._cut_timer is None:
+            self._cut_timer = self.runtime.schedule(until, self._cut)
+        return True
+
+    def _cut(self) -> None:
+        self._cut_timer = None
+        waiting, self._waiting = self._waiting, deque()
+        for caller in waiting:
+            caller.on_connect_failed(reasons.REMOVED, str(self.dial_settings.origin))
+        for connection in list(self._connections):
+            connection.session.terminate(reasons.REMOVED)
+            connection.wake()
+
+    def _forget_timer_if_idle(self) -> None:
+        """Let a closed pool go as soon as nothing is left to cut."""
+        if self._connections or self._dialling or self._cut_timer is None:
+            return
+        self._cut_timer.cancel()
+        self._cut_timer = None
 
     def on_room(self, connection: Connection) -> None:
         """Learn that a connection has room for another stream."""
@@ -212,7 +272,7 @@ class Pool:
             connection.open(self._waiting.popleft())
         if connection.session.capacity == 0:
             return
-        if self._closed or len(self._ready) >= self.settings.max_idle:
+        if self._closed_until is not None or len(self._ready) >= self.settings.max_idle:
             connection.session.shutdown()
             connection.wake()
             return
@@ -225,6 +285,7 @@ class Pool:
         if connection.ready:
             self._ready.remove(connection)
             connection.ready = False
+        self._forget_timer_if_idle()
 
     def _take_ready(self) -> Connection | None:
         """Return the connection used last that has room; few stay warm, the rest go idle."""
@@ -251,7 +312,13 @@ class Pool:
     async def _dial(self) -> None:
         connection = Connection(self)
         try:
-            await dial(self.dial_settings, self._resolve, self.runtime.loop, lambda: connection)
+            await dial(
+                self.dial_settings,
+                self._resolve,
+                self.runtime.loop,
+                lambda: connection,
+                self.settings.connect_timeout,
+            )
         except DialError as error:
             self._dialling -= 1
             self._on_dial_failed(error)

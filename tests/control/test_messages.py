@@ -25,6 +25,7 @@ def test_a_configuration_reaches_a_worker_as_it_was_loaded(tmp_path: Path) -> No
         b"pem",
         Keys(2, b"a", (b"b",), b"c"),
         steering_table(range(4)),
+        (0, 2),
         ("segment",),
     )
     assert messages.decode_for_worker(messages.encode(start)) == start

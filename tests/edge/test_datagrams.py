@@ -35,8 +35,7 @@ class Full:
 
 
 def listener_of(setup: Setup) -> QuicListener:
-    (listener,) = setup.proxy.worker._quic
-    return listener
+    return setup.proxy.worker.listeners[0].quic
 
 
 def runs(address: tuple, *sizes: int) -> list[Transmit]:

@@ -165,7 +165,7 @@ def test_packets_to_a_closed_connection_find_it_until_it_is_over(tmp_path: Path)
         client = await setup.client()
         assert isinstance(client, Http3Client)
         protocol: Any = client.protocol
-        (listener,) = setup.proxy.worker._quic
+        listener = setup.proxy.worker.listeners[0].quic
         (connection,) = listener._connections
         connection_id = protocol._quic._peer_cid.cid
         heard: list[bytes] = []

@@ -219,7 +219,7 @@ def test_the_token_of_a_retry_serves_no_other_connection(
     tmp_path: Path, version: int, policy: str
 ) -> None:
     async def scenario(setup: Setup) -> None:
-        (listener,) = setup.proxy.worker._quic
+        listener = setup.proxy.worker.listeners[0].quic
         with wire(setup) as on:
             token = listener.settings.address.tokens.for_retry(
                 on.address,
@@ -240,7 +240,7 @@ def test_the_token_of_a_retry_serves_once(tmp_path: Path) -> None:
     """Attack 16: the same packet again, after its connection is over."""
 
     async def scenario(setup: Setup) -> None:
-        (listener,) = setup.proxy.worker._quic
+        listener = setup.proxy.worker.listeners[0].quic
         with wire(setup) as on:
             client = RawClient()
             with_token = await retried(client, on)
@@ -266,7 +266,7 @@ def test_the_token_of_a_retry_serves_once(tmp_path: Path) -> None:
 
 def test_the_token_of_a_retry_that_is_too_old_is_refused(tmp_path: Path) -> None:
     async def scenario(setup: Setup) -> None:
-        (listener,) = setup.proxy.worker._quic
+        listener = setup.proxy.worker.listeners[0].quic
         with wire(setup) as on:
             now = listener.settings.parameters.wall_clock().timestamp()
             client = RawClient()
@@ -343,7 +343,7 @@ def test_a_token_of_another_server_is_no_token(tmp_path: Path) -> None:
 
 def test_tokens_survive_a_rotation_of_the_keys(tmp_path: Path) -> None:
     async def scenario(setup: Setup) -> None:
-        (listener,) = setup.proxy.worker._quic
+        listener = setup.proxy.worker.listeners[0].quic
         with wire(setup) as on, wire(setup) as later:
             token = await token_for_later(setup, on)
             keys = listener.settings.parameters.keys
@@ -376,7 +376,7 @@ def test_a_packet_of_a_forgotten_connection_is_answered_with_a_reset(tmp_path: P
     """RFC 9000 section 10.3: with the token that belongs to the connection ID, and a listener."""
 
     async def scenario(setup: Setup) -> None:
-        (listener,) = setup.proxy.worker._quic
+        listener = setup.proxy.worker.listeners[0].quic
         reset_token = listener.settings.parameters.reset_token
         assert reset_token is not None
         with wire(setup) as on:

@@ -6,27 +6,27 @@ import mmap
 from spooky._core.shared import Segment, segment_size
 from spooky.observe.counters import Counters
 from spooky.overload.gate import Gate
-from spooky.overload.places import shared_places
+from spooky.overload.places import OwnPlaces, shared_places
 from spooky.overload.watch import GateWatch
 from spooky.runtime import Runtime
 
 
 def test_a_gate_refuses_what_exceeds_its_limit_and_takes_again_after_a_leave() -> None:
-    gate = Gate(2)
-    assert gate.try_enter()
-    assert gate.try_enter()
-    assert not gate.try_enter()
+    gate = Gate()
+    assert gate.try_enter(2)
+    assert gate.try_enter(2)
+    assert not gate.try_enter(2)
     gate.leave()
-    assert gate.try_enter()
+    assert gate.try_enter(2)
 
 
 def test_whoever_waited_longest_is_called_first() -> None:
-    gate = Gate(2)
-    gate.try_enter()
-    gate.try_enter()
+    gate = Gate()
+    gate.try_enter(2)
+    gate.try_enter(2)
     called: list[str] = []
-    gate.wait(lambda: called.append("first"))
-    gate.wait(lambda: called.append("second"))
+    gate.wait(lambda: called.append("first"), 2)
+    gate.wait(lambda: called.append("second"), 2)
     gate.leave()
     assert called == ["first"]
     gate.leave()
@@ -34,21 +34,21 @@ def test_whoever_waited_longest_is_called_first() -> None:
 
 
 def test_no_more_wait_than_may_be_inside() -> None:
-    gate = Gate(1)
-    gate.try_enter()
-    assert gate.wait(lambda: None)
-    assert not gate.wait(lambda: None)
+    gate = Gate()
+    gate.try_enter(1)
+    assert gate.wait(lambda: None, 1)
+    assert not gate.wait(lambda: None, 1)
 
 
 def test_whoever_stopped_waiting_is_not_called() -> None:
-    gate = Gate(1)
-    gate.try_enter()
+    gate = Gate()
+    gate.try_enter(1)
     called: list[str] = []
 
     def retry() -> None:
         called.append("called")
 
-    gate.wait(retry)
+    gate.wait(retry, 1)
     gate.stop_waiting(retry)
     gate.stop_waiting(retry)
     gate.leave()
@@ -57,14 +57,27 @@ def test_whoever_stopped_waiting_is_not_called() -> None:
 
 
 def test_a_lowered_limit_lets_nobody_in_until_enough_have_left() -> None:
-    gate = Gate(2)
-    gate.try_enter()
-    gate.try_enter()
-    gate.limit = 1
+    gate = Gate()
+    gate.try_enter(2)
+    gate.try_enter(2)
     gate.leave()
-    assert not gate.try_enter()
+    assert not gate.try_enter(1)
     gate.leave()
-    assert gate.try_enter()
+    assert gate.try_enter(1)
+
+
+def test_who_waits_under_a_lower_limit_is_let_in_only_when_there_is_room_for_them() -> None:
+    gate = Gate(places := OwnPlaces())
+    assert [gate.try_enter(3) for _ in range(3)] == [True] * 3
+    called: list[str] = []
+    gate.wait(lambda: called.append("lower"), 2)
+    gate.wait(lambda: called.append("higher"), 3)
+    places.give()
+    assert gate.look()
+    assert called == []
+    places.give()
+    assert not gate.look()
+    assert called == ["lower", "higher"]
 
 
 def two_workers() -> tuple[Segment, list[Counters]]:
@@ -74,14 +87,14 @@ def two_workers() -> tuple[Segment, list[Counters]]:
 
 def test_workers_share_a_limit_and_a_dead_one_gives_its_places_back() -> None:
     segment, workers = two_workers()
-    one, other = [Gate(3, shared_places(counters, "upstream", "api")) for counters in workers]
-    elsewhere = Gate(3, shared_places(workers[0], "upstream", "apis"))
-    assert [one.try_enter(), other.try_enter(), other.try_enter()] == [True] * 3
-    assert not one.try_enter()
+    one, other = [Gate(shared_places(counters, "upstream", "api")) for counters in workers]
+    elsewhere = Gate(shared_places(workers[0], "upstream", "apis"))
+    assert [one.try_enter(3), other.try_enter(3), other.try_enter(3)] == [True] * 3
+    assert not one.try_enter(3)
     assert one.active == other.active == 3
-    assert elsewhere.try_enter()
+    assert elsewhere.try_enter(3)
     segment.reclaim(1)
-    assert [one.try_enter(), one.try_enter(), one.try_enter()] == [True, True, False]
+    assert [one.try_enter(3), one.try_enter(3), one.try_enter(3)] == [True, True, False]
 
 
 def test_who_waits_gets_the_place_that_another_worker_gave_up() -> None:
@@ -89,17 +102,17 @@ def test_who_waits_gets_the_place_that_another_worker_gave_up() -> None:
         runtime = Runtime(asyncio.get_running_loop())
         watch = GateWatch(runtime)
         _, workers = two_workers()
-        one, other = [Gate(2, shared_places(counters, "global"), watch.add) for counters in workers]
-        assert other.try_enter()
-        assert other.try_enter()
+        one, other = [Gate(shared_places(counters, "global"), watch.add) for counters in workers]
+        assert other.try_enter(2)
+        assert other.try_enter(2)
         admitted: list[str] = []
 
         def retry(name: str) -> None:
-            assert one.try_enter()
+            assert one.try_enter(2)
             admitted.append(name)
 
-        one.wait(lambda: retry("first"))
-        one.wait(lambda: retry("second"))
+        one.wait(lambda: retry("first"), 2)
+        one.wait(lambda: retry("second"), 2)
         await asyncio.sleep(0.03)
         assert admitted == []
         other.leave()
@@ -109,7 +122,7 @@ def test_who_waits_gets_the_place_that_another_worker_gave_up() -> None:
         await asyncio.sleep(0.03)
         assert admitted == ["first", "second"]
         # And again, after nobody waited.
-        one.wait(lambda: retry("third"))
+        one.wait(lambda: retry("third"), 2)
         one.leave()
         assert admitted[2:] == ["third"]
         await runtime.close()

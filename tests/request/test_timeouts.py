@@ -135,14 +135,14 @@ def test_a_backend_that_accepts_no_connection_is_a_504(run_with: RunWith) -> Non
                 filler.setblocking(False)
                 filler.connect_ex(full.getsockname())
             await asyncio.sleep(0.05)
-            pool = next(iter(setup.proxy._generation.routes.lookup(b"x", b"/", b"GET").backends))
+            generation = setup.proxy.worker.service.generation
+            (pool,) = generation.routes.lookup(b"x", b"/", b"GET").backends
             port = full.getsockname()[1]
             settings = pool.pool.dial_settings
             pool.pool.dial_settings = type(settings)(
                 type(settings.origin)("http", "127.0.0.1", port),
                 settings.protocol,
                 None,
-                settings.connect_timeout,
             )
             stream = await (await setup.client()).open("GET", "/size/1")
             await whole_within(stream, 0.25, 2)

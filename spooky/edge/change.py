@@ -1,0 +1,34 @@
+"""What a worker is told to put in force, and what it has made of that."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from spooky.config.schema import Configuration
+from spooky.edge.listener import WorkerSockets
+from spooky.generation.materials import Materials
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Change:
+    """A configuration to put in force, with all that it takes.
+
+    Attributes:
+        number: The generation's.
+        configuration: What to serve.
+        materials: The files that it names.
+        listeners: The number of each active listener, in the order of the configuration.
+        sockets: For each listener that is not there yet, by number; the worker's from now on.
+        drain_seconds: How long the streams of removed listeners and backends have.
+    """
+
+    number: int
+    configuration: Configuration
+    materials: Materials
+    listeners: tuple[int, ...]
+    sockets: Mapping[int, WorkerSockets] = field(default_factory=dict)
+    drain_seconds: float = 0.0
+
+    def close(self) -> None:
+        """Close the sockets of a change that does not come in force."""
+        for sockets in self.sockets.values():
+            sockets.close()

@@ -1,0 +1,186 @@
+"""One listener of a worker: QUIC and TCP on one port, with settings that change while it lives."""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from spooky._core import reasons
+from spooky._core.reasons import Reason
+from spooky.config.schema import Configuration
+from spooky.edge.handover import Handover
+from spooky.edge.limits import ConnectionCap, ConnectionRate
+from spooky.edge.quic import QuicListener, QuicSettings, listener_name
+from spooky.edge.settings import quic_settings, tcp_settings, with_keys
+from spooky.edge.tcp import TcpListener
+from spooky.generation.certificates import ListenerTls
+from spooky.observe.counters import Counters
+from spooky.protocol.quic.keys import Keys
+from spooky.protocol.quic.tickets import TicketStore
+from spooky.protocol.quic.windows import WindowAccount
+from spooky.request.service import RequestService
+from spooky.runtime import Runtime
+
+REMOVAL_POLL_SECONDS: Final = 0.02
+"""How often a removed listener looks whether its last connection has gone."""
+
+CLOSE_SECONDS: Final = 0.2
+"""How long connections that were closed by force have for their last packets."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSockets:
+    """What a worker listens on for one listener; bound, and the worker's own to close.
+
+    Attributes:
+        udp: Its UDP socket.
+        tcp: Its TCP socket, which it shares with the other workers.
+    """
+
+    udp: socket.socket
+    tcp: socket.socket
+
+    def close(self) -> None:
+        """Close both; idempotent."""
+        self.udp.close()
+        self.tcp.close()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Surroundings:
+    """What all listeners of a worker share.
+
+    Attributes:
+        runtime: The worker's.
+        service: Where requests go.
+        counters: The worker's slots.
+        quic_cap: How many QUIC connections there may be.
+        tcp_cap: How many TCP connections.
+        rate: How fast new ones may come.
+        account: From which the windows of all QUIC connections grow.
+        slot: The worker's slot.
+        handover: The ways to other workers, if there are any.
+    """
+
+    runtime: Runtime
+    service: RequestService
+    counters: Counters
+    quic_cap: ConnectionCap
+    tcp_cap: ConnectionCap
+    rate: ConnectionRate
+    account: WindowAccount
+    slot: int
+    handover: Handover | None
+
+
+class Listener:
+    """A port: begins to listen at once.
+
+    Arguments:
+        number: What other workers call it.
+        sockets: Its sockets, the listener's from now on.
+        around: What it shares with the others.
+        configuration: Says how connections behave.
+        tls: Its certificates.
+        keys: The secrets that all workers share.
+
+    Raises:
+        OSError: It cannot listen.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        sockets: WorkerSockets,
+        around: Surroundings,
+        configuration: Configuration,
+        tls: ListenerTls,
+        keys: Keys,
+    ) -> None:
+        self.number = number
+        self._on_gone: Callable[[Listener], None] = lambda _: None
+        self._cut_at = self._close_at = 0.0
+        self._is_cut = False
+        self._runtime = around.runtime
+        self._account = around.account
+        # Kept for as long as the listener lives, so that a change ends no resumption.
+        self._tickets = TicketStore()
+        self._name = listener_name(sockets.udp)
+        self._port: int = sockets.udp.getsockname()[1]
+        self.tcp = TcpListener(
+            around.runtime,
+            sockets.tcp,
+            tcp_settings(configuration, tls, self._port),
+            around.service,
+            around.tcp_cap,
+            around.rate,
+            around.counters,
+        )
+        self.quic = QuicListener(
+            around.runtime,
+            sockets.udp,
+            self._quic_settings(configuration, tls, keys),
+            around.service,
+            around.slot,
+            around.quic_cap,
+            around.rate,
+            around.counters,
+            number,
+            around.handover,
+        )
+
+    def use(self, configuration: Configuration, tls: ListenerTls, keys: Keys) -> None:
+        """Have new connections behave as a configuration says; those there are stay as they are."""
+        self.tcp.settings = tcp_settings(configuration, tls, self._port)
+        self.quic.settings = self._quic_settings(configuration, tls, keys)
+
+    def use_keys(self, keys: Keys) -> None:
+        """Seal what is sealed from now on under other keys."""
+        self.quic.settings = with_keys(self.quic.settings, keys)
+
+    def drain(self) -> None:
+        """Take no new connections, and let those there are finish."""
+        for one in (self.tcp, self.quic):
+            one.stop_accepting()
+            one.shutdown()
+
+    def terminate(self, reason: Reason) -> None:
+        """Close every connection now; its streams end with ``reason``."""
+        for one in (self.tcp, self.quic):
+            one.stop_accepting()
+            one.terminate(reason)
+
+    def close(self) -> None:
+        """Drop every connection, and close the sockets; idempotent."""
+        self.tcp.stop_accepting()
+        self.tcp.abort()
+        self.quic.close()
+
+    def remove(self, seconds: float, on_gone: Callable[["Listener"], None]) -> None:
+        """Drain, cut what does not finish within so many seconds, and close.
+
+        Arguments:
+            on_gone: Called when that is done.
+        """
+        self.drain()
+        self._on_gone = on_gone
+        self._cut_at = self._runtime.now() + seconds
+        self._close_at = self._cut_at + CLOSE_SECONDS
+        self._watch_removal()
+
+    def _watch_removal(self) -> None:
+        now = self._runtime.now()
+        idle = not self.tcp.active and not self.quic.active
+        if idle or now >= self._close_at:
+            self.close()
+            self._on_gone(self)
+            return
+        if now >= self._cut_at and not self._is_cut:
+            self._is_cut = True
+            self.terminate(reasons.REMOVED)
+        self._runtime.schedule(now + REMOVAL_POLL_SECONDS, self._watch_removal)
+
+    def _quic_settings(
+        self, configuration: Configuration, tls: ListenerTls, keys: Keys
+    ) -> QuicSettings:
+        return quic_settings(configuration, tls, self._tickets, self._account, keys, self._name)
