@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from spooky._core import reasons
+from spooky._core.timers import Timer
 from spooky.config.performance import Performance
 from spooky.edge.change import Change
 from spooky.edge.handover import HandedOver, Handover
@@ -84,6 +85,7 @@ class Worker:
         self._on_behind = on_behind
         self._is_behind = False
         self._prepared: Change | None = None
+        self._watching: Timer | None = None
         # A switch whose rest is still to be done: its change, and the generation before.
         self._switched: tuple[Change, Generation] | None = None
         self.service = RequestService(
@@ -179,7 +181,8 @@ class Worker:
             raise
         self.service.prepared = generation
         self._prepared = change
-        self._watch(change)
+        if self._watching is None:
+            self._watch()
 
     def discard(self, number: int | None = None) -> None:
         """Undo what was prepared and is not in force, if there is such.
@@ -200,14 +203,14 @@ class Worker:
         self.service.in_force()
         self._settle()
 
-    def _watch(self, change: Change) -> None:
-        """Look until a prepared change is in force or discarded."""
-        if self._prepared is change:
+    def _watch(self) -> None:
+        """Look until what is prepared is in force or discarded."""
+        self._watching = None
+        if self._prepared is not None:
             self.look()
-        if self._prepared is change:
-            self.runtime.schedule(
-                self.runtime.now() + SWITCH_POLL_SECONDS, lambda: self._watch(change)
-            )
+        if self._prepared is not None:
+            deadline = self.runtime.now() + SWITCH_POLL_SECONDS
+            self._watching = self.runtime.schedule(deadline, self._watch)
 
     def _switch(self, superseded: Generation) -> None:
         """Remember what has to follow a switch; a request waits for the return."""

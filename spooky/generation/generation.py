@@ -118,7 +118,7 @@ class RequestPolicy:
     inflight_limit: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Generation:
     """What is in force.
 

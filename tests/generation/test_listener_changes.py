@@ -1,0 +1,178 @@
+"""Listeners come and go with a change; the others, and their numbers, stay."""
+
+import asyncio
+import gc
+import socket
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spooky.config.schema import Listener
+from spooky.edge import messages
+from spooky.edge.listener_numbers import listener_identities, number_listeners
+from spooky.edge.messages import Discard, Prepare, Prepared, PrepareFailed
+from spooky.generation.generation import Generation
+from tests.generation.test_changes import Changes, Edit, limit, status, with_changes
+from tests.support.proxy import connect
+
+
+def test_a_listener_keeps_its_number_when_others_come_and_go() -> None:
+    one, two, three = (Listener(port=port) for port in (1, 2, 3))
+    first = number_listeners([one, two], {}, ())
+    assert list(first.values()) == [0, 1]
+    # The one that was removed still drains: its number is not given again.
+    second = number_listeners([three, two], {k: v for k, v in first.items() if v == 1}, [0])
+    assert list(second.values()) == [2, 1]
+
+
+def test_listeners_on_free_ports_are_told_apart_by_their_order() -> None:
+    identities = listener_identities([Listener(port=0), Listener(port=1), Listener(port=0)])
+    assert len(set(identities)) == 3
+
+
+def test_more_listeners_than_one_byte_can_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="256 listeners"):
+        number_listeners([Listener(port=port) for port in range(1, 258)], {}, ())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listeners(*ports: int) -> Edit:
+    def edit(settings: dict[str, Any]) -> None:
+        listen = settings.pop("listen")
+        settings["listeners"] = [listen | {"port": port} for port in ports]
+
+    return edit
+
+
+@pytest.mark.parametrize("ingress", ["h3", "h2"])
+def test_a_listener_that_is_added_serves_and_one_that_is_removed_refuses(
+    ingress: str, tmp_path: Path
+) -> None:
+    async def scenario(changes: Changes) -> None:
+        kept = changes.worker.listeners[0]
+        old = await changes.setup.client()
+        assert await status(old, "/size/1") == 200
+        port = free_port()
+        await changes.apply(listeners(0, port))
+        assert changes.worker.listeners[0] is kept
+        added = await connect(ingress, port)
+        assert await status(added, "/size/1") == 200
+        await added.close()
+        assert await status(old, "/size/1") == 200
+        await changes.apply(listeners(port))
+        assert list(changes.worker.listeners) == [1]
+        # What is idle is told to go, and then the listener is gone.
+        async with asyncio.timeout(10):
+            while changes.worker.removed:
+                await asyncio.sleep(0.005)
+        assert kept.tcp.active == kept.quic.active == 0
+
+    with_changes(tmp_path, scenario, ingress)
+
+
+@pytest.mark.parametrize("ingress", ["h3", "h2", "h1"])
+def test_a_request_on_a_removed_listener_finishes(ingress: str, tmp_path: Path) -> None:
+    async def scenario(changes: Changes) -> None:
+        client = await changes.setup.client()
+        stream = await client.open("GET", "/wait")
+        await asyncio.wait_for(changes.setup.origin.gate.reached.wait(), 5)
+        await changes.apply(listeners(free_port()))
+        assert changes.worker.removed == {0}
+        changes.setup.origin.gate.opened.set()
+        await asyncio.wait_for(stream.whole(), 5)
+        assert stream.response.status == 200
+
+    with_changes(tmp_path, scenario, ingress)
+
+
+@pytest.mark.parametrize("ingress", ["h3", "h2", "h1"])
+def test_a_request_on_a_removed_listener_is_cut_after_the_bound(
+    ingress: str, tmp_path: Path
+) -> None:
+    async def scenario(changes: Changes) -> None:
+        client = await changes.setup.client()
+        stream = await client.open("GET", "/wait")
+        await asyncio.wait_for(changes.setup.origin.gate.reached.wait(), 5)
+        port = free_port()
+
+        def edit(settings: dict[str, Any]) -> None:
+            listeners(port)(settings)
+            settings["performance"]["shutdown_drain_timeout_ms"] = 100
+
+        await changes.apply(edit)
+        await asyncio.wait_for(stream.whole(), 5)
+        assert ended_for(changes, "removed") == 1
+
+    with_changes(tmp_path, scenario, ingress)
+
+
+def test_a_request_to_a_removed_backend_is_cut_after_the_bound(tmp_path: Path) -> None:
+    async def scenario(changes: Changes) -> None:
+        client = await changes.setup.client()
+        stream = await client.open("GET", "/wait")
+        await asyncio.wait_for(changes.setup.origin.gate.reached.wait(), 5)
+
+        def edit(settings: dict[str, Any]) -> None:
+            settings["upstream"]["backend"]["backends"][0]["address"] = "http://127.0.0.1:9"
+            settings["performance"]["shutdown_drain_timeout_ms"] = 100
+
+        await changes.apply(edit)
+        await asyncio.wait_for(stream.whole(), 5)
+        assert stream.response.status == 503
+        assert ended_for(changes, "removed") == 1
+
+    with_changes(tmp_path, scenario)
+
+
+def ended_for(changes: Changes, reason: str) -> int:
+    """Return how many requests ended for a reason."""
+    return sum(
+        count
+        for name, count in changes.worker.counters.snapshot()
+        if name.metric == "requests_total" and ("reason", reason) in name.labels
+    )
+
+
+def test_a_thousand_switches_leave_nothing_behind(tmp_path: Path) -> None:
+    async def scenario(changes: Changes) -> None:
+        await (await changes.setup.client()).fetch("GET", "/size/1")
+        generations: weakref.WeakSet[Generation] = weakref.WeakSet()
+        limits = [changes.change(0, limit(number)).configuration for number in (7, 8)]
+        change = changes.change(0)
+        for number in range(2, 1002):
+            generations.add(changes.worker.service.generation)
+            await changes.worker.prepare(
+                type(change)(number, limits[number % 2], change.materials, change.listeners)
+            )
+            changes.commit(number)
+            changes.worker.look()
+            await asyncio.sleep(0)
+            if number == 100:
+                gc.collect()
+                before = len(gc.get_objects())
+        gc.collect()
+        assert len(generations) == 0
+        assert len(gc.get_objects()) - before < 200
+
+    with_changes(tmp_path, scenario)
+
+
+def test_messages_of_a_change_arrive_as_they_were_sent(tmp_path: Path) -> None:
+    async def scenario(changes: Changes) -> None:
+        change = changes.change(3)
+        prepare = Prepare(
+            3, change.configuration, {"file": b"\0"}, b"pem", (0, 4), 2.5, ("udp:4", "tcp:4")
+        )
+        assert messages.decode_for_worker(messages.encode(prepare)) == prepare
+        assert messages.decode_for_worker(messages.encode(Discard(3))) == Discard(3)
+        for answer in (Prepared(3), PrepareFailed(3, "why")):
+            assert messages.decode_for_supervisor(messages.encode(answer)) == answer
+
+    with_changes(tmp_path, scenario)
