@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from typing import Final
 
 KERNELS: Final = (
-    "validate", "fields", "qpack", "h3_frames", "h3_fields", "h3",
+    "validate", "fields", "qpack", "priority", "h3_frames", "h3_fields", "h3",
     "routes", "balance", "timers", "udp", "shared",
 )  # fmt: skip
 
