@@ -14,6 +14,7 @@ cdef class SeenStreams:
     cdef readonly set _gaps
 
     cpdef bint is_new(self, int64_t stream_id) except -1
+    cpdef bint is_yet_to_come(self, int64_t stream_id) except -1
 
 
 cdef class Connection:

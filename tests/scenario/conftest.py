@@ -13,11 +13,12 @@ PAIRS = list(itertools.product(ENGINES.values(), repeat=2))
 def skip_unless_it_has_what(request: pytest.FixtureRequest, *engines: Engine) -> None:
     """Skip a scenario marked as one that needs what an engine lacks, with the engine's reason.
 
-    Both sides need the features, unless the mark says ``of="either"`` or ``of="client"``.
+    Both sides need the features, unless the mark says ``of="either"``, ``of="client"`` or
+    ``of="server"``.
     """
     for mark in request.node.iter_markers("needs"):
         who = mark.kwargs.get("of")
-        asked = engines[:1] if who == "client" else engines
+        asked = {"client": engines[:1], "server": engines[-1:]}.get(who, engines)
         for feature in mark.args:
             lacking = [engine for engine in asked if feature in engine.lacks]
             enough = len(lacking) < len(asked) and who == "either"

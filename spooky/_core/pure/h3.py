@@ -129,6 +129,10 @@ class SeenStreams:
         self.next_id = stream_id + STREAM_ID_STEP
         return True
 
+    def is_yet_to_come(self, stream_id: int) -> bool:
+        """Tell whether a stream was not seen, without seeing it."""
+        return stream_id >= self.next_id or stream_id in self._gaps
+
 
 class Connection:
     """What the request streams of an HTTP/3 connection share.

@@ -328,6 +328,15 @@ cdef class Connection(Receiving):
         """Ask the peer to abandon its sending part."""
         self.streams.stop_sending(stream_id, error_code)
 
+    def set_priority(self, uint64_t stream_id, int urgency, bint incremental):
+        """Say in which order streams are served (RFC 9218)."""
+        self.streams.set_priority(stream_id, urgency, incremental)
+
+    @property
+    def peer_stream_limit(self):
+        """How many bidirectional streams the peer was allowed to open so far."""
+        return self.streams.announced_streams()
+
     # --- the connection -------------------------------------------------------------------------
 
     def ping(self):

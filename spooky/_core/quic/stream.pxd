@@ -11,6 +11,8 @@ cdef enum:
     # RFC 9218 section 4.1.
     DEFAULT_URGENCY = 3
     LOWEST_URGENCY = 7
+    # Goes before all that RFC 9218 knows: what an application needs to control its connection.
+    CONTROL_URGENCY = -1
 
 cdef enum:
     # Bits of Stream.control: frames that are to be written.
@@ -60,7 +62,7 @@ cdef class Stream:
     cdef bint refused  # Waits to be told that it is writable.
     cdef bint stop_told  # The application knows that the peer wants no more.
     cdef bint stop_pending  # It is about to be told.
-    cdef uint8_t urgency
+    cdef int urgency
     cdef bint incremental
     cdef uint64_t limit  # The highest offset the peer lets us send up to.
     cdef uint64_t blocked_at  # The limit that the peer was told we are blocked at.
@@ -71,10 +73,11 @@ cdef class Stream:
     cdef SendBuffer output  # None before the first byte and after the last is acknowledged.
     cdef uint8_t queue
     cdef Py_ssize_t place  # In the queue.
-    cdef uint8_t rank
+    cdef int rank
     cdef uint64_t turn
 
     cdef bint is_writing(self) noexcept  # More may be given to it to send.
+    cdef void prioritize(self, int urgency, bint incremental) noexcept
 
 
 cdef class SendQueue:
@@ -88,7 +91,7 @@ cdef class SendQueue:
     cdef int add(self, Stream stream) except -1
     cdef int remove(self, Stream stream) except -1
     cdef int pass_turn(self, Stream stream) except -1
-    cdef void _rank(self, Stream stream) noexcept
+    cdef void _take_turn(self, Stream stream) noexcept
     cdef void _put(self, PyObject* item, Py_ssize_t place) noexcept
     cdef void _rise(self, PyObject* item, Py_ssize_t place) noexcept
     cdef void _sink(self, PyObject* item, Py_ssize_t place) noexcept

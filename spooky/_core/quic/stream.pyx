@@ -17,7 +17,8 @@ cdef class Stream:
     """What is known of a stream; those who act on it are the parts of ``Streams``."""
 
     def __cinit__(self):
-        self.urgency = DEFAULT_URGENCY
+        # Without a word from anybody streams share what there is.
+        self.prioritize(DEFAULT_URGENCY, True)
         self.blocked_at = NO_LIMIT
 
     cdef bint is_writing(self) noexcept:
@@ -27,6 +28,12 @@ cdef class Stream:
             or self.reset_by_us
             or (self.output is not None and self.output.ended)
         )
+
+    cdef void prioritize(self, int urgency, bint incremental) noexcept:
+        """Set its priority; it must be in no queue."""
+        self.urgency = max(<int>CONTROL_URGENCY, min(urgency, <int>LOWEST_URGENCY))
+        self.incremental = incremental
+        self.rank = 2 * self.urgency + incremental
 
 
 cdef inline bint before(PyObject* one, PyObject* other) noexcept:
@@ -78,7 +85,7 @@ cdef class SendQueue:
                 raise MemoryError()
             self._heap = heap
             self._capacity = capacity
-        self._rank(stream)
+        self._take_turn(stream)
         stream.queue = self._name
         Py_INCREF(stream)
         self.count += 1
@@ -103,13 +110,12 @@ cdef class SendQueue:
     cdef int pass_turn(self, Stream stream) except -1:
         """Let the others go first, now that a stream of this queue has sent."""
         if stream.incremental:
-            self._rank(stream)
+            self._take_turn(stream)
             self._sink(<PyObject*>stream, stream.place)
         return 0
 
-    cdef void _rank(self, Stream stream) noexcept:
-        """Compute a stream's place in the order, as its priority says."""
-        stream.rank = 2 * stream.urgency + stream.incremental
+    cdef void _take_turn(self, Stream stream) noexcept:
+        """Compute a stream's place among those of its rank."""
         if stream.incremental:
             self._turns += 1
             stream.turn = self._turns

@@ -54,6 +54,7 @@ cdef class StreamLimits:
     cdef uint64_t _peer_window_bidi_theirs
     cdef uint64_t _peer_window_uni
 
+    cdef uint64_t announced_streams(self) noexcept
     cdef Stream _find(self, uint64_t stream_id)
     cdef Stream _named(self, uint64_t frame_type, uint64_t stream_id, bint by_sender)
     cdef Stream _add(self, uint64_t stream_id)

@@ -56,6 +56,10 @@ cdef class StreamLimits:
         """The IDs of the streams that are known."""
         return list(self._table)
 
+    cdef uint64_t announced_streams(self) noexcept:
+        """Return how many bidirectional streams the peer knows it may open, in all."""
+        return self._streams_announced[0]
+
     cpdef int set_peer_limits(
         self,
         uint64_t max_data,

@@ -19,6 +19,9 @@ cdef enum:
     # What a stream may hold when the others hold all the rest; bytes. Streams that their reader
     # neglects must not stop the others.
     STREAM_SHARE = 16 * 1024
+    # What each level of urgency leaves of the connection's share to the one above it; bytes. The
+    # least urgent still have more than half, and one stream's full share on a short path.
+    URGENCY_RESERVE = 64 * 1024
 
 
 cdef class StreamSender(StreamLimits):
@@ -35,7 +38,7 @@ cdef class StreamSender(StreamLimits):
     cdef int tell_writable(self) except -1
     cdef int _reset(self, Stream stream, uint64_t error_code) except -1
     cdef uint64_t _stream_capacity(self) noexcept
-    cdef uint64_t _room(self, uint64_t held) noexcept
+    cdef uint64_t _room(self, Stream stream, uint64_t held) noexcept
     cdef bint _is_writable(self, Stream stream) noexcept
     cdef int _refuse(self, Stream stream) except -1
     cdef int _leave_queue(self, Stream stream) except -1

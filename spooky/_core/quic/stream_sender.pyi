@@ -30,6 +30,6 @@ class StreamSender(StreamLimits):
         """Say in which order streams are served (RFC 9218); always returns 0.
 
         Arguments:
-            urgency: From 0, the most urgent, to 7; the nearest of these is taken.
+            urgency: From 0, the most urgent, to 7; -1 goes before these; the nearest is taken.
             incremental: Whether it is of use in parts, and so takes turns with others.
         """

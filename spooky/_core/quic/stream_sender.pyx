@@ -11,7 +11,6 @@ from spooky._core.quic.sent_packet cimport FrameRecord, SentPacket
 from spooky._core.quic.stream cimport (
     CONTROL_RESET_STREAM,
     CONTROL_STREAM_DATA_BLOCKED,
-    LOWEST_URGENCY,
     QUEUE_FRESH,
     QUEUE_NONE,
     QUEUE_REPEATS,
@@ -20,6 +19,20 @@ from spooky._core.quic.stream cimport (
 )
 from spooky._core.quic.stream_limits cimport CONTROL_DATA_BLOCKED, StreamLimits
 from spooky._core.quic.wire cimport varint_size, write_varint
+
+
+def _rank_of(Stream stream):
+    return stream.rank
+
+
+cdef int _sort_by_rank(list streams) except -1:
+    """Put the more urgent first, and leave the order of equals; mostly all are equal."""
+    cdef Py_ssize_t index
+    for index in range(1, len(streams)):
+        if (<Stream>streams[index]).rank < (<Stream>streams[index - 1]).rank:
+            streams.sort(key=_rank_of)
+            break
+    return 0
 
 
 cdef class StreamSender(StreamLimits):
@@ -56,7 +69,7 @@ cdef class StreamSender(StreamLimits):
             held = stream.output.end - stream.output.base
         # What is within a stream's share is accepted without looking at the others.
         if held + <uint64_t>size > STREAM_SHARE:
-            room = self._room(held)
+            room = self._room(stream, held)
             if <uint64_t>size > room:
                 self._refuse(stream)
                 data = data[: <Py_ssize_t>room]
@@ -84,7 +97,7 @@ cdef class StreamSender(StreamLimits):
         """Say in which order streams are served (RFC 9218); always returns 0.
 
         Arguments:
-            urgency: From 0, the most urgent, to 7; the nearest of these is taken.
+            urgency: From 0, the most urgent, to 7; -1 goes before these; the nearest is taken.
             incremental: Whether it is of use in parts, and so takes turns with others.
         """
         cdef Stream stream = self._find(stream_id)
@@ -93,8 +106,10 @@ cdef class StreamSender(StreamLimits):
             return 0
         queue = stream.queue
         self._leave_queue(stream)
-        stream.urgency = <uint8_t>max(0, min(urgency, LOWEST_URGENCY))
-        stream.incremental = incremental
+        stream.prioritize(urgency, incremental)
+        if stream.refused:
+            # One more urgent may have room now.
+            self._room_changed = True
         if queue == QUEUE_REPEATS:
             self._repeats.add(stream)
         elif queue == QUEUE_FRESH:
@@ -139,10 +154,16 @@ cdef class StreamSender(StreamLimits):
             <uint64_t>BUFFER_MAX,
         )
 
-    cdef uint64_t _room(self, uint64_t held) noexcept:
-        """Return how much more a stream may hold, so that the path stays full and no fuller."""
+    cdef uint64_t _room(self, Stream stream, uint64_t held) noexcept:
+        """Return how much more a stream may hold, so that the path stays full and no fuller.
+
+        The less urgent leave some of the connection's share to the more urgent. A stream that
+        comes late would else be held to its least, while what waits behind it keeps the rest.
+        """
         cdef uint64_t of_stream = self._stream_capacity()
-        cdef uint64_t of_connection = max(<uint64_t>CONNECTION_BUFFER, of_stream)
+        cdef uint64_t of_connection = max(<uint64_t>CONNECTION_BUFFER, of_stream) - (
+            <uint64_t>max(stream.urgency, 0) * URGENCY_RESERVE
+        )
         cdef uint64_t room = 0
         if held < of_stream and self.buffered < of_connection:
             room = min(of_stream - held, of_connection - self.buffered)
@@ -155,7 +176,10 @@ cdef class StreamSender(StreamLimits):
         cdef uint64_t held = 0
         if stream.output is not None:
             held = stream.output.end - stream.output.base
-        return held <= STREAM_SHARE // 2 or self._room(held) >= self._stream_capacity() // 2
+        return (
+            held <= STREAM_SHARE // 2
+            or self._room(stream, held) >= self._stream_capacity() // 2
+        )
 
     cdef int _refuse(self, Stream stream) except -1:
         """Have the application told when the stream accepts more."""
@@ -176,6 +200,7 @@ cdef class StreamSender(StreamLimits):
             return 0
         self._room_changed = False
         refused, self._refused = self._refused, []
+        _sort_by_rank(refused)
         for stream in refused:
             stream.in_refused_list = False
             if self.closed or not stream.refused:

@@ -54,6 +54,9 @@ class Quic:
     def consume(self, stream_id: int, count: int) -> None:
         """Credit nothing."""
 
+    def set_priority(self, stream_id: int, urgency: int, incremental: bool) -> None:
+        """Ignore it."""
+
 
 class Owner:
     """Owns the connection and does nothing."""

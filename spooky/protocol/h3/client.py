@@ -102,6 +102,14 @@ class ClientSession(Session):
         """
         raise ProtocolError(H3_FRAME_UNEXPECTED, "MAX_PUSH_ID from a server")
 
+    def take_priority_update(self, stream_id: int, value: bytes) -> None:
+        """Reject the frame; the control stream lets none pass.
+
+        Raises:
+            ProtocolError: Always.
+        """
+        raise ProtocolError(H3_FRAME_UNEXPECTED, "PRIORITY_UPDATE from a server")
+
     def reject_push_promise(self) -> None:
         """Say that no push was allowed.
 

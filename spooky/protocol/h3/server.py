@@ -1,9 +1,10 @@
 """The server role of HTTP/3."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, cast
 
 from spooky._core import reasons
-from spooky._core.h3 import NO_HANDLER, RequestStream, Role, SeenStreams
+from spooky._core.h3 import NO_HANDLER, STREAM_ID_STEP, RequestStream, Role, SeenStreams
 from spooky._core.h3_errors import (
     H3_EXCESSIVE_LOAD,
     H3_FRAME_UNEXPECTED,
@@ -16,13 +17,15 @@ from spooky._core.h3_errors import (
     H3_STREAM_CREATION_ERROR,
     ProtocolError,
 )
-from spooky._core.h3_fields import declared_length
+from spooky._core.h3_fields import declared_length, field_value
+from spooky._core.priority import Priority
 from spooky._core.reasons import Reason
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.h3.session import ConnectionOwner, Session
+from spooky.protocol.priorities import Priorities, Signals
 from spooky.protocol.quic.session import Close, QuicSession
 from spooky.protocol.session import OnStream
-from spooky.protocol.stream import Field
+from spooky.protocol.stream import Field, Fields
 
 FIRST_REQUEST_ID: Final = 0
 """The first client-initiated bidirectional stream (RFC 9000 section 2.1)."""
@@ -40,6 +43,9 @@ class ServerSession(Session):
         on_stream: Called for each request; returns its handler.
         limits: What the client may send.
         owner: Who owns the connection.
+
+    Attributes:
+        priorities: In which order the client wants its responses.
     """
 
     is_client = False
@@ -64,6 +70,7 @@ class ServerSession(Session):
     ) -> None:
         super().__init__(quic, owner, limits)
         self.on_stream = on_stream
+        self.priorities = Priorities(cast(Mapping[int, ServerStream], self._requests))
         self._seen = SeenStreams(FIRST_REQUEST_ID)
         self._goaway: int | None = None
         self._max_push_id = -1
@@ -87,6 +94,20 @@ class ServerSession(Session):
             raise ProtocolError(H3_ID_ERROR, "MAX_PUSH_ID was reduced")
         self._max_push_id = push_id
 
+    def take_priority_update(self, stream_id: int, value: bytes) -> None:
+        """Take a PRIORITY_UPDATE frame, which may come ahead of its request.
+
+        What is kept for requests to come is bounded by how many streams the client may open.
+
+        Raises:
+            ProtocolError: The client may not open that stream yet (RFC 9218 section 7.2).
+        """
+        if stream_id // STREAM_ID_STEP >= self.quic.peer_stream_limit:
+            raise ProtocolError(H3_ID_ERROR, "a priority beyond the limit of streams")
+        stream = self._requests.get(stream_id)
+        if stream is not None or self._seen.is_yet_to_come(stream_id):
+            self.priorities.update(stream_id, value)
+
     def reject_push_promise(self) -> None:
         """Say that clients must not push.
 
@@ -101,6 +122,7 @@ class ServerSession(Session):
             return None
         self.budget.requests += 1
         stream = self._requests[stream_id] = ServerStream(self, stream_id, NO_HANDLER)
+        stream.signals = self.priorities.early.pop(stream_id, None)
         if self._goaway is not None and stream_id >= self._goaway:
             stream.reject(reasons.DRAINING, H3_REQUEST_REJECTED)
             return None
@@ -126,9 +148,22 @@ class ServerSession(Session):
 class ServerStream(RequestStream):
     """A request of a client."""
 
-    __slots__ = ()
+    __slots__ = ("signals",)
 
+    signals: Signals | None
     _connection: ServerSession
+
+    def send_head(self, fields: Fields, end: bool) -> None:
+        """Send the head, whose priority counts if a body follows; ``end`` says that none does."""
+        if not end:
+            value = field_value(fields, b"priority")
+            if value is not None:
+                self._connection.priorities.override(self, value)
+        self._send_fields(fields, end)
+
+    def prioritize(self, priority: Priority) -> None:
+        """Send with this priority from now on."""
+        self._quic.set_priority(self._stream_id, priority[0], priority[1])
 
     def peer_stopped(self) -> None:
         """Learn that the client does not want the response, so nothing.
@@ -158,7 +193,11 @@ class ServerStream(RequestStream):
             # Nothing of it may reach a backend (attack 27).
             self.reject(reasons.CONTENT_LENGTH_MISMATCH, H3_MESSAGE_ERROR)
             return
-        self.handler = self._connection.on_stream(self)
+        connection = self._connection
+        value = field_value(fields, b"priority")
+        if value is not None or connection.priorities.signalled:
+            connection.priorities.begin(self, value)
+        self.handler = connection.on_stream(self)
         self._deliver_head(fields, end)
 
     def _refuse_head(self, reason: Reason) -> None:

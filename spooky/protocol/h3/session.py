@@ -36,6 +36,9 @@ UNIDIRECTIONAL: Final = 0x2
 SERVER_INITIATED: Final = 0x1
 """Bits of a stream ID (RFC 9000 section 2.1)."""
 
+CONTROL_URGENCY: Final = -1
+"""Settings and GOAWAY go before all responses."""
+
 
 class ConnectionOwner(Protocol):
     """Who owns the connection: the edge, or a pool."""
@@ -237,6 +240,10 @@ class Session(Connection, ABC):
     def take_max_push_id(self, push_id: int) -> None:
         """Take a MAX_PUSH_ID frame; only clients send it."""
 
+    @abstractmethod
+    def take_priority_update(self, stream_id: int, value: bytes) -> None:
+        """Take a PRIORITY_UPDATE frame for a request; only clients send it."""
+
     # --- by role ------------------------------------------------------------------------------
 
     @abstractmethod
@@ -266,6 +273,7 @@ class Session(Connection, ABC):
         self._control_id = self.quic.open_stream(unidirectional=True)
         if self._control_id is None:
             return
+        self.quic.set_priority(self._control_id, CONTROL_URGENCY, False)
         settings = {
             SETTINGS_QPACK_MAX_TABLE_CAPACITY: 0,
             SETTINGS_MAX_FIELD_SECTION_SIZE: self.limits.max_field_section_size,

@@ -116,7 +116,7 @@ class ControlStream(FrameReader):
         elif kind in self._forbidden:
             raise ProtocolError(H3_FRAME_UNEXPECTED, f"frame {kind:#x} on the control stream")
         else:
-            # None of the others changes anything here; GOAWAY is sent once or twice.
+            # Little of the others changes anything here; GOAWAY is sent once or twice.
             self._session.budget.spend_frames(1)
         if kind in KNOWN_FRAMES:
             if length > CONTROL_FRAME_MAX_BYTES:
@@ -143,9 +143,10 @@ class ControlStream(FrameReader):
         """Discard unknown frames (RFC 9114 section 9)."""
 
     def _take_priority_update(self, kind: int, payload: bytes) -> None:
-        """Check what a priority is for; priorities are advice, and not followed (RFC 9218)."""
+        """Check what a priority is for, and pass it on (RFC 9218 section 7.2)."""
         element = read_varint(payload, 0)
         if element is None:
             raise ProtocolError(H3_FRAME_ERROR, "the priority update is truncated")
         if kind == PRIORITY_UPDATE_PUSH or element[0] & 0x3:
             raise ProtocolError(H3_ID_ERROR, "the priority is not that of a request")
+        self._session.take_priority_update(element[0], payload[element[1] :])

@@ -549,6 +549,11 @@ class Connection(QuicConnection):
         return self._version or 0
 
     @property
+    def peer_stream_limit(self) -> int:
+        """How many bidirectional streams the peer was allowed to open so far."""
+        return self._local_max_streams_bidi.sent
+
+    @property
     def all_acknowledged(self) -> bool:
         """Whether the peer has everything that was sent on streams."""
         # The table's own values() are those of which a limit is due.

@@ -73,6 +73,11 @@ class AioquicSession:
         """Whether the peer has everything that was sent on streams."""
         return self._quic.all_acknowledged
 
+    @property
+    def peer_stream_limit(self) -> int:
+        """How many bidirectional streams the peer was allowed to open so far."""
+        return self._quic.peer_stream_limit
+
     # --- datagrams ------------------------------------------------------------------------------
 
     def receive(self, batch: Sequence[ReceivedDatagram], now: float) -> None:
@@ -290,6 +295,9 @@ class AioquicSession:
         if stream is not None:
             self._refused.pop(stream_id, None)
             stream.sender.reset(error_code)
+
+    def set_priority(self, stream_id: int, urgency: int, incremental: bool) -> None:
+        """Ignore it: aioquic lets all streams take turns."""
 
     def stop_sending(self, stream_id: int, error_code: int) -> None:
         """Ask the peer to abandon its sending part; what still arrives is dropped and credited."""

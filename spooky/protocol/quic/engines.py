@@ -23,6 +23,7 @@ class Feature(StrEnum):
     EARLY_DATA = "0-RTT"
     WORKERS = "more than one worker"
     STATISTICS = "transport statistics"
+    PRIORITIES = "sending in the order of priorities"
     ONE_TIME_TICKETS = "tickets that work once"
 
 
@@ -81,6 +82,7 @@ AIOQUIC: Final = Engine(
         Feature.EARLY_DATA: "aioquic has no replay protection across connections",
         Feature.WORKERS: "aioquic's tickets live in the memory of one worker",
         Feature.STATISTICS: "aioquic does not count packets",
+        Feature.PRIORITIES: "aioquic lets all streams take turns, whatever their priority",
     },
 )
 """aioquic in pure Python: the reference, and what runs without compiled kernels."""

@@ -134,6 +134,7 @@ class QuicSession(Protocol):
         peer: The address packets are sent to; changes when the peer migrates.
         all_acknowledged: Whether the peer has everything that was sent on streams, ends and resets
             included; closing before that loses some of it.
+        peer_stream_limit: How many bidirectional streams the peer was allowed to open so far.
     """
 
     handler: QuicHandler
@@ -144,6 +145,9 @@ class QuicSession(Protocol):
 
     @property
     def all_acknowledged(self) -> bool: ...
+
+    @property
+    def peer_stream_limit(self) -> int: ...
 
     def receive(self, batch: Sequence[ReceivedDatagram], now: float) -> None:
         """Take datagrams, in order, and make the upcalls they cause."""
@@ -170,6 +174,19 @@ class QuicSession(Protocol):
 
         What still arrives is dropped and credited, without upcalls; what was delivered before
         still waits for :meth:`consume`.
+        """
+
+    def set_priority(self, stream_id: int, urgency: int, incremental: bool) -> None:
+        """Say in which order a stream is sent (RFC 9218 section 10).
+
+        Until this is called a stream has urgency 3 and is incremental. Engines that lack
+        ``Feature.PRIORITIES`` have an order of their own, and ignore it.
+
+        Args:
+            stream_id: Which stream.
+            urgency: From 0, the most urgent, to 7; -1 goes before all of these.
+            incremental: Whether it takes turns with others of its urgency. If not, it goes before
+                those that do, and after streams like it whose ID is lower.
         """
 
     def ping(self) -> None:

@@ -75,6 +75,8 @@ class FakeQuic:
         streams_left: Streams that may be opened: bidirectional, unidirectional.
         all_acknowledged: Whether the peer has everything; a test says.
         refused: Streams that took less than they were offered.
+        priorities: Urgency of streams, and whether they are incremental.
+        peer_stream_limit: How many requests a client may make; a test says.
     """
 
     handler: QuicHandler
@@ -96,6 +98,8 @@ class FakeQuic:
         self.room: int | None = None
         self.streams_left = {False: 1_000_000, True: 3}
         self.refused: set[int] = set()
+        self.priorities: dict[int, tuple[int, bool]] = {}
+        self.peer_stream_limit = 1_000_000
         self._next = {False: 0 if is_client else 1, True: 2 if is_client else 3}
 
     # --- the session's calls ------------------------------------------------------------------
@@ -142,6 +146,10 @@ class FakeQuic:
         assert self.closed is None
         assert stream_id not in self.stops, "stopped twice"
         self.stops[stream_id] = error_code
+
+    def set_priority(self, stream_id: int, urgency: int, incremental: bool) -> None:
+        assert self.closed is None
+        self.priorities[stream_id] = (urgency, incremental)
 
     def close(self, error_code: int, phrase: str, is_application: bool) -> None:
         assert is_application
