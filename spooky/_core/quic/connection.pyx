@@ -225,7 +225,8 @@ cdef class Connection(Receiving):
         cdef double paced
         for epoch in range(3):
             if self.keys_of(epoch) is not None:
-                when = min(when, self.recovery.space(epoch).ack_deadline())
+                if not (self.acknowledgments_held and self.recovery.space(epoch).ack_due(self.now)):
+                    when = min(when, self.recovery.space(epoch).ack_deadline())
                 content = content or self.has_content(epoch)
         if content and self.recovery.congestion_room() >= <Py_ssize_t>self.path.mtu:
             paced = self.recovery.pacing_deadline(self.now)
@@ -299,6 +300,12 @@ cdef class Connection(Receiving):
                     self.move_to(back)
                     self.other_paths.remove(path)
                     break
+            else:
+                if not path.validated:
+                    # There is no place known where the peer ever was (section 9.3.2).
+                    self.close_phrase = "no proven path"
+                    self.end_without_a_word()
+                    return 0
         return 0
 
     # --- streams --------------------------------------------------------------------------------

@@ -17,10 +17,12 @@ cdef class IssuedId:
 cdef class LocalIds:
     cdef readonly list active  # Of IssuedId, by sequence number.
     cdef uint64_t _next_sequence
+    cdef uint64_t _announced  # Above the highest sequence number the peer was told.
 
     cdef IssuedId issue(self, bytes connection_id, bytes reset_token)
     cdef bint holds(self, bytes connection_id) noexcept
     cdef IssuedId find(self, uint64_t sequence)
+    cdef void on_announced(self, uint64_t sequence) noexcept
     # Forgets an ID and returns it; None if it was retired before.
     cdef IssuedId retire(self, uint64_t sequence, bytes used)
 
@@ -31,7 +33,7 @@ cdef class PeerIds:
     cdef readonly list retiring  # Sequence numbers whose retirement is to be sent.
     cdef uint64_t _retire_prior_to
     cdef RangeSet _seen  # Sequence numbers at or above _retire_prior_to.
-    cdef Py_ssize_t _unacknowledged
+    cdef set _unacknowledged  # Sequence numbers whose retirement the peer may not know.
 
     cdef int replace_first(self, bytes connection_id) except -1
     cdef int set_first_token(self, bytes reset_token) except -1
@@ -40,6 +42,6 @@ cdef class PeerIds:
     ) except -1
     cdef bint use_next(self) except -1  # False if there is none.
     cdef int retire_again(self, uint64_t sequence) except -1
-    cdef void on_retirement_acked(self) noexcept
+    cdef int on_retirement_acked(self, uint64_t sequence) except -1
     cdef bint is_reset_token(self, bytes token)
     cdef int _retire(self, IssuedId entry) except -1

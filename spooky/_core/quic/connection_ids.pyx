@@ -37,12 +37,18 @@ cdef class LocalIds:
 
     def __init__(self):
         self.active = []
+        # The handshake tells the first.
+        self._announced = 1
 
     cdef IssuedId issue(self, bytes connection_id, bytes reset_token):
         cdef IssuedId entry = IssuedId.make(self._next_sequence, connection_id, reset_token)
         self._next_sequence += 1
         self.active.append(entry)
         return entry
+
+    cdef void on_announced(self, uint64_t sequence) noexcept:
+        """Note that the peer is told of one."""
+        self._announced = max(self._announced, sequence + 1)
 
     cdef bint holds(self, bytes connection_id) noexcept:
         cdef IssuedId entry
@@ -60,11 +66,11 @@ cdef class LocalIds:
 
     cdef IssuedId retire(self, uint64_t sequence, bytes used):
         cdef IssuedId entry
-        if sequence >= self._next_sequence:
+        if sequence >= self._announced:
             raise QuicError(
                 TransportError.PROTOCOL_VIOLATION,
                 FRAME_RETIRE_CONNECTION_ID,
-                "retires a connection ID that was never issued",
+                "retires a connection ID that was never announced",
             )
         entry = self.find(sequence)
         if entry is None:
@@ -96,6 +102,7 @@ cdef class PeerIds:
         self.current = IssuedId.make(0, connection_id, None)
         self.spare = []
         self.retiring = []
+        self._unacknowledged = set()
         self._seen = RangeSet()
         self._seen.add(0, 1)
 
@@ -126,7 +133,7 @@ cdef class PeerIds:
         entry = IssuedId.make(sequence, connection_id, reset_token)
         if sequence < self._retire_prior_to:
             # Retired before it came; said once more if the frame is repeated.
-            if self.current.sequence != sequence and sequence not in self.retiring:
+            if self.current.sequence != sequence:
                 self._retire(entry)
         elif not self._seen.contains(sequence):
             for other in [*self.spare, self.current]:
@@ -162,23 +169,27 @@ cdef class PeerIds:
         return True
 
     cdef int _retire(self, IssuedId entry) except -1:
-        if self._unacknowledged >= RETIREMENTS_MAX:
+        if entry.sequence in self._unacknowledged:
+            return 0
+        if len(self._unacknowledged) >= RETIREMENTS_MAX:
             raise QuicError(
                 TransportError.CONNECTION_ID_LIMIT_ERROR,
                 FRAME_NEW_CONNECTION_ID,
                 "retires connection IDs without taking note of it",
             )
-        self._unacknowledged += 1
+        self._unacknowledged.add(entry.sequence)
         self.retiring.append(entry.sequence)
         return 0
 
     cdef int retire_again(self, uint64_t sequence) except -1:
         """Repeat a retirement that was lost."""
-        self.retiring.append(sequence)
+        if sequence in self._unacknowledged and sequence not in self.retiring:
+            self.retiring.append(sequence)
         return 0
 
-    cdef void on_retirement_acked(self) noexcept:
-        self._unacknowledged -= 1
+    cdef int on_retirement_acked(self, uint64_t sequence) except -1:
+        self._unacknowledged.discard(sequence)
+        return 0
 
     cdef bint is_reset_token(self, bytes token):
         """Whether the peer said that this would mean a stateless reset (section 10.3.1)."""

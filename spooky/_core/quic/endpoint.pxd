@@ -73,6 +73,7 @@ cdef class Endpoint:
     cdef double idle_timeout  # 0: none.
     cdef double idle_at
     cdef bint eliciting_since_receipt
+    cdef bint acknowledgments_held  # The last flush had no room for what was due.
 
     # --- the end
     cdef uint64_t close_code

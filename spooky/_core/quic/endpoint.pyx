@@ -311,7 +311,7 @@ cdef class Endpoint:
                 if crypto is not None:
                     crypto.on_acked(record)
             elif record.kind == RECORD_RETIRE_CONNECTION_ID:
-                self.peer_ids.on_retirement_acked()
+                self.peer_ids.on_retirement_acked(record.id)
             elif record.kind == RECORD_MTU_PROBE:
                 self.path.on_probe_acked(record.id)
                 self.recovery.set_max_datagram_size(self.path.mtu, self.now)

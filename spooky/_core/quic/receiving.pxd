@@ -45,5 +45,7 @@ cdef class Receiving(FrameProcessing):
     cdef int on_retry(self, Packet* packet) except -1
     cdef int begin_again(self) except -1
     cdef Path path_from(self, object source)
+    cdef int keep_path(self, Path path) except -1
+    cdef bint is_misplaced(self, Packet* packet)
     cdef int move_to(self, Path path) except -1
     cdef bint is_stateless_reset(self, const uint8_t* data, const uint8_t* end)

@@ -80,6 +80,7 @@ cdef class Receiving(FrameProcessing):
         if not again:
             path.bytes_received += len(payload)
         self.recovery.amplification_limited = False
+        self.acknowledgments_held = False
         while data < end and self.state == ACTIVE:
             if not self.parse(data, end, &packet) or not self.is_for_us(&packet):
                 if data == start and self.is_stateless_reset(data, end):
@@ -215,7 +216,9 @@ cdef class Receiving(FrameProcessing):
         cdef int length, index
         cdef uint64_t number = 0
         cdef Reader reader
-        if packet.end - packet.number_at < NUMBER_MAX_LENGTH + SAMPLE_LENGTH:
+        if packet.end - packet.number_at < NUMBER_MAX_LENGTH + SAMPLE_LENGTH or (
+            packet.is_long and self.is_misplaced(packet)
+        ):
             return 0
         if keys is None or keys.opening is None:
             self.keep_for_later(packet.epoch)
@@ -264,7 +267,7 @@ cdef class Receiving(FrameProcessing):
                 raise QuicError(TransportError.PROTOCOL_VIOLATION, 0, "reserved bits are set")
             self.packets_received += 1
             self.on_authentic(packet, path, keys)
-            if packet.epoch == SPACE_INITIAL and not self.first_source_id:
+            if packet.epoch == SPACE_INITIAL and self.first_source_id is None:
                 self.first_source_id = packet.source[: packet.source_size]
                 self.peer_ids.replace_first(self.first_source_id)
             self.packet_path = path
@@ -278,6 +281,16 @@ cdef class Receiving(FrameProcessing):
         finally:
             PyMem_Free(plain)
         return 0
+
+    cdef bint is_misplaced(self, Packet* packet):
+        """Whether a long header says what the peer's may not."""
+        if packet.epoch == SPACE_INITIAL and self.is_client and packet.token_size:
+            # RFC 9000 section 17.2.2.
+            return True
+        # Its ID is settled by its first Initial (RFC 9000 section 7.2).
+        return self.first_source_id is not None and (
+            packet.source[: packet.source_size] != self.first_source_id
+        )
 
     cdef int keep_for_later(self, int epoch) except -1:
         """Note that the datagram at hand came before its keys, as after reordering."""
@@ -294,6 +307,7 @@ cdef class Receiving(FrameProcessing):
     cdef int on_authentic(self, Packet* packet, Path path, EpochKeys keys) except -1:
         """Learn from a packet that only the peer can have made."""
         self.received_any = True
+        self.keep_path(path)
         if packet.epoch == SPACE_APPLICATION:
             return 0
         if self.is_client:
@@ -368,6 +382,8 @@ cdef class Receiving(FrameProcessing):
             or self.retry_source_id is not None
             or packet.version != self.version
             or tag <= packet.number_at
+            # Section 17.2.5.1.
+            or packet.source[: packet.source_size] == self.original_destination_id
         ):
             return 0
         expected = retry_integrity_tag(
@@ -411,11 +427,22 @@ cdef class Receiving(FrameProcessing):
         if self.is_client:
             # Servers do not move (RFC 9000 section 9).
             return None
+        return Path(source, False)
+
+    cdef int keep_path(self, Path path) except -1:
+        """Remember a path that the peer itself has used, in the place of one not proven."""
+        cdef Path other
+        if path is self.path or path in self.other_paths:
+            return 0
         if len(self.other_paths) >= OTHER_PATHS_MAX:
-            self.other_paths.pop(0)
-        path = Path(source, False)
+            for other in self.other_paths:
+                if not other.validated:
+                    break
+            else:
+                other = self.other_paths[0]
+            self.other_paths.remove(other)
         self.other_paths.append(path)
-        return path
+        return 0
 
     cdef int move_to(self, Path path) except -1:
         """Follow the client to another address (RFC 9000 section 9.3)."""

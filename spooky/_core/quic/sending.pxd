@@ -20,6 +20,7 @@ cdef struct Draft:
 
 cdef class Sending(Endpoint):
     cpdef list flush(self, double now)
+    cdef bint owes_acknowledgment(self) noexcept
     cdef list build_runs(self)
     cdef list build_close(self)
     cdef bint has_content(self, int epoch) noexcept

@@ -75,6 +75,7 @@ cdef class Sending(Endpoint):
         self.ecn = self.recovery.ecn_codepoint()
         if self.state == ACTIVE:
             runs = self.build_runs()
+            self.acknowledgments_held = self.owes_acknowledgment()
         elif self.state == CLOSE_DUE:
             runs = self.build_close()
         elif self.state == CLOSING and self.goodbye_due:
@@ -82,6 +83,14 @@ cdef class Sending(Endpoint):
             runs = self.goodbye
         self.report_close()
         return runs
+
+    cdef bint owes_acknowledgment(self) noexcept:
+        """Whether an acknowledgment is due in any packet number space."""
+        cdef int epoch
+        for epoch in range(3):
+            if self.keys_of(epoch) is not None and self.recovery.space(epoch).ack_due(self.now):
+                return True
+        return False
 
     # --- runs -----------------------------------------------------------------------------------
 
@@ -370,6 +379,7 @@ cdef class Sending(Endpoint):
             out = _write_bytes(out, entry.reset_token)
             record = packet.add_frame()
             record.kind, record.id = RECORD_NEW_CONNECTION_ID, entry.sequence
+            self.local_ids.on_announced(entry.sequence)
         while self.peer_ids.retiring and end - out >= FRAME_ROOM:
             sequence = self.peer_ids.retiring.pop(0)
             out[0] = FRAME_RETIRE_CONNECTION_ID

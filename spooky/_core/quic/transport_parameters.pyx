@@ -7,6 +7,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from spooky._core.quic.limits cimport (
     CONNECTION_ID_MAX_LENGTH,
+    DATAGRAM_MAX_SIZE,
     MINIMUM_DATAGRAM_SIZE,
     RESET_TOKEN_LENGTH,
 )
@@ -196,7 +197,8 @@ cdef int _take_number(
     elif number == MAX_UDP_PAYLOAD_SIZE:
         if value < MINIMUM_DATAGRAM_SIZE:
             raise _error("have a max_udp_payload_size below 1200")
-        found.max_udp_payload_size = value
+        # More than a datagram can have is no limit (RFC 9000 section 18.2).
+        found.max_udp_payload_size = min(value, <uint64_t>DATAGRAM_MAX_SIZE)
     elif number == INITIAL_MAX_DATA:
         found.initial_max_data = value
     elif number == INITIAL_MAX_STREAM_DATA_BIDI_LOCAL:

@@ -1,0 +1,220 @@
+"""What a hostile peer can do to the engine beyond what every engine is asked in scenarios."""
+
+import gc
+import weakref
+
+import pytest
+from aioquic.quic.crypto import CryptoPair
+from aioquic.quic.packet import encode_quic_retry
+from aioquic.tls import Epoch
+
+from spooky._core.quic.errors import TransportError
+from spooky._core.quic.transport_parameters import TransportParameters, decode
+from spooky.protocol.quic.engines import AIOQUIC, ENGINES
+from spooky.protocol.quic.packet import VERSION_1, parse_header
+from spooky.protocol.quic.session import Datagram
+from tests.protocol.quic.forge import closed_with, new_connection_id, packet, send, varint
+from tests.scenario.endpoints import Scenario
+from tests.simnet import CLIENT, SERVER
+
+NATIVE = ENGINES["native"]
+ELSEWHERE = ("203.0.113.77", 5555)
+PING = b"\x01"
+
+
+def established() -> Scenario:
+    """Return an honest connection of aioquic's client to our server."""
+    return Scenario((AIOQUIC, NATIVE)).handshake()
+
+
+class TestTransportParameters:
+    @pytest.mark.parametrize("size", [1 << 16, 1 << 32, (1 << 32) + 100, (1 << 62) - 1])
+    def test_a_larger_datagram_than_there_can_be_is_the_largest(self, size: int) -> None:
+        """Cut to 32 bits it would leave no room to send in."""
+        said = TransportParameters()
+        said.initial_source_connection_id = bytes(8)
+        said.max_udp_payload_size = size
+        assert decode(said.encode(), True).max_udp_payload_size == 65527
+
+
+class TestDeadlines:
+    def test_an_acknowledgment_that_may_not_be_sent_is_not_waited_for(self) -> None:
+        """The challenge took all that an unproven address is given (RFC 9000 section 8.1)."""
+        pair = established()
+        session, now = pair.server, pair.network.now
+        session.receive([Datagram(packet(pair, PING + bytes(10)), ELSEWHERE)], now)
+        for _ in range(50):
+            session.flush(now)
+            deadline = session.deadline()
+            if deadline is None or deadline > now + 0.1:
+                return
+            now = max(now, deadline)
+            session.expire(now)
+        raise AssertionError("the deadline stays in the past")
+
+
+class TestRetirements:
+    def test_an_id_that_was_not_announced_cannot_be_retired(self) -> None:
+        """RFC 9000 section 19.16; it would have us make IDs, and list them, without end."""
+        pair = established()
+        held = len(pair.server_handler.issued)
+        send(pair, b"".join(b"\x19" + varint(number) for number in range(1, 40)))
+        assert len(pair.server_handler.issued) <= 2 * held
+        closed_with(pair, TransportError.PROTOCOL_VIOLATION)
+
+    def test_repeated_retirements_count_once(self) -> None:
+        """A peer that answers late has each repeated by a probe, and answers all of them."""
+        pair = established()
+        session, now, sequence = pair.server, pair.network.now, 100
+
+        def retire(count: int) -> None:
+            nonlocal sequence
+            for _ in range(count):
+                if pair.server_handler.closes:
+                    return
+                sequence += 1
+                frame = new_connection_id(sequence, sequence)
+                session.receive([Datagram(packet(pair, frame), CLIENT)], now)
+
+        space = pair.client._quic._spaces[Epoch.ONE_RTT]  # type: ignore[attr-defined]
+        largest = space.largest_received_packet
+        retire(1)
+        largest += len(session.flush(now))
+        for _ in range(4):
+            deadline = session.deadline()
+            assert deadline is not None
+            now = deadline
+            session.expire(now)
+            largest += len(session.flush(now))
+        everything = b"\x02" + varint(largest) + b"\x00\x00" + varint(largest)
+        session.receive([Datagram(packet(pair, everything), CLIENT)], now)
+        retire(40)
+        assert pair.server_handler.closes
+        close = pair.server_handler.closes[0]
+        assert close.error_code == TransportError.CONNECTION_ID_LIMIT_ERROR
+        # The limit is 32 (CVE-2024-22189).
+        assert sequence == 101 + 33
+
+
+class TestPaths:
+    def test_forged_packets_from_elsewhere_displace_no_path(self) -> None:
+        """RFC 9000 section 9.3.2: the proven address is where it goes back to."""
+        pair = established()
+        session, now = pair.server, pair.network.now
+        session.receive([Datagram(packet(pair, PING), ELSEWHERE)], now)
+        session.flush(now)
+        assert session.peer == ELSEWHERE
+        forged = packet(pair, PING)[:-1] + b"\x00"
+        for port in range(10):
+            session.receive([Datagram(forged, ("198.51.100.9", 1000 + port))], now)
+        for _ in range(50):
+            deadline = session.deadline()
+            if deadline is None or session.peer == CLIENT:
+                break
+            now = max(now, deadline)
+            session.expire(now)
+            session.flush(now)
+        assert session.peer == CLIENT
+
+    def test_no_path_is_left_where_none_was_proven(self) -> None:
+        pair = established()
+        session, now = pair.server, pair.network.now
+        for port in range(6):
+            session.receive([Datagram(packet(pair, PING), ("198.51.100.9", 1000 + port))], now)
+            session.flush(now)
+        assert session.peer == ("198.51.100.9", 1005)
+        for _ in range(50):
+            deadline = session.deadline()
+            if deadline is None or session.peer == CLIENT:
+                break
+            now = max(now, deadline)
+            session.expire(now)
+            session.flush(now)
+        assert session.peer == CLIENT
+
+
+class TestHandshakePackets:
+    def test_a_retry_from_the_id_the_client_chose_is_dropped(self) -> None:
+        """RFC 9000 section 17.2.5.1."""
+        pair = Scenario((NATIVE, AIOQUIC))
+        [run] = pair.client.flush(pair.network.now)
+        header = parse_header(run.payload)
+        assert header is not None
+
+        def retry(source: bytes) -> list[Datagram]:
+            payload = encode_quic_retry(
+                version=VERSION_1,
+                source_cid=source,
+                destination_cid=header.source_connection_id,
+                original_destination_cid=header.destination_connection_id,
+                retry_token=b"token",
+            )
+            return [Datagram(payload, SERVER)]
+
+        pair.client.receive(retry(header.destination_connection_id), pair.network.now)
+        assert not pair.client.flush(pair.network.now)
+        pair.client.receive(retry(b"fromelse"), pair.network.now)
+        assert pair.client.flush(pair.network.now)
+
+    @pytest.mark.parametrize(("token", "heeded"), [(b"", True), (b"token", False)])
+    def test_a_servers_initial_has_no_token(self, token: bytes, heeded: bool) -> None:
+        """RFC 9000 section 17.2.2."""
+        pair = Scenario((NATIVE, AIOQUIC))
+        [run] = pair.client.flush(pair.network.now)
+        header = parse_header(run.payload)
+        assert header is not None
+        initial = Initial(header.destination_connection_id, header.source_connection_id)
+        pair.client.receive([initial(b"from-one", token)], pair.network.now)
+        assert (pair.client.statistics()["packets_received"] == 1) == heeded
+
+    def test_later_packets_come_from_the_id_of_the_first(self) -> None:
+        """RFC 9000 section 7.2."""
+        pair = Scenario((NATIVE, AIOQUIC))
+        [run] = pair.client.flush(pair.network.now)
+        header = parse_header(run.payload)
+        assert header is not None
+        initial = Initial(header.destination_connection_id, header.source_connection_id)
+        for source in (b"from-one", b"from-two", b"from-one"):
+            pair.client.receive([initial(source)], pair.network.now)
+        assert pair.client.statistics()["packets_received"] == 2
+
+
+class Initial:
+    """Initial packets of whoever saw a client's first one."""
+
+    def __init__(self, original: bytes, destination: bytes) -> None:
+        self._crypto = CryptoPair()
+        self._crypto.setup_initial(cid=original, is_client=False, version=VERSION_1)
+        self._destination = destination
+        self._number = 0
+
+    def __call__(self, source: bytes, token: bytes = b"") -> Datagram:
+        """Protect a PING and padding."""
+        payload = PING + bytes(1000)
+        header = b"\xc1" + VERSION_1.to_bytes(4, "big")
+        for connection_id in (self._destination, source):
+            header += bytes((len(connection_id),)) + connection_id
+        header += varint(len(token)) + token
+        header += (0x4000 | 2 + len(payload) + 16).to_bytes(2, "big")
+        header += self._number.to_bytes(2, "big")
+        self._number += 1
+        return Datagram(self._crypto.encrypt_packet(header, payload, self._number - 1), SERVER)
+
+
+class TestMemory:
+    @pytest.mark.parametrize("by_peer", [False, True])
+    def test_a_closed_connection_is_freed_at_once(self, by_peer: bool) -> None:
+        """Without the collector, which a busy worker runs seldom."""
+        pair = established()
+        session = pair.server
+        (pair.client if by_peer else session).close(0, "", True)
+        pair.closed()
+        gone = weakref.ref(session)
+        gc.disable()
+        try:
+            pair.server_host.session = None
+            pair.server_handler.__dict__.clear()
+            del session
+            assert gone() is None
+        finally:
+            gc.enable()

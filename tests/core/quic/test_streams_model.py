@@ -1,0 +1,159 @@
+"""Streams over a path that loses, doubles and reorders (RFC 9000 sections 2.2, 3, 4 and 13.3)."""
+
+import random
+from collections import deque
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spooky._core.quic.sent_packet import SentPacket
+from tests.core.quic.stream_party import Parameters, Party, Recorder
+
+WINDOW = 2000
+CONNECTION_WINDOW = 5000
+
+
+class Reader(Recorder):
+    """An application that keeps what it gets, and consumes it when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.party: Party
+        self.received: dict[int, bytearray] = {}
+        self.ended: set[int] = set()
+        self.unconsumed: deque[tuple[int, int]] = deque()
+
+    def on_stream_data(self, stream_id: int, data: bytes, fin: bool) -> None:
+        """Keep it: nothing comes after the end."""
+        assert stream_id not in self.ended
+        self.received.setdefault(stream_id, bytearray()).extend(data)
+        if fin:
+            self.ended.add(stream_id)
+        self.unconsumed.append((stream_id, len(data)))
+
+    def consume(self) -> None:
+        """Consume the oldest piece."""
+        if self.unconsumed:
+            self.party.streams.consume(*self.unconsumed.popleft())
+
+
+class Path:
+    """What carries packets from one party to the other, whose acknowledgments come late."""
+
+    def __init__(self, source: Party, target: Party, numbers: random.Random) -> None:
+        self._source, self._target, self._numbers = source, target, numbers
+        self._flying: list[tuple[bytes, SentPacket]] = []
+
+    def send(self) -> None:
+        """Write a packet of any size, if there is anything to write."""
+        if self._source.streams.wants_to_write():
+            packet = SentPacket()
+            payload = self._source.streams.written(self._numbers.randrange(40, 1200), packet)
+            self._flying.append((payload, packet))
+
+    def resolve(self, loss: float) -> None:
+        """Have any packet in flight arrive, or be lost, or taken for lost though it arrived."""
+        if not self._flying:
+            return
+        payload, packet = self._flying.pop(self._numbers.randrange(len(self._flying)))
+        fate = self._numbers.random()
+        if fate >= loss / 2:
+            self._target.receive_payload(payload)
+            self._target.streams.end_batch()
+        if fate < loss:
+            self._source.streams.lost(packet)
+        else:
+            self._source.streams.acked(packet)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is in flight, and nothing to be written."""
+        return not self._flying and not self._source.streams.wants_to_write()
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 1 << 32),
+    loss=st.sampled_from([0.0, 0.1, 0.5]),
+    sizes=st.lists(st.integers(0, 20_000), min_size=1, max_size=5),
+)
+def test_what_arrives_is_what_was_sent(seed: int, loss: float, sizes: list[int]) -> None:
+    """Once and in order; and when it is over nothing is held, and no limit was passed."""
+    numbers = random.Random(seed)
+    own = Parameters(
+        stream_window=WINDOW,
+        stream_window_max=WINDOW,
+        connection_window=CONNECTION_WINDOW,
+        connection_window_max=CONNECTION_WINDOW,
+    )
+    reader = Reader()
+    sender = Party(client=True, peer=own)
+    receiver = Party(parameters=own, application=reader)
+    reader.party = receiver
+    there, back = Path(sender, receiver, numbers), Path(receiver, sender, numbers)
+    contents = {}
+    for size in sizes:
+        stream_id = sender.streams.open_stream(True)
+        assert stream_id is not None
+        contents[stream_id] = numbers.randbytes(size)
+        assert sender.streams.send(stream_id, contents[stream_id], True) == size
+    consumed = 0
+    for _ in range(100_000):
+        action = numbers.randrange(5)
+        if action < 2:
+            there.send()
+            back.send()
+        elif action < 4:
+            there.resolve(loss)
+            back.resolve(loss)
+        else:
+            consumed += reader.unconsumed[0][1] if reader.unconsumed else 0
+            reader.consume()
+        # Credit follows consumption, and nothing else.
+        assert receiver.streams.received <= consumed + CONNECTION_WINDOW
+        idle = there.idle and back.idle and not reader.unconsumed
+        if idle and len(reader.ended) == len(contents):
+            break
+    else:
+        raise AssertionError("it does not come to an end")
+    assert {key: bytes(value) for key, value in reader.received.items()} == contents
+    assert sender.streams.has_all_acknowledged()
+    assert sender.streams.buffered == receiver.streams.gaps == 0
+    assert sender.streams.stream_ids == receiver.streams.stream_ids == []
+    assert sender.streams.sent == receiver.streams.received == sum(sizes)
+
+
+class TestReentrancy:
+    """Upcalls may do anything to any stream, and close."""
+
+    @pytest.mark.parametrize("act", ["reset", "stop_sending", "send", "consume", "shut"])
+    @pytest.mark.parametrize("other", [False, True])
+    def test_an_upcall_may_do_anything(self, act: str, other: bool) -> None:
+        party = Party()
+        told: list[int] = []
+
+        def on_stream_data(stream_id: int, data: bytes, fin: bool) -> None:
+            told.append(stream_id)
+            streams = party.streams
+            target = stream_id ^ 4 if other else stream_id
+            if act == "shut":
+                streams.shut()
+            elif act == "consume":
+                streams.consume(target, len(data))
+            elif act == "send":
+                streams.send(target, b"answer", True)
+            else:
+                getattr(streams, act)(target, 7)
+
+        party.application.on_stream_data = on_stream_data  # type: ignore[method-assign]
+        for stream_id in (0, 4):
+            assert party.streams.receive_frame(b"\x0a" + bytes((stream_id, 2)) + b"xy")
+        party.streams.end_batch()
+        silenced = act == "shut" or (act == "stop_sending" and other)
+        assert told == ([0] if silenced else [0, 4])
+        party.frames()
+        party.streams.shut()
+        assert party.streams.stream_ids == []
+        assert party.streams.buffered == party.streams.gaps == 0
+        assert not party.streams.wants_to_write()
