@@ -21,9 +21,11 @@ EngineName: TypeAlias = Literal["ngh2", "h2"]
 NO_ERROR = 0x0
 PROTOCOL_ERROR = 0x1
 INTERNAL_ERROR = 0x2
+FRAME_SIZE_ERROR = 0x6
 ENHANCE_YOUR_CALM = 0xB
 
 SETTING_MAX_CONCURRENT_STREAMS = 0x3
+SETTING_NO_RFC7540_PRIORITIES = 0x9
 
 DEFAULT_WINDOW_BYTES = 65_535
 """What both windows are before anybody says otherwise (RFC 9113 section 6.9.2)."""
@@ -84,6 +86,14 @@ class SettingsReceived:
     """The peer's settings, those named in the frame."""
 
     settings: Mapping[int, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class PriorityUpdateReceived:
+    """A client says how urgent a response is (RFC 9218 section 7.1)."""
+
+    prioritized_stream_id: int
+    field_value: bytes
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ connection, not only its stream.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, cast
 
 from h2 import events as h2_events
 from h2.config import H2Configuration
@@ -14,11 +14,17 @@ from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, Event, ResponseReceived
 from h2.exceptions import H2Error, ProtocolError
 from h2.settings import SettingCodes, Settings
-from hyperframe.frame import Frame, GoAwayFrame, HeadersFrame
+from hyperframe.frame import ExtensionFrame, Frame, GoAwayFrame, HeadersFrame
 
 from spooky._core.reasons import H2_REFUSED_STREAM
 from spooky.protocol.h2 import engine
-from spooky.protocol.h2.engine import DEFAULT_WINDOW_BYTES, NO_ERROR
+from spooky.protocol.h2.engine import (
+    DEFAULT_WINDOW_BYTES,
+    FRAME_SIZE_ERROR,
+    NO_ERROR,
+    PROTOCOL_ERROR,
+    SETTING_NO_RFC7540_PRIORITIES,
+)
 from spooky.protocol.h2.limits import Limits
 from spooky.protocol.stream import Field
 
@@ -32,6 +38,13 @@ MAX_PENDING_OUTPUT_BYTES: Final = 4 * 1024 * 1024
 
 h2 answers each frame on a stream that was reset with one more RST_STREAM (attack 7).
 """
+
+NO_RFC7540_PRIORITIES: Final = cast(SettingCodes, SETTING_NO_RFC7540_PRIORITIES)
+"""A setting that h2 has no name for (RFC 9218 section 2.1)."""
+
+PRIORITY_UPDATE: Final = 0x10
+PRIORITY_UPDATE_MIN_BYTES: Final = 4
+"""A frame that h2 does not know (RFC 9218 section 7.1), and the stream it is about."""
 
 # Which directions of a stream have ended.
 _LOCAL: Final = 1
@@ -88,6 +101,7 @@ class Engine:
             engine.StreamReset,
             engine.StreamClosed,
             engine.SettingsReceived,
+            engine.PriorityUpdateReceived,
             engine.PingAcknowledged,
             engine.GoAwayReceived,
             engine.ConnectionClosed,
@@ -116,6 +130,7 @@ class Engine:
             settings[SettingCodes.ENABLE_PUSH] = 0
         else:
             settings[SettingCodes.MAX_CONCURRENT_STREAMS] = limits.max_concurrent_streams
+            settings[NO_RFC7540_PRIORITIES] = 1
         connection.local_settings = Settings(client=client, initial_values=settings)
         connection.decoder.max_header_list_size = limits.engine_header_list_bytes
         connection.initiate_connection()
@@ -370,6 +385,20 @@ class Engine:
         changed = {int(code): change.new_value for code, change in event.changed_settings.items()}
         self._events.append(engine.SettingsReceived(changed))
 
+    def _on_unknown_frame(self, event: h2_events.UnknownFrameReceived) -> None:
+        """Take PRIORITY_UPDATE, and ignore all others (RFC 9113 section 4.1)."""
+        frame = event.frame
+        if self._ending or not isinstance(frame, ExtensionFrame) or frame.type != PRIORITY_UPDATE:
+            return
+        if self._client or frame.stream_id:
+            self.terminate_connection(PROTOCOL_ERROR)
+        elif len(frame.body) < PRIORITY_UPDATE_MIN_BYTES:
+            self.terminate_connection(FRAME_SIZE_ERROR)
+        else:
+            stream_id = int.from_bytes(frame.body[:PRIORITY_UPDATE_MIN_BYTES], "big")
+            value = bytes(frame.body[PRIORITY_UPDATE_MIN_BYTES:])
+            self._events.append(engine.PriorityUpdateReceived(stream_id & MAX_STREAM_ID, value))
+
     def _on_ping(self, event: h2_events.PingReceived) -> None:
         """Count an answer to a PING."""
         self._pending_acks += 1
@@ -398,6 +427,7 @@ _HANDLERS: Final[Mapping[type[Event], Callable[[Engine, Any], None]]] = {
     h2_events.StreamEnded: Engine._on_stream_ended,
     h2_events.StreamReset: Engine._on_stream_reset,
     h2_events.RemoteSettingsChanged: Engine._on_settings,
+    h2_events.UnknownFrameReceived: Engine._on_unknown_frame,
     h2_events.PingReceived: Engine._on_ping,
     h2_events.PingAckReceived: Engine._on_ping_acknowledged,
     h2_events.ConnectionTerminated: Engine._on_goaway,

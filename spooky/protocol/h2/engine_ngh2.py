@@ -57,6 +57,7 @@ class Engine(ngh2.Connection):
             ngh2.StreamReset,
             ngh2.StreamClosed,
             ngh2.SettingsReceived,
+            ngh2.PriorityUpdateReceived,
             ngh2.PingAcknowledged,
             ngh2.GoAwayReceived,
             ngh2.ConnectionClosed,
@@ -75,5 +76,6 @@ class Engine(ngh2.Connection):
             settings[Setting.ENABLE_PUSH] = 0
         else:
             settings[Setting.MAX_CONCURRENT_STREAMS] = limits.max_concurrent_streams
+            settings[Setting.NO_RFC7540_PRIORITIES] = 1
         self.initiate_connection(settings)
         self.set_local_window_size(limits.connection_window(client))

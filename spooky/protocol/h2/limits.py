@@ -43,6 +43,10 @@ BACKLOG_FLOOR_BYTES: Final = 16_384
 their peer does not read must not stop the rest, which are other clients' on an upstream
 connection."""
 
+URGENCY_RESERVE_BYTES: Final = 64 * 1024
+"""What each level of urgency leaves of the connection's backlog to the one above it (RFC 9218), so
+that many less urgent bodies do not keep an urgent one out. The least urgent still have half."""
+
 RETIRE_AFTER_CUT_BODIES: Final = 16
 """Bodies unlike their content-length after which a connection takes no new streams.
 

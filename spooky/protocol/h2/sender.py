@@ -4,6 +4,9 @@ The engines would send the body of the oldest stream for as long as there is mor
 goes strictly by stream identifier among streams of one urgency) and the others never. So bodies
 wait here, and each stream in its turn gives the engine at most a quantum, and never more than the
 windows of stream and connection allow: what an engine has is sent by its next ``data_to_send``.
+
+Where a client told what is urgent, that goes first (RFC 9218 section 10). nghttp2 reads the same
+signals, but orders only what it was given for one output.
 """
 
 from collections import deque
@@ -16,8 +19,14 @@ from spooky.protocol.h2.limits import (
     QUANTUM_BYTES,
     STREAM_BACKLOG_BYTES,
     TRANSMIT_BYTES,
+    URGENCY_RESERVE_BYTES,
 )
 from spooky.protocol.h2.stream import Stream
+
+
+def rank(stream: Stream) -> tuple[int, bool, int]:
+    """Return a stream's place among others; those of the same place take turns."""
+    return stream.urgency, stream.incremental, 0 if stream.incremental else stream.id
 
 
 class Sender:
@@ -30,12 +39,13 @@ class Sender:
     Attributes:
         turn: Number of the current turn; a turn ends when the engine's output is taken.
         backlog_bytes: Unsent body bytes of all streams.
+        ordered: Whether streams have priorities; else all take turns.
         writable: Whether the transport takes more.
     """
 
     __slots__ = (
         "_backlogged", "_engine", "_gate", "_given", "_waiting", "backlog_bytes",
-        "turn", "writable",
+        "ordered", "turn", "writable",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, gate: FrameGate) -> None:
@@ -48,6 +58,7 @@ class Sender:
         self._waiting: dict[Stream, None] = {}
         self.turn = 1
         self.backlog_bytes = 0
+        self.ordered = False
         self.writable = True
 
     @property
@@ -77,11 +88,26 @@ class Sender:
     def feed(self) -> None:
         """Let streams with a backlog have their turns."""
         room = min(TRANSMIT_BYTES, self._engine.remote_window_size) - self._given
+        if self.ordered:
+            self._feed_in_order(room)
+            return
         for stream in list(self._backlogged):
             if room <= 0:
                 return
             if stream.turn != self.turn:
-                room -= self._feed_stream(stream, room)
+                room -= self._feed_stream(stream, min(room, QUANTUM_BYTES))
+
+    def _feed_in_order(self, room: int) -> None:
+        """Let the first streams have their turns, and the next only if those can send no more."""
+        last = None
+        for stream in sorted(self._backlogged, key=rank):
+            if room <= 0 or (last is not None and rank(stream) > last):
+                return
+            if stream.turn != self.turn:
+                limit = min(room, QUANTUM_BYTES) if stream.incremental else room
+                room -= self._feed_stream(stream, limit)
+            if stream.backlog and self._window(stream) > 0:
+                last = rank(stream)
 
     def end_turn(self) -> None:
         """Learn that the engine's output was taken."""
@@ -92,7 +118,8 @@ class Sender:
         """Tell the streams that may send again, if any."""
         if not self.writable:
             return
-        for stream in list(self._waiting):
+        waiting = sorted(self._waiting, key=rank) if self.ordered else list(self._waiting)
+        for stream in waiting:
             if stream in self._waiting and self._accepts(stream, STREAM_BACKLOG_BYTES // 2):
                 del self._waiting[stream]
                 stream.handler.on_writable()
@@ -125,10 +152,11 @@ class Sender:
     def _accepts(self, stream: Stream, mark: int) -> bool:
         """Return whether a stream may add to its backlog, given its high or low mark."""
         held = stream.backlog_bytes
+        of_connection = CONNECTION_BACKLOG_BYTES - stream.urgency * URGENCY_RESERVE_BYTES
         return (
             self.writable
             and held < mark
-            and (self.backlog_bytes < CONNECTION_BACKLOG_BYTES or held < BACKLOG_FLOOR_BYTES)
+            and (self.backlog_bytes < of_connection or held < BACKLOG_FLOOR_BYTES)
         )
 
     def _window(self, stream: Stream) -> int:
@@ -149,6 +177,7 @@ class Sender:
             return True
         return (
             stream.turn != self.turn
+            and not (self.ordered and self._backlogged)
             and size <= QUANTUM_BYTES
             and self._given + size <= TRANSMIT_BYTES
             and size <= self._window(stream)
@@ -182,12 +211,13 @@ class Sender:
             return
 
     def _feed_stream(self, stream: Stream, room: int) -> int:
-        """Give the engine a quantum of a stream's backlog; return how much that was, bytes."""
+        """Give the engine so much of a stream's backlog; return how much that was, bytes."""
         backlog = stream.backlog
-        room = min(room, QUANTUM_BYTES, self._window(stream))
+        room = min(room, self._window(stream))
         fed = 0
         while backlog and fed < room:
-            piece = backlog[0][stream.offset : stream.offset + room - fed]
+            size = min(room - fed, QUANTUM_BYTES)
+            piece = backlog[0][stream.offset : stream.offset + size]
             fed += len(piece)
             stream.offset += len(piece)
             if stream.offset == len(backlog[0]):

@@ -4,11 +4,20 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from spooky._core import reasons
+from spooky._core.h3_fields import field_value
 from spooky._core.reasons import Reason
-from spooky.protocol.h2.engine import NO_ERROR, EngineName, HeadReceived, PingAcknowledged
+from spooky.protocol.h2.engine import (
+    NO_ERROR,
+    PROTOCOL_ERROR,
+    EngineName,
+    HeadReceived,
+    PingAcknowledged,
+    PriorityUpdateReceived,
+)
 from spooky.protocol.h2.limits import DEFAULT_LIMITS, Limits
 from spooky.protocol.h2.session import Session, list_fields
 from spooky.protocol.h2.stream import Stream
+from spooky.protocol.priorities import Priorities
 from spooky.protocol.session import ByteSession, OnStream, Wake
 from spooky.protocol.stream import Fields
 
@@ -32,6 +41,7 @@ class ServerSession(Session):
     EVENT_HANDLERS: ClassVar[Mapping[str, str]] = {
         **Session.EVENT_HANDLERS,
         "RequestReceived": "_on_request",
+        "PriorityUpdateReceived": "_on_priority_update",
     }
 
     STOP_CODE = NO_ERROR
@@ -49,6 +59,7 @@ class ServerSession(Session):
     ) -> None:
         super().__init__(wake, limits=limits, client=False, engine=engine)
         self._on_stream = on_stream
+        self._priorities = Priorities(self._streams)
         self._shutting_down = False
         self._notice_pending = False
 
@@ -67,6 +78,11 @@ class ServerSession(Session):
         """Send a response head."""
         stream.local_ended = end
         self._want_output()
+        if not end:
+            priority = field_value(fields, b"priority")
+            if priority is not None:
+                self._priorities.override(stream, priority)
+                self._sender.ordered = True
         try:
             self._engine.send_response(stream.id, fields, end_stream=end)
         except self._errors:
@@ -91,9 +107,43 @@ class ServerSession(Session):
         stream.remote_ended = event.end_stream
         self._streams[stream_id] = stream
         self.active_streams += 1
+        fields = list_fields(event.headers)
+        self._prioritize(stream, field_value(fields, b"priority"))
         stream.handler = self._on_stream(stream)
         if not stream.over:
-            stream.handler.on_head(list_fields(event.headers), event.end_stream)
+            stream.handler.on_head(fields, event.end_stream)
+
+    def _prioritize(self, stream: Stream, value: bytes | None) -> None:
+        """Give a new stream its place (RFC 9218), as its request or an earlier frame says."""
+        priorities = self._priorities
+        if priorities.early:
+            stream.signals = priorities.early.pop(stream.id, None)
+            # A stream that opens closes those below it that did not (RFC 9113 section 5.1.1).
+            for stream_id in [key for key in priorities.early if key < stream.id]:
+                del priorities.early[stream_id]
+        if value is not None or priorities.signalled:
+            priorities.begin(stream, value)
+            self._sender.ordered = self._sender.ordered or priorities.signalled
+
+    def _on_priority_update(self, event: PriorityUpdateReceived) -> None:
+        """Take a PRIORITY_UPDATE frame, which may come ahead of its request.
+
+        What is kept for requests to come counts as the streams that are open (RFC 9218
+        section 7.1), and what is named must be a client's stream.
+        """
+        stream_id = event.prioritized_stream_id
+        early = self._priorities.early
+        if stream_id not in self._streams and stream_id not in early:
+            kept = len(early) + self.active_streams
+            if stream_id % 2 == 0 or (
+                stream_id > self._last_peer_stream and kept >= self._limits.max_concurrent_streams
+            ):
+                self._close_with(PROTOCOL_ERROR, self.BROKEN)
+                return
+            if stream_id <= self._last_peer_stream:
+                return
+        self._priorities.update(stream_id, event.field_value)
+        self._sender.ordered = self._sender.ordered or self._priorities.signalled
 
     def _reset_by_peer(self, stream: Stream, code: int) -> None:
         """Take a stream that the client reset."""

@@ -3,7 +3,9 @@
 from collections import deque
 from typing import TYPE_CHECKING
 
+from spooky._core.priority import Priority
 from spooky._core.reasons import Reason
+from spooky.protocol.priorities import SHARED, Signals
 from spooky.protocol.stream import Fields, StreamHandler
 
 if TYPE_CHECKING:
@@ -28,12 +30,15 @@ class Stream:
         offset: What is already sent of the first of them, bytes.
         trailers: Trailers to be sent after the backlog.
         turn: In which of the sender's turns it last gave something to the engine.
+        signals: What was said about its priority; ``None`` if nothing.
+        urgency: From 0, the most urgent, to 7 (RFC 9218).
+        incremental: Whether it takes turns with others of its urgency.
     """
 
     __slots__ = (
-        "backlog", "backlog_bytes", "handler", "head_received", "id", "informational",
-        "local_ended", "offset", "over", "remote_ended", "session", "trailers",
-        "turn", "unconsumed", "unwanted",
+        "backlog", "backlog_bytes", "handler", "head_received", "id", "incremental",
+        "informational", "local_ended", "offset", "over", "remote_ended", "session", "signals",
+        "trailers", "turn", "unconsumed", "unwanted", "urgency",
     )  # fmt: skip
 
     handler: StreamHandler
@@ -54,6 +59,12 @@ class Stream:
         self.offset = 0
         self.trailers: Fields | None = None
         self.turn = 0
+        self.signals: Signals | None = None
+        self.urgency, self.incremental = SHARED
+
+    def prioritize(self, priority: Priority) -> None:
+        """Send with this priority from now on."""
+        self.urgency, self.incremental = priority
 
     def send_head(self, fields: Fields, end: bool) -> None:
         """Send the head; ``end`` says that no body and no trailers follow."""
