@@ -28,7 +28,8 @@ TARGETS = sorted(
 def load(name: str) -> ModuleType:
     """Import a target, and the code it reaches with counters in its branches."""
     with atheris.instrument_imports(
-        include=["spooky", "aioquic.quic"], enable_loader_override=False
+        include=["spooky", "aioquic.quic", "tests.core.quic.stream_walk"],
+        enable_loader_override=False,
     ):
         return importlib.import_module(f"fuzz.{name}")
 
