@@ -6,13 +6,17 @@ from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 cpdef uint64_t hash_key(bytes key) except? 0
 
 
-cdef struct Backend:
-    int64_t weight
+cdef struct LoadState:
     int64_t active
-    uint64_t id_hash
     double estimate
     uint64_t sampled_at
     bint eligible
+
+
+cdef struct Backend:
+    int64_t weight
+    uint64_t id_hash
+    LoadState* load
 
 
 cdef struct Group:
@@ -39,6 +43,22 @@ cdef struct Turn:
     uint32_t skip
 
 
+cdef class BackendLoad:
+    cdef LoadState _state
+    cdef object __weakref__
+
+
+cdef class Loads:
+    cdef uint64_t _random
+    cdef uint64_t _picks
+    # Counts changes of eligibility, which every balancer has to notice.
+    cdef uint64_t _version
+    cdef object _leader
+    cdef object _of
+
+    cdef BackendLoad _load_of(self, bytes identity)
+
+
 cdef class Balancer:
     cdef list _memories
     cdef Backend* _backends
@@ -47,7 +67,9 @@ cdef class Balancer:
     cdef int64_t _eligible_weight
     cdef int64_t _eligible_active
     cdef bint _changed
-    cdef uint64_t _random
+    cdef Loads _loads
+    cdef bint _shares_loads
+    cdef uint64_t _version
 
     cpdef Py_ssize_t pick(self, uint64_t key=*) except? -2
     cpdef Py_ssize_t pick_other(self, uint64_t key, Py_ssize_t excluded) except? -2
@@ -59,6 +81,7 @@ cdef class Balancer:
     @cython.final
     cdef int _check(self, Py_ssize_t backend) except -1
     cdef int _end(self, Py_ssize_t backend, double latency_ms) except -1
+    cdef int _follow(self) except -1
     cdef Py_ssize_t _choose(self, uint64_t key) noexcept
     cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) noexcept
     @cython.final
@@ -80,7 +103,9 @@ cdef class RoundRobin(Balancer):
     cdef int32_t* _credits
     cdef uint32_t* _group_of
     cdef uint32_t* _members
+    cdef list _distinct
 
+    cdef int _take_turns_over(self, RoundRobin previous) except -1
     cdef void _regroup(self) noexcept
 
 
@@ -103,8 +128,6 @@ cdef class LeastRequest(_Drawing):
 
 
 cdef class LatencyAware(Balancer):
-    cdef uint64_t _picks
-
     cpdef failed(self, Py_ssize_t backend, double elapsed_ms)
     cdef void _estimate(self, Py_ssize_t backend, double estimate) noexcept
     cdef bint _has_estimate(self, Py_ssize_t backend) noexcept

@@ -11,6 +11,20 @@ def hash_key(key: bytes) -> int:
     It is XXH64 with seed 0.
     """
 
+class Loads:
+    """What outlives a balancer when weights or backends change: loads, random numbers and turns.
+
+    Balancers that are made with the same loads, one after the other, know of the same requests: one
+    that began under the first is counted until it ends, and is seen by the next.
+
+    Arguments:
+        seed: Of the random numbers.
+    """
+
+    def __init__(self, seed: int = 0) -> None: ...
+    def forget_turns(self) -> None:
+        """Let go of the balancer that picked last; call it when no other will be made."""
+
 class Balancer:
     """Choices among the backends of one upstream, with their load.
 
@@ -20,14 +34,21 @@ class Balancer:
     Arguments:
         ids: Backend identities; hash layouts depend on these and the weights alone.
         weights: 1 to 1000 each.
-        seed: Of the balancer's own random numbers.
+        seed: Of the balancer's own random numbers, and where turns begin.
+        loads: What an earlier balancer of the upstream left; its own if none are given.
 
     Raises:
         ValueError: A weight out of range, an identity twice, or not as many of both.
         IndexError: By every method, for a backend that does not exist.
     """
 
-    def __init__(self, ids: Sequence[bytes], weights: Sequence[int], seed: int = 0) -> None: ...
+    def __init__(
+        self,
+        ids: Sequence[bytes],
+        weights: Sequence[int],
+        seed: int = 0,
+        loads: Loads | None = None,
+    ) -> None: ...
     def __len__(self) -> int: ...
     def pick(self, key: int = 0) -> int:
         """Return the backend for a request, or -1 if none is eligible.
@@ -85,6 +106,7 @@ class RingHash(Balancer):
         weights: Sequence[int],
         seed: int = 0,
         balance_factor: float = 0.0,
+        loads: Loads | None = None,
     ) -> None: ...
 
 class Maglev(Balancer):
@@ -105,6 +127,7 @@ class Maglev(Balancer):
         weights: Sequence[int],
         seed: int = 0,
         balance_factor: float = 0.0,
+        loads: Loads | None = None,
     ) -> None: ...
 
 class LeastRequest(Balancer):

@@ -11,6 +11,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.math cimport isfinite, log
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
+from weakref import WeakValueDictionary
+
 from spooky._core.hashing cimport GOLDEN, mix, xxh64
 from spooky._core.pure import balance as _twin
 
@@ -44,6 +46,33 @@ cpdef uint64_t hash_key(bytes key) except? 0:
     return xxh64(<const unsigned char*>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
 
 
+@cython.final
+cdef class BackendLoad:
+    """What is known of one backend's load, by all balancers that have it."""
+
+    def __cinit__(self):
+        self._state.eligible = True
+
+
+@cython.final
+cdef class Loads:
+    """What outlives a balancer when weights or backends change: loads, random numbers and turns."""
+
+    def __init__(self, seed=0):
+        self._random = seed & 0xFFFFFFFFFFFFFFFF
+        self._of = WeakValueDictionary()
+
+    cdef BackendLoad _load_of(self, bytes identity):
+        load = self._of.get(identity)
+        if load is None:
+            load = self._of[identity] = BackendLoad()
+        return load
+
+    def forget_turns(self):
+        """Let go of the balancer that picked last; call it when no other will be made."""
+        self._leader = None
+
+
 cdef class Balancer:
     """Choices among the backends of one upstream, with their load.
 
@@ -53,7 +82,8 @@ cdef class Balancer:
     Arguments:
         ids: Backend identities; hash layouts depend on these and the weights alone.
         weights: 1 to 1000 each.
-        seed: Of the balancer's own random numbers.
+        seed: Of the balancer's own random numbers, and where turns begin.
+        loads: What an earlier balancer of the upstream left; its own if none are given.
 
     Raises:
         ValueError: A weight out of range, an identity twice, or not as many of both.
@@ -63,8 +93,9 @@ cdef class Balancer:
     def __cinit__(self):
         self._memories = []
 
-    def __init__(self, ids, weights, seed=0):
+    def __init__(self, ids, weights, seed=0, loads=None):
         cdef Py_ssize_t backend
+        cdef BackendLoad load
         if len(ids) != len(weights):
             raise ValueError(f"{len(ids)} backends but {len(weights)} weights")
         if len(set(ids)) != len(ids):
@@ -76,11 +107,15 @@ cdef class Balancer:
         self._eligible_weight = sum(weights)
         self._eligible_active = 0
         self._changed = True
-        self._random = seed & 0xFFFFFFFFFFFFFFFF
+        self._shares_loads = loads is not None
+        self._loads = loads if loads is not None else Loads(seed)
+        self._version = self._loads._version - 1
         for backend in range(self._count):
             self._backends[backend].weight = weights[backend]
             self._backends[backend].id_hash = hash_key(ids[backend])
-            self._backends[backend].eligible = True
+            load = self._loads._load_of(ids[backend])
+            self._memories.append(load)
+            self._backends[backend].load = &load._state
 
     def __len__(self):
         return self._count
@@ -91,30 +126,26 @@ cdef class Balancer:
         Arguments:
             key: ``hash_key`` of the balancing key; ignored by those that do not hash.
         """
+        self._follow()
         return self._choose(key)
 
     cpdef Py_ssize_t pick_other(self, uint64_t key, Py_ssize_t excluded) except? -2:
         """Return a backend other than ``excluded``, or -1; for a second try."""
+        self._follow()
         return self._choose_other(key, excluded)
 
     cpdef set_eligible(self, Py_ssize_t backend, bint eligible):
         """Put a backend in or out of the choice."""
         self._check(backend)
-        cdef Backend* it = &self._backends[backend]
-        cdef int sign = 1 if eligible else -1
-        if it.eligible == eligible:
-            return
-        it.eligible = eligible
-        self._eligible_count += sign
-        self._eligible_weight += sign * it.weight
-        self._eligible_active += sign * it.active
-        self._changed = True
+        cdef LoadState* load = self._backends[backend].load
+        if load.eligible != eligible:
+            load.eligible = eligible
+            self._loads._version += 1
 
     cpdef started(self, Py_ssize_t backend):
         """Count a request as active on a backend."""
         self._check(backend)
-        self._backends[backend].active += 1
-        self._eligible_active += self._backends[backend].eligible
+        self._backends[backend].load.active += 1
 
     cpdef finished(self, Py_ssize_t backend, double latency_ms=-1.0):
         """Count a request as ended.
@@ -127,7 +158,7 @@ cdef class Balancer:
     cpdef int64_t active(self, Py_ssize_t backend) except -1:
         """Return the number of active requests on a backend."""
         self._check(backend)
-        return self._backends[backend].active
+        return self._backends[backend].load.active
 
     cdef void* _allocate(self, size_t count, size_t size) except NULL:
         """Return a zeroed array that lives as long as the balancer."""
@@ -141,6 +172,20 @@ cdef class Balancer:
             raise IndexError("no such backend")
         return 0
 
+    cdef int _follow(self) except -1:
+        """Go by what other balancers did with the same loads."""
+        cdef Py_ssize_t backend
+        if self._version == self._loads._version:
+            return 0
+        self._eligible_count = self._eligible_weight = 0
+        for backend in range(self._count):
+            if self._backends[backend].load.eligible:
+                self._eligible_count += 1
+                self._eligible_weight += self._backends[backend].weight
+        self._changed = True
+        self._version = self._loads._version
+        return 0
+
     cdef Py_ssize_t _choose(self, uint64_t key) noexcept:
         return self._choose_other(key, -1)
 
@@ -149,24 +194,23 @@ cdef class Balancer:
 
     cdef int _end(self, Py_ssize_t backend, double latency_ms) except -1:
         self._check(backend)
-        if self._backends[backend].active > 0:
-            self._backends[backend].active -= 1
-            self._eligible_active -= self._backends[backend].eligible
+        if self._backends[backend].load.active > 0:
+            self._backends[backend].load.active -= 1
         return 0
 
     @cython.final
     cdef uint64_t _next_random(self) noexcept:
-        self._random += GOLDEN
-        return mix(self._random)
+        self._loads._random += GOLDEN
+        return mix(self._loads._random)
 
     @cython.final
     cdef bint _is_other(self, Py_ssize_t backend, Py_ssize_t excluded) noexcept:
-        return self._backends[backend].eligible and backend != excluded
+        return self._backends[backend].load.eligible and backend != excluded
 
     @cython.final
     cdef bint _counts_in(self, Py_ssize_t excluded) noexcept:
         """Return whether ``excluded`` is an eligible backend, and so part of the sums."""
-        return 0 <= excluded < self._count and self._backends[excluded].eligible
+        return 0 <= excluded < self._count and self._backends[excluded].load.eligible
 
     @cython.final
     cdef Py_ssize_t _draw_other(self, Py_ssize_t excluded) noexcept:
@@ -189,15 +233,15 @@ cdef class Balancer:
         """Return whether ``one`` has fewer active requests for its weight than ``other``."""
         cdef Backend* a = &self._backends[one]
         cdef Backend* b = &self._backends[other]
-        return a.active * b.weight < b.active * a.weight
+        return a.load.active * b.weight < b.load.active * a.weight
 
 
 @cython.final
 cdef class RoundRobin(Balancer):
     """Smooth weighted round-robin, of groups of equal weight and within each group."""
 
-    def __init__(self, ids, weights, seed=0):
-        Balancer.__init__(self, ids, weights, seed)
+    def __init__(self, ids, weights, seed=0, loads=None):
+        Balancer.__init__(self, ids, weights, seed, loads)
         cdef list distinct = sorted(set(weights), reverse=True)
         cdef dict groups = {weight: group for group, weight in enumerate(distinct)}
         cdef Py_ssize_t backend, group
@@ -211,9 +255,10 @@ cdef class RoundRobin(Balancer):
         for backend in range(self._count):
             group = self._group_of[backend] = groups[weights[backend]]
             self._groups[group].size += 1
+        self._distinct = distinct
         for group in range(self._count_of_groups):
             self._groups[group].members = self._members + start
-            self._groups[group].turn = self._random
+            self._groups[group].turn = seed & 0xFFFFFFFFFFFFFFFF
             start += self._groups[group].size
 
     cdef Py_ssize_t _choose(self, uint64_t key) noexcept:
@@ -236,13 +281,57 @@ cdef class RoundRobin(Balancer):
         credits[best] -= <int32_t>self._eligible_weight
         return _take_turn(&self._groups[best])
 
+    cdef int _follow(self) except -1:
+        Balancer._follow(self)
+        cdef RoundRobin previous
+        if self._shares_loads and self._loads._leader is not self:
+            if self._changed:
+                self._regroup()
+            previous = self._loads._leader
+            if previous is not None:
+                self._take_turns_over(previous)
+            self._loads._leader = self
+        return 0
+
+    cdef int _take_turns_over(self, RoundRobin previous) except -1:
+        """Go on where another balancer was: weights keep their credit, backends their turn."""
+        cdef Py_ssize_t group, other, step, backend
+        cdef int64_t total = 0
+        cdef Group* mine
+        cdef Group* theirs
+        cdef dict turns = {}
+        for group in range(self._count_of_groups):
+            for step in range(<Py_ssize_t>self._groups[group].size):
+                backend = self._groups[group].members[step]
+                turns[<size_t>self._backends[backend].load] = group, step
+        for group, weight in enumerate(self._distinct):
+            mine = &self._groups[group]
+            if weight not in previous._distinct or mine.size == 0:
+                continue
+            other = previous._distinct.index(weight)
+            theirs = &previous._groups[other]
+            self._credits[group] = previous._credits[other]
+            for step in range(<Py_ssize_t>theirs.size):
+                backend = theirs.members[(theirs.turn + <uint64_t>step) % theirs.size]
+                turn = turns.get(<size_t>previous._backends[backend].load)
+                if turn is not None and turn[0] == group:
+                    mine.turn = turn[1]
+                    break
+        for group in range(self._count_of_groups):
+            total += self._credits[group]
+        for group in range(self._count_of_groups):
+            if self._groups[group].size != 0:
+                self._credits[group] -= <int32_t>total
+                break
+        return 0
+
     cdef void _regroup(self) noexcept:
         cdef Py_ssize_t backend, group
         cdef Group* it
         for group in range(self._count_of_groups):
             self._groups[group].size = self._shares[group] = self._credits[group] = 0
         for backend in range(self._count):
-            if self._backends[backend].eligible:
+            if self._backends[backend].load.eligible:
                 it = &self._groups[self._group_of[backend]]
                 it.members[it.size] = backend
                 it.size += 1
@@ -262,8 +351,8 @@ cdef inline Py_ssize_t _take_turn(Group* group) noexcept:
 cdef class _Drawing(Balancer):
     """Weighted random draws in constant time, by Walker's alias method in Vose's form."""
 
-    def __init__(self, ids, weights, seed=0):
-        Balancer.__init__(self, ids, weights, seed)
+    def __init__(self, ids, weights, seed=0, loads=None):
+        Balancer.__init__(self, ids, weights, seed, loads)
         self._columns = <Column*>self._allocate(self._count, sizeof(Column))
         self._left = <int64_t*>self._allocate(self._count, sizeof(int64_t))
         self._small = <uint32_t*>self._allocate(self._count, sizeof(uint32_t))
@@ -287,7 +376,7 @@ cdef class _Drawing(Balancer):
         cdef Py_ssize_t count = 0, small = 0, large = 0
         cdef uint32_t column, giver
         for backend in range(self._count):
-            if not self._backends[backend].eligible:
+            if not self._backends[backend].load.eligible:
                 continue
             self._columns[count] = Column(total, backend, backend)
             self._left[count] = self._backends[backend].weight * self._eligible_count
@@ -352,7 +441,7 @@ cdef class LatencyAware(Balancer):
         if latency_ms >= 0.0:
             sample = min(max(MIN_LATENCY_MS, latency_ms), MAX_LATENCY_MS)
             if self._has_estimate(backend):
-                estimate = self._backends[backend].estimate
+                estimate = self._backends[backend].load.estimate
                 sample = estimate + EWMA_ALPHA * (sample - estimate)
             self._estimate(backend, sample)
         return 0
@@ -364,22 +453,22 @@ cdef class LatencyAware(Balancer):
         if elapsed_ms > sample:
             sample = min(elapsed_ms, MAX_LATENCY_MS)
         if self._has_estimate(backend):
-            sample = max(sample, self._backends[backend].estimate)
+            sample = max(sample, self._backends[backend].load.estimate)
         self._estimate(backend, sample)
 
     cdef void _estimate(self, Py_ssize_t backend, double estimate) noexcept:
-        self._backends[backend].estimate = estimate
-        self._backends[backend].sampled_at = self._picks
+        self._backends[backend].load.estimate = estimate
+        self._backends[backend].load.sampled_at = self._loads._picks
 
     cdef bint _has_estimate(self, Py_ssize_t backend) noexcept:
-        cdef uint64_t age = self._picks - self._backends[backend].sampled_at
-        return self._backends[backend].estimate > 0.0 and age <= STALE_TURNS * self._count
+        cdef uint64_t age = self._loads._picks - self._backends[backend].load.sampled_at
+        return self._backends[backend].load.estimate > 0.0 and age <= STALE_TURNS * self._count
 
     cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) noexcept:
         cdef Py_ssize_t backend, best = -1, unknown = -1, idle = -1
         cdef double score, best_score = 0.0
         cdef Backend* it
-        self._picks += 1
+        self._loads._picks += 1
         for backend in range(self._count):
             if not self._is_other(backend, excluded):
                 continue
@@ -387,214 +476,19 @@ cdef class LatencyAware(Balancer):
             if not self._has_estimate(backend):
                 if unknown < 0 or self._is_less_loaded(backend, unknown):
                     unknown = backend
-                if idle < 0 and it.active == 0:
+                if idle < 0 and it.load.active == 0:
                     idle = backend
                 continue
-            score = (it.estimate + ACTIVE_CHARGE_MS * it.active) / it.weight
+            score = (it.load.estimate + ACTIVE_CHARGE_MS * it.load.active) / it.weight
             if (
                 best < 0
                 or score < best_score
-                or (score == best_score and it.active < self._backends[best].active)
+                or (score == best_score and it.load.active < self._backends[best].load.active)
             ):
                 best, best_score = backend, score
         if best < 0:
             return unknown
-        return idle if idle >= 0 and self._picks % PROBE_EVERY == 0 else best
+        return idle if idle >= 0 and self._loads._picks % PROBE_EVERY == 0 else best
 
 
-cdef class _Hashing(Balancer):
-    """What ring and Maglev share: load bounds, and ranking when nothing eligible is near."""
-
-    def __init__(self, ids, weights, seed=0, double balance_factor=0.0):
-        Balancer.__init__(self, ids, weights, seed)
-        if balance_factor != 0.0 and not (isfinite(balance_factor) and balance_factor >= 1.0):
-            raise ValueError("balance_factor must be 0 (none) or at least 1.0")
-        self._balance_factor = balance_factor
-        self._by_id = <uint32_t*>self._allocate(self._count, sizeof(uint32_t))
-        for rank, backend in enumerate(sorted(range(len(ids)), key=ids.__getitem__)):
-            self._by_id[<Py_ssize_t>rank] = backend
-
-    cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) noexcept:
-        cdef Py_ssize_t backend
-        cdef uint64_t jump
-        if self._eligible_count - self._counts_in(excluded) == 0:
-            return -1
-        backend = self._locate(key, excluded)
-        if self._balance_factor == 0.0:
-            return backend
-        for jump in range(1, MAX_OVERFLOW_JUMPS + 1):
-            if self._has_room(backend, excluded):
-                return backend
-            # To a random place, not the neighbour: one full backend must not fill the next.
-            backend = self._locate(mix(key + jump * GOLDEN), excluded)
-        return backend if self._has_room(backend, excluded) else self._least_loaded(excluded)
-
-    cdef Py_ssize_t _locate(self, uint64_t key, Py_ssize_t excluded) noexcept:
-        """Return the eligible backend other than ``excluded`` for a key; there must be one."""
-        return self._rank(key, excluded)
-
-    cdef bint _has_room(self, Py_ssize_t backend, Py_ssize_t excluded) noexcept:
-        """Return whether one more request keeps a backend within its bound."""
-        cdef int64_t active = self._eligible_active
-        cdef int64_t weight = self._eligible_weight
-        cdef double share
-        if self._counts_in(excluded):
-            active -= self._backends[excluded].active
-            weight -= self._backends[excluded].weight
-        share = self._balance_factor * self._backends[backend].weight * (active + 1)
-        return self._backends[backend].active * weight < share
-
-    cdef Py_ssize_t _least_loaded(self, Py_ssize_t excluded) noexcept:
-        cdef Py_ssize_t backend, best = -1
-        for backend in range(self._count):
-            if self._is_other(backend, excluded):
-                if best < 0 or self._is_less_loaded(backend, best):
-                    best = backend
-        return best
-
-    cdef Py_ssize_t _rank(self, uint64_t key, Py_ssize_t excluded) noexcept:
-        """Return the backend of a key by weighted rendezvous hashing, in O(backends)."""
-        cdef Py_ssize_t backend, best = -1
-        cdef double score, best_score = 0.0
-        cdef uint64_t number
-        for backend in range(self._count):
-            if self._is_other(backend, excluded):
-                number = mix(key ^ self._backends[backend].id_hash)
-                score = -log((<double>(number >> 12) + 0.5) * 2.0**-52)
-                score /= self._backends[backend].weight
-                if best < 0 or score < best_score:
-                    best, best_score = backend, score
-        return best
-
-
-@cython.final
-cdef class RingHash(_Hashing):
-    """Consistent hashing on a ring, with bounded load if ``balance_factor`` is at least 1.0."""
-
-    def __init__(self, ids, weights, seed=0, double balance_factor=0.0):
-        _Hashing.__init__(self, ids, weights, seed, balance_factor)
-        cdef bytearray unsorted
-        cdef Point* points
-        cdef Py_ssize_t rank, backend, size = 0
-        cdef int64_t number
-        for backend in range(self._count):
-            size += self._point_count(backend)
-        unsorted = bytearray(size * sizeof(Point))
-        points = <Point*>PyByteArray_AS_STRING(unsorted)
-        for rank in range(self._count):
-            backend = self._by_id[rank]
-            for number in range(1, self._point_count(backend) + 1):
-                points.position = mix(self._backends[backend].id_hash + number * GOLDEN)
-                points.owner = backend
-                points += 1
-        self._size = size
-        self._sort(<Point*>PyByteArray_AS_STRING(unsorted))
-
-    cdef int64_t _point_count(self, Py_ssize_t backend) noexcept:
-        # Called before any backend can be out: the eligible weight is the whole weight.
-        cdef int64_t total = self._eligible_weight
-        cdef int64_t of_mean_weight = min(RING_POINTS, max(1, MAX_RING_POINTS // self._count))
-        cdef int64_t weight = self._backends[backend].weight
-        return max(1, (of_mean_weight * self._count * weight + total // 2) // total)
-
-    cdef int _sort(self, Point* unsorted) except -1:
-        """Sort points into stretches of about one point each, and within the stretches.
-
-        Points are spread evenly by their hash, so this is linear. It is stable: points at one
-        position stay in the order of their backends' ids.
-        """
-        cdef Py_ssize_t stretches = 2
-        cdef Py_ssize_t index, at
-        cdef uint32_t* first
-        cdef Point point
-        self._shift = 63
-        while stretches < self._size:
-            stretches *= 2
-            self._shift -= 1
-        self._points = <Point*>self._allocate(self._size, sizeof(Point))
-        self._first = first = <uint32_t*>self._allocate(stretches + 1, sizeof(uint32_t))
-        for index in range(self._size):
-            first[(unsorted[index].position >> self._shift) + 1] += 1
-        for index in range(stretches):
-            first[index + 1] += first[index]
-        for index in range(self._size):
-            at = first[unsorted[index].position >> self._shift]
-            first[unsorted[index].position >> self._shift] += 1
-            self._points[at] = unsorted[index]
-        for index in range(stretches, 0, -1):  # Each entry had moved to the start of the next.
-            first[index] = first[index - 1]
-        first[0] = 0
-        for index in range(1, self._size):
-            point = self._points[index]
-            at = index
-            while at > 0 and self._points[at - 1].position > point.position:
-                self._points[at] = self._points[at - 1]
-                at -= 1
-            self._points[at] = point
-        return 0
-
-    cdef Py_ssize_t _locate(self, uint64_t key, Py_ssize_t excluded) noexcept:
-        cdef Py_ssize_t at = self._first[key >> self._shift]
-        cdef Py_ssize_t owner
-        while at < self._size and self._points[at].position < key:
-            at += 1
-        for _ in range(min(MAX_RING_WALK, self._size)):
-            if at == self._size:
-                at = 0
-            owner = self._points[at].owner
-            if self._is_other(owner, excluded):
-                return owner
-            at += 1
-        return self._rank(key, excluded)
-
-
-@cython.final
-cdef class Maglev(_Hashing):
-    """Maglev hashing on a table of prime size, with bounded load like ``RingHash``."""
-
-    def __init__(self, ids, weights, seed=0, double balance_factor=0.0):
-        _Hashing.__init__(self, ids, weights, seed, balance_factor)
-        if len(ids) >= MAGLEV_SIZE:
-            raise ValueError(f"Maglev takes fewer than {MAGLEV_SIZE} backends")
-        self._table = <uint16_t*>self._allocate(MAGLEV_SIZE, sizeof(uint16_t))
-        if self._count > 0:
-            self._fill_table()
-
-    cdef int _fill_table(self) except -1:
-        cdef bytearray taken = bytearray(MAGLEV_SIZE)
-        cdef bytearray memory = bytearray(self._count * sizeof(Turn))
-        cdef Turn* turns = <Turn*>PyByteArray_AS_STRING(memory)
-        cdef Turn* turn
-        cdef int64_t heaviest = 0
-        cdef uint64_t id_hash
-        cdef Py_ssize_t rank, filled = 0
-        for rank in range(self._count):
-            id_hash = self._backends[self._by_id[rank]].id_hash
-            turns[rank].slot = id_hash % MAGLEV_SIZE
-            turns[rank].skip = mix(id_hash) % (MAGLEV_SIZE - 1) + 1
-            turns[rank].weight = self._backends[self._by_id[rank]].weight
-            heaviest = max(heaviest, turns[rank].weight)
-        while True:
-            for rank in range(self._count):
-                turn = &turns[rank]
-                turn.earned += turn.weight
-                if turn.earned < heaviest:
-                    continue
-                turn.earned -= heaviest
-                while taken[turn.slot]:
-                    turn.slot = (turn.slot + turn.skip) % MAGLEV_SIZE
-                taken[turn.slot] = True
-                self._table[turn.slot] = self._by_id[rank]
-                filled += 1
-                if filled == MAGLEV_SIZE:
-                    return 0
-
-    cdef Py_ssize_t _locate(self, uint64_t key, Py_ssize_t excluded) noexcept:
-        cdef uint64_t probe = key
-        cdef Py_ssize_t backend
-        for _ in range(MAX_MAGLEV_PROBES):
-            backend = self._table[probe % MAGLEV_SIZE]
-            if self._is_other(backend, excluded):
-                return backend
-            probe = mix(probe + GOLDEN)
-        return self._rank(key, excluded)
+include "balance_hashing.pxi"

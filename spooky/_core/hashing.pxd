@@ -1,6 +1,6 @@
 """Hashes that kernels inline: XXH64 for keys, SplitMix64 for numbers.
 
-The twins of both are in :mod:`spooky._core.pure.balance`.
+The twins of both are in :mod:`spooky._core.pure.hashes`.
 """
 
 from libc.stdint cimport uint32_t, uint64_t

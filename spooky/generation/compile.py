@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from spooky._core.balance import Balancer, LatencyAware
+from spooky._core.balance import Balancer, LatencyAware, Loads
 from spooky._core.fields import ForwardingPolicy
 from spooky._core.routes import RouteTable, Rule
 from spooky._core.validate import Limits
@@ -54,7 +54,7 @@ class CompileError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class BalancerIdentity:
-    """What makes a balancer, with the load it knows, outlive a generation."""
+    """What makes a balancer outlive a generation; the loads that it knows outlive it too."""
 
     upstream: str
     type: str
@@ -89,6 +89,7 @@ class Environment:
         self.seed = seed
         self.pools: Registry[PoolIdentity, RequestPool] = Registry()
         self.balancers: Registry[BalancerIdentity, Balancer] = Registry()
+        self.loads: Registry[tuple[str, str], Loads] = Registry()
         self.gates: Registry[tuple[str, ...], Gate] = Registry()
         self.listener_tls: Registry[bytes, ListenerTls] = Registry()
 
@@ -265,7 +266,16 @@ class _Compiler:
     def _balancer(self, name: str) -> Balancer:
         backends = self._configuration.upstream[name].backends
         balancing = self._configuration.load_balancing_of(name)
-        balancers = self._environment.balancers
+        balancers, registry = self._environment.balancers, self._environment.loads
+        key = name, balancing.type
+        loads = registry.acquire(key, lambda: Loads(self._environment.seed))
+
+        def release(_: float) -> None:
+            unused = registry.release(key)
+            if unused is not None:
+                unused.forget_turns()
+
+        self._releases.append(release)
         identity = BalancerIdentity(
             name,
             balancing.type,
@@ -280,6 +290,7 @@ class _Compiler:
                 [backend.weight for backend in backends],
                 self._environment.seed,
                 balancing.balance_factor or 0.0,
+                loads,
             ),
         )
         self._releases.append(lambda _: balancers.release(identity))

@@ -260,3 +260,25 @@ def test_an_exchange_keeps_its_policy_and_its_pool(tmp_path: Path) -> None:
         assert stream.response.status == 200
 
     with_changes(tmp_path, scenario)
+
+
+def test_a_change_of_weights_keeps_what_the_balancer_knows(tmp_path: Path) -> None:
+    async def scenario(changes: Changes) -> None:
+        client = await changes.setup.client()
+        stream = await client.open("GET", "/wait")
+        await asyncio.wait_for(changes.setup.origin.gate.reached.wait(), 5)
+        assert changes.upstream().balancer.active(0) == 1
+
+        def edit(settings: dict[str, Any]) -> None:
+            backends = settings["upstream"]["backend"]["backends"]
+            backends[0]["weight"] = 7
+            backends.insert(0, {"id": "two", "address": "http://127.0.0.1:9", "weight": 1})
+
+        await changes.apply(edit)
+        balancer = changes.upstream().balancer
+        assert [balancer.active(0), balancer.active(1)] == [0, 1]
+        changes.setup.origin.gate.opened.set()
+        await asyncio.wait_for(stream.whole(), 5)
+        assert balancer.active(1) == 0
+
+    with_changes(tmp_path, scenario)

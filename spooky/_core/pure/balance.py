@@ -8,6 +8,9 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from math import isfinite, log
 from typing import Final
+from weakref import WeakValueDictionary
+
+from spooky._core.pure.hashes import GOLDEN, MASK, hash_key, mix
 
 RING_LAYOUT_VERSION: Final = 1
 """Changes when the placement of backends on a ring or in a Maglev table does."""
@@ -45,68 +48,46 @@ MAX_LATENCY_MS: Final = 60_000.0
 FAILURE_LATENCY_MS: Final = 1000.0
 ACTIVE_CHARGE_MS: Final = 10.0
 
-_MASK: Final = 0xFFFF_FFFF_FFFF_FFFF
-_GOLDEN: Final = 0x9E37_79B9_7F4A_7C15
 
-_PRIME_1: Final = 0x9E37_79B1_85EB_CA87
-_PRIME_2: Final = 0xC2B2_AE3D_27D4_EB4F
-_PRIME_3: Final = 0x1656_67B1_9E37_79F9
-_PRIME_4: Final = 0x85EB_CA77_C2B2_AE63
-_PRIME_5: Final = 0x27D4_EB2F_1656_67C5
+class BackendLoad:
+    """What is known of one backend's load, by all balancers that have it."""
+
+    __slots__ = ("__weakref__", "active", "eligible", "estimate", "sampled_at")
+
+    def __init__(self) -> None:
+        self.active = 0
+        self.eligible = True
+        self.estimate = 0.0
+        self.sampled_at = 0
 
 
-def hash_key(key: bytes) -> int:
-    """Return the 64-bit hash of a balancing key; stable across processes and releases.
+class Loads:
+    """What outlives a balancer when weights or backends change: loads, random numbers and turns.
 
-    It is XXH64 with seed 0.
+    Balancers that are made with the same loads, one after the other, know of the same requests: one
+    that began under the first is counted until it ends, and is seen by the next.
+
+    Arguments:
+        seed: Of the random numbers.
     """
-    length = len(key)
-    at = 0
-    if length >= 32:
-        lanes = [(_PRIME_1 + _PRIME_2) & _MASK, _PRIME_2, 0, -_PRIME_1 & _MASK]
-        while at + 32 <= length:
-            for lane in range(4):
-                lanes[lane] = _round(lanes[lane], _word(key, at + 8 * lane, 8))
-            at += 32
-        value = sum(_rotate(lanes[i], bits) for i, bits in enumerate((1, 7, 12, 18))) & _MASK
-        for lane_value in lanes:
-            value = ((value ^ _round(0, lane_value)) * _PRIME_1 + _PRIME_4) & _MASK
-    else:
-        value = _PRIME_5
-    value = (value + length) & _MASK
-    while at + 8 <= length:
-        value ^= _round(0, _word(key, at, 8))
-        value = (_rotate(value, 27) * _PRIME_1 + _PRIME_4) & _MASK
-        at += 8
-    if at + 4 <= length:
-        value ^= (_word(key, at, 4) * _PRIME_1) & _MASK
-        value = (_rotate(value, 23) * _PRIME_2 + _PRIME_3) & _MASK
-        at += 4
-    for byte in key[at:]:
-        value ^= (byte * _PRIME_5) & _MASK
-        value = (_rotate(value, 11) * _PRIME_1) & _MASK
-    value = ((value ^ (value >> 33)) * _PRIME_2) & _MASK
-    value = ((value ^ (value >> 29)) * _PRIME_3) & _MASK
-    return value ^ (value >> 32)
 
+    def __init__(self, seed: int = 0) -> None:
+        self.random = seed & MASK
+        self.picks = 0
+        self.version = 0  # Counts changes of eligibility, which every balancer has to notice.
+        self.leader: RoundRobin | None = None
+        self._of: WeakValueDictionary[bytes, BackendLoad] = WeakValueDictionary()
 
-def _word(data: bytes, at: int, size: int) -> int:
-    return int.from_bytes(data[at : at + size], "little")
+    def of(self, identity: bytes) -> BackendLoad:
+        """Return the load of a backend, forgotten when no balancer has it any more."""
+        load = self._of.get(identity)
+        if load is None:
+            load = self._of[identity] = BackendLoad()
+        return load
 
-
-def _rotate(value: int, bits: int) -> int:
-    return ((value << bits) | (value >> (64 - bits))) & _MASK
-
-
-def _round(lane: int, word: int) -> int:
-    return (_rotate((lane + word * _PRIME_2) & _MASK, 31) * _PRIME_1) & _MASK
-
-
-def _mix(value: int) -> int:
-    """Return the SplitMix64 output for a state: every bit depends on every bit."""
-    value = ((value ^ (value >> 30)) * 0xBF58_476D_1CE4_E5B9) & _MASK
-    value = ((value ^ (value >> 27)) * 0x94D0_49BB_1331_11EB) & _MASK
-    return value ^ (value >> 31)
+    def forget_turns(self) -> None:
+        """Let go of the balancer that picked last; call it when no other will be made."""
+        self.leader = None
 
 
 class Balancer:
@@ -118,14 +99,21 @@ class Balancer:
     Arguments:
         ids: Backend identities; hash layouts depend on these and the weights alone.
         weights: 1 to 1000 each.
-        seed: Of the balancer's own random numbers.
+        seed: Of the balancer's own random numbers, and where turns begin.
+        loads: What an earlier balancer of the upstream left; its own if none are given.
 
     Raises:
         ValueError: A weight out of range, an identity twice, or not as many of both.
         IndexError: By every method, for a backend that does not exist.
     """
 
-    def __init__(self, ids: Sequence[bytes], weights: Sequence[int], seed: int = 0) -> None:
+    def __init__(
+        self,
+        ids: Sequence[bytes],
+        weights: Sequence[int],
+        seed: int = 0,
+        loads: Loads | None = None,
+    ) -> None:
         if len(ids) != len(weights):
             raise ValueError(f"{len(ids)} backends but {len(weights)} weights")
         if len(set(ids)) != len(ids):
@@ -133,14 +121,15 @@ class Balancer:
         if not all(1 <= weight <= MAX_WEIGHT for weight in weights):
             raise ValueError(f"weights must be 1 to {MAX_WEIGHT}")
         self._weights = list(weights)
-        self._active = [0] * len(ids)
-        self._eligible = [True] * len(ids)
-        # Sums over the eligible backends.
+        self._loads = loads if loads is not None else Loads(seed)
+        self._shares_loads = loads is not None
+        self._load = [self._loads.of(identity) for identity in ids]
+        # Sums over the eligible backends, as of this version of the loads.
+        self._version = -1
         self._eligible_count = len(ids)
         self._eligible_weight = sum(weights)
         self._eligible_active = 0
         self._changed = True
-        self._random = seed & _MASK
 
     def __len__(self) -> int:
         return len(self._weights)
@@ -151,29 +140,40 @@ class Balancer:
         Arguments:
             key: ``hash_key`` of the balancing key; ignored by those that do not hash.
         """
-        return self.pick_other(key, -1)
+        self._follow()
+        return self._choose(key)
 
     def pick_other(self, key: int, excluded: int) -> int:
         """Return a backend other than ``excluded``, or -1; for a second try."""
+        self._follow()
+        return self._choose_other(key, excluded)
+
+    def _choose(self, key: int) -> int:
+        return self._choose_other(key, -1)
+
+    def _choose_other(self, key: int, excluded: int) -> int:
         return self._draw_other(excluded)
+
+    def _follow(self) -> None:
+        """Go by what other balancers did with the same loads."""
+        if self._version != self._loads.version:
+            eligible = list(self._others(-1))
+            self._eligible_count = len(eligible)
+            self._eligible_weight = sum(self._weights[backend] for backend in eligible)
+            self._changed = True
+            self._version = self._loads.version
 
     def set_eligible(self, backend: int, eligible: bool) -> None:
         """Put a backend in or out of the choice."""
         self._check(backend)
-        if self._eligible[backend] == eligible:
-            return
-        sign = 1 if eligible else -1
-        self._eligible[backend] = eligible
-        self._eligible_count += sign
-        self._eligible_weight += sign * self._weights[backend]
-        self._eligible_active += sign * self._active[backend]
-        self._changed = True
+        if self._load[backend].eligible != eligible:
+            self._load[backend].eligible = eligible
+            self._loads.version += 1
 
     def started(self, backend: int) -> None:
         """Count a request as active on a backend."""
         self._check(backend)
-        self._active[backend] += 1
-        self._eligible_active += self._eligible[backend]
+        self._load[backend].active += 1
 
     def finished(self, backend: int, latency_ms: float = -1.0) -> None:
         """Count a request as ended.
@@ -182,32 +182,31 @@ class Balancer:
             latency_ms: Time to the response head; negative gives no latency sample.
         """
         self._check(backend)
-        if self._active[backend] > 0:
-            self._active[backend] -= 1
-            self._eligible_active -= self._eligible[backend]
+        if self._load[backend].active > 0:
+            self._load[backend].active -= 1
 
     def active(self, backend: int) -> int:
         """Return the number of active requests on a backend."""
         self._check(backend)
-        return self._active[backend]
+        return self._load[backend].active
 
     def _check(self, backend: int) -> None:
         if not 0 <= backend < len(self._weights):
             raise IndexError("no such backend")
 
     def _next_random(self) -> int:
-        self._random = (self._random + _GOLDEN) & _MASK
-        return _mix(self._random)
+        self._loads.random = (self._loads.random + GOLDEN) & MASK
+        return mix(self._loads.random)
 
     def _others(self, excluded: int) -> Iterator[int]:
         """Yield the eligible backends other than ``excluded``."""
-        for backend, eligible in enumerate(self._eligible):
-            if eligible and backend != excluded:
+        for backend, load in enumerate(self._load):
+            if load.eligible and backend != excluded:
                 yield backend
 
     def _counts_in(self, excluded: int) -> bool:
         """Return whether ``excluded`` is an eligible backend, and so part of the sums."""
-        return 0 <= excluded < len(self._weights) and self._eligible[excluded]
+        return 0 <= excluded < len(self._weights) and self._load[excluded].eligible
 
     def _draw_other(self, excluded: int) -> int:
         """Return a weighted random eligible backend other than ``excluded``, or -1."""
@@ -223,7 +222,9 @@ class Balancer:
 
     def _is_less_loaded(self, one: int, other: int) -> bool:
         """Return whether ``one`` has fewer active requests for its weight than ``other``."""
-        return self._active[one] * self._weights[other] < self._active[other] * self._weights[one]
+        return self._load[one].active * self._weights[other] < (
+            self._load[other].active * self._weights[one]
+        )
 
 
 class RoundRobin(Balancer):
@@ -235,14 +236,20 @@ class RoundRobin(Balancer):
     turns begin at backend ``seed`` of each group, so that workers do not move in step.
     """
 
-    def __init__(self, ids: Sequence[bytes], weights: Sequence[int], seed: int = 0) -> None:
-        super().__init__(ids, weights, seed)
+    def __init__(
+        self,
+        ids: Sequence[bytes],
+        weights: Sequence[int],
+        seed: int = 0,
+        loads: Loads | None = None,
+    ) -> None:
+        super().__init__(ids, weights, seed, loads)
         self._distinct = sorted(set(weights), reverse=True)
         self._members: list[list[int]] = [[] for _ in self._distinct]
-        self._cursors = [seed & _MASK for _ in self._distinct]
+        self._cursors = [seed & MASK for _ in self._distinct]
         self._credits = [0 for _ in self._distinct]
 
-    def pick(self, key: int = 0) -> int:
+    def _choose(self, key: int) -> int:
         if self._changed:
             self._regroup()
         if self._eligible_count == 0:
@@ -256,6 +263,37 @@ class RoundRobin(Balancer):
         cursor = self._cursors[best]
         self._cursors[best] = (cursor + 1) % len(self._members[best])
         return self._members[best][cursor]
+
+    def _follow(self) -> None:
+        super()._follow()
+        previous = self._loads.leader
+        if self._shares_loads and previous is not self:
+            if self._changed:
+                self._regroup()
+            if previous is not None:
+                self._take_turns_over(previous)
+            self._loads.leader = self
+
+    def _take_turns_over(self, previous: "RoundRobin") -> None:
+        """Go on where another balancer was: weights keep their credit, backends their turn."""
+        positions = {id(load): backend for backend, load in enumerate(self._load)}
+        for group, weight in enumerate(self._distinct):
+            if weight not in previous._distinct or not self._members[group]:
+                continue
+            other = previous._distinct.index(weight)
+            self._credits[group] = previous._credits[other]
+            members = previous._members[other]
+            for step in range(len(members)):
+                load = previous._load[members[(previous._cursors[other] + step) % len(members)]]
+                backend = positions.get(id(load), -1)
+                if backend in self._members[group]:
+                    self._cursors[group] = self._members[group].index(backend)
+                    break
+        # Credits sum up to 0 between picks: the first group takes what those that went had.
+        for group, members in enumerate(self._members):
+            if members:
+                self._credits[group] -= sum(self._credits)
+                break
 
     def _regroup(self) -> None:
         for group, weight in enumerate(self._distinct):
@@ -274,8 +312,14 @@ class _Drawing(Balancer):
     threshold, and to another, its alias, from there to the total weight.
     """
 
-    def __init__(self, ids: Sequence[bytes], weights: Sequence[int], seed: int = 0) -> None:
-        super().__init__(ids, weights, seed)
+    def __init__(
+        self,
+        ids: Sequence[bytes],
+        weights: Sequence[int],
+        seed: int = 0,
+        loads: Loads | None = None,
+    ) -> None:
+        super().__init__(ids, weights, seed, loads)
         self._columns: list[tuple[int, int, int]] = []
 
     def _draw(self) -> int:
@@ -306,14 +350,14 @@ class _Drawing(Balancer):
 class Random(_Drawing):
     """Weighted random."""
 
-    def pick(self, key: int = 0) -> int:
+    def _choose(self, key: int) -> int:
         return -1 if self._eligible_count == 0 else self._draw()
 
 
 class LeastRequest(_Drawing):
     """The less loaded of two weighted random draws, by active requests over weight."""
 
-    def pick(self, key: int = 0) -> int:
+    def _choose(self, key: int) -> int:
         if self._eligible_count == 0:
             return -1
         one, other = self._draw(), self._draw()
@@ -321,7 +365,7 @@ class LeastRequest(_Drawing):
             other = self._draw()  # Once more: a single draw compares nothing.
         return other if self._is_less_loaded(other, one) else one
 
-    def pick_other(self, key: int, excluded: int) -> int:
+    def _choose_other(self, key: int, excluded: int) -> int:
         one, other = self._draw_other(excluded), self._draw_other(excluded)
         return other if one >= 0 and self._is_less_loaded(other, one) else one
 
@@ -334,18 +378,13 @@ class LatencyAware(Balancer):
     no backend has one, the fewest active requests for the weight decide.
     """
 
-    def __init__(self, ids: Sequence[bytes], weights: Sequence[int], seed: int = 0) -> None:
-        super().__init__(ids, weights, seed)
-        self._estimates = [0.0 for _ in ids]
-        self._sampled_at = [0 for _ in ids]
-        self._picks = 0
-
     def finished(self, backend: int, latency_ms: float = -1.0) -> None:
         super().finished(backend)
         if latency_ms >= 0.0:
             sample = min(max(MIN_LATENCY_MS, latency_ms), MAX_LATENCY_MS)
             if self._has_estimate(backend):
-                sample = self._estimates[backend] + EWMA_ALPHA * (sample - self._estimates[backend])
+                estimate = self._load[backend].estimate
+                sample = estimate + EWMA_ALPHA * (sample - estimate)
             self._estimate(backend, sample)
 
     def failed(self, backend: int, elapsed_ms: float) -> None:
@@ -353,39 +392,39 @@ class LatencyAware(Balancer):
         super().finished(backend)
         sample = min(max(FAILURE_LATENCY_MS, elapsed_ms), MAX_LATENCY_MS)
         if self._has_estimate(backend):
-            sample = max(sample, self._estimates[backend])
+            sample = max(sample, self._load[backend].estimate)
         self._estimate(backend, sample)
 
     def _estimate(self, backend: int, estimate: float) -> None:
-        self._estimates[backend] = estimate
-        self._sampled_at[backend] = self._picks
+        self._load[backend].estimate = estimate
+        self._load[backend].sampled_at = self._loads.picks
 
     def _has_estimate(self, backend: int) -> bool:
-        age = self._picks - self._sampled_at[backend]
-        return self._estimates[backend] > 0.0 and age <= STALE_TURNS * len(self)
+        age = self._loads.picks - self._load[backend].sampled_at
+        return self._load[backend].estimate > 0.0 and age <= STALE_TURNS * len(self)
 
-    def pick_other(self, key: int, excluded: int) -> int:
-        self._picks += 1
+    def _choose_other(self, key: int, excluded: int) -> int:
+        self._loads.picks += 1
         best = unknown = idle = -1
         best_score = 0.0
         for backend in self._others(excluded):
             if not self._has_estimate(backend):
                 if unknown < 0 or self._is_less_loaded(backend, unknown):
                     unknown = backend
-                if idle < 0 and self._active[backend] == 0:
+                if idle < 0 and self._load[backend].active == 0:
                     idle = backend
                 continue
-            load = ACTIVE_CHARGE_MS * self._active[backend]
-            score = (self._estimates[backend] + load) / self._weights[backend]
+            load = ACTIVE_CHARGE_MS * self._load[backend].active
+            score = (self._load[backend].estimate + load) / self._weights[backend]
             if (
                 best < 0
                 or score < best_score
-                or (score == best_score and self._active[backend] < self._active[best])
+                or (score == best_score and self._load[backend].active < self._load[best].active)
             ):
                 best, best_score = backend, score
         if best < 0:
             return unknown
-        return idle if idle >= 0 and self._picks % PROBE_EVERY == 0 else best
+        return idle if idle >= 0 and self._loads.picks % PROBE_EVERY == 0 else best
 
 
 class _Hashing(Balancer):
@@ -397,8 +436,9 @@ class _Hashing(Balancer):
         weights: Sequence[int],
         seed: int = 0,
         balance_factor: float = 0.0,
+        loads: Loads | None = None,
     ) -> None:
-        super().__init__(ids, weights, seed)
+        super().__init__(ids, weights, seed, loads)
         if balance_factor != 0.0 and not (isfinite(balance_factor) and balance_factor >= 1.0):
             raise ValueError("balance_factor must be 0 (none) or at least 1.0")
         self._balance_factor = balance_factor
@@ -406,17 +446,18 @@ class _Hashing(Balancer):
         # Layouts are made in the order of the ids, so that the order given does not matter.
         self._by_id = sorted(range(len(ids)), key=lambda backend: ids[backend])
 
-    def pick_other(self, key: int, excluded: int) -> int:
+    def _choose_other(self, key: int, excluded: int) -> int:
         if self._eligible_count - self._counts_in(excluded) == 0:
             return -1
         backend = self._locate(key, excluded)
         if self._balance_factor == 0.0:
             return backend
+        self._eligible_active = sum(self._load[other].active for other in self._others(-1))
         for jump in range(1, MAX_OVERFLOW_JUMPS + 1):
             if self._has_room(backend, excluded):
                 return backend
             # To a random place, not the neighbour: one full backend must not fill the next.
-            backend = self._locate(_mix((key + jump * _GOLDEN) & _MASK), excluded)
+            backend = self._locate(mix((key + jump * GOLDEN) & MASK), excluded)
         return backend if self._has_room(backend, excluded) else self._least_loaded(excluded)
 
     def _locate(self, key: int, excluded: int) -> int:
@@ -431,10 +472,10 @@ class _Hashing(Balancer):
         """
         active, weight = self._eligible_active, self._eligible_weight
         if self._counts_in(excluded):
-            active -= self._active[excluded]
+            active -= self._load[excluded].active
             weight -= self._weights[excluded]
         share = self._balance_factor * self._weights[backend] * (active + 1)
-        return self._active[backend] * weight < share
+        return self._load[backend].active * weight < share
 
     def _least_loaded(self, excluded: int) -> int:
         best = -1
@@ -447,7 +488,7 @@ class _Hashing(Balancer):
         """Return the backend of a key by weighted rendezvous hashing, in O(backends)."""
         best, best_score = -1, 0.0
         for backend in self._others(excluded):
-            number = _mix(key ^ self._id_hashes[backend])
+            number = mix(key ^ self._id_hashes[backend])
             score = -log(((number >> 12) + 0.5) * 2.0**-52) / self._weights[backend]
             if best < 0 or score < best_score:
                 best, best_score = backend, score
@@ -472,10 +513,11 @@ class RingHash(_Hashing):
         weights: Sequence[int],
         seed: int = 0,
         balance_factor: float = 0.0,
+        loads: Loads | None = None,
     ) -> None:
-        super().__init__(ids, weights, seed, balance_factor)
+        super().__init__(ids, weights, seed, balance_factor, loads)
         points = [
-            (_mix((self._id_hashes[backend] + number * _GOLDEN) & _MASK), rank)
+            (mix((self._id_hashes[backend] + number * GOLDEN) & MASK), rank)
             for rank, backend in enumerate(self._by_id)
             for number in range(1, self._point_count(backend) + 1)
         ]
@@ -495,7 +537,7 @@ class RingHash(_Hashing):
         for _ in range(min(MAX_RING_WALK, len(owners))):
             if at == len(owners):
                 at = 0
-            if self._eligible[owners[at]] and owners[at] != excluded:
+            if self._load[owners[at]].eligible and owners[at] != excluded:
                 return owners[at]
             at += 1
         return self._rank(key, excluded)
@@ -519,8 +561,9 @@ class Maglev(_Hashing):
         weights: Sequence[int],
         seed: int = 0,
         balance_factor: float = 0.0,
+        loads: Loads | None = None,
     ) -> None:
-        super().__init__(ids, weights, seed, balance_factor)
+        super().__init__(ids, weights, seed, balance_factor, loads)
         if len(ids) >= MAGLEV_SIZE:
             raise ValueError(f"Maglev takes fewer than {MAGLEV_SIZE} backends")
         self._table = self._fill_table() if ids else []
@@ -528,7 +571,7 @@ class Maglev(_Hashing):
     def _fill_table(self) -> list[int]:
         table = [-1] * MAGLEV_SIZE
         slots = [self._id_hashes[backend] % MAGLEV_SIZE for backend in self._by_id]
-        skips = [_mix(self._id_hashes[b]) % (MAGLEV_SIZE - 1) + 1 for b in self._by_id]
+        skips = [mix(self._id_hashes[b]) % (MAGLEV_SIZE - 1) + 1 for b in self._by_id]
         heaviest = max(self._weights)
         earned = [0] * len(slots)
         filled = 0
@@ -551,7 +594,7 @@ class Maglev(_Hashing):
         probe = key
         for _ in range(MAX_MAGLEV_PROBES):
             backend = self._table[probe % MAGLEV_SIZE]
-            if self._eligible[backend] and backend != excluded:
+            if self._load[backend].eligible and backend != excluded:
                 return backend
-            probe = _mix((probe + _GOLDEN) & _MASK)
+            probe = mix((probe + GOLDEN) & MASK)
         return self._rank(key, excluded)
