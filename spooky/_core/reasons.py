@@ -311,6 +311,10 @@ CONNECTION_CAP = Reason(
 HALF_OPEN_CAP = Reason(
     Stage.CONNECTION, "half_open_cap", 0, "Too many handshakes are under way.", Fault.US
 )
+HANDSHAKE_BACKLOG = Reason(
+    Stage.CONNECTION, "handshake_backlog", 0, "Too many datagrams of handshakes wait their turn.",
+    Fault.US,
+)  # fmt: skip
 NEW_CONNECTION_RATE = Reason(
     Stage.CONNECTION, "new_connection_rate", 0, "Connections arrive too fast.", Fault.US
 )

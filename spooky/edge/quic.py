@@ -10,6 +10,7 @@ from spooky._core import reasons
 from spooky._core.reasons import Reason
 from spooky._core.udp import UdpSocket
 from spooky.edge.handover import HandedOver, Handover
+from spooky.edge.handshake_queue import HandshakeQueue, Opening
 from spooky.edge.limits import ConnectionCap, ConnectionRate
 from spooky.edge.quic_connection import QuicConnection
 from spooky.edge.stateless import AddressSettings, AddressUnprovenError, StatelessAnswers
@@ -34,6 +35,14 @@ logger = logging.getLogger(__name__)
 
 DATAGRAMS_PER_TURN: Final = 64
 """Datagrams read in one turn of the loop, so that a flood leaves time for the others."""
+
+READS_PER_TURN: Final = 8
+"""How often that many are read while nearly all are of handshakes. Those only wait, which costs
+microseconds, and behind them may be datagrams of established connections."""
+
+HANDSHAKES_PER_TURN: Final = 4
+"""Connections whose handshakes go on in one turn of the loop: about 2 ms of signatures and keys,
+for which packets of established connections may have to wait."""
 
 UNSENT_MAX: Final = 1024
 """Datagrams kept while the socket takes none; more are dropped, as a router would."""
@@ -104,6 +113,8 @@ class QuicListener:
         self._by_connection_id: dict[bytes, QuicConnection] = {}
         self._connections: set[QuicConnection] = set()
         self._udp = UdpSocket(udp.fileno(), udp.family)
+        self._handshakes: HandshakeQueue[QuicConnection] = HandshakeQueue()
+        self._handshakes_due = False
         self._unsent: deque[Transmit] = deque()
         self._unsent_datagrams = 0
         self._values = counters.values
@@ -146,6 +157,7 @@ class QuicListener:
             return
         for connection in list(self._connections):
             connection.forget()
+        self._handshakes.clear()
         self.runtime.loop.remove_reader(self._socket.fileno())
         self.runtime.loop.remove_writer(self._socket.fileno())
         self._udp.release()
@@ -154,14 +166,17 @@ class QuicListener:
     # --- receiving ----------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
-        """Read datagrams, and hand each connection its share at once."""
-        batches: dict[QuicConnection, list[ReceivedDatagram]] = {}
+        """Read datagrams; those of handshakes wait until the others had their turn."""
         now = self.runtime.now()
-        for datagram in self._read():
-            connection = self._find(datagram, now)
-            if connection is not None:
-                batches.setdefault(connection, []).append(datagram)
-        self._deliver(batches, now)
+        for _ in range(READS_PER_TURN):
+            batches: dict[QuicConnection, list[ReceivedDatagram]] = {}
+            datagrams = self._read()
+            for datagram in datagrams:
+                self._sort(datagram, batches, now)
+            self._deliver(batches, now)
+            taken = sum(map(len, batches.values()))
+            if len(datagrams) < DATAGRAMS_PER_TURN or taken > DATAGRAMS_PER_TURN // 2:
+                break
 
     def take_over(self, datagrams: list[HandedOver], returned: bool) -> None:
         """Take datagrams that reached another worker.
@@ -174,15 +189,100 @@ class QuicListener:
         for datagram, asked in datagrams:
             if asked:
                 self._udp.learn(datagram[1], asked)
-            connection = self._find(datagram, now, handed_over=True, returned=returned)
-            if connection is not None:
-                batches.setdefault(connection, []).append(datagram)
+            self._sort(datagram, batches, now, handed_over=True, returned=returned)
         self._deliver(batches, now)
 
     def _deliver(self, batches: dict[QuicConnection, list[ReceivedDatagram]], now: float) -> None:
         for connection, batch in batches.items():
             self._values[self._received] += len(batch)
             connection.receive(batch, now)
+
+    def _sort(
+        self,
+        datagram: ReceivedDatagram,
+        batches: dict[QuicConnection, list[ReceivedDatagram]],
+        now: float,
+        handed_over: bool = False,
+        returned: bool = False,
+    ) -> None:
+        """Put a datagram to those of its established connection, or let it wait."""
+        header = parse_header(datagram[0])
+        if header is None:
+            self._stateless.count(reasons.BAD_PACKET)
+            return
+        connection = self._by_connection_id.get(header.destination_connection_id)
+        if connection is None:
+            if not self._passed_on(datagram, header, handed_over, returned):
+                if header.is_long:
+                    self._wait(self._handshakes.add_opening((datagram, header)))
+                else:
+                    self._stateless.reset(header, self.settings.parameters, datagram[1], now)
+        elif connection.established:
+            batch = batches.get(connection)
+            if batch is None:
+                # What waited since before the handshake ended goes first.
+                batch = batches[connection] = self._handshakes.claim(connection)
+            batch.append(datagram)
+        else:
+            self._wait(self._handshakes.add(connection, datagram))
+
+    def _passed_on(
+        self, datagram: ReceivedDatagram, header: PacketHeader, handed_over: bool, returned: bool
+    ) -> bool:
+        """Hand a datagram of no connection of ours to another worker, if one is to have it."""
+        handover = self._handover
+        if handover is None:
+            return False
+        asked = self._udp.asked(datagram[1])
+        if not handed_over and handover.pass_on(self._number, datagram, asked):
+            return True
+        return (
+            self.draining
+            and header.is_initial
+            and not returned
+            and handover.give_back(self._number, datagram, asked)
+        )
+
+    # --- handshakes ---------------------------------------------------------------------------
+
+    def _wait(self, kept: bool) -> None:
+        """Go on with handshakes after what is flushed at the end of this turn."""
+        if not kept:
+            self._stateless.count(reasons.HANDSHAKE_BACKLOG)
+        if not self._handshakes_due:
+            self._handshakes_due = True
+            self.runtime.loop.call_soon(self._go_on_with_handshakes)
+
+    def _go_on_with_handshakes(self) -> None:
+        """Take a turn's share of the waiting handshakes; sockets are read before the next."""
+        self._handshakes_due = False
+        now = self.runtime.now()
+        for _ in range(HANDSHAKES_PER_TURN):
+            under_way = self._handshakes.next_under_way()
+            if under_way is not None:
+                connection, batch = under_way
+                if connection in self._connections:
+                    self._deliver({connection: batch}, now)
+                continue
+            openings = self._handshakes.next_opening()
+            if openings is None:
+                return
+            self._open(openings, now)
+        if self._handshakes:
+            self._handshakes_due = True
+            self.runtime.loop.call_soon(self._go_on_with_handshakes)
+
+    def _open(self, openings: list[Opening], now: float) -> None:
+        """Begin a connection with the first of its datagrams that can, and give it the rest."""
+        connection: QuicConnection | None = None
+        batch: list[ReceivedDatagram] = []
+        for datagram, header in openings:
+            if connection is None:
+                connection = self._begin(datagram, header, now)
+            if connection is not None:
+                batch.append(datagram)
+        if connection is not None:
+            self._deliver({connection: batch}, now)
 
     def _read(self) -> list[ReceivedDatagram]:
         """Return what the socket has, and count how it came."""
@@ -197,38 +297,6 @@ class QuicListener:
         finally:
             values[self._coalesced] += udp.coalesced - coalesced
             values[self._truncated] += udp.truncated - truncated
-
-    def _find(
-        self,
-        datagram: ReceivedDatagram,
-        now: float,
-        handed_over: bool = False,
-        returned: bool = False,
-    ) -> QuicConnection | None:
-        """Return the connection a datagram belongs to, made if it begins one."""
-        payload, source, _ = datagram
-        header = parse_header(payload)
-        if header is None:
-            self._stateless.count(reasons.BAD_PACKET)
-            return None
-        connection = self._by_connection_id.get(header.destination_connection_id)
-        if connection is not None:
-            return connection
-        if self._handover is not None:
-            asked = self._udp.asked(source)
-            if not handed_over and self._handover.pass_on(self._number, datagram, asked):
-                return None
-            if (
-                self.draining
-                and header.is_initial
-                and not returned
-                and self._handover.give_back(self._number, datagram, asked)
-            ):
-                return None
-        if not header.is_long:
-            self._stateless.reset(header, self.settings.parameters, source, now)
-            return None
-        return self._begin(datagram, header, now)
 
     def _begin(
         self, datagram: ReceivedDatagram, header: PacketHeader, now: float

@@ -31,6 +31,9 @@ class QuicConnection:
         listener: The listener it came through.
         session: The QUIC session.
         client_initial_id: The destination connection ID the client chose for its first packets.
+
+    Attributes:
+        established: Whether the handshake is complete.
     """
 
     def __init__(
@@ -48,7 +51,7 @@ class QuicConnection:
         self._handshake_timer: Timer | None = None
         self._keep_alive_timer: Timer | None = None
         self._marked = False
-        self._established = False
+        self.established = False
         self._shutting_down = False
         self._forgotten = False
 
@@ -109,13 +112,13 @@ class QuicConnection:
         for timer in (self._timer, self._handshake_timer, self._keep_alive_timer):
             if timer is not None:
                 timer.cancel()
-        self._listener.forget(self, self._established)
+        self._listener.forget(self, self.established)
 
     # --- the session's upcalls ----------------------------------------------------------------
 
     def on_established(self, handshake: Handshake) -> None:
         """Count the handshake as complete; it may have moved the client's address."""
-        self._established = True
+        self.established = True
         self._listener.cap.established()
         self._client = self._make_client(self._client_initial_id)
         if self._handshake_timer is not None:
@@ -176,7 +179,7 @@ class QuicConnection:
     def _on_handshake_timer(self) -> None:
         """Close what never became a connection; else stop taking the client's first ID."""
         self._handshake_timer = None
-        if self._established:
+        if self.established:
             self.on_connection_id_retired(self._client_initial_id)
         else:
             self.terminate(reasons.HANDSHAKE_TIMEOUT)
