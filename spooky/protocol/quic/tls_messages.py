@@ -120,7 +120,7 @@ def parse_certificate(message: bytes) -> tuple[x509.Certificate, ...]:
         entries.opaque(2)
     try:
         return tuple(map(x509.load_der_x509_certificate, certificates))
-    except ValueError as error:
+    except (ValueError, x509.InvalidVersion) as error:
         raise TlsAlert(Alert.BAD_CERTIFICATE, "a certificate cannot be read") from error
 
 
