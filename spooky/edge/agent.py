@@ -216,6 +216,10 @@ class Agent:
         except (CompileError, MaterialError, ValueError) as error:
             logger.error("generation %d cannot be prepared: %s", change.number, error)
             self._send(PrepareFailed(change.number, str(error)[: messages.TEXT_MAX]))
+        except Exception as error:
+            # A defect, of ours or of the supervisor: it waits for an answer all the same.
+            logger.exception("generation %d cannot be prepared", change.number)
+            self._send(PrepareFailed(change.number, repr(error)[: messages.TEXT_MAX]))
         else:
             self._send(Prepared(change.number))
 
