@@ -62,6 +62,21 @@ class TestRetirements:
         assert len(pair.server_handler.issued) <= 2 * held
         closed_with(pair, TransportError.PROTOCOL_VIOLATION)
 
+    def test_a_packet_cannot_retire_the_id_it_came_to(self) -> None:
+        """RFC 9000 section 19.16."""
+        pair = established()
+        used = pair.client._quic._peer_cid.sequence_number  # type: ignore[attr-defined]
+        send(pair, b"\x19" + varint(used))
+        closed_with(pair, TransportError.PROTOCOL_VIOLATION)
+
+    def test_an_id_cannot_be_issued_under_two_numbers(self) -> None:
+        """RFC 9000 section 19.15."""
+        pair = established()
+        frames = [new_connection_id(number, 100, b"one-same") for number in (100, 101)]
+        send(pair, *frames)
+        [close] = pair.server_handler.closes
+        assert close.error_code == TransportError.PROTOCOL_VIOLATION
+
     def test_repeated_retirements_count_once(self) -> None:
         """A peer that answers late has each repeated by a probe, and answers all of them."""
         pair = established()

@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spooky._core.quic.sent_packet import SentPacket
-from tests.core.quic.stream_party import Parameters, Party, Recorder
+from tests.core.quic.stream_party import (
+    MAX_STREAMS_UNI,
+    Parameters,
+    Party,
+    Recorder,
+    stream_frame,
+)
 
 WINDOW = 2000
 CONNECTION_WINDOW = 5000
@@ -122,6 +128,18 @@ def test_what_arrives_is_what_was_sent(seed: int, loss: float, sizes: list[int])
     assert sender.streams.buffered == receiver.streams.gaps == 0
     assert sender.streams.stream_ids == receiver.streams.stream_ids == []
     assert sender.streams.sent == receiver.streams.received == sum(sizes)
+
+
+def test_a_stream_that_is_over_makes_room_for_another() -> None:
+    """RFC 9000 section 4.6: not before its end was told, and once."""
+    party = Party(parameters=Parameters(max_streams_uni=2))
+    party.receive(stream_frame(2, 0, b"x"), stream_frame(6, 0, b"y"))
+    assert party.frames() == []
+    party.receive(stream_frame(2, 1, b"", fin=True), stream_frame(2, 1, b"", fin=True))
+    party.streams.consume(2, 1)
+    assert party.frames() == [(MAX_STREAMS_UNI, 3)]
+    party.receive(stream_frame(10, 0, b"", fin=True))
+    assert party.frames() == [(MAX_STREAMS_UNI, 4)]
 
 
 class TestReentrancy:
