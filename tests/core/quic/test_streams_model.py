@@ -7,12 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spooky._core.quic.errors import QuicError, TransportError
 from spooky._core.quic.sent_packet import SentPacket
 from tests.core.quic.stream_party import (
+    MAX_DATA,
     MAX_STREAMS_UNI,
+    RESET_STREAM,
     Parameters,
     Party,
     Recorder,
+    frame,
     stream_frame,
 )
 
@@ -140,6 +144,25 @@ def test_a_stream_that_is_over_makes_room_for_another() -> None:
     assert party.frames() == [(MAX_STREAMS_UNI, 3)]
     party.receive(stream_frame(10, 0, b"", fin=True))
     assert party.frames() == [(MAX_STREAMS_UNI, 4)]
+
+
+def test_what_a_reset_stream_never_sent_is_credited() -> None:
+    """RFC 9000 section 4.5: else resets would use up the connection's window."""
+    own = Parameters(stream_window=WINDOW, connection_window=WINDOW, connection_window_max=WINDOW)
+    party = Party(parameters=own)
+    party.receive(stream_frame(2, 0, b"x"), frame(RESET_STREAM, 2, 7, WINDOW))
+    assert (MAX_DATA, 2 * WINDOW) in party.frames()
+
+
+def test_ranges_that_wait_are_limited_over_all_streams() -> None:
+    """Attack 11: each costs memory, and a search."""
+    party = Party()
+    for index in range(1000):
+        party.receive(stream_frame(0, 2 * index + 1, b"x"), stream_frame(4, 2 * index + 1, b"x"))
+    assert party.streams.gaps == 2000
+    with pytest.raises(QuicError) as caught:
+        party.receive(stream_frame(8, 1, b"x"))
+    assert caught.value.error_code == TransportError.PROTOCOL_VIOLATION
 
 
 class TestReentrancy:
