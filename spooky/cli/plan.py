@@ -3,13 +3,17 @@
 import datetime
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 import msgspec
 
+from spooky.cli.control_client import post, socket_option
 from spooky.cli.errors import EXIT_OK
 from spooky.config.schema import DEFAULT_PATH
+
+if TYPE_CHECKING:
+    from spooky.control.plan import Plan
 
 EXIT_CHANGES: Final = 3
 """There are changes. Not 2, which is wrong usage for every command."""
@@ -20,22 +24,42 @@ EXIT_CHANGES: Final = 3
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
-    required=True,
-    help="The configuration file that is in force.",
+    help="Compare with this file instead of with what runs.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def command(file: Path, against: Path, as_json: bool) -> int:
+@socket_option
+def command(file: Path, against: Path | None, as_json: bool, path: Path) -> int:
     """Say what a configuration file would change, and what may go wrong.
 
-    FILE is /etc/spooky/config.yaml if not given. It is compared with another file by what both
-    mean: listeners, certificates, routes, upstreams and backends, not lines. Files that neither
-    side can read are compared by name alone.
+    FILE is /etc/spooky/config.yaml if not given. It is compared with what is in force by what both
+    mean: listeners, certificates, routes, upstreams and backends, not lines. With --against no
+    Spooky needs to run; files that neither side can read are compared by name alone.
 
     Exit codes: 0 without changes, 3 with changes, 1 if a file cannot be used, 2 for wrong usage.
     """
-    from spooky import config
     from spooky.cli.plan_view import show_plan
-    from spooky.control.plan import Snapshot, encode, plan
+    from spooky.control.plan import encode
+
+    made = _plan_live(path, file) if against is None else _plan_against(against, file)
+    if as_json:
+        click.echo(msgspec.json.format(encode(made)))
+    else:
+        show_plan(made, sys.stdout)
+    return EXIT_CHANGES if made.changes else EXIT_OK
+
+
+def _plan_live(path: Path, file: Path) -> "Plan":
+    """Return the plan that a running Spooky makes."""
+    from spooky.control.plan import Plan
+
+    answer = post(path, "/admin/runtime/preview", {"config_path": str(file.absolute())})
+    return msgspec.convert(answer, Plan)
+
+
+def _plan_against(against: Path, file: Path) -> "Plan":
+    """Return the plan from one file to another."""
+    from spooky import config
+    from spooky.control.plan import Snapshot, plan
     from spooky.generation.materials import MaterialError, read_available_materials
 
     unread: dict[str, MaterialError] = {}
@@ -49,8 +73,4 @@ def command(file: Path, against: Path, as_json: bool) -> int:
     made = plan(snapshot(against), snapshot(file), datetime.datetime.now(datetime.UTC))
     for text in unread:
         click.echo(f"compared by name alone: {text}", err=True)
-    if as_json:
-        click.echo(msgspec.json.format(encode(made)))
-    else:
-        show_plan(made, sys.stdout)
-    return EXIT_CHANGES if made.changes else EXIT_OK
+    return made

@@ -64,7 +64,10 @@ def command(backend: str, listen: str, cert: str | None, key: str | None, insecu
                 shown = f"[{host}]" if ":" in host else host
                 click.echo(f"https://{shown}:{bound_port} -> {backend}", err=True)
 
-        return EXIT_OK if serve_until_stopped(configuration, announce) else EXIT_FAILED
+        from spooky.control.candidate import make_candidate
+
+        served = serve_until_stopped(lambda: make_candidate(configuration), announce)
+        return EXIT_OK if served else EXIT_FAILED
 
 
 def _configuration(listen: dict[str, object], backend: str, insecure: bool) -> "Configuration":

@@ -1,12 +1,17 @@
 """``spooky serve``: run the proxy that a configuration file describes."""
 
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from spooky.cli.errors import EXIT_FAILED, EXIT_OK
+from spooky.cli.errors import EXIT_FAILED, EXIT_OK, CommandError, print_problems
 from spooky.cli.serving import serve_until_stopped
 from spooky.config.schema import DEFAULT_PATH
+
+if TYPE_CHECKING:
+    from spooky.control.candidate import Candidate
 
 
 @click.command()
@@ -19,20 +24,63 @@ from spooky.config.schema import DEFAULT_PATH
     show_default=True,
     help="The configuration file.",
 )
-def command(path: Path) -> int:
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="If the file is broken, start with the last generation that was in force.",
+)
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    help="Where --resume finds the history, if the broken file named a place (control.state_dir).",
+)
+def command(path: Path, resume: bool, state_dir: Path | None) -> int:
     """Run the proxy that a configuration file describes.
 
     SIGTERM and SIGINT let requests in flight finish for up to
-    performance.shutdown_drain_timeout_ms; a second signal stops at once. SIGUSR1 reopens log
-    files after they were rotated.
+    performance.shutdown_drain_timeout_ms; a second signal stops at once. SIGHUP puts in force what
+    the file says now, as `spooky reload` does. SIGUSR1 reopens log files after they were rotated.
 
     Exit codes: 0 after an orderly end, 1 if requests were cut or it could not start, 2 for wrong
     usage.
     """
-    from spooky import config
+    from spooky.config import ConfigurationError
+    from spooky.control.candidate import read_candidate
+    from spooky.generation.materials import MaterialError
 
-    configuration = config.load(path)
-    return EXIT_OK if serve_until_stopped(configuration, _announce) else EXIT_FAILED
+    def make() -> "Candidate":
+        try:
+            return read_candidate(path)
+        except ConfigurationError as error:
+            if not resume:
+                raise
+            print_problems(error.problems, error.source, sys.stderr)
+        except MaterialError as error:
+            if not resume:
+                raise
+            click.echo(f"{path} cannot be used: {error}", err=True)
+        return _last_good(path, state_dir)
+
+    return EXIT_OK if serve_until_stopped(make, _announce) else EXIT_FAILED
+
+
+def _last_good(path: Path, state_dir: Path | None) -> "Candidate":
+    """Return the last generation that was in force."""
+    from spooky.config.control import Control
+    from spooky.control.candidate import restore_candidate
+    from spooky.control.history import History
+    from spooky.control.places import state_directory
+
+    control = Control(state_dir=str(state_dir) if state_dir is not None else None)
+    directory = state_directory(control)
+    newest = History(directory, control.history).newest
+    if newest is None:
+        raise CommandError(
+            f"{path} is broken, and the history in {directory} has nothing to start with",
+            "mend the file, or say with --state-dir where the history is",
+        )
+    click.echo(f"{path} is broken: starting with generation {newest.number}", err=True)
+    return restore_candidate(newest.text, newest.path)
 
 
 def _announce(addresses: list[tuple[str, int]]) -> None:

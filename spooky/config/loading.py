@@ -110,9 +110,24 @@ def diagnose(path: str | Path, apps: Collection[str] = (), *, world: bool = Fals
     return _diagnose_text(text, path.absolute().parent, apps, report, world)
 
 
-def diagnose_text(text: str, name: str = "<text>", apps: Collection[str] = ()) -> Diagnosis:
-    """Load YAML text and say all that is wrong with it; arguments as for ``load_text``."""
-    return _diagnose_text(text, None, apps, Report(name), world=False)
+def diagnose_text(
+    text: str,
+    name: str = "<text>",
+    apps: Collection[str] = (),
+    *,
+    directory: PurePath | None = None,
+    world: bool = False,
+) -> Diagnosis:
+    """Load YAML text and say all that is wrong with it.
+
+    Arguments:
+        text: The text.
+        name: What stands for the file in problems.
+        apps: As for ``load``.
+        directory: Where relative file names in it start; ``None`` to leave them as they are.
+        world: As for ``diagnose``.
+    """
+    return _diagnose_text(text, directory, apps, Report(name), world)
 
 
 def diagnose_mapping(mapping: Mapping[str, object], apps: Collection[str] = ()) -> Diagnosis:

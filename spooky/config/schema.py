@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from msgspec import Meta
 from msgspec.structs import force_setattr
 
+from spooky.config.control import Control
 from spooky.config.fields import Section, described
 from spooky.config.observability import Observability
 from spooky.config.performance import Performance
@@ -481,6 +482,9 @@ class Configuration(Section, frozen=True, kw_only=True):
     resilience: Annotated[Resilience, described("Protection of Spooky and of backends.")] = (
         Resilience()
     )
+    control: Annotated[
+        Control, described("How a running Spooky is changed, and what it remembers of it.")
+    ] = Control()
 
     @property
     def active_listeners(self) -> tuple[Listener, ...]:

@@ -5,15 +5,21 @@ import contextlib
 import logging
 import socket
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
 
 from spooky._core.shared import Segment
+from spooky.control.changes import PrepareError
 from spooky.control.worker_process import WorkerProcess
 from spooky.edge.messages import (
+    Discard,
     Drain,
     Drained,
     Failed,
+    Prepare,
+    Prepared,
+    PrepareFailed,
     Ready,
     Resolve,
     Start,
@@ -27,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 READY_SECONDS: Final = 60.0
 """How long a worker may take to begin; slow disks and machines included."""
+
+PREPARE_SECONDS: Final = 60.0
+"""How long workers may take to prepare a change; one to thousands of upstreams takes a second."""
 
 HANG_SECONDS: Final = 30.0
 """A worker whose loop has not turned for so long is killed."""
@@ -48,6 +57,21 @@ killed."""
 
 class StartError(Exception):
     """The workers cannot serve; says why."""
+
+
+@dataclass(slots=True)
+class _Preparation:
+    """A change that workers prepare.
+
+    Attributes:
+        number: The generation's.
+        make: Gives what a slot's worker has to be told, and its new descriptors by name.
+        failure: Why it cannot be; empty so far.
+    """
+
+    number: int
+    make: Callable[[int], tuple[Prepare, dict[str, int]]]
+    failure: str = ""
 
 
 class Crew:
@@ -83,6 +107,7 @@ class Crew:
         self._all_finished = True
         self._changed = asyncio.Event()
         self._check: asyncio.TimerHandle | None = None
+        self._preparation: _Preparation | None = None
         self.restarts = 0
         # A pair for each two workers; kept here, so that a successor finds what was sent to it.
         self._ways: dict[int, dict[int, socket.socket]] = {slot: {} for slot in self._slots}
@@ -117,6 +142,60 @@ class Crew:
         for worker in self._workers.values():
             worker.send(message, descriptors)
 
+    # --- changes ------------------------------------------------------------------------------
+
+    async def prepare(
+        self, number: int, make: Callable[[int], tuple[Prepare, dict[str, int]]]
+    ) -> None:
+        """Have all workers prepare a change; then it waits for the commit, or for a discard.
+
+        Arguments:
+            number: The generation's.
+            make: Gives what a slot's worker has to be told, and its new descriptors by name.
+
+        Raises:
+            PrepareError: One cannot; none has anything of it left.
+        """
+        preparation = self._preparation = _Preparation(number, make)
+        for worker in self._workers.values():
+            worker.send(*make(worker.slot))
+        done = await self._wait(
+            lambda: bool(preparation.failure) or self._all_prepared, PREPARE_SECONDS
+        )
+        if not done:
+            preparation.failure = f"the workers did not prepare within {PREPARE_SECONDS:.0f} s"
+        if preparation.failure:
+            self.discard()
+            raise PrepareError(preparation.failure)
+
+    def check_prepared(self) -> None:
+        """Make sure that all workers still have what they prepared.
+
+        Raises:
+            PrepareError: One died meanwhile.
+        """
+        if self._preparation is not None and not self._all_prepared:
+            raise PrepareError(self._preparation.failure or "a worker is gone")
+
+    def committed(self) -> None:
+        """Take note that what was prepared is in force."""
+        self._preparation = None
+
+    def discard(self) -> None:
+        """Have all workers undo what they prepared."""
+        if self._preparation is not None:
+            self.tell(Discard(self._preparation.number))
+            self._preparation = None
+
+    @property
+    def _all_prepared(self) -> bool:
+        number = self._preparation.number if self._preparation is not None else None
+        return self._all_ready and all(
+            worker.prepared == number for worker in self._workers.values()
+        )
+
+    # --- the end ------------------------------------------------------------------------------
+
     async def drain(self, seconds: float) -> bool:
         """Have all workers finish what is in flight within so many seconds, and exit.
 
@@ -148,6 +227,8 @@ class Crew:
         worker = self._workers[slot] = WorkerProcess(slot, self._on_message, self._on_exit)
         ways = {f"handover:{other}": way.fileno() for other, way in self._ways[slot].items()}
         worker.send(*self._make_start(slot, ways))
+        if self._preparation is not None:
+            worker.send(*self._preparation.make(slot))
 
     def _on_message(self, worker: WorkerProcess, message: ToSupervisor) -> None:
         match message:
@@ -156,6 +237,11 @@ class Crew:
                 self._changed.set()
             case Failed(text):
                 worker.failure = text
+            case Prepared(number):
+                worker.prepared = number
+                self._changed.set()
+            case PrepareFailed(number, text):
+                self._fail_preparation(number, f"worker {worker.slot}: {text}")
             case Drained(cut):
                 worker.cut = cut
             case Resolve():
@@ -174,10 +260,19 @@ class Crew:
         if not self._started:
             self._fail(text)
             return
+        if self._preparation is not None:
+            self._fail_preparation(self._preparation.number, f"it died while preparing: {text}")
         delay = self._delay(worker)
         logger.error("a worker died, replacing it in %.1f s: %s", delay, text)
         self.restarts += 1
         self._loop.call_later(delay, self._spawn, slot)
+
+    def _fail_preparation(self, number: int, text: str) -> None:
+        """Give a change up; what was first said counts."""
+        preparation = self._preparation
+        if preparation is not None and preparation.number == number:
+            preparation.failure = preparation.failure or text
+            self._changed.set()
 
     def _delay(self, worker: WorkerProcess) -> float:
         """Return how long to wait before a worker is replaced."""

@@ -152,6 +152,8 @@ _GROUPS: Final[tuple[_Group, ...]] = (
             "unknown_length_response_prebuffer_bytes", "request_buffer_global_cap_bytes",
         ),
     ),
+    # The supervisor's own.
+    (Effect.LIVE, Reach.AT_ONCE, "control", ("socket", "state_dir", "history")),
     # The endpoint is the supervisor's: it opens another.
     (
         Effect.LIVE,

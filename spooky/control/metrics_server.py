@@ -99,6 +99,10 @@ class MetricsServer:
                 raise
             logger.error("serving without metrics: %s", error)
 
+    def use(self, settings: Metrics) -> None:
+        """Go by other settings from now on; the address and the port stay."""
+        self._settings = settings
+
     async def close(self) -> None:
         """Stop; idempotent."""
         if self._listening is not None:

@@ -7,20 +7,33 @@ import resource
 import secrets
 import signal
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, Final
 
 from spooky._core import COMPILED
+from spooky._version import __version__
+from spooky.config.problems import ConfigurationError
 from spooky.config.schema import Configuration
+from spooky.control.candidate import Candidate
+from spooky.control.changes import (
+    Asked,
+    ChangeError,
+    Changes,
+    NextGeneration,
+    Participant,
+    Step,
+    first_record,
+)
 from spooky.control.crew import Crew, StartError
 from spooky.control.facts import build_facts, certificate_facts, process_facts, worker_facts
+from spooky.control.history import History, HistoryError
+from spooky.control.listeners import Listeners
 from spooky.control.logs import Logs
+from spooky.control.metrics_endpoint import MetricsEndpoint
 from spooky.control.names import Names
-from spooky.control.sockets import ListenerSockets, open_listener
 from spooky.control.worker_process import WorkerProcess
-from spooky.edge.messages import Resolve, Start, UseKeys, UseLogs
-from spooky.generation.certificates import ListenerTls, load_listener_tls
-from spooky.generation.materials import Materials, read_materials
+from spooky.edge.messages import Prepare, Resolve, Start, UseKeys, UseLogs
+from spooky.generation.materials import MaterialError
 from spooky.observe import log
 from spooky.observe.metrics import Fact
 from spooky.observe.segment import create_segment
@@ -29,7 +42,7 @@ from spooky.protocol.quic.steering import steering_table
 from spooky.upstream.dial import system_resolver
 
 if TYPE_CHECKING:
-    from spooky.control.metrics_server import MetricsServer
+    from spooky.control.control_place import ControlPlace
 
 logger = logging.getLogger(__name__)
 
@@ -38,80 +51,90 @@ STDERR: Final = 2
 KEY_SECONDS: Final = 12 * 3600.0
 """How long a secret seals; it opens for as long again, so a ticket serves half a day or more."""
 
-FIRST_GENERATION: Final = 1
-
 
 class Supervisor:
     """Owns everything of one ``spooky serve`` that outlives a worker.
 
     Arguments:
-        configuration: What to serve.
+        candidate: What to serve.
         announce: Called with the bound addresses once clients can connect.
     """
 
     def __init__(
         self,
-        configuration: Configuration,
+        candidate: Candidate,
         announce: Callable[[list[tuple[str, int]]], None],
     ) -> None:
-        self._configuration = configuration
         self._announce = announce
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self._slots = worker_count(configuration)
+        self._slots = worker_count(candidate.configuration)
         self._table = steering_table(range(self._slots))
         self._keys = Keys.generate()
         self._names = Names(system_resolver(self._loop))
         self._segment, self._segment_file = create_segment(self._slots)
         self._started = time.time()
-        self._tls: list[ListenerTls] = []
-        self._metrics: MetricsServer | None = None
-        self._listeners: list[ListenerSockets] = []
+        self._serving = False
         self._tasks: set[asyncio.Task[None]] = set()
-        self._materials: Materials
+        self._metrics = MetricsEndpoint(self._segment, self._facts)
+        self._listeners = Listeners(self._slots, self._table)
+        self._crew = Crew(self._slots, self._segment, self._make_start, self._on_resolve)
+        self._candidate = candidate
+        self._control: ControlPlace | None = None
+        self._changes: Changes
         self._logs: Logs
         self._log: log.DescriptorHandler
-        self._crew: Crew
 
     async def run(self) -> bool:
         """Serve until told to stop by SIGTERM or SIGINT.
 
-        The first signal drains, a second stops at once; SIGUSR1 reopens log files.
+        The first signal drains, a second stops at once; SIGHUP reloads the configuration, SIGUSR1
+        reopens log files.
 
         Returns:
             Whether everything in flight finished.
 
         Raises:
             BindError: An address cannot be bound.
-            MaterialError: A certificate or key cannot be used.
+            ControlSocketError: The control socket cannot be made.
+            HistoryError: The history cannot be used.
             StartError: The workers cannot serve.
         """
-        self._open()
         try:
-            if self._configuration.observability.metrics.enabled:
-                await self._start_metrics()
-            self._segment.commit(FIRST_GENERATION)
+            self._open()
+            await self._open_control()
+            await self._metrics.start(self._configuration.observability.metrics)
+            self._segment.commit(self._changes.record.number)
             await self._crew.start()
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._on_stop_signal, number)
             self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
+            self._loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
             rotation = self._loop.create_task(self._rotate_keys())
-            addresses = [sockets.address for sockets in self._listeners]
+            addresses = self._listeners.addresses
+            self._serving = True
             self._announce(addresses)
             logger.info("serving on %s with %d workers", _shown(addresses), self._slots)
             await self._wake.wait()
+            self._serving = False
             rotation.cancel()
             return await self._end()
         finally:
-            if self._metrics is not None:
-                await self._metrics.close()
+            if self._control is not None:
+                await self._control.close()
+            await self._metrics.close()
             self._close()
+
+    @property
+    def _configuration(self) -> Configuration:
+        """What is in force."""
+        return self._changes.running.configuration
 
     # --- the beginning and the end ------------------------------------------------------------
 
     def _open(self) -> None:
         """Make everything that workers need."""
-        configuration = self._configuration
+        configuration = self._candidate.configuration
         try:
             self._logs = Logs(configuration)
         except OSError as error:
@@ -121,33 +144,46 @@ class Supervisor:
             settings.level, settings.format == "json", self._logs.descriptors.get("log", STDERR)
         )
         _allow_many_files()
-        self._materials = read_materials(configuration)
-        self._tls = [
-            load_listener_tls(listener, self._materials)
-            for listener in configuration.active_listeners
-        ]
-        for listener in configuration.active_listeners:
-            sockets = open_listener(listener, configuration.performance, self._slots)
-            self._listeners.append(sockets)
-            if self._slots > 1:
-                sockets.steer(self._table)
-        self._crew = Crew(self._slots, self._segment, self._make_start, self._on_resolve)
+        self._listeners.open(configuration)
 
-    async def _start_metrics(self) -> None:
-        # Only who wants metrics waits for aiohttp.
-        from spooky.control.metrics_server import MetricsServer
+    async def _open_control(self) -> None:
+        """Make what changes the service, if it came from a file that may change."""
+        candidate = self._candidate
+        if not candidate.path:
+            history = History(None, candidate.configuration.control.history)
+            self._use_history(history)
+            return
+        # Only who can use it waits for aiohttp.
+        from spooky.control.api import ControlApi
+        from spooky.control.control_place import ControlPlace, open_history
 
-        settings = self._configuration.observability.metrics
-        self._metrics = MetricsServer(settings, self._segment, self._facts)
-        await self._metrics.start()
+        history = open_history(candidate.configuration.control)
+        self._use_history(history)
+        self._control = ControlPlace(
+            history,
+            lambda: ControlApi(self._changes, self._overview, self._is_ready).application(),
+        )
+        self._changes.participants.append(self._control)
+        await self._control.start(candidate.configuration.control)
+
+    def _use_history(self, history: History) -> None:
+        newest = history.newest
+        record = first_record(self._candidate, history, self._started)
+        if newest is not None and record is not newest:
+            logger.warning(
+                "%s differs from generation %d, the last that was in force; this starts as %d",
+                self._candidate.path, newest.number, record.number,
+            )  # fmt: skip
+        if record is not newest:
+            history.add(record)
+        participants: list[Participant] = [self._listeners, self, self._metrics]
+        self._changes = Changes(self._candidate, record, history, self._segment, participants)
 
     async def _end(self) -> bool:
         """Drain, unless a second signal comes."""
         milliseconds = self._configuration.performance.shutdown_drain_timeout_ms
         logger.info("draining for up to %.1f s; signal again to stop at once", milliseconds / 1000)
-        for sockets in self._listeners:
-            # A connection that nobody will accept is better refused.
-            sockets.tcp.close()
+        self._listeners.stop_accepting()
         self._wake.clear()
         draining = asyncio.create_task(self._crew.drain(milliseconds / 1000))
         interrupted = asyncio.create_task(self._wake.wait())
@@ -162,37 +198,62 @@ class Supervisor:
         return False
 
     def _close(self) -> None:
-        for sockets in self._listeners:
-            sockets.close()
+        self._listeners.close()
         self._crew.close()
         os.close(self._segment_file)
-        self._log.descriptor = STDERR
-        self._logs.close()
+        if hasattr(self, "_logs"):
+            self._log.descriptor = STDERR
+            self._logs.close()
 
     # --- what workers need --------------------------------------------------------------------
 
     def _make_start(self, slot: int, ways: dict[str, int]) -> tuple[Start, dict[str, int]]:
-        descriptors = {"segment": self._segment_file, **self._logs.descriptors, **ways}
-        for number, sockets in enumerate(self._listeners):
-            descriptors[f"tcp:{number}"] = sockets.tcp.fileno()
-            descriptors[f"udp:{number}"] = sockets.udp[slot].fileno()
+        running = self._changes.running
+        descriptors = {
+            "segment": self._segment_file,
+            **self._logs.descriptors,
+            **ways,
+            **self._listeners.descriptors(slot),
+        }
         start = Start(
             slot,
             self._segment.generation,
-            self._configuration,
-            dict(self._materials.files),
-            self._materials.authorities,
+            running.configuration,
+            dict(running.materials.files),
+            running.materials.authorities,
             self._keys,
             self._table,
-            tuple(range(len(self._listeners))),
+            tuple(self._listeners.numbers.values()),
             tuple(descriptors),
         )
         return start, descriptors
 
+    async def prepare(self, change: NextGeneration) -> Step:
+        """Have all workers prepare a change.
+
+        Raises:
+            PrepareError: One cannot.
+        """
+
+        def make(slot: int) -> tuple[Prepare, dict[str, int]]:
+            candidate = change.candidate
+            descriptors = self._listeners.prepared_descriptors(slot)
+            prepare = Prepare(
+                change.number,
+                candidate.configuration,
+                dict(candidate.materials.files),
+                candidate.materials.authorities,
+                self._listeners.prepared_numbers,
+                change.drain_seconds,
+                tuple(descriptors),
+            )
+            return prepare, descriptors
+
+        await self._crew.prepare(change.number, make)
+        return Step(self._crew.committed, self._crew.discard, self._crew.check_prepared)
+
     def _on_resolve(self, worker: WorkerProcess, question: Resolve) -> None:
-        task = self._loop.create_task(self._answer(worker, question))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._begin(self._answer(worker, question))
 
     async def _answer(self, worker: WorkerProcess, question: Resolve) -> None:
         worker.send(await self._names.ask(question.host, question.port))
@@ -203,10 +264,21 @@ class Supervisor:
             self._keys = self._keys.rotated(secrets.token_bytes(SECRET_BYTES))
             self._crew.tell(UseKeys(self._keys))
 
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # --- what is known ------------------------------------------------------------------------
+
+    def _is_ready(self) -> bool:
+        return self._serving
+
     def _facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell that no worker counts."""
         yield from build_facts(self._segment, self._started)
-        for listener, tls in zip(self._configuration.active_listeners, self._tls, strict=True):
+        running = self._changes.running
+        for listener, tls in zip(running.configuration.active_listeners, running.tls, strict=True):
             yield from certificate_facts(listener, tls)
         workers = self._crew.pids
         yield from worker_facts(self._segment, workers, self._crew.restarts)
@@ -214,11 +286,52 @@ class Supervisor:
             {"supervisor": os.getpid()} | {f"worker-{slot}": pid for slot, pid in workers.items()}
         )
 
+    def _overview(self) -> dict[str, Any]:
+        """Return what commands show of the processes, sockets and certificates."""
+        running = self._changes.running
+        addresses = self._listeners.addresses
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "started": self._started,
+            "workers": [
+                {"slot": slot, "pid": pid} for slot, pid in sorted(self._crew.pids.items())
+            ],
+            "worker_restarts": self._crew.restarts,
+            "listeners": [{"address": host, "port": port} for host, port in addresses],
+            "certificates": [
+                {
+                    "listener": f"{listener.address}:{listener.port}",
+                    "names": sorted(chain.names),
+                    "fingerprint": chain.fingerprint,
+                    "not_after": chain.certificate.not_valid_after_utc.isoformat(),
+                }
+                for listener, tls in zip(
+                    running.configuration.active_listeners, running.tls, strict=True
+                )
+                for chain in tls.selector.chains
+            ],
+        }
+
     # --- signals ------------------------------------------------------------------------------
 
     def _on_stop_signal(self, number: signal.Signals) -> None:
         logger.info("received %s", number.name)
         self._wake.set()
+
+    def _on_reload_signal(self) -> None:
+        logger.info("received SIGHUP")
+        self._begin(self._reload())
+
+    async def _reload(self) -> None:
+        """Put in force what the file says now; if that cannot be, say why and go on."""
+        try:
+            outcome = await self._changes.reload(Asked("SIGHUP"))
+        except (ChangeError, ConfigurationError, HistoryError, MaterialError) as error:
+            logger.error("not reloaded: %s", error)
+        else:
+            if not outcome.changed:
+                logger.info("nothing changed: generation %d stays", outcome.record.number)
 
     def _reopen_logs(self) -> None:
         try:

@@ -29,6 +29,7 @@ class WorkerProcess:
     Attributes:
         slot: The worker's slot.
         ready: Whether it serves.
+        prepared: Number of the last generation that it prepared.
         cut: Requests it had to cut when it ended; ``None`` if it did not say.
         failure: Why it cannot serve, if it said so.
         started: When it was started; seconds on the loop's clock.
@@ -42,6 +43,7 @@ class WorkerProcess:
     ) -> None:
         self.slot = slot
         self.ready = False
+        self.prepared: int | None = None
         self.cut: int | None = None
         self.failure = ""
         self._loop = asyncio.get_running_loop()

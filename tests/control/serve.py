@@ -48,6 +48,27 @@ class Served:
         """What it has said."""
         return (self.directory / "stderr").read_text()
 
+    @property
+    def path(self) -> Path:
+        """The configuration file."""
+        return self.directory / "spooky.yaml"
+
+    def write(self, change: Callable[[dict[str, Any]], None]) -> None:
+        """Change the configuration file."""
+        settings = yaml.safe_load(self.path.read_text())
+        change(settings)
+        self.path.write_text(yaml.safe_dump(settings))
+
+    async def command(self, *arguments: str) -> tuple[int, str]:
+        """Run a command of ours beside it; return the exit code and all that it printed."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "spooky.cli.main", *arguments,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        output, _ = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, output.decode()
+
     async def client(self, ingress: str) -> Client:
         """Connect a client."""
         return await connect(ingress, self.port)
@@ -91,7 +112,12 @@ async def served(
         with (directory / "stderr").open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "spooky.cli.main", "serve", "--config", str(path),
-                stderr=stderr, env={**os.environ, **(environment or {})},
+                stderr=stderr,
+                env={
+                    **os.environ,
+                    "STATE_DIRECTORY": str(directory / "state"),
+                    **(environment or {}),
+                },
             )  # fmt: skip
         try:
             port = await _announced(process, directory / "stderr")

@@ -1,0 +1,37 @@
+"""``spooky diff``: how the texts of two generations differ."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from spooky.cli.control_client import get, socket_option
+from spooky.cli.errors import EXIT_OK, printable
+
+
+@click.command()
+@click.argument("generation", type=click.IntRange(min=1))
+@click.argument("other", type=click.IntRange(min=1), required=False)
+@socket_option
+def command(generation: int, other: int | None, path: Path) -> int:
+    """Show how the configuration of GENERATION differs from that of OTHER, line by line.
+
+    Without OTHER it is the one in force. What a difference means for a running Spooky is what
+    `spooky plan` says.
+    """
+    if other is None:
+        other = get(path, "/admin/runtime")["generation"]["number"]
+    old, new = (get(path, f"/admin/runtime/history/{number}") for number in (generation, other))
+    for line in difflib.unified_diff(_lines(old), _lines(new), _name(old), _name(new), lineterm=""):
+        click.echo(printable(line))
+    return EXIT_OK
+
+
+def _lines(record: dict[str, Any]) -> list[str]:
+    text: str = record["text"]
+    return text.splitlines()
+
+
+def _name(record: dict[str, Any]) -> str:
+    return f"generation {record['number']} ({record['path']})"

@@ -1,0 +1,41 @@
+"""``spooky status``: what a running Spooky serves, and with what."""
+
+import datetime
+import time
+from pathlib import Path
+
+import click
+import msgspec
+
+from spooky.cli.control_client import get, socket_option
+from spooky.cli.errors import EXIT_FAILED, EXIT_OK, printable
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@socket_option
+def command(as_json: bool, path: Path) -> int:
+    """Show the generation in force, the listeners, the workers and the certificates.
+
+    Exit codes: 0 if it serves, 1 if it does not (yet, or any more) or cannot be reached.
+    """
+    answer = get(path, "/admin/runtime")
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(answer)))
+        return EXIT_OK if answer["ready"] else EXIT_FAILED
+    generation = answer["generation"]
+    uptime = datetime.timedelta(seconds=int(time.time() - answer["started"]))
+    state = "serving" if answer["ready"] else "not ready"
+    lines = [
+        f"spooky {answer['version']} is {state}, process {answer['pid']}, up {uptime}",
+        f"generation  {generation['number']} ({generation['source']} of {generation['path']})",
+        *(f"listener    {one['address']} port {one['port']}" for one in answer["listeners"]),
+        *(f"worker      {one['slot']}: process {one['pid']}" for one in answer["workers"]),
+        *(
+            f"certificate {', '.join(one['names'])} on {one['listener']}, until {one['not_after']}"
+            for one in answer["certificates"]
+        ),
+    ]
+    for line in lines:
+        click.echo(printable(line))
+    return EXIT_OK if answer["ready"] else EXIT_FAILED

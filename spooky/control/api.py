@@ -1,0 +1,232 @@
+"""The control API: what runs, what would change, and changing it; JSON over HTTP."""
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from spooky.config.problems import ConfigurationError
+from spooky.control.changes import (
+    Asked,
+    ChangeError,
+    Changes,
+    Outcome,
+    RestartNeededError,
+    StaleError,
+    UnknownGenerationError,
+)
+from spooky.control.control_socket import peer_user, user_name
+from spooky.control.history import HistoryError, Record
+from spooky.control.plan import encode
+from spooky.generation.materials import MaterialError
+
+logger = logging.getLogger(__name__)
+
+BODY_MAX_BYTES: Final = 64 * 1024
+"""A request names files; it carries none."""
+
+TEXT_MAX: Final = 1024
+"""Longest reason and requester that the history keeps; characters."""
+
+Body = TypeVar("Body", bound=msgspec.Struct)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    requested_by: str = ""
+    reason: str = ""
+    expected_generation: int | None = None
+
+
+class _Preview(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    config_path: str
+
+
+class _Activate(_Change, frozen=True, kw_only=True):
+    config_path: str
+
+
+class _Rollback(_Change, frozen=True, kw_only=True):
+    target_generation: int | None = None
+
+
+class ControlApi:
+    """Answers requests about one running Spooky.
+
+    Arguments:
+        changes: What makes changes.
+        overview: Gives what is known of the processes and sockets, as JSON values.
+        is_ready: Says whether clients are served.
+    """
+
+    def __init__(
+        self,
+        changes: Changes,
+        overview: Callable[[], Mapping[str, Any]],
+        is_ready: Callable[[], bool],
+    ) -> None:
+        self._changes = changes
+        self._overview = overview
+        self._is_ready = is_ready
+
+    def application(self) -> web.Application:
+        """Return the application, for users of this machine that may change it."""
+        application = web.Application(
+            middlewares=[_errors, _only_the_owner], client_max_size=BODY_MAX_BYTES
+        )
+        application.add_routes(
+            [
+                web.get("/health", self._health),
+                web.get("/ready", self._ready),
+                web.get("/admin/runtime", self._runtime),
+                web.get("/admin/runtime/history", self._history),
+                web.get(r"/admin/runtime/history/{generation:\d{1,18}}", self._generation),
+                web.post("/admin/runtime/preview", self._preview),
+                web.post("/admin/runtime/activate", self._activate),
+                web.post("/admin/runtime/reload", self._reload),
+                web.post("/admin/runtime/rollback", self._rollback),
+            ]
+        )
+        return application
+
+    # --- reading ------------------------------------------------------------------------------
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return _json({"status": "ok"})
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        ready = self._is_ready()
+        return _json({"ready": ready}, 200 if ready else 503)
+
+    async def _runtime(self, _: web.Request) -> web.Response:
+        record = self._changes.record
+        answer = {
+            **self._overview(),
+            "source": self._changes.source,
+            "ready": self._is_ready(),
+            "generation": _summary(record),
+        }
+        return _json(answer, headers={"ETag": f'"{record.number}"'})
+
+    async def _history(self, _: web.Request) -> web.Response:
+        entries = [_summary(record) for record in self._changes.history]
+        active = self._changes.record.number
+        return _json({"active_generation": active, "entries": entries[::-1]})
+
+    async def _generation(self, request: web.Request) -> web.Response:
+        number = int(request.match_info["generation"])
+        record = self._changes.history.get(number)
+        if record is None:
+            raise UnknownGenerationError(f"generation {number} is not kept")
+        return _json({**_summary(record), "files": record.files, "text": record.text})
+
+    async def _preview(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, _Preview)
+        made = await self._changes.preview(Path(wanted.config_path))
+        return web.Response(body=encode(made), content_type="application/json")
+
+    # --- changing -----------------------------------------------------------------------------
+
+    async def _activate(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, _Activate)
+        path = Path(wanted.config_path)
+        return _outcome(await self._changes.apply(path, _asked(request, wanted)))
+
+    async def _reload(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, _Change)
+        return _outcome(await self._changes.reload(_asked(request, wanted)))
+
+    async def _rollback(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, _Rollback)
+        asked = _asked(request, wanted)
+        return _outcome(await self._changes.rollback(wanted.target_generation, asked))
+
+
+# --- who, and what went wrong -----------------------------------------------------------------
+@web.middleware
+async def _only_the_owner(request: web.Request, handler: Handler) -> web.StreamResponse:
+    user = peer_user(request)
+    if user not in (0, os.geteuid()):
+        logger.warning("refused %s %s by user %s", request.method, request.path, user)
+        return _failure(403, "forbidden", "only the service's own user and root may do this")
+    return await handler(request)
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ConfigurationError as error:
+        problems = msgspec.to_builtins(error.problems)
+        return _failure(
+            400, "invalid", "the configuration has errors", problems=problems, text=error.source
+        )
+    except MaterialError as error:
+        return _failure(400, "invalid", str(error))
+    except UnknownGenerationError as error:
+        return _failure(404, "unknown_generation", str(error))
+    except RestartNeededError as error:
+        return _failure(409, "restart_needed", str(error))
+    except StaleError as error:
+        return _failure(412, "stale", str(error))
+    except (ChangeError, HistoryError) as error:
+        return _failure(500, "not_changed", str(error))
+    except web.HTTPException as error:
+        return _failure(error.status, "refused", error.text or error.reason)
+
+
+async def _body(request: web.Request, kind: type[Body]) -> Body:
+    try:
+        return msgspec.json.decode(await request.read() or b"{}", type=kind)
+    except msgspec.MsgspecError as error:
+        raise web.HTTPBadRequest(text=f"the body is not what is expected here: {error}") from error
+
+
+def _asked(request: web.Request, wanted: _Change) -> Asked:
+    """Return who asks for a change, and which generation they know."""
+    generation = wanted.expected_generation
+    if (match := request.headers.get("If-Match", "*")) != "*":
+        number = match.removeprefix('"').removesuffix('"')
+        if not number.isascii() or not number.isdigit():
+            raise web.HTTPBadRequest(text='If-Match is not a generation, such as "12"')
+        generation = int(number)
+    user = peer_user(request)
+    name = user_name(user) if user is not None else ""
+    given = wanted.requested_by[:TEXT_MAX]
+    return Asked(f"{given} ({name})" if given else name, wanted.reason[:TEXT_MAX], generation)
+
+
+# --- answers ----------------------------------------------------------------------------------
+def _summary(record: Record) -> dict[str, Any]:
+    summary: dict[str, Any] = msgspec.to_builtins(record)
+    del summary["text"], summary["files"], summary["version"]
+    return {**summary, "digest": record.digest}
+
+
+def _outcome(outcome: Outcome) -> web.Response:
+    return _json(
+        {
+            "changed": outcome.changed,
+            "generation": _summary(outcome.record),
+            "milliseconds": round(1000 * outcome.seconds, 1),
+            "plan": msgspec.to_builtins(outcome.plan),
+        },
+        headers={"ETag": f'"{outcome.record.number}"'},
+    )
+
+
+def _failure(status: int, code: str, message: str, **more: Any) -> web.Response:
+    return _json({"error": code, "message": message, **more}, status)
+
+
+def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(value) + b"\n",
+        status=status,
+        headers=headers,
+        content_type="application/json",
+    )

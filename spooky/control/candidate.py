@@ -1,0 +1,77 @@
+"""A configuration that may come in force, with everything that was read for it."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from spooky.config.loading import diagnose, diagnose_text
+from spooky.config.schema import Configuration
+from spooky.generation.certificates import ListenerTls, load_listener_tls
+from spooky.generation.materials import Materials, read_materials
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A configuration, valid as far as can be told without putting it in force.
+
+    Attributes:
+        configuration: What it says.
+        text: It as YAML; empty if it did not come from a text.
+        path: The file that it came from, absolute; empty if it did not come from a file.
+        materials: The files that it names.
+        tls: What each active listener presents and demands, in their order.
+    """
+
+    configuration: Configuration
+    text: str
+    path: str
+    materials: Materials
+    tls: tuple[ListenerTls, ...]
+
+    @cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """The SHA-256 of each file that it names, by path; hexadecimal."""
+        files = self.materials.files.items()
+        return {path: hashlib.sha256(content).hexdigest() for path, content in files}
+
+
+def read_candidate(path: Path) -> Candidate:
+    """Read a configuration file, and the files that it names.
+
+    Raises:
+        ConfigurationError: It cannot be read or has errors; carries all of them.
+        MaterialError: A certificate or key cannot be used.
+    """
+    path = path.absolute()
+    diagnosis = diagnose(path, world=True)
+    return make_candidate(diagnosis.result(), diagnosis.source, str(path))
+
+
+def restore_candidate(text: str, path: str) -> Candidate:
+    """Return what a text said that was read from a file before, with the files as they are now.
+
+    Raises:
+        ConfigurationError: It has errors, by now.
+        MaterialError: A certificate or key cannot be used.
+    """
+    diagnosis = diagnose_text(text, path, directory=Path(path).parent, world=True)
+    return make_candidate(diagnosis.result(), text, path)
+
+
+def make_candidate(configuration: Configuration, text: str = "", path: str = "") -> Candidate:
+    """Read the files that a configuration names.
+
+    Arguments:
+        configuration: Valid.
+        text: What it came from.
+        path: Where that came from, absolute.
+
+    Raises:
+        MaterialError: A certificate or key cannot be used.
+    """
+    materials = read_materials(configuration)
+    tls = tuple(
+        load_listener_tls(listener, materials) for listener in configuration.active_listeners
+    )
+    return Candidate(configuration, text, path, materials, tls)

@@ -1,0 +1,311 @@
+"""The change pipeline: from a candidate to a generation in force, or to nothing at all.
+
+Whoever has to do with a change takes part in it: each participant first makes all that it needs,
+without effect. If all could, the generation is written to the history, what may still fail is
+tried, and its number is stored in the shared segment: that is the commit. After it nothing can
+fail; if anything failed before, every participant undoes what it made.
+"""
+
+import asyncio
+import datetime
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from spooky._core.shared import Segment
+from spooky.control.candidate import Candidate, read_candidate, restore_candidate
+from spooky.control.effects import Effect
+from spooky.control.history import History, Record, Source, content_digest
+from spooky.control.plan import Plan, Snapshot, plan
+
+logger = logging.getLogger(__name__)
+
+REQUESTER_UNKNOWN: Final = "unknown"
+
+
+class ChangeError(Exception):
+    """A change is not made, and what is in force stays; says why."""
+
+
+class StaleError(ChangeError):
+    """Something else is in force than whoever asked for the change believes."""
+
+
+class UnknownGenerationError(ChangeError):
+    """The generation is not in the history."""
+
+
+class PrepareError(ChangeError):
+    """A participant cannot take part."""
+
+
+class RestartNeededError(ChangeError):
+    """The change touches what is fixed when processes start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one participant has made for a change.
+
+    Attributes:
+        commit: Puts it in force; cannot fail.
+        discard: Undoes it; cannot fail.
+        check: Tries the last thing that may fail, just before the commit.
+    """
+
+    commit: Callable[[], None]
+    discard: Callable[[], None]
+    check: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class NextGeneration:
+    """What a change would put in force.
+
+    Attributes:
+        number: The generation's.
+        candidate: What it is made of.
+    """
+
+    number: int
+    candidate: Candidate
+
+    @property
+    def drain_seconds(self) -> float:
+        """How long what is removed has to finish."""
+        return self.candidate.configuration.performance.shutdown_drain_timeout_ms / 1000
+
+
+class Participant(Protocol):
+    """Whoever has to do with a change."""
+
+    async def prepare(self, change: NextGeneration) -> Step:
+        """Make all that a change needs, without effect.
+
+        Raises:
+            PrepareError: It cannot be.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Who asks for a change, and what they know.
+
+    Attributes:
+        requested_by: Who.
+        reason: Why, in their words.
+        generation: The generation that they believe in force; ``None`` if they did not say.
+    """
+
+    requested_by: str = REQUESTER_UNKNOWN
+    reason: str = ""
+    generation: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a change.
+
+    Attributes:
+        record: The generation in force.
+        plan: What was planned.
+        seconds: How long it took from the plan to the commit.
+    """
+
+    record: Record
+    plan: Plan
+    seconds: float
+
+    @property
+    def changed(self) -> bool:
+        """Whether another generation came in force."""
+        return bool(self.plan.changes)
+
+
+def first_record(candidate: Candidate, history: History, now: float) -> Record:
+    """Return the generation to start with: the newest again, if it is the same."""
+    newest = history.newest
+    digest = content_digest(candidate.text, candidate.fingerprints)
+    if newest is not None and newest.digest == digest and newest.path == candidate.path:
+        return newest
+    return _record(history.next_number, candidate, Source.START, Asked("spooky serve"), now)
+
+
+class Changes:
+    """Makes changes, one after the other.
+
+    Arguments:
+        candidate: What is in force at first.
+        record: The same, as the history has it.
+        history: Where generations are kept.
+        segment: Where the number in force is.
+        participants: In the order in which they prepare and commit.
+
+    Attributes:
+        running: What is in force.
+        record: The same, as the history has it.
+        history: Where generations are kept.
+        source: The file that a reload reads.
+        participants: In the order in which they prepare and commit.
+    """
+
+    def __init__(
+        self,
+        candidate: Candidate,
+        record: Record,
+        history: History,
+        segment: Segment,
+        participants: list[Participant],
+    ) -> None:
+        self.running = candidate
+        self.record = record
+        self.history = history
+        self.source = candidate.path
+        self._segment = segment
+        self.participants = participants
+        self._one_at_a_time = asyncio.Lock()
+
+    async def preview(self, path: Path) -> Plan:
+        """Return what it would mean to put a file in force.
+
+        Raises:
+            ConfigurationError: It has errors.
+            MaterialError: A certificate or key cannot be used.
+        """
+        return self._plan(await asyncio.to_thread(read_candidate, path))
+
+    async def apply(self, path: Path, asked: Asked) -> Outcome:
+        """Put a file in force; it is what a reload reads from then on.
+
+        Raises:
+            ConfigurationError: It has errors.
+            MaterialError: A certificate or key cannot be used.
+            ChangeError: The change cannot be made.
+        """
+        return await self._change_to(path, Source.APPLY, asked)
+
+    async def reload(self, asked: Asked) -> Outcome:
+        """Put in force what the file says now; raises as :meth:`apply`."""
+        if not self.source:
+            raise ChangeError("there is no file to reload: it was started without one")
+        return await self._change_to(Path(self.source), Source.RELOAD, asked)
+
+    async def rollback(self, number: int | None, asked: Asked) -> Outcome:
+        """Put an earlier generation in force again, as a new one.
+
+        Arguments:
+            number: Which; ``None`` for the one before the origin of what is in force.
+            asked: Who asks.
+
+        Raises:
+            UnknownGenerationError: It is not in the history.
+            ConfigurationError: It has errors, by now: a file that it names is gone, for instance.
+            MaterialError: A certificate or key cannot be used.
+            ChangeError: The change cannot be made.
+        """
+        async with self._one_at_a_time:
+            target = self._rollback_target(number)
+            candidate = await asyncio.to_thread(restore_candidate, target.text, target.path)
+            return await self._make(candidate, Source.ROLLBACK, asked, target.origin)
+
+    def _rollback_target(self, number: int | None) -> Record:
+        active = self.record.number
+        target = self.history.before(active) if number is None else self.history.get(number)
+        if target is not None:
+            return target
+        kept = ", ".join(str(record.number) for record in self.history)
+        if number is None:
+            raise UnknownGenerationError(
+                f"there is no earlier generation to go back to; these are kept: {kept}"
+            )
+        raise UnknownGenerationError(f"generation {number} is not kept; these are: {kept}")
+
+    async def _change_to(self, path: Path, source: Source, asked: Asked) -> Outcome:
+        async with self._one_at_a_time:
+            candidate = await asyncio.to_thread(read_candidate, path)
+            outcome = await self._make(candidate, source, asked, None)
+            self.source = candidate.path
+            return outcome
+
+    async def _make(
+        self, candidate: Candidate, source: Source, asked: Asked, origin: int | None
+    ) -> Outcome:
+        """Plan, prepare and commit."""
+        began = time.monotonic()
+        active = self.record.number
+        if asked.generation not in (None, active):
+            raise StaleError(
+                f"generation {active} is in force, not {asked.generation}: look at it first"
+            )
+        made = self._plan(candidate)
+        if not made.changes:
+            return Outcome(self.record, made, time.monotonic() - began)
+        _refuse_what_needs_a_restart(made)
+        number = max(self.history.next_number, active + 1)
+        record = _record(number, candidate, source, asked, time.time(), origin)
+        await self._carry_out(NextGeneration(number, candidate), record)
+        seconds = time.monotonic() - began
+        logger.info(
+            "generation %d is in force after %.0f ms: %s of %s, asked by %s",
+            number, 1000 * seconds, source, candidate.path, asked.requested_by,
+        )  # fmt: skip
+        return Outcome(record, made, seconds)
+
+    async def _carry_out(self, change: NextGeneration, record: Record) -> None:
+        steps: list[Step] = []
+        kept = False
+        try:
+            for participant in self.participants:
+                steps.append(await participant.prepare(change))
+            await asyncio.to_thread(self.history.add, record)
+            kept = True
+            for step in steps:
+                step.check()
+        except BaseException as error:
+            logger.error("generation %d does not come in force: %s", change.number, error)
+            if kept:
+                self.history.remove(change.number)
+            for step in reversed(steps):
+                step.discard()
+            raise
+        self._segment.commit(change.number)
+        self.running, self.record = change.candidate, record
+        for step in steps:
+            step.commit()
+
+    def _plan(self, candidate: Candidate) -> Plan:
+        running = Snapshot(self.running.configuration, self.running.materials, self.record.number)
+        wanted = Snapshot(candidate.configuration, candidate.materials)
+        return plan(running, wanted, datetime.datetime.now(datetime.UTC))
+
+
+def _refuse_what_needs_a_restart(made: Plan) -> None:
+    fixed = [change.path for change in made.changes if change.effect is Effect.ROLLING]
+    if fixed:
+        raise RestartNeededError(
+            f"{', '.join(fixed)}: fixed when processes start; start Spooky again with this file"
+        )
+
+
+def _record(
+    number: int,
+    candidate: Candidate,
+    source: Source,
+    asked: Asked,
+    now: float,
+    origin: int | None = None,
+) -> Record:
+    return Record(
+        number=number,
+        time=now,
+        source=source,
+        path=candidate.path,
+        text=candidate.text,
+        files=candidate.fingerprints,
+        origin=number if origin is None else origin,
+        requested_by=asked.requested_by,
+        reason=asked.reason,
+    )

@@ -1,0 +1,107 @@
+"""Where the control socket and the history are, through changes."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from aiohttp import web
+
+from spooky.config.control import Control
+from spooky.control.changes import NextGeneration, PrepareError, Step
+from spooky.control.control_socket import ControlSocket, ControlSocketError
+from spooky.control.history import History, HistoryError
+from spooky.control.places import socket_path, state_directory
+
+logger = logging.getLogger(__name__)
+
+
+def open_history(control: Control) -> History:
+    """Open the history; if the place is not chosen and cannot be used, keep it in memory.
+
+    Raises:
+        HistoryError: The chosen directory cannot be used.
+    """
+    try:
+        return History(state_directory(control), control.history)
+    except HistoryError as error:
+        if control.state_dir is not None:
+            raise
+        logger.warning("%s; it will not outlive this process (control.state_dir)", error)
+        return History(None, control.history)
+
+
+class ControlPlace:
+    """Owns the control socket, and moves it and the history when the configuration does.
+
+    Arguments:
+        history: Where generations are kept.
+        make_application: Makes what answers on the socket.
+    """
+
+    def __init__(self, history: History, make_application: Callable[[], web.Application]) -> None:
+        self._history = history
+        self._make_application = make_application
+        self._control = Control()
+        self._socket: ControlSocket | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def start(self, control: Control) -> None:
+        """Listen; if the place is not chosen and cannot be used, go without.
+
+        Raises:
+            ControlSocketError: The chosen path cannot be used.
+        """
+        self._control = control
+        made = ControlSocket(socket_path(control), self._make_application())
+        try:
+            await made.start()
+        except ControlSocketError as error:
+            if control.socket is not None:
+                raise
+            logger.warning("%s; commands cannot reach this process (control.socket)", error)
+            return
+        self._socket = made
+
+    async def close(self) -> None:
+        """Stop; idempotent."""
+        if self._socket is not None:
+            await self._socket.close()
+        await asyncio.gather(*self._closing)
+
+    async def prepare(self, change: NextGeneration) -> Step:
+        """Open another socket and write the history elsewhere, if they move.
+
+        Raises:
+            PrepareError: One cannot be.
+        """
+        control, before = change.candidate.configuration.control, self._control
+        directory = self._history.directory
+        old = new = self._socket
+        try:
+            if control.state_dir != before.state_dir:
+                self._history.move(state_directory(control))
+            if control.socket != before.socket:
+                new = ControlSocket(socket_path(control), self._make_application())
+                await new.start()
+        except (ControlSocketError, HistoryError) as error:
+            self._history.directory = directory
+            raise PrepareError(str(error)) from error
+
+        def commit() -> None:
+            self._control, self._socket = control, new
+            self._history.keep(control.history)
+            if old is not new:
+                self._close_later(old)
+
+        def discard() -> None:
+            self._history.directory = directory
+            if old is not new:
+                self._close_later(new)
+
+        return Step(commit, discard)
+
+    def _close_later(self, one: ControlSocket | None) -> None:
+        if one is not None:
+            task = asyncio.get_running_loop().create_task(one.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)

@@ -1,0 +1,114 @@
+"""The Unix socket of the control API: who may connect, and where it is through changes."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import pwd
+import socket
+import struct
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+logger = logging.getLogger(__name__)
+
+BACKLOG: Final = 16
+"""Local commands are few."""
+
+DIRECTORY_MODE: Final = 0o755
+SOCKET_UMASK: Final = 0o177
+"""Only the socket's owner connects, and root, whom no mode stops."""
+
+# struct ucred of unix(7).
+_CREDENTIALS: Final = struct.Struct("3i")
+
+
+class ControlSocketError(Exception):
+    """The control socket cannot be made; says where, and why."""
+
+
+class ControlSocket:
+    """Serves an application on a Unix socket, to its own user and root.
+
+    Arguments:
+        path: Where.
+        application: What.
+
+    Attributes:
+        path: Where.
+    """
+
+    def __init__(self, path: Path, application: web.Application) -> None:
+        self.path = path
+        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        self._lock: int | None = None
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ControlSocketError: It cannot be; another Spooky may have the path.
+        """
+        try:
+            listening = self._bind()
+        except OSError as error:
+            raise ControlSocketError(
+                f"the control socket {self.path} cannot be made: {error.strerror or error}"
+            ) from error
+        await self._runner.setup()
+        await web.SockSite(self._runner, listening, backlog=BACKLOG).start()
+
+    async def close(self) -> None:
+        """Stop; idempotent."""
+        await self._runner.cleanup()
+        if self._lock is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+            os.close(self._lock)
+            self._lock = None
+
+    def _bind(self) -> socket.socket:
+        self.path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        # Whoever holds the lock owns the path: a socket file that a crash left is replaced, and
+        # that of a running Spooky never.
+        self._lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        made = socket.socket(socket.AF_UNIX)
+        try:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OSError(error.errno, "another Spooky uses it") from error
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+            old = os.umask(SOCKET_UMASK)
+            try:
+                made.bind(str(self.path))
+            finally:
+                os.umask(old)
+        except OSError:
+            made.close()
+            os.close(self._lock)
+            self._lock = None
+            raise
+        made.setblocking(False)
+        return made
+
+
+def peer_user(request: web.BaseRequest) -> int | None:
+    """Return the user id of whoever made a request over a Unix socket; ``None`` if unknown."""
+    transport = request.transport
+    peer = transport.get_extra_info("socket") if transport is not None else None
+    if peer is None:
+        return None
+    data = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(data)[1])
+
+
+def user_name(user: int) -> str:
+    """Return what a user is called."""
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"user {user}"

@@ -1,0 +1,181 @@
+"""The sockets of all listeners: bound for a change, kept through it, closed when they drained."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from spooky.config.schema import Configuration, Listener
+from spooky.control.changes import NextGeneration, PrepareError, Step
+from spooky.control.sockets import BindError, ListenerSockets, listen, open_listener
+from spooky.edge.listener import CLOSE_SECONDS
+from spooky.edge.listener_numbers import ListenerIdentity, listener_identities, number_listeners
+
+logger = logging.getLogger(__name__)
+
+CLOSE_MARGIN_SECONDS: Final = 1.0
+"""How much longer than workers may take to drain a removed listener its sockets are kept here: the
+kernel tells slots apart by the order of the sockets, and none may go before the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Draining:
+    """A removed listener whose sockets workers may still read."""
+
+    identity: ListenerIdentity
+    sockets: ListenerSockets
+    gone: asyncio.Event
+
+
+class Listeners:
+    """Owns the sockets.
+
+    Arguments:
+        slots: How many workers there are.
+        table: The slot for each first byte of a long header's connection ID.
+
+    Attributes:
+        numbers: The number of each listener in force, in the order of the configuration.
+    """
+
+    def __init__(self, slots: int, table: bytes) -> None:
+        self._slots = slots
+        self._table = table
+        self._loop = asyncio.get_running_loop()
+        self._sockets: dict[int, ListenerSockets] = {}
+        self._draining: dict[int, _Draining] = {}
+        # What a change under way has bound, by number.
+        self._bound: dict[int, ListenerSockets] = {}
+        self._bound_numbers: dict[ListenerIdentity, int] = {}
+        self.numbers: dict[ListenerIdentity, int] = {}
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """The bound addresses and ports, in the order of the configuration."""
+        return [self._sockets[number].address for number in self.numbers.values()]
+
+    def open(self, configuration: Configuration) -> None:
+        """Bind those to start with.
+
+        Raises:
+            BindError: An address cannot be bound.
+        """
+        self._bind(configuration)
+        self._adopt()
+
+    def descriptors(self, slot: int) -> dict[str, int]:
+        """Return the descriptors of a slot's sockets, as messages name them."""
+        in_force = {number: self._sockets[number] for number in self.numbers.values()}
+        return _named(in_force, slot)
+
+    # --- changes ------------------------------------------------------------------------------
+
+    async def prepare(self, change: NextGeneration) -> Step:
+        """Bind what is new.
+
+        Raises:
+            PrepareError: An address cannot be bound.
+        """
+        configuration = change.candidate.configuration
+        wanted = listener_identities(configuration.active_listeners)
+        for draining in list(self._draining.values()):
+            if draining.identity in wanted:
+                logger.info("waiting until port %d has drained", draining.identity.port)
+                await draining.gone.wait()
+        try:
+            self._bind(configuration)
+        except (BindError, ValueError) as error:
+            raise PrepareError(str(error)) from error
+
+        def commit() -> None:
+            self._retire(self.numbers.keys() - self._bound_numbers.keys(), change.drain_seconds)
+            self._adopt()
+            for number in self.numbers.values():
+                self._sockets[number].use_buffers(configuration.performance)
+
+        return Step(commit, self._discard, self._listen)
+
+    @property
+    def prepared_numbers(self) -> tuple[int, ...]:
+        """The numbers of all listeners of the change under way, in its order."""
+        return tuple(self._bound_numbers.values())
+
+    def prepared_descriptors(self, slot: int) -> dict[str, int]:
+        """Return the descriptors of a slot's sockets that are new in the change under way."""
+        return _named(self._bound, slot)
+
+    def close(self) -> None:
+        """Close all; idempotent."""
+        self._discard()
+        for draining in self._draining.values():
+            draining.sockets.close()
+        for sockets in self._sockets.values():
+            sockets.close()
+
+    def stop_accepting(self) -> None:
+        """Have the system refuse TCP connections: one that nobody will accept is better refused."""
+        for sockets in self._sockets.values():
+            sockets.tcp.close()
+
+    def _bind(self, configuration: Configuration) -> None:
+        listeners: Mapping[ListenerIdentity, Listener] = dict(
+            zip(
+                listener_identities(configuration.active_listeners),
+                configuration.active_listeners,
+                strict=True,
+            )
+        )
+        numbers = number_listeners(listeners.values(), self.numbers, self._draining)
+        try:
+            for identity, number in numbers.items():
+                if identity in self.numbers:
+                    continue
+                sockets = open_listener(listeners[identity], configuration.performance, self._slots)
+                self._bound[number] = sockets
+                if self._slots > 1:
+                    sockets.steer(self._table)
+        except BindError:
+            self._discard()
+            raise
+        self._bound_numbers = numbers
+
+    def _listen(self) -> None:
+        for sockets in self._bound.values():
+            try:
+                listen(sockets)
+            except BindError as error:
+                raise PrepareError(str(error)) from error
+
+    def _adopt(self) -> None:
+        self._sockets |= self._bound
+        self.numbers = self._bound_numbers
+        self._bound, self._bound_numbers = {}, {}
+
+    def _discard(self) -> None:
+        for sockets in self._bound.values():
+            sockets.close()
+        self._bound, self._bound_numbers = {}, {}
+
+    def _retire(self, removed: set[ListenerIdentity], drain_seconds: float) -> None:
+        for identity in removed:
+            number = self.numbers[identity]
+            sockets = self._sockets.pop(number)
+            # Nobody of ours accepts there any more.
+            sockets.tcp.close()
+            self._draining[number] = _Draining(identity, sockets, asyncio.Event())
+            seconds = drain_seconds + CLOSE_SECONDS + CLOSE_MARGIN_SECONDS
+            self._loop.call_later(seconds, self._forget, number)
+
+    def _forget(self, number: int) -> None:
+        draining = self._draining.pop(number)
+        draining.sockets.close()
+        draining.gone.set()
+
+
+def _named(sockets: Mapping[int, ListenerSockets], slot: int) -> dict[str, int]:
+    named: dict[str, int] = {}
+    for number, one in sockets.items():
+        named[f"tcp:{number}"] = one.tcp.fileno()
+        named[f"udp:{number}"] = one.udp[slot].fileno()
+    return named

@@ -1,0 +1,92 @@
+"""The metrics endpoint through changes: opened, moved, closed."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from spooky._core.shared import Segment
+from spooky.config.observability import Metrics
+from spooky.control.changes import NextGeneration, PrepareError, Step
+from spooky.control.sockets import BindError
+from spooky.observe.metrics import Fact
+
+if TYPE_CHECKING:
+    from spooky.control.metrics_server import MetricsServer
+
+
+class MetricsEndpoint:
+    """Serves metrics where and if the configuration in force says so.
+
+    Arguments:
+        segment: What the workers count in.
+        facts: Gives what else there is to tell.
+    """
+
+    def __init__(self, segment: Segment, facts: Callable[[], Iterable[Fact]]) -> None:
+        self._segment = segment
+        self._facts = facts
+        self._settings = Metrics()
+        self._server: MetricsServer | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def start(self, settings: Metrics) -> None:
+        """Begin.
+
+        Raises:
+            BindError: The address cannot be bound, and metrics are required.
+        """
+        self._settings = settings
+        self._server = await self._open(settings)
+
+    async def close(self) -> None:
+        """Stop; idempotent."""
+        if self._server is not None:
+            await self._server.close()
+        await asyncio.gather(*self._closing)
+
+    async def prepare(self, change: NextGeneration) -> Step:
+        """Open where the endpoint will be, if it moves.
+
+        Raises:
+            PrepareError: The address cannot be bound, and metrics are required.
+        """
+        settings = change.candidate.configuration.observability.metrics
+        old = self._server
+        stays = (
+            old is not None
+            and settings.enabled
+            and (settings.address, settings.port) == (self._settings.address, self._settings.port)
+        )
+        try:
+            new = old if stays else await self._open(settings)
+        except BindError as error:
+            raise PrepareError(str(error)) from error
+
+        def commit() -> None:
+            self._server, self._settings = new, settings
+            if stays and new is not None:
+                new.use(settings)
+            else:
+                self._close_later(old)
+
+        def discard() -> None:
+            if not stays:
+                self._close_later(new)
+
+        return Step(commit, discard)
+
+    async def _open(self, settings: Metrics) -> "MetricsServer | None":
+        if not settings.enabled:
+            return None
+        # Only who wants metrics waits for aiohttp.
+        from spooky.control.metrics_server import MetricsServer
+
+        server = MetricsServer(settings, self._segment, self._facts)
+        await server.start()
+        return server
+
+    def _close_later(self, server: "MetricsServer | None") -> None:
+        if server is not None:
+            task = asyncio.get_running_loop().create_task(server.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)

@@ -1,0 +1,304 @@
+"""Changing what runs: by signal and by command, all of it or nothing, and taken back."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spooky._core import COMPILED
+from tests.control.serve import Served, served, until
+from tests.support.client import Client
+from tests.support.proxy import INGRESSES, run
+
+WORKERS = 2 if COMPILED else 1
+
+
+def deny(settings: dict[str, Any]) -> None:
+    """Have requests for /echo refused: what tells one generation from another."""
+    settings.setdefault("resilience", {})["protocol"] = {"denied_path_prefixes": ["/echo"]}
+
+
+def allow(settings: dict[str, Any]) -> None:
+    """Have them served again."""
+    settings.pop("resilience", None)
+
+
+async def statuses(clients: list[Client]) -> set[int | None]:
+    """Return how requests on open connections are answered."""
+    return {(await client.fetch("GET", "/echo")).status for client in clients}
+
+
+async def connected(proxy: Served) -> list[Client]:
+    """Return connections of all protocols, and of all workers."""
+    return [await proxy.client(ingress) for ingress in INGRESSES for _ in range(4 * WORKERS)]
+
+
+async def runtime(proxy: Served) -> dict[str, Any]:
+    """Return what a running Spooky says of itself."""
+    code, output = await proxy.command("status", "--json")
+    assert code == 0, output
+    answer: dict[str, Any] = json.loads(output)
+    return answer
+
+
+def test_a_reload_by_signal_changes_what_open_connections_get(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS) as proxy:
+            clients = await connected(proxy)
+            assert await statuses(clients) == {200}
+            proxy.write(deny)
+            proxy.signal(signal.SIGHUP)
+            await until(lambda: "generation 2 is in force after" in proxy.log)
+            assert await statuses(clients) == {403}
+            proxy.write(allow)
+            proxy.signal(signal.SIGHUP)
+            await until(lambda: "generation 3 is in force after" in proxy.log)
+            assert await statuses(clients) == {200}
+
+    run(scenario)
+
+
+def test_a_change_is_planned_applied_listed_compared_and_taken_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS) as proxy:
+            clients = await connected(proxy)
+            other = tmp_path / "other.yaml"
+            shutil.copy(proxy.path, other)
+            proxy.write(deny)
+            shutil.move(proxy.path, tmp_path / "denying.yaml")
+            shutil.move(other, proxy.path)
+            denying = str(tmp_path / "denying.yaml")
+
+            code, output = await proxy.command("plan", denying)
+            assert code == 3
+            assert "denied_path_prefixes" in output
+            assert await statuses(clients) == {200}
+
+            code, output = await proxy.command("apply", denying, "--reason", "a trial")
+            assert code == 0, output
+            assert "generation 2 is in force" in output
+            assert await statuses(clients) == {403}
+
+            code, output = await proxy.command("history")
+            assert code == 0
+            newest, oldest = output.splitlines()
+            assert newest.startswith("*     2")
+            assert "a trial" in newest
+            assert "start" in oldest
+            code, output = await proxy.command("diff", "1")
+            assert "+    - /echo" in output
+
+            code, output = await proxy.command("rollback")
+            assert code == 0, output
+            assert await statuses(clients) == {200}
+            assert (await runtime(proxy))["generation"]["origin"] == 1
+            code, output = await proxy.command("rollback")
+            assert code == 1
+            assert "no earlier generation" in output
+            # What was applied is what a reload reads.
+            code, output = await proxy.command("reload")
+            assert code == 0, output
+            assert await statuses(clients) == {403}
+
+    run(scenario)
+
+
+def test_a_broken_file_changes_nothing_and_says_where_it_is_broken(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS) as proxy:
+            clients = await connected(proxy)
+            proxy.write(lambda settings: settings.update(upsteam={}))
+            code, output = await proxy.command("reload")
+            assert code == 1
+            assert "upsteam" in output
+            assert "upstream" in output.partition("remedy")[2]
+            assert await statuses(clients) == {200}
+            assert (await runtime(proxy))["generation"]["number"] == 1
+
+    run(scenario)
+
+
+def test_an_invalid_certificate_changes_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS) as proxy:
+            clients = await connected(proxy)
+            (tmp_path / "broken.pem").write_text("no certificate")
+            broken = str(tmp_path / "broken.pem")
+            proxy.write(lambda settings: settings["listen"]["tls"].update(cert=broken))
+            code, output = await proxy.command("reload")
+            assert code == 1
+            assert "broken.pem" in output
+            assert await statuses(clients) == {200}
+
+    run(scenario)
+
+
+def test_a_port_in_use_changes_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS) as proxy:
+            with socket.create_server(("127.0.0.1", 0)) as taken:
+                port = taken.getsockname()[1]
+
+                def add(settings: dict[str, Any]) -> None:
+                    first = settings.pop("listen")
+                    settings["listeners"] = [first, {**first, "port": port}]
+
+                clients = await connected(proxy)
+                proxy.write(add)
+                code, output = await proxy.command("reload")
+                assert code == 1
+                assert str(port) in output
+                assert await statuses(clients) == {200}
+                assert (await runtime(proxy))["generation"]["number"] == 1
+
+    run(scenario)
+
+
+def test_listeners_come_and_go_while_others_keep_their_connections(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS) as proxy:
+            clients = await connected(proxy)
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                port = free.getsockname()[1]
+
+            def add(settings: dict[str, Any]) -> None:
+                settings["performance"]["shutdown_drain_timeout_ms"] = 1000
+                first = settings.pop("listen")
+                settings["listeners"] = [first, {**first, "port": port}]
+
+            proxy.write(add)
+            assert (await proxy.command("reload"))[0] == 0
+            fresh = [
+                await Served(proxy.process, port, proxy.origin, tmp_path).client(ingress)
+                for ingress in INGRESSES
+                for _ in range(2 * WORKERS)
+            ]
+            assert await statuses(fresh) == {200}
+            proxy.write(lambda settings: settings["listeners"].pop())
+            code, output = await proxy.command("reload")
+            assert code == 0, output
+            assert await statuses(clients) == {200}
+            with pytest.raises(OSError, match="refused"):
+                socket.create_connection(("127.0.0.1", port))
+            # Taken back: it waits until the removed listener has drained.
+            code, output = await proxy.command("rollback")
+            assert code == 0, output
+            again = Served(proxy.process, port, proxy.origin, tmp_path)
+            assert await statuses([await again.client(one) for one in INGRESSES]) == {200}
+            assert await statuses(clients) == {200}
+
+    run(scenario)
+
+
+def test_a_change_that_expects_another_generation_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS) as proxy:
+            proxy.write(deny)
+            code, output = await proxy.command("reload", "--expect", "7")
+            assert code == 1
+            assert "generation 1 is in force, not 7" in output
+            code, output = await proxy.command("reload", "--expect", "1")
+            assert code == 0, output
+
+    run(scenario)
+
+
+def test_a_history_that_cannot_be_written_stops_the_change(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS) as proxy:
+            clients = await connected(proxy)
+            shutil.rmtree(tmp_path / "state")
+            proxy.write(deny)
+            code, output = await proxy.command("reload")
+            assert code == 1
+            assert "history" in output
+            assert await statuses(clients) == {200}
+
+    run(scenario)
+
+
+@pytest.mark.skipif(not COMPILED, reason="the twin serves one worker")
+def test_a_worker_that_dies_while_preparing_stops_the_change(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS) as proxy:
+            victim = proxy.workers[0]
+            os.kill(victim, signal.SIGSTOP)
+            proxy.write(deny)
+            reload = asyncio.ensure_future(proxy.command("reload"))
+            await until(lambda: (tmp_path / "state").exists())
+            await asyncio.sleep(1.0)
+            os.kill(victim, signal.SIGKILL)
+            code, output = await reload
+            assert code == 1
+            assert "died while preparing" in output
+            await until(lambda: len(proxy.workers) == WORKERS)
+            assert await statuses(await connected(proxy)) == {200}
+            # And nothing stands in the way of the next.
+            code, output = await proxy.command("reload")
+            assert code == 0, output
+            assert await statuses(await connected(proxy)) == {403}
+
+    run(scenario)
+
+
+@pytest.mark.skipif(not COMPILED, reason="the twin serves one worker")
+def test_a_worker_replaced_later_serves_the_generation_in_force(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS) as proxy:
+            proxy.write(deny)
+            assert (await proxy.command("reload"))[0] == 0
+            for victim in proxy.workers:
+                os.kill(victim, signal.SIGKILL)
+                await until(lambda victim=victim: victim not in proxy.workers)
+                await until(lambda: len(proxy.workers) == WORKERS)
+            await until(lambda: proxy.log.count("replacing it") == WORKERS)
+            assert await statuses(await connected(proxy)) == {403}
+
+    run(scenario)
+
+
+def test_what_needs_a_restart_is_refused_by_name(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS) as proxy:
+            proxy.write(lambda settings: settings.update(log={"level": "debug"}))
+            code, output = await proxy.command("reload")
+            assert code == 1
+            assert "log.level" in output
+            assert "start Spooky again" in output
+
+    run(scenario)
+
+
+def test_a_broken_file_starts_from_the_last_good_generation_when_told_to(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS) as proxy:
+            proxy.write(deny)
+            assert (await proxy.command("reload"))[0] == 0
+            proxy.path.write_text("version: [")
+            proxy.signal(signal.SIGTERM)
+            assert await proxy.exited() == 0
+            state = str(tmp_path / "state")
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "spooky.cli.main", "serve", "--config", str(proxy.path),
+                "--resume", "--state-dir", state, stderr=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            assert process.stderr is not None
+            said = b""
+            async with asyncio.timeout(60):
+                while b"serving HTTP/3" not in said:
+                    said += await process.stderr.readline()
+            assert b"starting with generation 2" in said
+            port = int(said.rpartition(b"port ")[2])
+            again = Served(process, port, proxy.origin, tmp_path)
+            assert await statuses([await again.client("h3")]) == {403}
+            process.terminate()
+            assert await process.wait() == 0
+
+    run(scenario)

@@ -1,0 +1,122 @@
+"""The history of generations: what survives crashes, broken files, and going back."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from spooky.control.history import History, HistoryError, Record, Source
+
+
+def record(number: int, text: str = "", origin: int | None = None) -> Record:
+    """Return a generation; its text is its number unless given."""
+    return Record(
+        number=number,
+        time=1000.0 + number,
+        source=Source.APPLY,
+        path="/etc/spooky/config.yaml",
+        text=text or f"# {number}\n",
+        files={"/cert.pem": "00"},
+        origin=number if origin is None else origin,
+        requested_by="a test",
+    )
+
+
+def test_generations_outlive_the_process(tmp_path: Path) -> None:
+    history = History(tmp_path / "state", 10)
+    history.add(record(1))
+    history.add(record(2))
+    again = History(tmp_path / "state", 10)
+    assert list(again) == [record(1), record(2)]
+    assert again.newest == record(2)
+    assert again.next_number == 3
+
+
+def test_only_the_owner_reads_them(tmp_path: Path) -> None:
+    History(tmp_path / "state", 10).add(record(1))
+    (file,) = (tmp_path / "state").iterdir()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+
+
+def test_the_oldest_beyond_the_limit_go(tmp_path: Path) -> None:
+    history = History(tmp_path, 3)
+    for number in range(1, 6):
+        history.add(record(number))
+    assert [one.number for one in history] == [3, 4, 5]
+    assert [one.number for one in History(tmp_path, 3)] == [3, 4, 5]
+    history.keep(2)
+    assert [one.number for one in History(tmp_path, 9)] == [4, 5]
+
+
+@pytest.mark.parametrize("kept", [0, 10, 64, 65, 100])
+def test_a_truncated_file_takes_no_other_away(tmp_path: Path, kept: int) -> None:
+    history = History(tmp_path, 10)
+    history.add(record(1))
+    history.add(record(2))
+    newest = max(tmp_path.iterdir())
+    newest.write_bytes(newest.read_bytes()[:kept])
+    assert [one.number for one in History(tmp_path, 10)] == [1]
+
+
+def test_a_changed_file_is_not_used(tmp_path: Path) -> None:
+    history = History(tmp_path, 10)
+    history.add(record(1, text="first"))
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes().replace(b"first", b"First"))
+    assert len(History(tmp_path, 10)) == 0
+
+
+def test_what_a_crash_left_unfinished_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".0000000007.json.new").write_bytes(b"half")
+    assert len(History(tmp_path, 10)) == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_written_is_not_kept(tmp_path: Path) -> None:
+    history = History(tmp_path / "state", 10)
+    (tmp_path / "state").rmdir()
+    with pytest.raises(HistoryError, match="state"):
+        history.add(record(1))
+    assert len(history) == 0
+
+
+def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    history = History(tmp_path, 10)
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(HistoryError, match="No space left"):
+        history.add(record(1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_going_back_again_goes_further_back(tmp_path: Path) -> None:
+    history = History(None, 10)
+    for number in (1, 2, 3):
+        history.add(record(number))
+    walked = []
+    while (target := history.before(history.next_number - 1)) is not None:
+        walked.append(target.origin)
+        history.add(record(history.next_number, target.text, target.origin))
+    assert walked == [2, 1]
+    history.add(record(history.next_number, "new"))
+    before = history.before(history.next_number - 1)
+    assert before is not None
+    assert before.origin == 1
+
+
+def test_it_moves_to_another_directory_and_never_into_another_history(tmp_path: Path) -> None:
+    history = History(tmp_path / "one", 10)
+    history.add(record(1))
+    history.move(tmp_path / "two")
+    history.add(record(2))
+    assert [one.number for one in History(tmp_path / "two", 10)] == [1, 2]
+    other = History(tmp_path / "other", 10)
+    other.add(record(5))
+    with pytest.raises(HistoryError, match="another history"):
+        history.move(tmp_path / "other")
+    assert history.directory == tmp_path / "two"
