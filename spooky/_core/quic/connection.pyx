@@ -257,6 +257,10 @@ cdef class Connection(Receiving):
                     self.expire_paths()
                 except QuicError as error:
                     self.fail(error.error_code, error.frame_type, error.phrase, False)
+                except Exception:
+                    # As in receive: a defect ends this connection only, not the worker's turn.
+                    self.report_defect("do what is due")
+                    self.fail(TransportError.INTERNAL_ERROR, 0, "", False)
         self.settle()
 
     cdef int on_loss_timer(self) except -1:
