@@ -31,8 +31,8 @@ ENGINES = typing.get_args(
     typing.get_args(typing.get_type_hints(Performance, include_extras=True)["quic_engine"])[0]
 )
 
-# On aioquic, in about one run of four, a transfer stands still after a rebinding until the test's time is
-# over; why is not known. It was so before and after each change of ours that was tried.
+# On aioquic, in about one run of four, a transfer stands still after a rebinding until the test's
+# time is over; why is not known yet.
 MIGRATING_ENGINES = [
     pytest.param(
         engine,
