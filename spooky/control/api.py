@@ -177,6 +177,10 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _failure(500, "not_changed", str(error))
     except web.HTTPException as error:
         return _failure(error.status, "refused", error.text or error.reason)
+    except Exception:
+        # The boundary to the client: a defect is ours, and is answered as one.
+        logger.exception("cannot answer %s %s", request.method, request.path)
+        return _failure(500, "defect", "a defect of Spooky; its log says more")
 
 
 async def _body(request: web.Request, kind: type[Body]) -> Body:

@@ -150,6 +150,7 @@ class Changes:
         history: Where generations are kept.
         source: The file that a reload reads.
         participants: In the order in which they prepare and commit.
+        ending: Whether the service ends, and nothing is changed any more.
     """
 
     def __init__(
@@ -164,6 +165,7 @@ class Changes:
         self.record = record
         self.history = history
         self.source = candidate.path
+        self.ending = False
         self._segment = segment
         self.participants = participants
         self._one_at_a_time = asyncio.Lock()
@@ -234,6 +236,8 @@ class Changes:
         self, candidate: Candidate, source: Source, asked: Asked, origin: int | None
     ) -> Outcome:
         """Plan, prepare and commit."""
+        if self.ending:
+            raise ChangeError("Spooky is ending: nothing is changed any more")
         began = time.monotonic()
         active = self.record.number
         if asked.generation not in (None, active):
@@ -260,8 +264,9 @@ class Changes:
         try:
             for participant in self.participants:
                 steps.append(await participant.prepare(change))
-            await asyncio.to_thread(self.history.add, record)
+            await asyncio.to_thread(self.history.write, record)
             kept = True
+            self.history.remember(record)
             for step in steps:
                 step.check()
         except BaseException as error:

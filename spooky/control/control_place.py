@@ -80,8 +80,9 @@ class ControlPlace:
         try:
             if control.state_dir != before.state_dir:
                 self._history.move(state_directory(control))
-            if control.socket != before.socket:
-                new = ControlSocket(socket_path(control), self._make_application())
+            path = socket_path(control)
+            if path != (old.path if old is not None else socket_path(before)):
+                new = ControlSocket(path, self._make_application())
                 await new.start()
         except (ControlSocketError, HistoryError) as error:
             self._history.directory = directory

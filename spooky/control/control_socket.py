@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 BACKLOG: Final = 16
 """Local commands are few."""
 
+CLOSE_SECONDS: Final = 1.0
+"""How long answers under way have when the socket closes."""
+
 DIRECTORY_MODE: Final = 0o755
 SOCKET_UMASK: Final = 0o177
 """Only the socket's owner connects, and root, whom no mode stops."""
@@ -42,7 +45,9 @@ class ControlSocket:
 
     def __init__(self, path: Path, application: web.Application) -> None:
         self.path = path
-        self._runner = web.AppRunner(application, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            application, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_SECONDS
+        )
         self._lock: int | None = None
 
     async def start(self) -> None:

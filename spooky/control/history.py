@@ -148,8 +148,20 @@ class History:
         Raises:
             HistoryError: It cannot be written; nothing changed.
         """
+        self.write(record)
+        self.remember(record)
+
+    def write(self, record: Record) -> None:
+        """Write a generation to disk alone; for a thread, as a disk may be slow.
+
+        Raises:
+            HistoryError: It cannot be written.
+        """
         if self.directory is not None:
             _write(self.directory, record)
+
+    def remember(self, record: Record) -> None:
+        """Keep a generation that was written; the oldest beyond the limit go."""
         self._records[record.number] = record
         self._prune()
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from spooky.config.schema import Configuration, Listener
 from spooky.control.changes import NextGeneration, PrepareError, Step
-from spooky.control.sockets import BindError, ListenerSockets, listen, open_listener
+from spooky.control.sockets import BindError, ListenerSockets, bind_listener, listen
 from spooky.edge.listener import CLOSE_SECONDS
 from spooky.edge.listener_numbers import ListenerIdentity, listener_identities, number_listeners
 
@@ -62,6 +62,8 @@ class Listeners:
             BindError: An address cannot be bound.
         """
         self._bind(configuration)
+        for sockets in self._bound.values():
+            listen(sockets)
         self._adopt()
 
     def descriptors(self, slot: int) -> dict[str, int]:
@@ -131,7 +133,7 @@ class Listeners:
             for identity, number in numbers.items():
                 if identity in self.numbers:
                     continue
-                sockets = open_listener(listeners[identity], configuration.performance, self._slots)
+                sockets = bind_listener(listeners[identity], configuration.performance, self._slots)
                 self._bound[number] = sockets
                 if self._slots > 1:
                     sockets.steer(self._table)

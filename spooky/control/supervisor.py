@@ -183,6 +183,7 @@ class Supervisor:
         """Drain, unless a second signal comes."""
         milliseconds = self._configuration.performance.shutdown_drain_timeout_ms
         logger.info("draining for up to %.1f s; signal again to stop at once", milliseconds / 1000)
+        self._changes.ending = True
         self._listeners.stop_accepting()
         self._wake.clear()
         draining = asyncio.create_task(self._crew.drain(milliseconds / 1000))

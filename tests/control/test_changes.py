@@ -210,6 +210,34 @@ def test_a_change_that_expects_another_generation_is_refused(tmp_path: Path) -> 
     run(scenario)
 
 
+def test_the_control_socket_and_the_history_move_with_a_change(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS) as proxy:
+            before = Path(os.environ["XDG_RUNTIME_DIR"]) / "spooky" / "control.sock"
+            # The place where it is already, written out, is no move.
+            proxy.write(lambda settings: settings.update(control={"socket": str(before)}))
+            code, output = await proxy.command("reload")
+            assert code == 0, output
+            after = before.with_name("other.sock")
+
+            def move(settings: dict[str, Any]) -> None:
+                settings["control"] = {"socket": str(after), "state_dir": str(tmp_path / "moved")}
+
+            proxy.write(move)
+            code, output = await proxy.command("reload")
+            assert code == 0, output
+            await until(lambda: not before.exists())
+            code, output = await proxy.command("history", "--socket", str(after))
+            assert code == 0, output
+            assert len(output.splitlines()) == 3
+            assert len(list((tmp_path / "moved").iterdir())) == 3
+            code, output = await proxy.command("status")
+            assert code == 1
+            assert "no Spooky listens" in output
+
+    run(scenario)
+
+
 def test_a_history_that_cannot_be_written_stops_the_change(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with served(tmp_path, WORKERS) as proxy:
