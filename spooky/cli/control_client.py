@@ -90,6 +90,11 @@ def _ask(path: Path, method: str, target: str, body: Mapping[str, Any] | None) -
             f"no Spooky listens at {path}",
             "start one with `spooky serve`, or say with --socket where it listens",
         ) from error
+    except TimeoutError as error:
+        raise CommandError(
+            f"no answer within {ANSWER_SECONDS:.0f} s: what was asked may still be done",
+            "see `spooky status`",
+        ) from error
     except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
         raise CommandError(f"cannot talk to Spooky at {path}: {error}") from error
     finally:

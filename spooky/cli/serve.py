@@ -66,12 +66,14 @@ def command(path: Path, resume: bool, state_dir: Path | None) -> int:
 
 def _last_good(path: Path, state_dir: Path | None) -> "Candidate":
     """Return the last generation that was in force."""
-    from spooky.config.control import Control
+    from spooky.config.control import HISTORY_MAX, Control
     from spooky.control.candidate import restore_candidate
     from spooky.control.history import History
     from spooky.control.places import state_directory
 
-    control = Control(state_dir=str(state_dir) if state_dir is not None else None)
+    # All that are kept: the limit is in the file that is broken.
+    given = str(state_dir) if state_dir is not None else None
+    control = Control(state_dir=given, history=HISTORY_MAX)
     directory = state_directory(control)
     newest = History(directory, control.history).newest
     if newest is None:

@@ -166,6 +166,7 @@ class Changes:
         self.history = history
         self.source = candidate.path
         self.ending = False
+        self._tried = 0
         self._segment = segment
         self.participants = participants
         self._one_at_a_time = asyncio.Lock()
@@ -236,8 +237,7 @@ class Changes:
         self, candidate: Candidate, source: Source, asked: Asked, origin: int | None
     ) -> Outcome:
         """Plan, prepare and commit."""
-        if self.ending:
-            raise ChangeError("Spooky is ending: nothing is changed any more")
+        self._refuse_if_ending()
         began = time.monotonic()
         active = self.record.number
         if asked.generation not in (None, active):
@@ -248,7 +248,8 @@ class Changes:
         if not made.changes:
             return Outcome(self.record, made, time.monotonic() - began)
         _refuse_what_needs_a_restart(made)
-        number = max(self.history.next_number, active + 1)
+        # A number is never used again: a worker may still speak of one that came to nothing.
+        number = self._tried = max(self.history.next_number, active + 1, self._tried + 1)
         record = _record(number, candidate, source, asked, time.time(), origin)
         await self._carry_out(NextGeneration(number, candidate), record)
         seconds = time.monotonic() - began
@@ -260,26 +261,38 @@ class Changes:
 
     async def _carry_out(self, change: NextGeneration, record: Record) -> None:
         steps: list[Step] = []
-        kept = False
+        writing: asyncio.Task[None] | None = None
         try:
             for participant in self.participants:
                 steps.append(await participant.prepare(change))
-            await asyncio.to_thread(self.history.write, record)
-            kept = True
-            self.history.remember(record)
-            for step in steps:
+            writing = asyncio.create_task(asyncio.to_thread(self.history.write, record))
+            await asyncio.shield(writing)
+            # The first to prepare is the last to be sure: listeners, which clients notice.
+            for step in reversed(steps):
                 step.check()
+            self._refuse_if_ending()
         except BaseException as error:
             logger.error("generation %d does not come in force: %s", change.number, error)
-            if kept:
+            if writing is not None:
+                await asyncio.wait({writing})
                 self.history.remove(change.number)
             for step in reversed(steps):
                 step.discard()
             raise
         self._segment.commit(change.number)
         self.running, self.record = change.candidate, record
+        self.history.remember(record)
         for step in steps:
-            step.commit()
+            try:
+                step.commit()
+            except Exception:
+                # It is in force already: what one participant does wrong must not stop the others.
+                logger.exception("a part of generation %d is not as it should be", change.number)
+        self.history.prune()
+
+    def _refuse_if_ending(self) -> None:
+        if self.ending:
+            raise ChangeError("Spooky is ending: nothing is changed any more")
 
     def _plan(self, candidate: Candidate) -> Plan:
         running = Snapshot(self.running.configuration, self.running.materials, self.record.number)

@@ -121,6 +121,11 @@ class Crew:
         """The process number of each slot's worker."""
         return {slot: worker.pid for slot, worker in self._workers.items()}
 
+    @property
+    def any_ready(self) -> bool:
+        """Whether one worker at least serves."""
+        return any(worker.ready for worker in self._workers.values())
+
     async def start(self) -> None:
         """Start all workers, and wait until they serve.
 
@@ -157,16 +162,23 @@ class Crew:
             PrepareError: One cannot; none has anything of it left.
         """
         preparation = self._preparation = _Preparation(number, make)
-        for worker in self._workers.values():
-            worker.send(*make(worker.slot))
-        done = await self._wait(
-            lambda: bool(preparation.failure) or self._all_prepared, PREPARE_SECONDS
-        )
-        if not done:
-            preparation.failure = f"the workers did not prepare within {PREPARE_SECONDS:.0f} s"
-        if preparation.failure:
+        try:
+            for worker in self._workers.values():
+                worker.send(*make(worker.slot))
+            done = await self._wait(
+                lambda: bool(preparation.failure) or self._all_prepared or self._ending,
+                PREPARE_SECONDS,
+            )
+            if not done:
+                preparation.failure = f"the workers did not prepare within {PREPARE_SECONDS:.0f} s"
+            if preparation.failure or self._ending:
+                raise PrepareError(preparation.failure or "the workers are ending")
+        except OSError as error:
             self.discard()
-            raise PrepareError(preparation.failure)
+            raise PrepareError(f"the workers cannot be told: {error}") from error
+        except BaseException:
+            self.discard()
+            raise
 
     def check_prepared(self) -> None:
         """Make sure that all workers still have what they prepared.
@@ -174,6 +186,8 @@ class Crew:
         Raises:
             PrepareError: One died meanwhile.
         """
+        if self._ending:
+            raise PrepareError("the workers are ending")
         if self._preparation is not None and not self._all_prepared:
             raise PrepareError(self._preparation.failure or "a worker is gone")
 
@@ -308,6 +322,7 @@ class Crew:
 
     def _end(self) -> None:
         self._ending = True
+        self._changed.set()
         if self._check is not None:
             self._check.cancel()
 

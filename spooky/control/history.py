@@ -105,6 +105,8 @@ class History:
         self.directory = directory
         self.limit = limit
         self._records: dict[int, Record] = {}
+        # Of all files, those that are not used included: none is written over.
+        self._highest = 0
         if directory is not None:
             self._load(directory)
 
@@ -123,7 +125,7 @@ class History:
     def next_number(self) -> int:
         """The number of the generation after the newest."""
         newest = self.newest
-        return newest.number + 1 if newest is not None else 1
+        return max(self._highest, newest.number if newest is not None else 0) + 1
 
     def get(self, number: int) -> Record | None:
         """Return a generation, or ``None`` if it is not kept."""
@@ -138,9 +140,10 @@ class History:
         record = self._records.get(number)
         if record is None:
             return None
-        origin = self._records.get(record.origin, record)
+        # Files are read as they are now, so what is the same but for them is no way back.
         earlier = (one for one in reversed(self._records.values()) if one.number < record.origin)
-        return next((one for one in earlier if one.digest != origin.digest), None)
+        here = (record.path, record.text)
+        return next((one for one in earlier if (one.path, one.text) != here), None)
 
     def add(self, record: Record) -> None:
         """Keep a generation, on disk before this returns; the oldest beyond the limit go.
@@ -150,6 +153,7 @@ class History:
         """
         self.write(record)
         self.remember(record)
+        self.prune()
 
     def write(self, record: Record) -> None:
         """Write a generation to disk alone; for a thread, as a disk may be slow.
@@ -161,14 +165,20 @@ class History:
             _write(self.directory, record)
 
     def remember(self, record: Record) -> None:
-        """Keep a generation that was written; the oldest beyond the limit go."""
+        """Keep a generation that was written."""
         self._records[record.number] = record
-        self._prune()
+
+    def prune(self) -> None:
+        """Let the oldest beyond the limit go."""
+        while len(self._records) > self.limit:
+            number = next(iter(self._records))
+            del self._records[number]
+            self._unlink(number)
 
     def remove(self, number: int) -> None:
         """Forget a generation that did not come in force after all."""
-        if self._records.pop(number, None) is not None:
-            self._unlink(number)
+        self._records.pop(number, None)
+        self._unlink(number)
 
     def move(self, directory: Path | None) -> None:
         """Keep the generations elsewhere from now on; those in the old place stay there too.
@@ -188,7 +198,7 @@ class History:
     def keep(self, limit: int) -> None:
         """Keep so many from now on."""
         self.limit = limit
-        self._prune()
+        self.prune()
 
     def _load(self, directory: Path) -> None:
         _make(directory)
@@ -200,6 +210,7 @@ class History:
         except OSError as error:
             raise _error(directory, error) from error
         names = [name for name in names if _NAME.fullmatch(name)]
+        self._highest = max((int(name.partition(".")[0]) for name in names), default=0)
         for name in sorted(names, key=lambda name: int(name.partition(".")[0])):
             path = directory / name
             try:
@@ -209,13 +220,7 @@ class History:
                 logger.warning("%s is not used: %s", path, error)
                 continue
             self._records[record.number] = record
-        self._prune()
-
-    def _prune(self) -> None:
-        while len(self._records) > self.limit:
-            number = next(iter(self._records))
-            del self._records[number]
-            self._unlink(number)
+        self.prune()
 
     def _unlink(self, number: int) -> None:
         if self.directory is None:

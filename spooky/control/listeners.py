@@ -87,7 +87,7 @@ class Listeners:
                 await draining.gone.wait()
         try:
             self._bind(configuration)
-        except (BindError, ValueError) as error:
+        except (BindError, OSError, ValueError) as error:
             raise PrepareError(str(error)) from error
 
         def commit() -> None:
@@ -137,7 +137,7 @@ class Listeners:
                 self._bound[number] = sockets
                 if self._slots > 1:
                     sockets.steer(self._table)
-        except BindError:
+        except BaseException:
             self._discard()
             raise
         self._bound_numbers = numbers

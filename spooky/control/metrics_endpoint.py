@@ -54,6 +54,7 @@ class MetricsEndpoint:
         old = self._server
         stays = (
             old is not None
+            and old.address is not None
             and settings.enabled
             and (settings.address, settings.port) == (self._settings.address, self._settings.port)
         )
@@ -61,6 +62,11 @@ class MetricsEndpoint:
             new = old if stays else await self._open(settings)
         except BindError as error:
             raise PrepareError(str(error)) from error
+        if new is not None and new.address is None:
+            await new.close()
+            raise PrepareError(
+                f"metrics cannot be served on {settings.address} port {settings.port}"
+            )
 
         def commit() -> None:
             self._server, self._settings = new, settings

@@ -81,22 +81,6 @@ class ListenerSockets:
         self.tcp.close()
 
 
-def open_listener(
-    listener: Listener, performance: Performance, slots: int | None = None
-) -> ListenerSockets:
-    """Bind the sockets of a listener, and have the TCP socket queue connections at once.
-
-    Arguments and errors are those of :func:`bind_listener`.
-    """
-    sockets = bind_listener(listener, performance, slots)
-    try:
-        listen(sockets)
-    except BindError:
-        sockets.close()
-        raise
-    return sockets
-
-
 def bind_listener(
     listener: Listener, performance: Performance, slots: int | None = None
 ) -> ListenerSockets:

@@ -106,6 +106,7 @@ class Supervisor:
             await self._metrics.start(self._configuration.observability.metrics)
             self._segment.commit(self._changes.record.number)
             await self._crew.start()
+            await self._keep_start()
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._on_stop_signal, number)
             self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
@@ -174,10 +175,19 @@ class Supervisor:
                 "%s differs from generation %d, the last that was in force; this starts as %d",
                 self._candidate.path, newest.number, record.number,
             )  # fmt: skip
-        if record is not newest:
-            history.add(record)
         participants: list[Participant] = [self._listeners, self, self._metrics]
         self._changes = Changes(self._candidate, record, history, self._segment, participants)
+
+    async def _keep_start(self) -> None:
+        """Put into the history what it started with, now that it serves."""
+        changes = self._changes
+        if changes.history.get(changes.record.number) is not None:
+            return
+        try:
+            changes.history.add(changes.record)
+        except HistoryError:
+            await self._crew.stop()
+            raise
 
     async def _end(self) -> bool:
         """Drain, unless a second signal comes."""
@@ -273,7 +283,7 @@ class Supervisor:
     # --- what is known ------------------------------------------------------------------------
 
     def _is_ready(self) -> bool:
-        return self._serving
+        return self._serving and self._crew.any_ready
 
     def _facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell that no worker counts."""

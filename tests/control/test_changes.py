@@ -248,6 +248,13 @@ def test_a_history_that_cannot_be_written_stops_the_change(tmp_path: Path) -> No
             assert code == 1
             assert "history" in output
             assert await statuses(clients) == {200}
+            # The next attempt is another: what workers said of this one does not count for it.
+            (tmp_path / "state").mkdir()
+            code, output = await proxy.command("reload")
+            assert code == 0, output
+            assert await statuses(clients) == {403}
+            assert (await runtime(proxy))["generation"]["number"] == 3
+            assert "it ends, to be replaced" not in proxy.log
 
     run(scenario)
 

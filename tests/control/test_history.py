@@ -4,6 +4,7 @@ import os
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from spooky.control.history import History, HistoryError, Record, Source
@@ -120,3 +121,20 @@ def test_it_moves_to_another_directory_and_never_into_another_history(tmp_path: 
     with pytest.raises(HistoryError, match="another history"):
         history.move(tmp_path / "other")
     assert history.directory == tmp_path / "two"
+
+
+def test_a_renewed_certificate_does_not_stand_in_the_way_back() -> None:
+    """A rollback restores texts; what differs in files alone would change nothing."""
+    history = History(None, 10)
+    history.add(record(1, "old"))
+    history.add(record(2, "new"))
+    history.add(msgspec.structs.replace(record(3, "new"), files={"/cert.pem": "11"}))
+    before = history.before(3)
+    assert before is not None
+    assert before.number == 1
+
+
+def test_a_file_that_is_not_used_is_never_written_over(tmp_path: Path) -> None:
+    History(tmp_path, 10).add(record(1))
+    (tmp_path / "0000000007.json").write_text("of another version")
+    assert History(tmp_path, 10).next_number == 8

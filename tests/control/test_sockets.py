@@ -10,7 +10,7 @@ import pytest
 
 from spooky.config.performance import Performance
 from spooky.config.schema import Listener
-from spooky.control.sockets import BindError, ListenerSockets, open_listener
+from spooky.control.sockets import BindError, ListenerSockets, bind_listener, listen
 from spooky.protocol.quic.steering import slot_of, steering_table
 
 SLOTS = 4
@@ -18,7 +18,8 @@ SLOTS = 4
 
 @pytest.fixture
 def sockets() -> Iterator[ListenerSockets]:
-    made = open_listener(Listener(address="127.0.0.1", port=0), Performance(), SLOTS)
+    made = bind_listener(Listener(address="127.0.0.1", port=0), Performance(), SLOTS)
+    listen(made)
     yield made
     made.close()
 
@@ -103,13 +104,13 @@ def test_new_connections_are_spread_within_a_fifth_of_even(sockets: ListenerSock
 def test_a_port_cannot_be_shared_with_another_supervisor(sockets: ListenerSockets) -> None:
     host, port = sockets.address
     with pytest.raises(BindError, match="in use"):
-        open_listener(Listener(address=host, port=port), Performance(), SLOTS)
+        bind_listener(Listener(address=host, port=port), Performance(), SLOTS)
 
 
 def test_a_socket_without_a_group_takes_no_program_and_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    alone = open_listener(Listener(address="127.0.0.1", port=0), Performance())
+    alone = bind_listener(Listener(address="127.0.0.1", port=0), Performance())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unbound:
         broken = ListenerSockets((unbound,), alone.tcp)
         assert not broken.steer(steering_table(range(2)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spooky import config
-from spooky.control.sockets import open_listener
+from spooky.control.sockets import bind_listener
 from spooky.edge import messages
 from spooky.edge.agent import Agent
 from spooky.edge.messages import (
@@ -51,7 +51,7 @@ def test_an_agent_prepares_switches_and_ends_when_it_is_behind(tmp_path: Path) -
         files, authorities = dict(materials.files), materials.authorities
         segment, memory = create_segment(1)
         segment.commit(1)
-        sockets = open_listener(loaded.active_listeners[0], loaded.performance)
+        sockets = bind_listener(loaded.active_listeners[0], loaded.performance)
         heard: asyncio.Queue[ToSupervisor] = asyncio.Queue()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         channel = Channel(
