@@ -32,10 +32,10 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("test-install", 180, needed=True),
+    Part("test-install", 120, needed=True),
     Part("lint", 60),
     Part("build", 180, needed=True),
-    Part("test-pure", 480),
+    Part("test-pure", 540),
     Part("test-sanitize", 480),
     Part("test-packaging", 180),
     Part("test-compiled", 840),
