@@ -31,18 +31,6 @@ ENGINES = typing.get_args(
     typing.get_args(typing.get_type_hints(Performance, include_extras=True)["quic_engine"])[0]
 )
 
-# On aioquic, in about one run of four, a transfer stands still after a rebinding until the test's
-# time is over; why is not known yet.
-MIGRATING_ENGINES = [
-    pytest.param(
-        engine,
-        marks=pytest.mark.skipif(
-            engine == "aioquic", reason="transfers on aioquic sometimes stall after a rebinding"
-        ),
-    )
-    for engine in ENGINES
-]
-
 # For the supervisor: as on a kernel that does not take the program.
 NO_STEERING = """
 import sys
@@ -110,7 +98,7 @@ async def transfers_while_rebinding(proxy: Served) -> None:
             await client.close()
 
 
-@pytest.mark.parametrize("engine", MIGRATING_ENGINES)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_clients_that_change_port_and_address_in_mid_transfer_lose_nothing(
     tmp_path: Path, engine: str
 ) -> None:
@@ -127,7 +115,7 @@ def test_clients_that_change_port_and_address_in_mid_transfer_lose_nothing(
     run(scenario)
 
 
-@pytest.mark.parametrize("engine", MIGRATING_ENGINES)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_where_the_kernel_does_not_steer_workers_hand_over_and_nothing_is_lost(
     tmp_path: Path, engine: str
 ) -> None:

@@ -348,7 +348,9 @@ class Connection(QuicConnection):
     def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
         """Announce MAX_DATA as data is consumed, where aioquic raises it as data arrives."""
         window, max_data = self._window, self._local_max_data
-        if window.consumed >= window.announce_at or not max_data.sent:
+        # The second is true of a limit that was lost, and of one whose frame found no room: on an
+        # unproven path, or a full one.
+        if window.consumed >= window.announce_at or max_data.sent != max_data.value:
             self._tune_window()
             max_data.value = window.announce()
             self._write_connection_limit(builder, max_data)

@@ -1,6 +1,11 @@
 """Credit follows consumption: what a slow application costs, and its peer (RFC 9000 section 4)."""
 
+from typing import Any
+
 import pytest
+from aioquic.buffer import Buffer
+from aioquic.quic.packet import QuicFrameType
+from aioquic.quic.packet_builder import QuicPacketBuilder, QuicPacketBuilderStop
 
 from spooky.protocol.quic.aioquic_streams import (
     BUFFER_MAX,
@@ -41,6 +46,34 @@ class TestReceiving:
             pair.server.consume(stream, 60_000)
             pair.server.consume(stream, 40_000)
         assert not pair.server._quic.inbound
+
+    def test_a_connection_limit_that_finds_no_room_is_announced_later(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """MAX_DATA counts as in flight (RFC 9002 section 2), of which a window may be full."""
+        pair = Pair().handshake()
+        full = stalled(pair, 4, size=STREAM_WINDOW)
+        waiting = open_stream(pair.client)
+        upload(pair.client_handler, waiting, bytes(1000))
+        pair.run(seconds=1)
+        start_frame, refused = QuicPacketBuilder.start_frame, []
+
+        def start_unless_it_is_the_first(
+            builder: QuicPacketBuilder, frame_type: int, *arguments: Any, **options: Any
+        ) -> Buffer:
+            if frame_type == QuicFrameType.MAX_DATA and not refused:
+                refused.append(frame_type)
+                raise QuicPacketBuilderStop
+            return start_frame(builder, frame_type, *arguments, **options)
+
+        monkeypatch.setattr(QuicPacketBuilder, "start_frame", start_unless_it_is_the_first)
+        for stream in full:
+            pair.server.consume(stream, pair.server_handler.total(stream))
+        pair.run(seconds=0.1)
+        assert refused
+        # Whatever made room, an acknowledgment say, is also an occasion to send.
+        pair.client.ping()
+        assert pair.run(lambda: pair.server_handler.total(waiting) == 1000, 5)
 
 
 class TestTuning:
