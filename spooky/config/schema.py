@@ -483,7 +483,11 @@ class Configuration(Section, frozen=True, kw_only=True):
         Resilience()
     )
     control: Annotated[
-        Control, described("How a running Spooky is changed, and what it remembers of it.")
+        Control,
+        described(
+            "How a running `spooky serve` is changed, and what it remembers of it. An embedded "
+            "proxy is changed by its program."
+        ),
     ] = Control()
 
     @property

@@ -1,9 +1,9 @@
 """The change pipeline: from a candidate to a generation in force, or to nothing at all.
 
 Whoever has to do with a change takes part in it: each participant first makes all that it needs,
-without effect. If all could, the generation is written to the history, what may still fail is
-tried, and its number is stored in the shared segment: that is the commit. After it nothing can
-fail; if anything failed before, every participant undoes what it made.
+without effect on clients. If all could, the generation is written to the history, what may still
+fail is tried, and its number is stored in the shared segment: that is the commit. After it nothing
+can fail; if anything failed before, every participant undoes what it made.
 """
 
 import asyncio
@@ -13,17 +13,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Protocol
 
 from spooky._core.shared import Segment
 from spooky.control.candidate import Candidate, read_candidate, restore_candidate
 from spooky.control.effects import Effect
 from spooky.control.history import History, Record, Source, content_digest
 from spooky.control.plan import Plan, Snapshot, plan
+from spooky.generation.materials import MaterialError
 
 logger = logging.getLogger(__name__)
-
-REQUESTER_UNKNOWN: Final = "unknown"
 
 
 class ChangeError(Exception):
@@ -100,7 +99,7 @@ class Asked:
         generation: The generation that they believe in force; ``None`` if they did not say.
     """
 
-    requested_by: str = REQUESTER_UNKNOWN
+    requested_by: str
     reason: str = ""
     generation: int | None = None
 
@@ -176,9 +175,9 @@ class Changes:
 
         Raises:
             ConfigurationError: It has errors.
-            MaterialError: A certificate or key cannot be used.
+            MaterialError: It is no regular file, or a certificate or key cannot be used.
         """
-        return self._plan(await asyncio.to_thread(read_candidate, path))
+        return self._plan(await asyncio.to_thread(_read, path))
 
     async def apply(self, path: Path, asked: Asked) -> Outcome:
         """Put a file in force; it is what a reload reads from then on.
@@ -228,7 +227,7 @@ class Changes:
 
     async def _change_to(self, path: Path, source: Source, asked: Asked) -> Outcome:
         async with self._one_at_a_time:
-            candidate = await asyncio.to_thread(read_candidate, path)
+            candidate = await asyncio.to_thread(_read, path)
             outcome = await self._make(candidate, source, asked, None)
             self.source = candidate.path
             return outcome
@@ -298,6 +297,14 @@ class Changes:
         running = Snapshot(self.running.configuration, self.running.materials, self.record.number)
         wanted = Snapshot(candidate.configuration, candidate.materials)
         return plan(running, wanted, datetime.datetime.now(datetime.UTC))
+
+
+def _read(path: Path) -> Candidate:
+    """Read a file that may be read again, and is there at once."""
+    if path.exists() and not path.is_file():
+        # A pipe would keep every other change waiting without end.
+        raise MaterialError(f"{path} is not a regular file")
+    return read_candidate(path)
 
 
 def _refuse_what_needs_a_restart(made: Plan) -> None:

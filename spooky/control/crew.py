@@ -35,7 +35,7 @@ READY_SECONDS: Final = 60.0
 """How long a worker may take to begin; slow disks and machines included."""
 
 PREPARE_SECONDS: Final = 60.0
-"""How long workers may take to prepare a change; one to thousands of upstreams takes a second."""
+"""How long workers may take to prepare a change; as long as they may take to begin."""
 
 HANG_SECONDS: Final = 30.0
 """A worker whose loop has not turned for so long is killed."""

@@ -100,6 +100,7 @@ class Supervisor:
             HistoryError: The history cannot be used.
             StartError: The workers cannot serve.
         """
+        self._loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
         try:
             self._open()
             await self._open_control()
@@ -110,7 +111,6 @@ class Supervisor:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._on_stop_signal, number)
             self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
-            self._loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
             rotation = self._loop.create_task(self._rotate_keys())
             addresses = self._listeners.addresses
             self._serving = True
@@ -332,7 +332,9 @@ class Supervisor:
 
     def _on_reload_signal(self) -> None:
         logger.info("received SIGHUP")
-        self._begin(self._reload())
+        if self._serving:
+            # What starts has read the file just now, and what ends changes nothing.
+            self._begin(self._reload())
 
     async def _reload(self) -> None:
         """Put in force what the file says now; if that cannot be, say why and go on."""

@@ -125,6 +125,19 @@ def test_a_broken_file_changes_nothing_and_says_where_it_is_broken(tmp_path: Pat
     run(scenario)
 
 
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS) as proxy:
+            os.mkfifo(tmp_path / "pipe")
+            code, output = await proxy.command("apply", str(tmp_path / "pipe"))
+            assert code == 1
+            assert "not a regular file" in output
+            proxy.write(deny)
+            assert (await proxy.command("reload"))[0] == 0
+
+    run(scenario)
+
+
 def test_an_invalid_certificate_changes_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with served(tmp_path, WORKERS) as proxy:

@@ -12,7 +12,7 @@ from spooky._core.quic.errors import TransportError
 from spooky._core.quic.transport_parameters import TransportParameters, decode
 from spooky.protocol.quic.engines import AIOQUIC, ENGINES
 from spooky.protocol.quic.packet import VERSION_1, parse_header
-from spooky.protocol.quic.session import Datagram
+from spooky.protocol.quic.session import Address, Datagram, QuicSession
 from tests.protocol.quic.forge import closed_with, new_connection_id, packet, send, varint
 from tests.scenario.endpoints import Scenario
 from tests.simnet import CLIENT, SERVER
@@ -111,6 +111,18 @@ class TestRetirements:
         assert sequence == 101 + 33
 
 
+def peer_in_the_end(session: QuicSession, now: float) -> Address:
+    """Let a session do what is due, until it is back at its first peer or has nothing to do."""
+    for _ in range(50):
+        deadline = session.deadline()
+        if deadline is None or session.peer == CLIENT:
+            break
+        now = max(now, deadline)
+        session.expire(now)
+        session.flush(now)
+    return session.peer
+
+
 class TestPaths:
     def test_forged_packets_from_elsewhere_displace_no_path(self) -> None:
         """RFC 9000 section 9.3.2: the proven address is where it goes back to."""
@@ -122,14 +134,7 @@ class TestPaths:
         forged = packet(pair, PING)[:-1] + b"\x00"
         for port in range(10):
             session.receive([Datagram(forged, ("198.51.100.9", 1000 + port))], now)
-        for _ in range(50):
-            deadline = session.deadline()
-            if deadline is None or session.peer == CLIENT:
-                break
-            now = max(now, deadline)
-            session.expire(now)
-            session.flush(now)
-        assert session.peer == CLIENT
+        assert peer_in_the_end(session, now) == CLIENT
 
     def test_no_path_is_left_where_none_was_proven(self) -> None:
         pair = established()
@@ -138,14 +143,7 @@ class TestPaths:
             session.receive([Datagram(packet(pair, PING), ("198.51.100.9", 1000 + port))], now)
             session.flush(now)
         assert session.peer == ("198.51.100.9", 1005)
-        for _ in range(50):
-            deadline = session.deadline()
-            if deadline is None or session.peer == CLIENT:
-                break
-            now = max(now, deadline)
-            session.expire(now)
-            session.flush(now)
-        assert session.peer == CLIENT
+        assert peer_in_the_end(session, now) == CLIENT
 
 
 class TestHandshakePackets:
