@@ -24,7 +24,7 @@ def command(ctx: click.Context, file: Path, as_json: bool) -> None:
 
     Exits with 0 if the file can be used (there may be warnings) and with 1 if not.
     """
-    diagnosis = diagnose(file, world=True)
+    diagnosis = diagnose(file, files=True, network=True)
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(diagnosis.problems)))
     elif diagnosis.problems:

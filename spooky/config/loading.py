@@ -88,14 +88,16 @@ def from_mapping(mapping: Mapping[str, object], apps: Collection[str] = ()) -> C
     return diagnose_mapping(mapping, apps).result()
 
 
-def diagnose(path: str | Path, apps: Collection[str] = (), *, world: bool = False) -> Diagnosis:
+def diagnose(
+    path: str | Path, apps: Collection[str] = (), *, files: bool = False, network: bool = False
+) -> Diagnosis:
     """Load a configuration file and say all that is wrong with it.
 
     Arguments:
         path: As for ``load``.
         apps: As for ``load``.
-        world: Also check what it needs of this machine as it is now: the files that it names,
-            certificates above all, addresses to listen on, and names of backends.
+        files: Also check the files that it names as they are now, certificates above all.
+        network: Also check whether addresses can be bound now, and names of backends resolve.
     """
     path = Path(path)
     report = Report(str(path))
@@ -107,7 +109,7 @@ def diagnose(path: str | Path, apps: Collection[str] = (), *, world: bool = Fals
     text = decode(data, report)
     if text is None:
         return _failed(report, "")
-    return _diagnose_text(text, path.absolute().parent, apps, report, world)
+    return _diagnose_text(text, path.absolute().parent, apps, report, files, network)
 
 
 def diagnose_text(
@@ -116,7 +118,6 @@ def diagnose_text(
     apps: Collection[str] = (),
     *,
     directory: PurePath | None = None,
-    world: bool = False,
 ) -> Diagnosis:
     """Load YAML text and say all that is wrong with it.
 
@@ -125,24 +126,28 @@ def diagnose_text(
         name: What stands for the file in problems.
         apps: As for ``load``.
         directory: Where relative file names in it start; ``None`` to leave them as they are.
-        world: As for ``diagnose``.
     """
-    return _diagnose_text(text, directory, apps, Report(name), world)
+    return _diagnose_text(text, directory, apps, Report(name))
 
 
 def diagnose_mapping(mapping: Mapping[str, object], apps: Collection[str] = ()) -> Diagnosis:
     """Say all that is wrong with a mapping; arguments as for ``from_mapping``."""
     report = Report("<mapping>")
-    return _diagnose(from_python(mapping, report), None, apps, report, "", world=False)
+    return _diagnose(from_python(mapping, report), None, apps, report, "")
 
 
 def _diagnose_text(
-    text: str, directory: PurePath | None, apps: Collection[str], report: Report, world: bool
+    text: str,
+    directory: PurePath | None,
+    apps: Collection[str],
+    report: Report,
+    files: bool = False,
+    network: bool = False,
 ) -> Diagnosis:
     root = read_yaml(text, report)
     if root is None:
         return _failed(report, text)
-    return _diagnose(root, directory, apps, report, text, world)
+    return _diagnose(root, directory, apps, report, text, files, network)
 
 
 def _diagnose(
@@ -151,17 +156,20 @@ def _diagnose(
     apps: Collection[str],
     report: Report,
     source: str,
-    world: bool,
+    files: bool = False,
+    network: bool = False,
 ) -> Diagnosis:
     report.positions.add((), None, root.place)
     configuration = read_configuration(root, directory, report)
     check(configuration, apps, report)
-    if world:
+    if files:
         # Only here, because it needs cryptography, which takes long to import.
-        from spooky.config.network import check_network
         from spooky.config.world import check_world
 
         check_world(configuration, report, datetime.datetime.now(datetime.UTC))
+    if network:
+        from spooky.config.network import check_network
+
         check_network(configuration, report)
     if report.has_errors:
         return _failed(report, source)

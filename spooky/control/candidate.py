@@ -36,15 +36,21 @@ class Candidate:
         return {path: hashlib.sha256(content).hexdigest() for path, content in files}
 
 
-def read_candidate(path: Path) -> Candidate:
+def read_candidate(path: Path, *, files: bool = False) -> Candidate:
     """Read a configuration file, and the files that it names.
+
+    Arguments:
+        path: The file.
+        files: Also check all that can be of the files that it names, such as the dates of
+            certificates: for a change, not for a start, since an old certificate serves better
+            than none.
 
     Raises:
         ConfigurationError: It cannot be read or has errors; carries all of them.
         MaterialError: A certificate or key cannot be used.
     """
     path = path.absolute()
-    diagnosis = diagnose(path, world=True)
+    diagnosis = diagnose(path, files=files)
     return make_candidate(diagnosis.result(), diagnosis.source, str(path))
 
 
@@ -55,7 +61,7 @@ def restore_candidate(text: str, path: str) -> Candidate:
         ConfigurationError: It has errors, by now.
         MaterialError: A certificate or key cannot be used.
     """
-    diagnosis = diagnose_text(text, path, directory=Path(path).parent, world=True)
+    diagnosis = diagnose_text(text, path, directory=Path(path).parent)
     return make_candidate(diagnosis.result(), text, path)
 
 

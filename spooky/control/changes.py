@@ -304,7 +304,7 @@ def _read(path: Path) -> Candidate:
     if path.exists() and not path.is_file():
         # A pipe would keep every other change waiting without end.
         raise MaterialError(f"{path} is not a regular file")
-    return read_candidate(path)
+    return read_candidate(path, files=True)
 
 
 def _refuse_what_needs_a_restart(made: Plan) -> None:

@@ -52,7 +52,8 @@ class MetricsEndpoint:
         """
         settings = change.candidate.configuration.observability.metrics
         old = self._server
-        stays = (
+        # What could not be served before and is not touched stays so, and stops no other change.
+        stays = settings == self._settings or (
             old is not None
             and old.address is not None
             and settings.enabled
@@ -62,7 +63,7 @@ class MetricsEndpoint:
             new = old if stays else await self._open(settings)
         except BindError as error:
             raise PrepareError(str(error)) from error
-        if new is not None and new.address is None:
+        if not stays and new is not None and new.address is None:
             await new.close()
             raise PrepareError(
                 f"metrics cannot be served on {settings.address} port {settings.port}"

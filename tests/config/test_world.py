@@ -33,7 +33,7 @@ def good(tmp_path, authority):
 def check(folder, tls="cert: server.pem, key: server.key", more=""):
     file = folder / "config.yaml"
     file.write_text(f"listen:\n  tls: {{{tls}}}\n  port: 0\n{UPSTREAM}{more}")
-    return diagnose(file, world=True).problems
+    return diagnose(file, files=True).problems
 
 
 def only(folder, tls="cert: server.pem, key: server.key", more=""):
@@ -238,5 +238,5 @@ def test_a_listener_that_is_not_used_is_not_looked_at(good):
         "listen: {tls: {cert: none.pem, key: none.key}}\n"
         f"listeners: [{{port: 0, tls: {{cert: server.pem, key: server.key}}}}]\n{UPSTREAM}"
     )
-    (problem,) = diagnose(file, world=True).problems
+    (problem,) = diagnose(file, files=True).problems
     assert "not used" in problem.message

@@ -14,6 +14,7 @@ import pytest
 
 from spooky._core import COMPILED
 from tests.control.serve import Served, served, until
+from tests.control.test_metrics import scrape
 from tests.support.client import Client
 from tests.support.proxy import INGRESSES, run
 
@@ -172,6 +173,38 @@ def test_a_port_in_use_changes_nothing(tmp_path: Path) -> None:
                 assert (await runtime(proxy))["generation"]["number"] == 1
 
     run(scenario)
+
+
+def test_the_metrics_endpoint_moves_and_its_port_in_use_stops_only_its_own_change(
+    tmp_path: Path,
+) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        socket.create_server(("127.0.0.1", 0)) as other,
+    ):
+        port, free = taken.getsockname()[1], other.getsockname()[1]
+        other.close()
+
+        def metrics(settings: dict[str, Any], port: int) -> None:
+            settings["observability"] = {"metrics": {"enabled": True, "port": port}}
+
+        async def scenario() -> None:
+            async with served(tmp_path, WORKERS, lambda s: metrics(s, port)) as proxy:
+                assert "serving without metrics" in proxy.log
+                proxy.write(deny)
+                code, output = await proxy.command("reload")
+                assert code == 0, output
+                proxy.write(lambda settings: metrics(settings, free))
+                code, output = await proxy.command("reload")
+                assert code == 0, output
+                assert "spooky_generation 3" in await scrape(free)
+                proxy.write(lambda settings: metrics(settings, port))
+                code, output = await proxy.command("reload")
+                assert code == 1
+                assert str(port) in output
+                assert "spooky_generation 3" in await scrape(free)
+
+        run(scenario)
 
 
 def test_listeners_come_and_go_while_others_keep_their_connections(tmp_path: Path) -> None:
