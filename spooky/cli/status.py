@@ -3,12 +3,20 @@
 import datetime
 import time
 from pathlib import Path
+from typing import Final
 
 import click
 import msgspec
 
 from spooky.cli.control_client import get, socket_option
 from spooky.cli.errors import EXIT_FAILED, EXIT_OK, printable
+
+_STATES: Final = {
+    "starting": "starting",
+    "serving": "serving",
+    "no_worker": "not serving: every worker is dead or hangs",
+    "draining": "draining",
+}
 
 
 @click.command()
@@ -25,7 +33,7 @@ def command(as_json: bool, path: Path) -> int:
         return EXIT_OK if answer["ready"] else EXIT_FAILED
     generation = answer["generation"]
     uptime = datetime.timedelta(seconds=int(time.time() - answer["started"]))
-    state = "serving" if answer["ready"] else "not ready"
+    state = _STATES[answer["state"]]
     lines = [
         f"spooky {answer['version']} is {state}, process {answer['pid']}, up {uptime}",
         f"generation  {generation['number']} ({generation['source']} of {generation['path']})",

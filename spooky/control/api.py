@@ -22,6 +22,7 @@ from spooky.control.changes import (
 from spooky.control.control_socket import peer_user, user_name
 from spooky.control.history import HistoryError, Record
 from spooky.control.plan import encode
+from spooky.control.state import State
 from spooky.generation.materials import MaterialError
 
 logger = logging.getLogger(__name__)
@@ -60,18 +61,18 @@ class ControlApi:
     Arguments:
         changes: What makes changes.
         overview: Gives what is known of the processes and sockets, as JSON values.
-        is_ready: Says whether clients are served.
+        state: Says whether clients are served.
     """
 
     def __init__(
         self,
         changes: Changes,
         overview: Callable[[], Mapping[str, Any]],
-        is_ready: Callable[[], bool],
+        state: Callable[[], State],
     ) -> None:
         self._changes = changes
         self._overview = overview
-        self._is_ready = is_ready
+        self._state = state
 
     def application(self) -> web.Application:
         """Return the application, for users of this machine that may change it."""
@@ -96,18 +97,20 @@ class ControlApi:
     # --- reading ------------------------------------------------------------------------------
 
     async def _health(self, _: web.Request) -> web.Response:
-        return _json({"status": "ok"})
+        # Whoever answers lives; whether clients should come is another question.
+        return _json({"status": "ok", "state": self._state()})
 
     async def _ready(self, _: web.Request) -> web.Response:
-        ready = self._is_ready()
-        return _json({"ready": ready}, 200 if ready else 503)
+        state = self._state()
+        return _json({"ready": state.ready, "state": state}, 200 if state.ready else 503)
 
     async def _runtime(self, _: web.Request) -> web.Response:
         record = self._changes.record
         answer = {
             **self._overview(),
             "source": self._changes.source,
-            "ready": self._is_ready(),
+            "ready": self._state().ready,
+            "state": self._state(),
             "generation": _summary(record),
         }
         return _json(answer, headers={"ETag": f'"{record.number}"'})

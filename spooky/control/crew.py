@@ -40,6 +40,10 @@ PREPARE_SECONDS: Final = 60.0
 HANG_SECONDS: Final = 30.0
 """A worker whose loop has not turned for so long is killed."""
 
+SILENT_SECONDS: Final = 10.0
+"""A worker whose loop has not turned for so long is not counted on: it misses ten beats, which a
+busy machine alone does not do."""
+
 CHECK_SECONDS: Final = 5.0
 """How often heartbeats are looked at."""
 
@@ -122,9 +126,13 @@ class Crew:
         return {slot: worker.pid for slot, worker in self._workers.items()}
 
     @property
-    def any_ready(self) -> bool:
-        """Whether one worker at least serves."""
-        return any(worker.ready for worker in self._workers.values())
+    def any_alive(self) -> bool:
+        """Whether one worker at least serves, and its loop turns."""
+        since = self._loop.time() - SILENT_SECONDS
+        return any(
+            worker.ready and self._segment.last_beat(slot) / 1000 >= since
+            for slot, worker in self._workers.items()
+        )
 
     async def start(self) -> None:
         """Start all workers, and wait until they serve.

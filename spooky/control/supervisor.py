@@ -31,6 +31,8 @@ from spooky.control.listeners import Listeners
 from spooky.control.logs import Logs
 from spooky.control.metrics_endpoint import MetricsEndpoint
 from spooky.control.names import Names
+from spooky.control.service_manager import ServiceManager
+from spooky.control.state import State
 from spooky.control.worker_process import WorkerProcess
 from spooky.edge.messages import Prepare, Resolve, Start, UseKeys, UseLogs
 from spooky.generation.materials import MaterialError
@@ -74,7 +76,8 @@ class Supervisor:
         self._names = Names(system_resolver(self._loop))
         self._segment, self._segment_file = create_segment(self._slots)
         self._started = time.time()
-        self._serving = False
+        self._phase = State.STARTING
+        self._service_manager = ServiceManager(os.environ)
         self._tasks: set[asyncio.Task[None]] = set()
         self._metrics = MetricsEndpoint(self._segment, self._facts)
         self._listeners = Listeners(self._slots, self._table)
@@ -113,14 +116,17 @@ class Supervisor:
             self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
             rotation = self._loop.create_task(self._rotate_keys())
             addresses = self._listeners.addresses
-            self._serving = True
+            self._phase = State.SERVING
             self._announce(addresses)
+            self._service_manager.ready(self._status)
+            self._service_manager.watch(self._is_alive)
             logger.info("serving on %s with %d workers", _shown(addresses), self._slots)
             await self._wake.wait()
-            self._serving = False
+            self._phase = State.DRAINING
             rotation.cancel()
             return await self._end()
         finally:
+            self._service_manager.close()
             if self._control is not None:
                 await self._control.close()
             await self._metrics.close()
@@ -162,7 +168,7 @@ class Supervisor:
         self._use_history(history)
         self._control = ControlPlace(
             history,
-            lambda: ControlApi(self._changes, self._overview, self._is_ready).application(),
+            lambda: ControlApi(self._changes, self._overview, self._state).application(),
         )
         self._changes.participants.append(self._control)
         await self._control.start(candidate.configuration.control)
@@ -193,6 +199,7 @@ class Supervisor:
         """Drain, unless a second signal comes."""
         milliseconds = self._configuration.performance.shutdown_drain_timeout_ms
         logger.info("draining for up to %.1f s; signal again to stop at once", milliseconds / 1000)
+        self._service_manager.stopping("draining")
         self._changes.ending = True
         self._listeners.stop_accepting()
         self._wake.clear()
@@ -261,7 +268,12 @@ class Supervisor:
             return prepare, descriptors
 
         await self._crew.prepare(change.number, make)
-        return Step(self._crew.committed, self._crew.discard, self._crew.check_prepared)
+
+        def commit() -> None:
+            self._crew.committed()
+            self._service_manager.show(self._status)
+
+        return Step(commit, self._crew.discard, self._crew.check_prepared)
 
     def _on_resolve(self, worker: WorkerProcess, question: Resolve) -> None:
         self._begin(self._answer(worker, question))
@@ -282,8 +294,19 @@ class Supervisor:
 
     # --- what is known ------------------------------------------------------------------------
 
-    def _is_ready(self) -> bool:
-        return self._serving and self._crew.any_ready
+    def _state(self) -> State:
+        if self._phase is State.SERVING and not self._crew.any_alive:
+            return State.NO_WORKER
+        return self._phase
+
+    def _is_alive(self) -> bool:
+        """Whether more is alive than this loop; workers that drain may all have exited."""
+        return self._state() is not State.NO_WORKER
+
+    @property
+    def _status(self) -> str:
+        """What it does, as one line."""
+        return f"serving generation {self._changes.record.number} with {self._slots} workers"
 
     def _facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell that no worker counts."""
@@ -332,12 +355,13 @@ class Supervisor:
 
     def _on_reload_signal(self) -> None:
         logger.info("received SIGHUP")
-        if self._serving:
+        if self._phase is State.SERVING:
             # What starts has read the file just now, and what ends changes nothing.
             self._begin(self._reload())
 
     async def _reload(self) -> None:
         """Put in force what the file says now; if that cannot be, say why and go on."""
+        self._service_manager.reloading()
         try:
             outcome = await self._changes.reload(Asked("SIGHUP"))
         except (ChangeError, ConfigurationError, HistoryError, MaterialError) as error:
@@ -345,6 +369,9 @@ class Supervisor:
         else:
             if not outcome.changed:
                 logger.info("nothing changed: generation %d stays", outcome.record.number)
+        finally:
+            if self._phase is State.SERVING:
+                self._service_manager.ready(self._status)
 
     def _reopen_logs(self) -> None:
         try:

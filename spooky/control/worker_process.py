@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from spooky.control import service_manager
 from spooky.edge import messages
 from spooky.edge.messages import MessageError, ToSupervisor, ToWorker
 from spooky.runtime.channel import Channel, ChannelFullError
@@ -54,6 +55,8 @@ class WorkerProcess:
         with theirs:
             # The same import path as ours, and nothing that the directory or a user site adds.
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            for variable in service_manager.VARIABLES:
+                environment.pop(variable, None)
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-s", "-m", MODULE, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,

@@ -1,0 +1,18 @@
+"""Whether clients are served, as health checks and the service manager are told."""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a service is between its start and its end."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    NO_WORKER = "no_worker"
+    """Every worker is dead or hangs; their successors are on the way."""
+    DRAINING = "draining"
+
+    @property
+    def ready(self) -> bool:
+        """Whether new clients should come."""
+        return self is State.SERVING

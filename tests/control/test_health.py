@@ -1,0 +1,78 @@
+"""Liveness and readiness, from the first moment to the last."""
+
+import asyncio
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from tests.control.serve import Served, served
+from tests.support.proxy import run
+
+
+async def ask(path: Path, target: str) -> tuple[int, dict[str, Any]]:
+    """Return the status and the content of an answer on a control socket."""
+    reader, writer = await asyncio.open_unix_connection(str(path))
+    writer.write(f"GET {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return int(head.split()[1]), json.loads(body)
+
+
+async def watch_start(path: Path) -> list[tuple[int, str]]:
+    """Return what a start answers to readiness checks, up to the first that is good."""
+    seen = []
+    while not seen or seen[-1][0] != 200:
+        try:
+            status, answer = await ask(path, "/ready")
+        except (FileNotFoundError, ConnectionError):
+            await asyncio.sleep(0.005)
+            continue
+        assert answer["ready"] is (status == 200)
+        seen.append((status, answer["state"]))
+    return seen
+
+
+def test_health_checks_tell_the_truth_from_start_to_end(tmp_path: Path) -> None:
+    control = tmp_path / "control.sock"
+
+    def here(settings: dict[str, Any]) -> None:
+        settings["control"] = {"socket": str(control)}
+
+    async def scenario() -> None:
+        starting = asyncio.ensure_future(watch_start(control))
+        async with served(tmp_path, 1, here) as proxy:
+            seen = await starting
+            assert set(seen[:-1]) == {(503, "starting")}
+            assert seen[-1] == (200, "serving")
+
+            (worker,) = proxy.workers
+            os.kill(worker, signal.SIGKILL)
+            while (answer := await ask(control, "/ready"))[0] == 200:
+                await asyncio.sleep(0.005)
+            assert answer[0] == 503
+            assert answer[1]["state"] == "no_worker"
+            # The supervisor lives: to restart it would help nobody.
+            assert (await ask(control, "/health"))[0] == 200
+            while (await ask(control, "/ready"))[0] != 200:
+                await asyncio.sleep(0.02)
+
+            await drains(proxy, control)
+
+    run(scenario)
+
+
+async def drains(proxy: Served, control: Path) -> None:
+    """Check what is said while a request keeps the service from ending."""
+    client = await proxy.client("h2")
+    stream = await client.open("GET", "/wait")
+    await proxy.origin.gate.reached.wait()
+    proxy.signal(signal.SIGTERM)
+    while (answer := await ask(control, "/ready"))[0] == 200:
+        await asyncio.sleep(0.005)
+    assert answer[1] == {"ready": False, "state": "draining"}
+    assert await ask(control, "/health") == (200, {"status": "ok", "state": "draining"})
+    proxy.origin.gate.opened.set()
+    assert (await stream.whole()).status == 200
+    assert await proxy.exited() == 0
