@@ -26,6 +26,7 @@ SocketBuffer: TypeAlias = Annotated[
 ]
 Window: TypeAlias = Annotated[int, Meta(ge=WINDOW_MIN, le=WINDOW_MAX, extra={"unit": "bytes"})]
 RetryPolicy: TypeAlias = Literal["never", "always"]
+CongestionControl: TypeAlias = Literal["cubic", "reno"]
 
 
 class Performance(Section, frozen=True):
@@ -109,6 +110,13 @@ class Performance(Section, frozen=True):
             "take half-open connections, up to their limit.",
         ),
     ] = "never"
+    quic_congestion_control: Annotated[
+        CongestionControl,
+        described(
+            "What decides how fast responses are sent to a QUIC client: `cubic` (RFC 9438), which "
+            "gives up less after a loss and sooner has it back, or `reno` (RFC 9002 section 7)."
+        ),
+    ] = "cubic"
     client_head_timeout_ms: Annotated[
         Milliseconds,
         described(

@@ -126,7 +126,8 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         (
             "max_active_connections", "max_half_open_connections", "new_connections_per_sec",
             "new_connections_burst", "new_connections_per_source_per_sec",
-            "new_connections_per_source_burst", "quic_retry", "client_head_timeout_ms",
+            "new_connections_per_source_burst", "quic_retry", "quic_congestion_control",
+            "client_head_timeout_ms",
             "quic_max_idle_timeout_ms", "quic_initial_max_data", "quic_initial_max_stream_data",
             "quic_initial_max_streams_bidi",
         ),

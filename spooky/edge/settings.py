@@ -69,6 +69,7 @@ def quic_settings(
             connection_window_max=max(connection_window, CONNECTION_WINDOW_MAX),
             account=account,
             max_streams_bidi=performance.quic_initial_max_streams_bidi,
+            congestion_control=performance.quic_congestion_control,
             listener=listener,
             reset_token=ResetTokens(keys, listener).of,
         ),

@@ -461,6 +461,7 @@ def test_a_client_certificate_needs_a_backend_with_tls():
         ("quic_initial_max_stream_data: ⟦1048577", "quic_initial_max_stream_data",
          "1048577 is more than quic_initial_max_data, which is 1048576"),
         ("quic_engine: ⟦quiche", "quic_engine", "expected one of aioquic, auto, native"),
+        ("quic_congestion_control: ⟦bbr", "quic_congestion_control", "expected one of cubic, reno"),
     ],
 )  # fmt: skip
 def test_limits_are_held_against_each_other(performance, path, words):

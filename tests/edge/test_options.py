@@ -33,6 +33,20 @@ def test_the_initial_limits_of_quic_are_what_is_configured(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize(
+    ("configured", "used"), [({}, "cubic"), ({"quic_congestion_control": "reno"}, "reno")]
+)
+def test_congestion_is_controlled_as_configured(
+    tmp_path: Path, configured: dict[str, str], used: str
+) -> None:
+    async def scenario(setup: Setup) -> None:
+        listener = setup.proxy.worker.listeners[0].quic
+        assert listener.settings.parameters.congestion_control == used
+        assert (await (await setup.client()).fetch("GET", "/size/100000")).status == 200
+
+    run_with(tmp_path, scenario, **configured)
+
+
 def test_the_same_limits_hold_for_http2(tmp_path: Path) -> None:
     """RFC 9113 sections 6.5.2 and 6.9.2."""
 

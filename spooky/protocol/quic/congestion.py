@@ -48,7 +48,7 @@ class Cubic(UsedWindowGrows, CubicCongestionControl):
         super().on_packet_acked(now=now, packet=packet)
 
 
-ALGORITHMS: Final = {"reno": "spooky-reno", "cubic": "spooky-cubic"}
+ALGORITHMS: Final = {"cubic": "spooky-cubic", "reno": "spooky-reno"}
 """What the configuration calls them, and what aioquic does."""
 
 register_congestion_control(ALGORITHMS["reno"], Reno)

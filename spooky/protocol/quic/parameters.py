@@ -51,7 +51,7 @@ class EndpointParameters:
         max_streams_bidi: Bidirectional streams the peer may have open.
         max_streams_uni: Unidirectional streams the peer may have open.
         max_datagram_size: Largest datagram that aioquic sends; bytes.
-        congestion_control: ``reno`` or ``cubic``.
+        congestion_control: ``cubic`` or ``reno``.
         secrets_log: Where traffic secrets are written for packet captures; never in production.
         wall_clock: The date, for certificates.
     """
@@ -67,7 +67,7 @@ class EndpointParameters:
     max_streams_bidi: int = 128
     max_streams_uni: int = 16
     max_datagram_size: int = DATAGRAM_SIZE
-    congestion_control: str = "reno"
+    congestion_control: str = "cubic"
     secrets_log: TextIO | None = None
     wall_clock: Callable[[], datetime.datetime] = _present
 
