@@ -140,7 +140,7 @@ def test_a_connection_begins_with_the_first_datagram_that_can(tmp_path: Path) ->
     async def scenario(setup: Setup) -> None:
         listener = listener_of(setup)
         client = RawClient()
-        with wire(setup) as on:
+        with wire(setup.proxy.port) as on:
             (first, *_) = client.begin(on)
             header = parse_header(first)
             assert header is not None

@@ -54,9 +54,9 @@ class Wire:
         address: Its own.
     """
 
-    def __init__(self, setup: Setup, udp: socket.socket) -> None:
+    def __init__(self, port: int, udp: socket.socket) -> None:
         self.address = udp.getsockname()
-        self.server = ("127.0.0.1", setup.proxy.port)
+        self.server = ("127.0.0.1", port)
         self._udp = udp
 
     def send(self, *datagrams: bytes) -> None:
@@ -76,11 +76,12 @@ class Wire:
 
 
 @contextmanager
-def wire(setup: Setup, host: str = "127.0.0.1") -> Iterator[Wire]:
+def wire(port: int, host: str = "127.0.0.1") -> Iterator[Wire]:
+    """Open a socket that talks to this port."""
     with socket.socket(type=socket.SOCK_DGRAM) as udp:
         udp.setblocking(False)
         udp.bind((host, 0))
-        yield Wire(setup, udp)
+        yield Wire(port, udp)
 
 
 class RawClient:
@@ -91,6 +92,10 @@ class RawClient:
         self.quic = QuicConnection(
             configuration=configuration(**changes), token_handler=self.tokens.append
         )
+
+    def choose_destination(self, connection_id: bytes) -> None:
+        """Address the first packet to this connection ID, which else is random."""
+        self.quic._peer_cid.cid = self.quic._original_destination_connection_id = connection_id
 
     def begin(self, on: Wire) -> list[bytes]:
         self.quic.connect(on.server, self.now)
@@ -183,7 +188,7 @@ def test_a_client_that_proved_nothing_takes_no_place(tmp_path: Path) -> None:
     """Attack 13: what comes from forged addresses costs no memory."""
 
     async def scenario(setup: Setup) -> None:
-        with wire(setup) as on:
+        with wire(setup.proxy.port) as on:
             for _ in range(20):
                 first = RawClient().begin(on)
                 on.send(*first)
@@ -202,7 +207,7 @@ def test_the_token_of_a_retry_from_another_port_or_address_is_refused(
     """RFC 9000 section 8.1.2: with INVALID_TOKEN, as the client takes no second Retry."""
 
     async def scenario(setup: Setup) -> None:
-        with wire(setup) as on, wire(setup, host) as elsewhere:
+        with wire(setup.proxy.port) as on, wire(setup.proxy.port, host) as elsewhere:
             client = RawClient()
             elsewhere.send(*await retried(client, on))
             client.take(await elsewhere.receive(), elsewhere)
@@ -220,7 +225,7 @@ def test_the_token_of_a_retry_serves_no_other_connection(
 ) -> None:
     async def scenario(setup: Setup) -> None:
         listener = setup.proxy.worker.listeners[0].quic
-        with wire(setup) as on:
+        with wire(setup.proxy.port) as on:
             token = listener.settings.address.tokens.for_retry(
                 on.address,
                 b"original",
@@ -241,7 +246,7 @@ def test_the_token_of_a_retry_serves_once(tmp_path: Path) -> None:
 
     async def scenario(setup: Setup) -> None:
         listener = setup.proxy.worker.listeners[0].quic
-        with wire(setup) as on:
+        with wire(setup.proxy.port) as on:
             client = RawClient()
             with_token = await retried(client, on)
             await client.handshake(on, with_token)
@@ -267,7 +272,7 @@ def test_the_token_of_a_retry_serves_once(tmp_path: Path) -> None:
 def test_the_token_of_a_retry_that_is_too_old_is_refused(tmp_path: Path) -> None:
     async def scenario(setup: Setup) -> None:
         listener = setup.proxy.worker.listeners[0].quic
-        with wire(setup) as on:
+        with wire(setup.proxy.port) as on:
             now = listener.settings.parameters.wall_clock().timestamp()
             client = RawClient()
             on.send(*client.begin(on))
@@ -304,7 +309,11 @@ def test_a_client_with_a_token_of_an_earlier_connection_saves_the_retry_once(
     """RFC 9000 sections 8.1.3 and 8.1.4."""
 
     async def scenario(setup: Setup) -> None:
-        with wire(setup) as on, wire(setup) as later, wire(setup) as again:
+        with (
+            wire(setup.proxy.port) as on,
+            wire(setup.proxy.port) as later,
+            wire(setup.proxy.port) as again,
+        ):
             token = await token_for_later(setup, on)
             client = RawClient(token=token)
             await client.handshake(later, client.begin(later))
@@ -323,7 +332,7 @@ def test_a_token_of_an_earlier_connection_is_no_token_from_another_address(
     """RFC 9000 section 8.1.3: the client is asked as if it had none."""
 
     async def scenario(setup: Setup) -> None:
-        with wire(setup) as on, wire(setup, "127.0.0.2") as elsewhere:
+        with wire(setup.proxy.port) as on, wire(setup.proxy.port, "127.0.0.2") as elsewhere:
             client = RawClient(token=await token_for_later(setup, on))
             await client.handshake(elsewhere, await retried(client, elsewhere))
         assert accepted(setup, "new_token") == 0
@@ -333,7 +342,7 @@ def test_a_token_of_an_earlier_connection_is_no_token_from_another_address(
 
 def test_a_token_of_another_server_is_no_token(tmp_path: Path) -> None:
     async def scenario(setup: Setup) -> None:
-        with wire(setup) as on:
+        with wire(setup.proxy.port) as on:
             client = RawClient(token=b"of another server, and by chance as long as ours are" * 2)
             await client.handshake(on, client.begin(on))
         assert refused(setup, reasons.INVALID_TOKEN) == 0
@@ -344,7 +353,7 @@ def test_a_token_of_another_server_is_no_token(tmp_path: Path) -> None:
 def test_tokens_survive_a_rotation_of_the_keys(tmp_path: Path) -> None:
     async def scenario(setup: Setup) -> None:
         listener = setup.proxy.worker.listeners[0].quic
-        with wire(setup) as on, wire(setup) as later:
+        with wire(setup.proxy.port) as on, wire(setup.proxy.port) as later:
             token = await token_for_later(setup, on)
             keys = listener.settings.parameters.keys
             assert keys is not None
@@ -362,7 +371,7 @@ def test_an_initial_that_is_cut_off_in_its_token_or_names_too_short_an_id_is_dro
     """RFC 9000 sections 7.2 and 17.2.2."""
 
     async def scenario(setup: Setup) -> None:
-        with wire(setup) as on:
+        with wire(setup.proxy.port) as on:
             cut_off = b"\xc0\0\0\0\1\x08destined\0" + b"\x7f\xff" + bytes(1200)
             too_short = b"\xc0\0\0\0\1\x07too few\0" + bytes(1200)
             on.send(cut_off, too_short)
@@ -379,7 +388,7 @@ def test_a_packet_of_a_forgotten_connection_is_answered_with_a_reset(tmp_path: P
         listener = setup.proxy.worker.listeners[0].quic
         reset_token = listener.settings.parameters.reset_token
         assert reset_token is not None
-        with wire(setup) as on:
+        with wire(setup.proxy.port) as on:
             on.send(STRAY + bytes(1000))
             answer = await on.receive()
         assert len(answer) == RESET_MAX_BYTES
@@ -394,7 +403,7 @@ def test_resets_that_answer_each_other_fall_silent(tmp_path: Path) -> None:
     """RFC 9000 section 10.3.3."""
 
     async def scenario(setup: Setup) -> None:
-        with wire(setup) as on:
+        with wire(setup.proxy.port) as on:
             datagram = STRAY + bytes(1000)
             sizes = []
             for _ in range(RESET_MAX_BYTES - RESET_MIN_BYTES + 1):
@@ -413,7 +422,7 @@ def test_one_source_gets_so_many_resets_and_no_more(tmp_path: Path) -> None:
     flood = 2 * SOURCE_RESETS_BURST
 
     async def scenario(setup: Setup) -> None:
-        with wire(setup) as on:
+        with wire(setup.proxy.port) as on:
             for _ in range(flood // 10):
                 on.send(*[STRAY + bytes(100)] * 10)
                 await asyncio.sleep(0)

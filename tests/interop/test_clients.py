@@ -1,13 +1,17 @@
 """Real clients: curl, Chromium, Caddy (quic-go) and Envoy (QUICHE), all over HTTP/3."""
 
 import base64
+import contextlib
 import hashlib
 import json
+import os
+import signal
 import subprocess
 import textwrap
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -15,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from curl_cffi import CurlHttpVersion
 from curl_cffi.requests import Session
 
+from tests.control.test_metrics import sums
 from tests.interop.conftest import free_port, program, running_program
 from tests.interop.serving import Serving, serving
 
@@ -48,8 +53,8 @@ FILES = {
 }
 
 
-@pytest.fixture
-def proxy(tmp_path: Path) -> Iterator[Serving]:
+@contextlib.contextmanager
+def site_served(tmp_path: Path, **sections: Any) -> Iterator[Serving]:
     """A proxy in front of Caddy with a page and its parts."""
     site = tmp_path / "site"
     site.mkdir()
@@ -78,8 +83,14 @@ def proxy(tmp_path: Path) -> Iterator[Serving]:
     arguments += ["--config", str(tmp_path / "Caddyfile")]
     with (
         running_program(arguments, port, tmp_path / "backend.log"),
-        serving(tmp_path, f"http://127.0.0.1:{port}") as running,
+        serving(tmp_path, f"http://127.0.0.1:{port}", **sections) as running,
     ):
+        yield running
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[Serving]:
+    with site_served(tmp_path) as running:
         yield running
 
 
@@ -103,6 +114,11 @@ def test_curl(proxy: Serving) -> None:
 
 
 def test_chromium_loads_a_page_and_its_parts_over_http3(proxy: Serving, tmp_path: Path) -> None:
+    load_in_chromium(proxy, tmp_path)
+
+
+def load_in_chromium(proxy: Serving, tmp_path: Path) -> None:
+    """Open the page, and see that all of it came over HTTP/3 and worked."""
     certificate = x509.load_pem_x509_certificate(proxy.certificate.read_bytes())
     key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     trusted = base64.b64encode(hashlib.sha256(key).digest()).decode()
@@ -135,6 +151,36 @@ def test_chromium_loads_a_page_and_its_parts_over_http3(proxy: Serving, tmp_path
     paths = ("/index.html", "/style.css", "/script.js", "/picture.svg", "/data.json")
     assert {path: protocols.get(path) for path in paths} == dict.fromkeys(paths, "h3")
     assert {line["protocol"] for line in proxy.log_lines(5)} == {"h3"}
+
+
+def test_chromium_and_curl_prove_their_address_when_asked(tmp_path: Path) -> None:
+    """RFC 9000 section 8.1.2: with ``quic_retry: always`` nobody is served without a Retry."""
+    metrics = free_port()
+    with site_served(
+        tmp_path,
+        performance={"quic_retry": "always"},
+        observability={"metrics": {"enabled": True, "port": metrics}},
+    ) as proxy:
+        load_in_chromium(proxy, tmp_path)
+        with Session(verify=str(proxy.authority), http_version=CurlHttpVersion.V3ONLY) as session:
+            assert session.get(f"{proxy.url}/data.json").json() == {"answer": 42}
+        page = fetch(metrics, "/metrics").decode()
+        connections = sums(page, "spooky_connections_total", transport="quic")
+        accepted = "spooky_address_tokens_accepted_total"
+        proven = [sums(page, accepted, **{"from": kind}) for kind in ("retry", "new_token")]
+        assert proven[0] >= 2
+        assert sum(proven) == connections
+
+
+def test_curl_goes_on_at_once_when_the_worker_of_its_connection_died(proxy: Serving) -> None:
+    """RFC 9000 section 10.3: it heeds the successor's stateless reset, and connects anew."""
+    with Session(verify=str(proxy.authority), http_version=CurlHttpVersion.V3ONLY) as session:
+        assert session.get(f"{proxy.url}/data.json").json() == {"answer": 42}
+        for pid in proxy.worker_pids:
+            os.kill(pid, signal.SIGKILL)
+        # Without the reset it waits for an answer until the connection is idle: 30 s.
+        again = session.get(f"{proxy.url}/data.json", timeout=20)
+        assert again.json() == {"answer": 42}
 
 
 def fetch(port: int, path: str, body: bytes | None = None) -> bytes:

@@ -262,9 +262,10 @@ def test_blackhole(engines: Engines) -> None:
     assert pair.finish_download(stream, MIB) < 8
 
 
-def test_keyupdate(engines: Engines) -> None:
-    """RFC 9001 section 6: both sides change keys, one after the other, and lose nothing."""
-    pair = Scenario(engines).handshake()
+@pytest.mark.parametrize("version", [VERSION_1, VERSION_2], ids=["1", "2"])
+def test_keyupdate(engines: Engines, version: int) -> None:
+    """RFC 9001 section 6, RFC 9369 section 3.3.2: both change keys in turn, and lose nothing."""
+    pair = Scenario(engines, client={"versions": (version,)}).handshake()
     for number, session in enumerate((pair.client, pair.server)):
         # aioquic's own method does while nothing is lost; it is not behind the seam.
         asked: Any = getattr(session, "_quic", session)

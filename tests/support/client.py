@@ -411,12 +411,14 @@ class Http3Client(Client):
 
     def __init__(self, port: int, configuration: QuicConfiguration) -> None:
         self.tickets: list[SessionTicket] = []
+        self.tokens: list[bytes] = []
         self._context = connect(
             "127.0.0.1",
             port,
             configuration=configuration,
             create_protocol=Http3Protocol,
             session_ticket_handler=self.tickets.append,
+            token_handler=self.tokens.append,
         )
         self.protocol: Http3Protocol
 
