@@ -62,11 +62,17 @@ clean: ## remove what was built, but not $(VENV)
 
 # The parts of `make test`, in tools/suite.py with their budgets.
 
+# Rooms whose tests start no process, share no port and watch no clock: these run side by side.
+SIDE_BY_SIDE := $(addprefix tests/,config core generation house observe protocol scenario)
+ONE_BY_ONE = $(filter-out $(SIDE_BY_SIDE),$(patsubst %/,%,$(wildcard tests/[a-z]*/))) benchmarks
+
 test-install: test-packages $(VENV)/.lint $(VENV)/.test $(VENV)/.spooky
 
 # The scenarios of aioquic's engine have no kernel to be without: the compiled run has them all.
 test-pure: test-install
-	SPOOKY_PURE=1 $(BIN)/pytest -m "not interop and not soak and not packaging" --ignore=tests/scenario
+	SPOOKY_PURE=1 $(BIN)/pytest $(filter-out tests/scenario,$(SIDE_BY_SIDE)) -n auto
+	SPOOKY_PURE=1 $(BIN)/pytest $(filter-out benchmarks,$(ONE_BY_ONE)) \
+		-m "not interop and not soak and not packaging"
 
 test-sanitize: test-install
 	$(BIN)/python tools/sanitize.py
@@ -75,7 +81,8 @@ test-packaging: test-install
 	$(BIN)/pytest -m packaging
 
 test-compiled: test-install build
-	$(BIN)/pytest tests benchmarks -m "not soak and not packaging" --benchmark-disable
+	$(BIN)/pytest $(SIDE_BY_SIDE) -n auto
+	$(BIN)/pytest $(ONE_BY_ONE) -m "not soak and not packaging" --benchmark-disable
 
 # What the targets stand on.
 

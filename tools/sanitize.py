@@ -61,7 +61,7 @@ def main() -> None:
         "PYTHONMALLOC": "malloc",
     }
     subprocess.run([sys.executable, "-c", CHECK], cwd=COPY, env=environment, check=True)
-    tests = [sys.executable, "-m", "pytest", "tests/core", "-m", "not soak"]
+    tests = [sys.executable, "-m", "pytest", "tests/core", "-m", "not soak", "-n", "auto"]
     sys.exit(subprocess.run(tests, cwd=COPY, env=environment, check=False).returncode)
 
 
