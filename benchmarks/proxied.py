@@ -26,6 +26,7 @@ from spooky import config
 from spooky._core.reasons import Reason
 from spooky._core.validate import HTTP_3
 from spooky.bench.kernels.heads import REQUEST, RESPONSE
+from spooky.edge.collector import pace
 from spooky.generation.compile import Environment, compile_generation
 from spooky.generation.materials import read_materials
 from spooky.observe.access_log import AccessLog
@@ -318,6 +319,7 @@ def main() -> None:
     proxied = Proxied(SHAPES[options.shape], options.access_log)
     rounds = max(1, options.requests // options.concurrency)
     requests = rounds * options.concurrency
+    pace()  # As a worker does.
     profile = cProfile.Profile()
     if options.profile:
         profile.enable()

@@ -9,6 +9,7 @@ from typing import Final
 from spooky.config.schema import Configuration
 from spooky.edge import messages
 from spooky.edge.change import Change
+from spooky.edge.collector import pace
 from spooky.edge.handover import Handover
 from spooky.edge.listener import WorkerSockets
 from spooky.edge.messages import (
@@ -164,6 +165,7 @@ class Agent:
         except (CompileError, MaterialError, OSError) as error:
             self._fail(str(error))
             return
+        pace()
         self._beat()
         self._send(Ready())
 

@@ -15,7 +15,7 @@ class Attempt:
     """Asks a pool for a stream and hands the exchange what it delivers.
 
     Attributes:
-        stream: The upstream stream, once there is one.
+        stream: The upstream stream, from when there is one until the end.
         reused: Whether its connection served requests before.
         heard: Whether anything came back.
         over: Whether it ended.
@@ -44,8 +44,9 @@ class Attempt:
         if self.over:
             return
         self.over = True
-        if self.stream is not None:
-            self.stream.reset(reason)
+        stream, self.stream = self.stream, None
+        if stream is not None:
+            stream.reset(reason)
         else:
             self.admission.backend.pool.cancel(self)
 
@@ -98,6 +99,7 @@ class Attempt:
     def on_reset(self, reason: Reason) -> None:
         """Pass the failure on."""
         self.over = True
+        self.stream = None
         self._exchange.on_upstream_failed(self, reason, "")
 
     def on_stopped(self) -> None:

@@ -57,7 +57,8 @@ class Deadlines:
         self._upstream = inf
 
     def close(self) -> None:
-        """Expect nothing any more."""
+        """Expect nothing any more, and let go of who expected it."""
+        self._on_expired = _ignore
         self._client = self._upstream = self._total = inf
         if self._timer is not None:
             self._timer.cancel()
@@ -85,3 +86,7 @@ class Deadlines:
             earliest = min(self._upstream, self._client, self._total)
             if earliest < inf:
                 self._timer = self._runtime.schedule(earliest, self._on_timer)
+
+
+def _ignore(reason: Reason) -> None:
+    """Nobody waits."""

@@ -122,9 +122,11 @@ class Exchange:
 
     def on_data(self, data: bytes, end: bool) -> None:
         """Pass a piece of the request body on, or keep it until there is a backend."""
+        if self._finished:
+            return  # Its session was told that the rest is not wanted.
         size = len(data)
         self.record.bytes_received += size
-        if self._finished or self._response_ended:
+        if self._response_ended:
             self._stream.consume(size)
             return
         self._request_ended = end
@@ -170,6 +172,8 @@ class Exchange:
 
     def on_writable(self) -> None:
         """Let the backend send on."""
+        if self._finished:
+            return
         if self._response_ended:
             self._complete()
             return
@@ -482,12 +486,18 @@ class Exchange:
             self._waiting_at = None
 
     def _finish(self, reason: Reason) -> None:
-        """Account the exchange and let everything go."""
+        """Account the exchange and let everything go.
+
+        What it refers to refers to it; nothing may remain that only the collector would free.
+        """
         self._finished = True
         self._deadlines.close()
         self._leave()
-        self._attempt = None
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.stream = None
         if self._held:
             self._release_held(self._held)
         self._pending.clear()
         self._service.finished(self.client, self._stream, self.record, reason)
+        del self._stream
