@@ -99,10 +99,10 @@ _GROUPS: Final[tuple[_Group, ...]] = (
             "upstream_tls.ca_dir", "upstream_tls.client_certificate", "upstream_tls.client_key",
         ),
     ),
-    # A process sets its logs up as it starts.
+    # The supervisor opens the files, and every process goes on in them.
     (
-        Effect.ROLLING,
-        Reach.PROCESSES,
+        Effect.LIVE,
+        Reach.AT_ONCE,
         "",
         (
             "log.level", "log.format", "log.file.enabled", "log.file.path", "access_log.enabled",

@@ -36,7 +36,6 @@ from spooky.control.state import State
 from spooky.control.worker_process import WorkerProcess
 from spooky.edge.messages import Prepare, Resolve, Start, UseKeys, UseLogs
 from spooky.generation.materials import MaterialError
-from spooky.observe import log
 from spooky.observe.metrics import Fact
 from spooky.observe.segment import create_segment
 from spooky.protocol.quic.keys import SECRET_BYTES, Keys
@@ -47,8 +46,6 @@ if TYPE_CHECKING:
     from spooky.control.control_place import ControlPlace
 
 logger = logging.getLogger(__name__)
-
-STDERR: Final = 2
 
 KEY_SECONDS: Final = 12 * 3600.0
 """How long a secret seals; it opens for as long again, so a ticket serves half a day or more."""
@@ -86,7 +83,6 @@ class Supervisor:
         self._control: ControlPlace | None = None
         self._changes: Changes
         self._logs: Logs
-        self._log: log.DescriptorHandler
 
     async def run(self) -> bool:
         """Serve until told to stop by SIGTERM or SIGINT.
@@ -146,10 +142,6 @@ class Supervisor:
             self._logs = Logs(configuration)
         except OSError as error:
             raise StartError(f"cannot open a log: {error}") from error
-        settings = configuration.log
-        self._log = log.configure(
-            settings.level, settings.format == "json", self._logs.descriptors.get("log", STDERR)
-        )
         _allow_many_files()
         self._listeners.open(configuration)
 
@@ -181,7 +173,9 @@ class Supervisor:
                 "%s differs from generation %d, the last that was in force; this starts as %d",
                 self._candidate.path, newest.number, record.number,
             )  # fmt: skip
-        participants: list[Participant] = [self._listeners, self, self._metrics]
+        participants: list[Participant] = [
+            self._logs, self._listeners, self, self._metrics,
+        ]  # fmt: skip
         self._changes = Changes(self._candidate, record, history, self._segment, participants)
 
     async def _keep_start(self) -> None:
@@ -220,7 +214,6 @@ class Supervisor:
         self._crew.close()
         os.close(self._segment_file)
         if hasattr(self, "_logs"):
-            self._log.descriptor = STDERR
             self._logs.close()
 
     # --- what workers need --------------------------------------------------------------------
@@ -255,7 +248,10 @@ class Supervisor:
 
         def make(slot: int) -> tuple[Prepare, dict[str, int]]:
             candidate = change.candidate
-            descriptors = self._listeners.prepared_descriptors(slot)
+            descriptors = {
+                **self._logs.prepared,
+                **self._listeners.prepared_descriptors(slot),
+            }
             prepare = Prepare(
                 change.number,
                 candidate.configuration,
@@ -381,7 +377,6 @@ class Supervisor:
             logger.error("cannot reopen the logs: %s", error)
             return
         descriptors = self._logs.descriptors
-        self._log.descriptor = descriptors.get("log", STDERR)
         self._crew.tell(UseLogs(tuple(descriptors)), descriptors)
 
 

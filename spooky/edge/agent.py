@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import socket
+from collections.abc import Mapping
 from typing import Final
 
 from spooky.config.schema import Configuration
@@ -150,16 +151,7 @@ class Agent:
         passed = list(zip(start.descriptors, descriptors, strict=True))
         named = dict(passed)
         self._configuration = start.configuration
-        settings = start.configuration.log
-        self._log = log.configure(
-            settings.level, settings.format == "json", named.get("log", STDERR)
-        )
-        access_log = start.configuration.access_log
-        if access_log.enabled:
-            self._access_log = AccessLog(
-                named.get("access_log", STDERR), access_log.format == "json"
-            )
-        self._open_logs = {name: named[name] for name in ("log", "access_log") if name in named}
+        self._log_as(start.configuration, _logs_in(named))
         try:
             self._worker = self._make_worker(start, named)
         except (CompileError, MaterialError, OSError) as error:
@@ -233,7 +225,12 @@ class Agent:
             self._worker.discard(generation)
 
     def _on_switched(self, change: Change) -> None:
-        self._configuration = change.configuration
+        before, now = self._configuration, change.configuration
+        self._configuration = now
+        if before is None or (before.log, before.access_log) != (now.log, now.access_log):
+            self._log_as(now, change.logs)
+            if self._worker is not None:
+                self._worker.service.access_log = self._access_log
         logger.info("generation %d is in force", change.number)
 
     def _on_behind(self, number: int) -> None:
@@ -275,6 +272,25 @@ class Agent:
             self._send(Drained(cut))
         self._over.set()
 
+    # --- logs ---------------------------------------------------------------------------------
+
+    def _log_as(self, configuration: Configuration, descriptors: Mapping[str, int]) -> None:
+        """Log as a configuration says, to files that are ours from now on."""
+        settings, access_log = configuration.log, configuration.access_log
+        self._log = log.configure(
+            settings.level, settings.format == "json", descriptors.get("log", STDERR)
+        )
+        if self._access_log is not None:
+            self._access_log.flush()
+        self._access_log = None
+        if access_log.enabled:
+            self._access_log = AccessLog(
+                descriptors.get("access_log", STDERR), access_log.format == "json"
+            )
+        for descriptor in self._open_logs.values():
+            os.close(descriptor)
+        self._open_logs = dict(descriptors)
+
     def _use_logs(self, descriptors: dict[str, int]) -> None:
         """Go on in other log files; the old ones are ours to close."""
         if self._log is not None and "log" in descriptors:
@@ -305,4 +321,10 @@ def _change_of(message: Start | Prepare, named: dict[str, int]) -> Change:
         message.listeners,
         sockets,
         message.drain_seconds if isinstance(message, Prepare) else 0.0,
+        _logs_in(named) if isinstance(message, Prepare) else {},
     )
+
+
+def _logs_in(named: Mapping[str, int]) -> dict[str, int]:
+    """Return the descriptors of log files among those that came with a message."""
+    return {name: named[name] for name in ("log", "access_log") if name in named}

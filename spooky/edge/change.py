@@ -1,5 +1,6 @@
 """What a worker is told to put in force, and what it has made of that."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ class Change:
         listeners: The number of each active listener, in the order of the configuration.
         sockets: For each listener that is not there yet, by number; the worker's from now on.
         drain_seconds: How long the streams of removed listeners and backends have.
+        logs: Descriptors of ``log`` and ``access_log``, as far as they are files, if another
+            configuration of them comes in force; the worker's from now on.
     """
 
     number: int
@@ -27,8 +30,11 @@ class Change:
     listeners: tuple[int, ...]
     sockets: Mapping[int, WorkerSockets] = field(default_factory=dict)
     drain_seconds: float = 0.0
+    logs: Mapping[str, int] = field(default_factory=dict)
 
     def close(self) -> None:
-        """Close the sockets of a change that does not come in force."""
+        """Close what came with a change that does not come in force."""
+        for descriptor in self.logs.values():
+            os.close(descriptor)
         for sockets in self.sockets.values():
             sockets.close()

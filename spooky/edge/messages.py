@@ -76,7 +76,8 @@ class Prepare(Message, frozen=True):
         authorities: The authorities the system trusts; PEM.
         listeners: The number of each active listener, in the order of the configuration.
         drain_seconds: How long the streams of removed listeners and backends will have.
-        descriptors: ``tcp:N`` and ``udp:N`` for each listener of number N that is new.
+        descriptors: ``tcp:N`` and ``udp:N`` for each listener of number N that is new; ``log`` and
+            ``access_log`` as far as they are files, if the configuration of one is another.
     """
 
     generation: int

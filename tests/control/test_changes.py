@@ -345,13 +345,54 @@ def test_a_worker_replaced_later_serves_the_generation_in_force(tmp_path: Path) 
     run(scenario)
 
 
+def test_logs_change_in_all_processes_at_the_commit(tmp_path: Path) -> None:
+    log, access_log = tmp_path / "spooky.log", tmp_path / "access.log"
+
+    def to_files(settings: dict[str, Any]) -> None:
+        settings["log"] = {"format": "json", "file": {"enabled": True, "path": str(log)}}
+        settings["access_log"] = {"path": str(access_log), "format": "json"}
+
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS) as proxy:
+            clients = await connected(proxy)
+            assert await statuses(clients) == {200}
+            said = proxy.log
+            proxy.write(to_files)
+            code, output = await proxy.command("reload")
+            assert code == 0, output
+            await until(lambda: log.exists() and log.read_text().count('is in force"') == WORKERS)
+            assert await statuses(clients) == {200}
+            await until(lambda: access_log.read_text().count("\n") == len(clients))
+            assert {json.loads(line)["status"] for line in access_log.read_text().splitlines()} == {
+                200
+            }
+            assert '"part": "spooky.control' in log.read_text()
+            assert proxy.log.replace(said, "") == ""
+            # Off and elsewhere: nothing more comes where it went.
+            proxy.write(lambda settings: settings.update(access_log={"enabled": False}))
+            proxy.write(lambda settings: settings.pop("log"))
+            code, output = await proxy.command("reload")
+            assert code == 0, output
+            assert await statuses(clients) == {200}
+            assert access_log.read_text().count("\n") == len(clients)
+            assert "generation 3 is in force after" in proxy.log
+            # One that cannot be written changes nothing.
+            proxy.write(lambda settings: settings.update(access_log={"path": str(tmp_path)}))
+            code, output = await proxy.command("reload")
+            assert code == 1
+            assert "access_log.path" in output
+            assert await statuses(clients) == {200}
+
+    run(scenario)
+
+
 def test_what_needs_a_restart_is_refused_by_name(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with served(tmp_path, WORKERS) as proxy:
-            proxy.write(lambda settings: settings.update(log={"level": "debug"}))
+            proxy.write(lambda settings: settings["performance"].update(worker_threads="auto"))
             code, output = await proxy.command("reload")
             assert code == 1
-            assert "log.level" in output
+            assert "performance.worker_threads" in output
             assert "start Spooky again" in output
 
     run(scenario)
