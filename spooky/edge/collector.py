@@ -1,7 +1,7 @@
 """Pacing Python's garbage collector, which looks for cycles among all that is new.
 
-What a request makes is freed without it: an exchange that ended leaves no cycle. Only connections
-do, and defects.
+What a request makes is freed without it: an exchange that ended leaves no cycle, and a connection
+of the native engine none. Only other connections do, and defects.
 """
 
 import gc

@@ -112,6 +112,8 @@ class QuicConnection:
         for timer in (self._timer, self._handshake_timer, self._keep_alive_timer):
             if timer is not None:
                 timer.cancel()
+        # It has us as its owner: without this only the collector would free both.
+        del self._http3
         self._listener.forget(self, self.established)
 
     # --- the session's upcalls ----------------------------------------------------------------

@@ -123,7 +123,7 @@ cdef class Connection(Receiving):
         """Take datagrams, in order, and make the upcalls they cause."""
         self.now = now
         self.streams.now = now
-        if self.is_first():
+        if self.state == ACTIVE and self.is_first():
             self._handler.on_connection_id_issued(
                 (<IssuedId>self.local_ids.active[0]).connection_id
             )

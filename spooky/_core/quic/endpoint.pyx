@@ -390,7 +390,10 @@ cdef class Endpoint:
         self.streams.close()
         self.tls = None
         self.other_paths = []
-        self._handler.on_closed(
+        # No upcall follows, and the handler has the session: without this only the collector
+        # would free both.
+        handler, self.handler = self._handler, None
+        handler.on_closed(
             self.make_close(
                 self.close_code,
                 self.close_is_application,
