@@ -3,7 +3,7 @@
 import datetime
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
 import msgspec
@@ -37,6 +37,7 @@ def command(as_json: bool, path: Path) -> int:
     lines = [
         f"spooky {answer['version']} is {state}, process {answer['pid']}, up {uptime}",
         f"generation  {generation['number']} ({generation['source']} of {generation['path']})",
+        *_probation(answer["probation"]),
         *(f"listener    {one['address']} port {one['port']}" for one in answer["listeners"]),
         *(f"worker      {one['slot']}: process {one['pid']}" for one in answer["workers"]),
         *(
@@ -47,3 +48,14 @@ def command(as_json: bool, path: Path) -> int:
     for line in lines:
         click.echo(printable(line))
     return EXIT_OK if answer["ready"] else EXIT_FAILED
+
+
+def _probation(status: dict[str, Any] | None) -> list[str]:
+    """Return what became of the last generation on probation, as a line."""
+    if status is None:
+        return []
+    line = f"probation   of generation {status['generation']}: "
+    if status["verdict"] == "watching":
+        return [f"{line}{status['seconds_left']:.0f} s of {status['seconds']:.0f} s left"]
+    why = f": {status['reason']}" if status["reason"] else ""
+    return [f"{line}{status['verdict'].replace('_', ' ')}{why}"]

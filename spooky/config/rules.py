@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Final
 
 from spooky import _core
+from spooky.config.control import check_control
 from spooky.config.listener_rules import check_listeners
 from spooky.config.observability import check_observability
 from spooky.config.paths import canonical_path_prefix
@@ -26,6 +27,7 @@ def check(configuration: Configuration, apps: Collection[str], report: Report) -
     _check_performance(configuration.performance, report)
     _check_protocol_limits(configuration.resilience.protocol, report)
     _check_logs(configuration, report)
+    check_control(configuration.control, report)
     check_observability(configuration.observability, report)
     check_upstreams(configuration, apps, report)
 

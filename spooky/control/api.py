@@ -4,11 +4,12 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
 
+from spooky.config.control import PROBATION_MAX, PROBATION_MIN
 from spooky.config.problems import ConfigurationError
 from spooky.control.changes import (
     Asked,
@@ -22,6 +23,7 @@ from spooky.control.changes import (
 from spooky.control.control_socket import peer_user, user_name
 from spooky.control.history import HistoryError, Record
 from spooky.control.plan import encode
+from spooky.control.probation import Probation
 from spooky.control.state import State
 from spooky.generation.materials import MaterialError
 
@@ -47,7 +49,11 @@ class _Preview(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     config_path: str
 
 
-class _Activate(_Change, frozen=True, kw_only=True):
+class _Reload(_Change, frozen=True, kw_only=True):
+    probation_seconds: Annotated[float, msgspec.Meta(ge=0, le=PROBATION_MAX)] | None = None
+
+
+class _Activate(_Reload, frozen=True, kw_only=True):
     config_path: str
 
 
@@ -60,6 +66,7 @@ class ControlApi:
 
     Arguments:
         changes: What makes changes.
+        probation: What watches them.
         overview: Gives what is known of the processes and sockets, as JSON values.
         state: Says whether clients are served.
     """
@@ -67,10 +74,12 @@ class ControlApi:
     def __init__(
         self,
         changes: Changes,
+        probation: Probation,
         overview: Callable[[], Mapping[str, Any]],
         state: Callable[[], State],
     ) -> None:
         self._changes = changes
+        self._probation = probation
         self._overview = overview
         self._state = state
 
@@ -102,7 +111,8 @@ class ControlApi:
 
     async def _ready(self, _: web.Request) -> web.Response:
         state = self._state()
-        return _json({"ready": state.ready, "state": state}, 200 if state.ready else 503)
+        answer = {"ready": state.ready, "state": state, "probation": self._probation.is_open}
+        return _json(answer, 200 if state.ready else 503)
 
     async def _runtime(self, _: web.Request) -> web.Response:
         record = self._changes.record
@@ -111,6 +121,7 @@ class ControlApi:
             "source": self._changes.source,
             "ready": self._state().ready,
             "state": self._state(),
+            "probation": self._probation.status,
             "generation": _summary(record),
         }
         return _json(answer, headers={"ETag": f'"{record.number}"'})
@@ -136,17 +147,32 @@ class ControlApi:
 
     async def _activate(self, request: web.Request) -> web.Response:
         wanted = await _body(request, _Activate)
-        path = Path(wanted.config_path)
-        return _outcome(await self._changes.apply(path, _asked(request, wanted)))
+        asked = _asked(request, wanted, wanted.probation_seconds)
+        return self._outcome(await self._changes.apply(Path(wanted.config_path), asked))
 
     async def _reload(self, request: web.Request) -> web.Response:
-        wanted = await _body(request, _Change)
-        return _outcome(await self._changes.reload(_asked(request, wanted)))
+        wanted = await _body(request, _Reload)
+        asked = _asked(request, wanted, wanted.probation_seconds)
+        return self._outcome(await self._changes.reload(asked))
 
     async def _rollback(self, request: web.Request) -> web.Response:
         wanted = await _body(request, _Rollback)
         asked = _asked(request, wanted)
-        return _outcome(await self._changes.rollback(wanted.target_generation, asked))
+        return self._outcome(await self._changes.rollback(wanted.target_generation, asked))
+
+    def _outcome(self, outcome: Outcome) -> web.Response:
+        status = self._probation.status
+        watched = status is not None and status["generation"] == outcome.record.number
+        return _json(
+            {
+                "changed": outcome.changed,
+                "generation": _summary(outcome.record),
+                "milliseconds": round(1000 * outcome.seconds, 1),
+                "plan": msgspec.to_builtins(outcome.plan),
+                "probation": status if watched else None,
+            },
+            headers={"ETag": f'"{outcome.record.number}"'},
+        )
 
 
 # --- who, and what went wrong -----------------------------------------------------------------
@@ -193,8 +219,10 @@ async def _body(request: web.Request, kind: type[Body]) -> Body:
         raise web.HTTPBadRequest(text=f"the body is not what is expected here: {error}") from error
 
 
-def _asked(request: web.Request, wanted: _Change) -> Asked:
+def _asked(request: web.Request, wanted: _Change, probation_seconds: float | None = None) -> Asked:
     """Return who asks for a change, and which generation they know."""
+    if probation_seconds is not None and 0 < probation_seconds < PROBATION_MIN:
+        raise web.HTTPBadRequest(text=f"a probation of less than {PROBATION_MIN} s tells nothing")
     generation = wanted.expected_generation
     if (match := request.headers.get("If-Match", "*")) != "*":
         number = match.removeprefix('"').removesuffix('"')
@@ -204,7 +232,8 @@ def _asked(request: web.Request, wanted: _Change) -> Asked:
     user = peer_user(request)
     name = user_name(user) if user is not None else ""
     given = wanted.requested_by[:TEXT_MAX]
-    return Asked(f"{given} ({name})" if given else name, wanted.reason[:TEXT_MAX], generation)
+    by = f"{given} ({name})" if given else name
+    return Asked(by, wanted.reason[:TEXT_MAX], generation, probation_seconds)
 
 
 # --- answers ----------------------------------------------------------------------------------
@@ -212,18 +241,6 @@ def _summary(record: Record) -> dict[str, Any]:
     summary: dict[str, Any] = msgspec.to_builtins(record)
     del summary["text"], summary["files"], summary["version"]
     return {**summary, "digest": record.digest}
-
-
-def _outcome(outcome: Outcome) -> web.Response:
-    return _json(
-        {
-            "changed": outcome.changed,
-            "generation": _summary(outcome.record),
-            "milliseconds": round(1000 * outcome.seconds, 1),
-            "plan": msgspec.to_builtins(outcome.plan),
-        },
-        headers={"ETag": f'"{outcome.record.number}"'},
-    )
 
 
 def _failure(status: int, code: str, message: str, **more: Any) -> web.Response:

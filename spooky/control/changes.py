@@ -97,11 +97,44 @@ class Asked:
         requested_by: Who.
         reason: Why, in their words.
         generation: The generation that they believe in force; ``None`` if they did not say.
+        probation_seconds: How long what comes in force is watched; ``None`` for what it says
+            itself.
     """
 
     requested_by: str
     reason: str = ""
     generation: int | None = None
+    probation_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """What is in force, or was.
+
+    Attributes:
+        candidate: What it is made of.
+        record: The same, as the history has it.
+    """
+
+    candidate: Candidate
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A generation that came in force.
+
+    Attributes:
+        number: The generation's.
+        source: What made it.
+        before: What was in force.
+        probation_seconds: How long it is to be watched; 0 for not at all.
+    """
+
+    number: int
+    source: Source
+    before: InForce
+    probation_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +183,7 @@ class Changes:
         source: The file that a reload reads.
         participants: In the order in which they prepare and commit.
         ending: Whether the service ends, and nothing is changed any more.
+        on_committed: Called after each commit.
     """
 
     def __init__(
@@ -165,6 +199,7 @@ class Changes:
         self.history = history
         self.source = candidate.path
         self.ending = False
+        self.on_committed: Callable[[Committed], None] = lambda _: None
         self._tried = 0
         self._segment = segment
         self.participants = participants
@@ -213,6 +248,12 @@ class Changes:
             candidate = await asyncio.to_thread(restore_candidate, target.text, target.path)
             return await self._make(candidate, Source.ROLLBACK, asked, target.origin)
 
+    async def restore(self, earlier: InForce, asked: Asked) -> Outcome:
+        """Put in force again what was, with the files as they were; raises as :meth:`apply`."""
+        async with self._one_at_a_time:
+            origin = earlier.record.origin
+            return await self._make(earlier.candidate, Source.ROLLBACK, asked, origin)
+
     def _rollback_target(self, number: int | None) -> Record:
         active = self.record.number
         target = self.history.before(active) if number is None else self.history.get(number)
@@ -250,12 +291,17 @@ class Changes:
         # A number is never used again: a worker may still speak of one that came to nothing.
         number = self._tried = max(self.history.next_number, active + 1, self._tried + 1)
         record = _record(number, candidate, source, asked, time.time(), origin)
+        before = InForce(self.running, self.record)
         await self._carry_out(NextGeneration(number, candidate), record)
         seconds = time.monotonic() - began
         logger.info(
             "generation %d is in force after %.0f ms: %s of %s, asked by %s",
             number, 1000 * seconds, source, candidate.path, asked.requested_by,
         )  # fmt: skip
+        probation: float = candidate.configuration.control.probation
+        if asked.probation_seconds is not None:
+            probation = asked.probation_seconds
+        self.on_committed(Committed(number, source, before, probation))
         return Outcome(record, made, seconds)
 
     async def _carry_out(self, change: NextGeneration, record: Record) -> None:

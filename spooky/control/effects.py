@@ -154,7 +154,7 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         ),
     ),
     # The supervisor's own.
-    (Effect.LIVE, Reach.AT_ONCE, "control", ("socket", "state_dir", "history")),
+    (Effect.LIVE, Reach.AT_ONCE, "control", ("socket", "state_dir", "history", "probation")),
     # The endpoint is the supervisor's: it opens another.
     (
         Effect.LIVE,

@@ -50,6 +50,20 @@ def certificate_facts(listener: Listener, tls: ListenerTls) -> Iterator[Fact]:
         )
 
 
+def probation_facts(is_open: bool, rollbacks: int) -> Iterator[Fact]:
+    """Yield what is known of generations on probation.
+
+    Arguments:
+        is_open: Whether one is.
+        rollbacks: How often one was taken back.
+    """
+    yield Fact("probation", "Whether the generation in force is on probation.", float(is_open))
+    yield Fact(
+        "probation_rollbacks_total", "Generations that were taken back on probation.", rollbacks,
+        kind=Kind.COUNTER,
+    )  # fmt: skip
+
+
 def process_facts(processes: Mapping[str, int]) -> Iterator[Fact]:
     """Yield what each process takes; one that is gone is left out.
 

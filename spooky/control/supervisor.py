@@ -19,20 +19,29 @@ from spooky.control.changes import (
     Asked,
     ChangeError,
     Changes,
+    Committed,
     NextGeneration,
     Participant,
     Step,
     first_record,
 )
 from spooky.control.crew import Crew, StartError
-from spooky.control.facts import build_facts, certificate_facts, process_facts, worker_facts
+from spooky.control.facts import (
+    build_facts,
+    certificate_facts,
+    probation_facts,
+    process_facts,
+    worker_facts,
+)
 from spooky.control.history import History, HistoryError
 from spooky.control.listeners import Listeners
 from spooky.control.logs import Logs
 from spooky.control.metrics_endpoint import MetricsEndpoint
 from spooky.control.names import Names
+from spooky.control.probation import Probation
 from spooky.control.service_manager import ServiceManager
 from spooky.control.state import State
+from spooky.control.traffic import TrafficReader
 from spooky.control.worker_process import WorkerProcess
 from spooky.edge.messages import Prepare, Resolve, Start, UseKeys, UseLogs
 from spooky.generation.materials import MaterialError
@@ -82,6 +91,7 @@ class Supervisor:
         self._candidate = candidate
         self._control: ControlPlace | None = None
         self._changes: Changes
+        self._probation: Probation
         self._logs: Logs
 
     async def run(self) -> bool:
@@ -113,12 +123,14 @@ class Supervisor:
             rotation = self._loop.create_task(self._rotate_keys())
             addresses = self._listeners.addresses
             self._phase = State.SERVING
+            self._probation.start()
             self._announce(addresses)
             self._service_manager.ready(self._status)
             self._service_manager.watch(self._is_alive)
             logger.info("serving on %s with %d workers", _shown(addresses), self._slots)
             await self._wake.wait()
             self._phase = State.DRAINING
+            self._probation.close()
             rotation.cancel()
             return await self._end()
         finally:
@@ -160,7 +172,9 @@ class Supervisor:
         self._use_history(history)
         self._control = ControlPlace(
             history,
-            lambda: ControlApi(self._changes, self._overview, self._state).application(),
+            lambda: ControlApi(
+                self._changes, self._probation, self._overview, self._state
+            ).application(),
         )
         self._changes.participants.append(self._control)
         await self._control.start(candidate.configuration.control)
@@ -177,6 +191,10 @@ class Supervisor:
             self._logs, self._listeners, self, self._metrics,
         ]  # fmt: skip
         self._changes = Changes(self._candidate, record, history, self._segment, participants)
+        self._probation = Probation(
+            TrafficReader(self._segment), self._changes.restore, self._show_status
+        )
+        self._changes.on_committed = self._on_committed
 
     async def _keep_start(self) -> None:
         """Put into the history what it started with, now that it serves."""
@@ -265,11 +283,7 @@ class Supervisor:
 
         await self._crew.prepare(change.number, make)
 
-        def commit() -> None:
-            self._crew.committed()
-            self._service_manager.show(self._status)
-
-        return Step(commit, self._crew.discard, self._crew.check_prepared)
+        return Step(self._crew.committed, self._crew.discard, self._crew.check_prepared)
 
     def _on_resolve(self, worker: WorkerProcess, question: Resolve) -> None:
         self._begin(self._answer(worker, question))
@@ -302,7 +316,16 @@ class Supervisor:
     @property
     def _status(self) -> str:
         """What it does, as one line."""
-        return f"serving generation {self._changes.record.number} with {self._slots} workers"
+        doing = f"serving generation {self._changes.record.number} with {self._slots} workers"
+        return f"{doing}, on probation" if self._probation.is_open else doing
+
+    def _show_status(self) -> None:
+        if self._phase is State.SERVING:
+            self._service_manager.show(self._status)
+
+    def _on_committed(self, commit: Committed) -> None:
+        self._probation.committed(commit)
+        self._show_status()
 
     def _facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell that no worker counts."""
@@ -310,6 +333,7 @@ class Supervisor:
         running = self._changes.running
         for listener, tls in zip(running.configuration.active_listeners, running.tls, strict=True):
             yield from certificate_facts(listener, tls)
+        yield from probation_facts(self._probation.is_open, self._probation.rollbacks)
         workers = self._crew.pids
         yield from worker_facts(self._segment, workers, self._crew.restarts)
         yield from process_facts(

@@ -119,6 +119,7 @@ class QuicListener:
         self._unsent_datagrams = 0
         self._values = counters.values
         self._accepted = counters.slot("connections_total", {"transport": "quic"})
+        self._failed = counters.slot("handshakes_failed_total", {"transport": "quic"})
         self._received = counters.slot("datagrams_received_total")
         self._coalesced = counters.slot("datagram_batches_received_total")
         self._truncated = counters.slot("datagrams_truncated_total")
@@ -391,6 +392,8 @@ class QuicListener:
         """Forget a connection that is over."""
         self._connections.discard(connection)
         self.cap.closed(was_established)
+        if not was_established:
+            self._values[self._failed] += 1
 
     def transmit(self, runs: list[Transmit]) -> None:
         """Send runs of datagrams."""

@@ -231,6 +231,7 @@ class TcpListener:
         self._values = counters.values
         self._refused = counters.reason_slots("connections_refused_total")
         self._accepted = counters.slot("connections_total", {"transport": "tcp"})
+        self._failed = counters.slot("handshakes_failed_total", {"transport": "tcp"})
         self._connections: set[TcpConnection] = set()
         self._handshakes = 0
         # All workers say so to the socket that they share; it begins with the first.
@@ -321,6 +322,7 @@ class TcpListener:
             if not established:
                 accepted.close()
                 self._cap.closed(was_established=False)
+                self._values[self._failed] += 1
         if not established:
             return
         self._cap.established()

@@ -96,8 +96,25 @@ class Counters:
 
 def named_slots(segment: Segment, worker: int) -> Iterator[tuple[SlotName, int]]:
     """Yield the names that a worker gave its slots, each with its first value's position."""
+    return added_slots(segment, worker, 0)[0]
+
+
+def added_slots(
+    segment: Segment, worker: int, since: int
+) -> tuple[Iterator[tuple[SlotName, int]], int]:
+    """Return what :func:`named_slots` does, but only what was added later.
+
+    Arguments:
+        since: 0 for everything, or what the last call said.
+
+    Returns:
+        The slots, and where the next call goes on.
+    """
     names = segment.names(worker)
-    at = 0
+    return _parse(names, since), len(names)
+
+
+def _parse(names: bytes, at: int) -> Iterator[tuple[SlotName, int]]:
     while at < len(names):
         position, length = _NAME_HEAD.unpack_from(names, at)
         at += _NAME_HEAD.size

@@ -74,6 +74,11 @@ TABLE: Final = (
     Metric("connections_active", Kind.GAUGE, "Client connections open, by transport."),
     Metric("connections_refused_total", Kind.COUNTER, "Client connections refused, by why."),
     Metric(
+        "handshakes_failed_total",
+        Kind.COUNTER,
+        "Client connections that ended before their handshake was complete, by transport.",
+    ),
+    Metric(
         "address_tokens_accepted_total",
         Kind.COUNTER,
         "Client connections whose address a token proved, by how it was given.",

@@ -71,7 +71,7 @@ async def drains(proxy: Served, control: Path) -> None:
     proxy.signal(signal.SIGTERM)
     while (answer := await ask(control, "/ready"))[0] == 200:
         await asyncio.sleep(0.005)
-    assert answer[1] == {"ready": False, "state": "draining"}
+    assert answer[1] == {"ready": False, "state": "draining", "probation": False}
     assert await ask(control, "/health") == (200, {"status": "ok", "state": "draining"})
     proxy.origin.gate.opened.set()
     assert (await stream.whole()).status == 200

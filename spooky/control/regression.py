@@ -1,0 +1,163 @@
+"""Whether traffic fares worse than before: a comparison that little traffic does not fool.
+
+A share that rose counts only if it rose by much and not by chance. Chance is held against the
+normal approximation of two proportions, pooled. The bar is high because it is asked again each
+second, and of each upstream.
+"""
+
+from functools import reduce
+from itertools import accumulate
+from math import sqrt
+from operator import add
+from typing import Final
+
+from spooky._core.shared import LATENCY_BOUNDS
+from spooky.control.traffic import Traffic, UpstreamTraffic
+
+SAMPLE_MIN: Final = 20
+"""Of fewer requests or connections nothing is said: one that fails is 5 % of them."""
+
+EVENTS_MIN: Final = 5
+"""So many must have gone wrong: fewer happen to anybody, and the approximation needs them."""
+
+DEVIATIONS_MIN: Final = 4.0
+"""How far from chance, in standard deviations: once in 30,000 questions it is chance all the
+same."""
+
+GROWTH_MIN: Final = 2.0
+"""A share, or a latency, that did not double is no reason to undo a change by itself."""
+
+FAILURES_RISE_MIN: Final = 0.01
+"""5xx must rise by this share of requests: below it, people decide."""
+
+HANDSHAKES_RISE_MIN: Final = 0.05
+"""Failed handshakes must rise by this share: scanners and clients that give up come and go."""
+
+LATENCY_RISE_MIN: Final = 0.01
+"""Seconds by which a latency must rise: nobody notices less, and a busy machine varies by it."""
+
+BLIND_SHARE: Final = 0.5
+"""Where nothing is known of before, every second request must fail."""
+
+QUANTILES: Final = (0.5, 0.99)
+"""The latencies that are compared: that of most, and that of the slowest that are not rare."""
+
+
+def find_regression(before: Traffic, after: Traffic) -> str:
+    """Return what got worse, for people; empty if nothing did.
+
+    Arguments:
+        before: What came in a time before the change.
+        after: What came since.
+    """
+    return _failures(before, after) or _handshakes(before, after) or _latencies(before, after)
+
+
+def _failures(before: Traffic, after: Traffic) -> str:
+    none = UpstreamTraffic()
+    pairs = [
+        (f"requests for upstream {name}" if name else "requests without upstream",
+         before.upstreams.get(name, none), new)
+        for name, new in after.upstreams.items()
+    ]  # fmt: skip
+    pairs.append(("all requests", _all(before), _all(after)))
+    for what, old, new in pairs:
+        shares = (old.failures, old.requests, new.failures, new.requests)
+        if _rose(*shares, FAILURES_RISE_MIN):
+            return f"5xx: {_share_text(*shares)} {what}"
+    return ""
+
+
+def _handshakes(before: Traffic, after: Traffic) -> str:
+    shares = (
+        before.failed_handshakes, before.connections, after.failed_handshakes, after.connections,
+    )  # fmt: skip
+    if not _rose(*shares, HANDSHAKES_RISE_MIN):
+        return ""
+    return f"failed handshakes: {_share_text(*shares)} connections"
+
+
+def _latencies(before: Traffic, after: Traffic) -> str:
+    # By upstream only: of all together, one that is new and slow by nature would make them worse.
+    for name, new in after.upstreams.items():
+        old = before.upstreams.get(name, UpstreamTraffic())
+        for quantile in QUANTILES:
+            if _slowed(quantile, old.latencies, new.latencies):
+                was = 1000 * estimate(quantile, old.latencies)
+                is_now = 1000 * estimate(quantile, new.latencies)
+                return (
+                    f"latency: p{100 * quantile:.0f} of {sum(new.latencies)} requests for upstream "
+                    f"{name} is {is_now:.0f} ms, {was:.0f} ms before"
+                )
+    return ""
+
+
+def _rose(
+    old_events: int, old_count: int, new_events: int, new_count: int, rise_min: float
+) -> bool:
+    """Return whether a share rose by much, and not by chance."""
+    if new_count < SAMPLE_MIN or new_events < EVENTS_MIN:
+        return False
+    new_share = new_events / new_count
+    if old_count < SAMPLE_MIN:
+        return new_share >= BLIND_SHARE
+    old_share = old_events / old_count
+    if new_share < GROWTH_MIN * old_share or new_share - old_share < rise_min:
+        return False
+    return _deviations(old_events, old_count, new_events, new_count) >= DEVIATIONS_MIN
+
+
+def _slowed(quantile: float, old: tuple[int, ...], new: tuple[int, ...]) -> bool:
+    """Return whether a quantile of latencies rose by much, and not by chance."""
+    old_count, new_count = sum(old), sum(new)
+    if old_count < SAMPLE_MIN or new_count < SAMPLE_MIN:
+        return False
+    was, is_now = estimate(quantile, old), estimate(quantile, new)
+    if is_now < GROWTH_MIN * was or is_now - was < LATENCY_RISE_MIN:
+        return False
+    # How many are slower than the bucket that had the quantile: few before, many now?
+    bucket = _bucket(quantile, old) + 1
+    old_slower, new_slower = sum(old[bucket:]), sum(new[bucket:])
+    if new_slower < EVENTS_MIN:
+        return False
+    return _deviations(old_slower, old_count, new_slower, new_count) >= DEVIATIONS_MIN
+
+
+def _deviations(old_events: int, old_count: int, new_events: int, new_count: int) -> float:
+    """Return how far apart two shares are, in standard deviations of what chance does."""
+    pooled = (old_events + new_events) / (old_count + new_count)
+    spread = sqrt(pooled * (1 - pooled) * (1 / old_count + 1 / new_count))
+    return (new_events / new_count - old_events / old_count) / spread if spread else 0.0
+
+
+def estimate(quantile: float, counts: tuple[int, ...]) -> float:
+    """Return a quantile of latencies, interpolated in its bucket; seconds.
+
+    Arguments:
+        quantile: Between 0 and 1.
+        counts: How many are in each bucket; not all 0.
+    """
+    bucket = _bucket(quantile, counts)
+    if bucket == len(LATENCY_BOUNDS):
+        return LATENCY_BOUNDS[-1]
+    lower = LATENCY_BOUNDS[bucket - 1] if bucket else 0.0
+    below = sum(counts[:bucket])
+    part = (quantile * sum(counts) - below) / counts[bucket]
+    return lower + part * (LATENCY_BOUNDS[bucket] - lower)
+
+
+def _bucket(quantile: float, counts: tuple[int, ...]) -> int:
+    """Return the bucket that has a quantile."""
+    rank = quantile * sum(counts)
+    return next(i for i, reached in enumerate(accumulate(counts)) if reached >= rank and reached)
+
+
+def _all(traffic: Traffic) -> UpstreamTraffic:
+    return reduce(add, traffic.upstreams.values(), UpstreamTraffic())
+
+
+def _share_text(old_events: int, old_count: int, new_events: int, new_count: int) -> str:
+    before = "nothing to compare with before"
+    if old_count >= SAMPLE_MIN:
+        before = f"{100 * old_events / old_count:.1f} % of {old_count} before"
+    return f"{100 * new_events / new_count:.1f} % ({before}) of {new_count}"
