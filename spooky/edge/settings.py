@@ -113,6 +113,7 @@ def tcp_settings(configuration: Configuration, tls: ListenerTls, port: int) -> T
     )
     return TcpSettings(
         tls=tls.tcp_context,
+        client_verifier=tls.client_verifier,
         certificates=tls.selector,
         handshake_timeout=performance.client_head_timeout_ms / 1000,
         head_timeout=performance.client_head_timeout_ms / 1000,

@@ -1,6 +1,7 @@
 """HTTP/2 and HTTP/1.1 over TLS: accepting connections, and one connection."""
 
 import asyncio
+import datetime
 import logging
 import socket
 import ssl
@@ -14,7 +15,7 @@ from spooky._core.timers import Timer
 from spooky._core.validate import HTTP_1, HTTP_2
 from spooky.edge.hello import peek_client_hello
 from spooky.edge.limits import ConnectionCap, ConnectionRate, address_text
-from spooky.generation.certificates import resumed_too_late
+from spooky.generation.certificates import is_client_still_accepted
 from spooky.observe.counters import Counters
 from spooky.protocol.client_hello import (
     ALERT_NO_APPLICATION_PROTOCOL,
@@ -27,7 +28,11 @@ from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h1.server import ServerSession as Http1Session
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.protocol.h2.server import ServerSession as Http2Session
-from spooky.protocol.quic.certificates import CertificateSelector, normalize_server_name
+from spooky.protocol.quic.certificates import (
+    CertificateSelector,
+    ClientVerifier,
+    normalize_server_name,
+)
 from spooky.protocol.stream import Field, Stream, StreamHandler
 from spooky.request.client import Client
 from spooky.request.service import RequestService
@@ -55,6 +60,8 @@ class TcpSettings:
 
     Attributes:
         tls: The context that new connections use.
+        client_verifier: What client certificates are verified against; ``None`` if none are
+            asked for.
         certificates: Which of its certificates a server name selects.
         handshake_timeout: For the TLS handshake; seconds.
         head_timeout: For a complete HTTP/1.1 request head, from its first byte; seconds.
@@ -65,6 +72,7 @@ class TcpSettings:
     """
 
     tls: ssl.SSLContext
+    client_verifier: ClientVerifier | None
     certificates: CertificateSelector
     handshake_timeout: float
     head_timeout: float
@@ -126,7 +134,8 @@ class TcpConnection(ByteTransport):
             )
         else:
             self.session = Http2Session(self._on_stream, self.wake, limits=settings.http2)
-        if resumed_too_late(tls):
+        now = datetime.datetime.now(datetime.UTC)
+        if not is_client_still_accepted(tls, settings.client_verifier, now):
             self.terminate(reasons.CLIENT_CERTIFICATE_INVALID)
         self._schedule_idle(settings.idle_timeout)
         super().connection_made(transport)

@@ -1,12 +1,14 @@
 """A listener's certificates, loaded: for QUIC as a selector, for TCP as TLS contexts."""
 
+import datetime
 import hashlib
 import ssl
-import time
+import sys
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+from cryptography import x509
 
 from spooky.config.schema import Listener, ListenerTLS
 from spooky.generation.materials import MaterialError, Materials, listener_paths
@@ -125,18 +127,38 @@ def _chain_context(
         context.load_verify_locations(cadata=authorities.decode("ascii"))
         context.verify_mode = ssl.CERT_REQUIRED if verifier.required else ssl.CERT_OPTIONAL
         # OpenSSL does not verify the client of a resumed session again. Without tickets nothing is
-        # resumed in TLS 1.3; sessions of TLS 1.2 cannot be switched off, see `resumed_too_late`.
+        # resumed in TLS 1.3; sessions of TLS 1.2 cannot be switched off. Those that OpenSSL keeps
+        # itself hold the client's whole chain, for `is_client_still_accepted`; tickets would not.
         context.num_tickets = 0
+        context.options |= ssl.OP_NO_TICKET
     return context
 
 
-def resumed_too_late(tls: ssl.SSLObject) -> bool:
-    """Return whether a TLS 1.2 session was resumed after its client's certificate had ended.
+def is_client_still_accepted(
+    tls: ssl.SSLObject, verifier: ClientVerifier | None, at: datetime.datetime
+) -> bool:
+    """Return whether the client of a resumed TLS 1.2 session would be accepted now.
 
-    The session was verified by the same context at most two hours ago (OpenSSL keeps none for
-    longer), so against the same authorities: only the date can have changed.
+    Sessions belong to their context, so the authorities are those that the client was verified
+    against; OpenSSL keeps a session for two hours (RFC 5246 section F.1.4 asks for such a limit),
+    and in that time a certificate of the chain may have ended.
+
+    Arguments:
+        tls: A connection after its handshake, resumed or not.
+        verifier: The listener's.
+        at: The time now.
     """
-    certificate = tls.getpeercert() if tls.session_reused else None
-    if not certificate:
-        return False
-    return ssl.cert_time_to_seconds(str(certificate["notAfter"])) < time.time()
+    if verifier is None or not tls.session_reused:
+        return True
+    chain = _presented_chain(tls)
+    return not verifier.required if not chain else verifier.accepts_still(chain, at)
+
+
+def _presented_chain(tls: ssl.SSLObject) -> list[x509.Certificate]:
+    """Return the certificates that a client sent, its own first; none if it sent none."""
+    if sys.version_info >= (3, 13):
+        return [x509.load_der_x509_certificate(each) for each in tls.get_unverified_chain()]
+    # Public since Python 3.13 only; until then the object below has it.
+    below: Any = tls
+    chain = below._sslobj.get_unverified_chain() or []
+    return [x509.load_pem_x509_certificate(each.public_bytes().encode()) for each in chain]

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import socket
+import ssl
 import weakref
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from spooky.edge import messages
 from spooky.edge.listener_numbers import listener_identities, number_listeners
 from spooky.edge.messages import Discard, Prepare, Prepared, PrepareFailed
 from spooky.generation.generation import Generation
+from tests.certificates import Credentials, ca, client_leaf, shared_server, write
+from tests.edge.test_tls import client_context, resume_on_tcp
 from tests.generation.test_changes import Changes, Edit, limit, status, with_changes
 from tests.support.proxy import connect
 
@@ -138,6 +141,48 @@ def ended_for(changes: Changes, reason: str) -> int:
         for name, count in changes.worker.counters.snapshot()
         if name.metric == "requests_total" and ("reason", reason) in name.labels
     )
+
+
+def test_a_tls_1_2_session_is_not_resumed_under_another_authority(tmp_path: Path) -> None:
+    """Attack 32: whom the new authority does not vouch for is refused, session or not."""
+    old, new = ca("old clients"), ca("new clients")
+    context = client_context(client_leaf("alice", old), tmp_path, "TLS 1.2")
+    kept = write(shared_server(), tmp_path, "kept")
+
+    def authority(trusted: Credentials) -> Edit:
+        def edit(settings: dict[str, Any]) -> None:
+            path = tmp_path / "clients.pem"
+            path.write_bytes(trusted.certificate_pem)
+            settings["listen"]["tls"] = {
+                "cert": str(kept.certificate),
+                "key": str(kept.key),
+                "client_auth": {
+                    "enabled": True,
+                    "require_client_cert": True,
+                    "ca_file": str(path),
+                },
+            }
+
+        return edit
+
+    async def scenario(changes: Changes) -> None:
+        async def resume(session: Any) -> tuple[Any, bool]:
+            port = changes.setup.proxy.port
+            return await asyncio.to_thread(resume_on_tcp, port, context, session)
+
+        await changes.apply(authority(old))
+        session, _ = await resume(None)
+        session, resumed = await resume(session)
+        assert resumed
+        # A change of something else disturbs no session.
+        await changes.apply(lambda settings: (authority(old)(settings), limit(9)(settings)))
+        session, resumed = await resume(session)
+        assert resumed
+        await changes.apply(authority(new))
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await resume(session)
+
+    with_changes(tmp_path, scenario)
 
 
 def test_a_thousand_switches_leave_nothing_behind(tmp_path: Path) -> None:

@@ -207,6 +207,7 @@ class ClientVerifier:
         if not trusted:
             raise ValueError("no certificate authority to verify clients against")
         self.required = required
+        self._authorities = trusted
         self._builder = (
             PolicyBuilder()
             .store(Store(trusted))
@@ -241,6 +242,24 @@ class ClientVerifier:
         except (ValueError, UnsupportedAlgorithm) as error:
             # Extensions, names and keys are parsed only now, when something asks for them.
             raise ClientCertificateError(ClientCertificateFault.MALFORMED, str(error)) from error
+
+    def accepts_still(self, chain: Sequence[x509.Certificate], at: datetime.datetime) -> bool:
+        """Return whether a chain is good now that these authorities were found to vouch for.
+
+        Only time has passed since then, so it is verified again only if a certificate has ended:
+        it may be one that nothing depends on.
+
+        Args:
+            chain: The client's certificate and what it sent with it, in any order.
+            at: The time for which it must be valid.
+        """
+        if all(each.not_valid_after_utc >= at for each in (*chain, *self._authorities)):
+            return True
+        try:
+            self.verify(chain, at)
+        except ClientCertificateError:
+            return False
+        return True
 
     def _check_itself(self, chain: Sequence[x509.Certificate], at: datetime.datetime) -> None:
         """Find what the certificate itself says against it, to name it in the alert."""
