@@ -103,7 +103,12 @@ def inventory(configuration: Configuration, files: Files = NO_FILES) -> Inventor
         _add_listener(found, listener, files)
     for name, upstream in configuration.upstream.items():
         _add_upstream(found, configuration, name, upstream, files)
-    found[SETTINGS] = rows_of(configuration, "", files, without=("listen", "listeners", "upstream"))
+    for rule in rules_of(configuration):
+        route = Object(ObjectKind.ROUTE, "", route_name(rule))
+        found[route] = {"upstream": Row("routes[].upstream", rule.name)}
+    found[SETTINGS] = rows_of(
+        configuration, "", files, without=("listen", "listeners", "upstream", "routes")
+    )
     return found
 
 
@@ -174,8 +179,6 @@ def _add_upstream(
     ):
         rows |= rows_of(section, f"upstream.<name>.{key}.", files, f"{key}.")
     found[Object(ObjectKind.UPSTREAM, "", name)] = rows
-    route = Object(ObjectKind.ROUTE, "", route_name(rule_of(name, upstream)))
-    found[route] = {"upstream": Row("upstream.<name>.route", name)}
     for backend in upstream.backends:
         rows = rows_of(backend, "upstream.<name>.backends[].", files)
         rows["address"] = structs.replace(rows["address"], value=_origin(backend.address))
@@ -190,17 +193,23 @@ def _origin(address: str) -> str:
         return address
 
 
-def rule_of(name: str, upstream: Upstream) -> Rule:
-    """Return the rule that leads to an upstream, as the route table has it; its target is the name.
+def rules_of(
+    configuration: Configuration, targets: Mapping[str, object] | None = None
+) -> Iterator[Rule]:
+    """Yield the rules of the route table.
+
+    Arguments:
+        targets: What the rules to each upstream lead to; without it, to the upstream's name.
 
     Raises:
-        ValueError: The route could not match any request.
+        ValueError: A route could not match any request.
     """
-    host, prefix, method = (
-        None if text is None else text.encode()
-        for text in (upstream.route.host, upstream.route.path_prefix, upstream.route.method)
-    )
-    return Rule(name, host, prefix, method, name)
+    for name, route in configuration.all_routes():
+        host, prefix, method = (
+            None if text is None else text.encode()
+            for text in (route.host, route.path_prefix, route.method)
+        )
+        yield Rule(name, host, prefix, method, name if targets is None else targets[name])
 
 
 def route_name(rule: Rule) -> str:

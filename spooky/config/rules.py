@@ -11,6 +11,7 @@ from spooky.config.paths import canonical_path_prefix
 from spooky.config.performance import Performance
 from spooky.config.problems import InvalidValueError, quoted
 from spooky.config.report import Report
+from spooky.config.route_rules import check_routes
 from spooky.config.schema import Configuration, ProtocolLimits
 from spooky.config.upstream_rules import TOKEN, check_upstreams
 
@@ -30,6 +31,7 @@ def check(configuration: Configuration, apps: Collection[str], report: Report) -
     check_control(configuration.control, report)
     check_observability(configuration.observability, report)
     check_upstreams(configuration, apps, report)
+    check_routes(configuration, report)
 
 
 # --- performance ------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ Attribute names are the YAML keys. A ``Configuration`` is immutable; :mod:`spook
 makes one from a file.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Final, Literal, TypeAlias
 
 from msgspec import Meta
@@ -175,21 +175,31 @@ class Route(Section, frozen=True):
         str | None,
         described(
             "Host name, exact or `*.` and a domain (any names below it, not the domain itself); "
-            "null for every host."
+            "null for every host.",
+            identity=True,
         ),
     ] = None
     path_prefix: Annotated[
         str | None,
         described(
             "Path prefix, matched on segment boundaries: `/api` matches `/api` and `/api/x`, not "
-            "`/apix`. Null for every path. Route by `host`, `path_prefix` or both."
+            "`/apix`. Null for every path. Route by `host`, `path_prefix` or both.",
+            identity=True,
         ),
     ] = None
-    method: Annotated[str | None, described("Request method; null for every method.")] = None
+    method: Annotated[
+        str | None, described("Request method; null for every method.", identity=True)
+    ] = None
 
     def __post_init__(self) -> None:
         if self.method is not None:
             force_setattr(self, "method", self.method.upper())
+
+
+class UpstreamRoute(Route, frozen=True, kw_only=True):
+    """A route that stands apart from the upstream it leads to."""
+
+    upstream: Annotated[str, described("Name of the upstream that the requests go to.")]
 
 
 class Backend(Section, frozen=True):
@@ -327,10 +337,13 @@ class UpstreamTLS(Section, frozen=True):
     ] = None
 
 
-class Upstream(Section, frozen=True):
+class Upstream(Section, frozen=True, kw_only=True):
     """A group of backends that serve the same requests."""
 
-    route: Annotated[Route, described("Which requests go to this upstream.")]
+    route: Annotated[
+        Route | None,
+        described("Which requests go to this upstream; null where only `routes` lead to it."),
+    ] = None
     backends: Annotated[
         tuple[Backend, ...],
         Meta(min_length=1),
@@ -465,6 +478,13 @@ class Configuration(Section, frozen=True, kw_only=True):
         Meta(min_length=1),
         described("Backends and the requests they serve, by name."),
     ]
+    routes: Annotated[
+        tuple[UpstreamRoute, ...],
+        described(
+            "More routes, to upstreams by name: an upstream has one `route` of its own and any "
+            "number of these. All routes are one table; the order does not matter."
+        ),
+    ] = ()
     load_balancing: Annotated[
         LoadBalancing, described("For upstreams without `load_balancing` of their own.")
     ] = LoadBalancing()
@@ -496,6 +516,14 @@ class Configuration(Section, frozen=True, kw_only=True):
         if self.listeners:
             return self.listeners
         return (self.listen,) if self.listen is not None else ()
+
+    def all_routes(self) -> Iterator[tuple[str, Route]]:
+        """Yield each route with the name of the upstream that it leads to."""
+        for name, upstream in self.upstream.items():
+            if upstream.route is not None:
+                yield name, upstream.route
+        for route in self.routes:
+            yield route.upstream, route
 
     def load_balancing_of(self, upstream: str) -> LoadBalancing:
         """Return how the upstream of this name balances."""

@@ -104,6 +104,7 @@ UNSUPPORTED_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 UNSUPPORTED_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "upstream.*.protocol": ("http3",),
     "upstream.*.route.method": ("CONNECT",),
+    "routes.[].method": ("CONNECT",),
     "resilience.protocol.allowed_methods.[]": ("CONNECT",),
 }
 """Values by the path of the key."""

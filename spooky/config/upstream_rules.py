@@ -1,20 +1,17 @@
-"""The rules that the type of one value cannot say: upstreams, routes, backends and balancing."""
+"""The rules that the type of one value cannot say: upstreams, backends and balancing."""
 
 import re
 from collections.abc import Collection
 from typing import Final
 
-from spooky._core.routes import Rule
 from spooky.config.hosts import (
     EMBEDDED_SCHEME,
     BackendAddress,
     parse_backend_address,
     parse_host,
-    parse_host_pattern,
     split_port,
 )
 from spooky.config.listener_rules import check_pair
-from spooky.config.paths import canonical_path_prefix
 from spooky.config.problems import InvalidValueError, Path, format_path, quoted
 from spooky.config.report import Report
 from spooky.config.schema import (
@@ -26,7 +23,6 @@ from spooky.config.schema import (
     Configuration,
     HostPolicy,
     LoadBalancing,
-    Upstream,
     UpstreamTLS,
 )
 
@@ -44,69 +40,16 @@ def check_upstreams(configuration: Configuration, apps: Collection[str], report:
     """
     _check_balancing(("load_balancing",), configuration.load_balancing, report)
     _check_tls(("upstream_tls",), configuration.upstream_tls, report)
-    rules: dict[tuple[bytes | None, bytes, bytes | None], Path] = {}
     for name, upstream in configuration.upstream.items():
         path = ("upstream", name)
         if len(name) > NAME_LENGTH_MAX:
             report.error(path, f"the name is longer than {NAME_LENGTH_MAX} characters")
-        _check_route(name, upstream, rules, report)
         addresses = _check_backends((*path, "backends"), upstream.backends, apps, report)
         if upstream.load_balancing is not None:
             _check_balancing((*path, "load_balancing"), upstream.load_balancing, report)
         _check_host_policy((*path, "host_policy"), upstream.host_policy, report)
         if upstream.tls is not None:
             _check_upstream_tls((*path, "tls"), upstream.tls, addresses, report)
-
-
-def _check_route(
-    name: str,
-    upstream: Upstream,
-    rules: dict[tuple[bytes | None, bytes, bytes | None], Path],
-    report: Report,
-) -> None:
-    route = upstream.route
-    path: Path = ("upstream", name, "route")
-    if report.is_broken(*((*path, key) for key in ("host", "path_prefix", "method"))):
-        return
-    if route.host is None and route.path_prefix is None:
-        report.error(
-            path,
-            "the route has neither host nor path_prefix",
-            "add one of them; path_prefix: / takes every request",
-        )
-        return
-    sound = True
-    try:
-        if route.host is not None:
-            parse_host_pattern(route.host)
-    except InvalidValueError as error:
-        report.error((*path, "host"), error.message, error.remedy)
-        sound = False
-    try:
-        if route.path_prefix is not None:
-            canonical_path_prefix(route.path_prefix)
-    except InvalidValueError as error:
-        report.error((*path, "path_prefix"), error.message, error.remedy)
-        sound = False
-    if route.method is not None and not TOKEN.fullmatch(route.method):
-        report.error((*path, "method"), f"{quoted(route.method)} is not a method", "write GET")
-        sound = False
-    if not sound:
-        return
-    rule = Rule(name, _bytes(route.host), _bytes(route.path_prefix), _bytes(route.method), None)
-    other = rules.setdefault((rule.host, rule.path_prefix, rule.method), path)
-    if other != path:
-        first = report.positions.of_key(other)
-        where = f", on line {first.line}" if first else ""
-        report.error(
-            path,
-            f"{format_path(other)}{where}, matches exactly the same requests",
-            "let them differ in host, path_prefix or method, or give one upstream all backends",
-        )
-
-
-def _bytes(text: str | None) -> bytes | None:
-    return None if text is None else text.encode()
 
 
 def _check_backends(

@@ -72,12 +72,13 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         Reach.REQUESTS,
         "upstream.<name>",
         (
-            "route.host", "route.path_prefix", "route.method", "backends[].weight",
+            "route", "route.host", "route.path_prefix", "route.method", "backends[].weight",
             "load_balancing", "load_balancing.type", "load_balancing.key",
             "load_balancing.balance_factor", "host_policy.mode", "host_policy.host",
             "forwarded_headers.mode",
         ),
     ),
+    (Effect.LIVE, Reach.REQUESTS, "routes[]", ("host", "path_prefix", "method", "upstream")),
     # Each is part of the identity of a backend or of its pool.
     (
         Effect.DRAINS,

@@ -20,7 +20,7 @@ from spooky.config.inventory import (
     inventory,
     listener_name,
     route_name,
-    rule_of,
+    rules_of,
 )
 from spooky.config.schema import Configuration, Upstream
 from spooky.config.world import EXPIRES_SOON
@@ -104,7 +104,7 @@ def find_hazards(
 
 # --- routes -----------------------------------------------------------------------------------
 def _route_hazards(old: Configuration, new: Configuration) -> Iterator[Hazard]:
-    before, after = _rules(old), _rules(new)
+    before, after = list(rules_of(old)), list(rules_of(new))
     table_before, table_after = RouteTable(before), RouteTable(after)
     kept = {route_name(rule) for rule in after}
     everything = (_ANY_HOST, b"/", _ANY_METHOD)
@@ -122,10 +122,6 @@ def _route_hazards(old: Configuration, new: Configuration) -> Iterator[Hazard]:
             yield hazard("route_unmatched", each)
         elif upstream != rule.target:
             yield hazard("route_taken_over", each, old=rule.target, new=upstream)
-
-
-def _rules(configuration: Configuration) -> list[Rule]:
-    return [rule_of(name, upstream) for name, upstream in configuration.upstream.items()]
 
 
 def _probe(rule: Rule) -> tuple[bytes, bytes, bytes]:

@@ -8,10 +8,11 @@ from typing import Final
 
 from spooky._core.balance import Balancer, LatencyAware, Loads
 from spooky._core.fields import ForwardingPolicy
-from spooky._core.routes import RouteTable, Rule
+from spooky._core.routes import RouteTable
 from spooky._core.validate import Limits
 from spooky.balancing.factory import make_balancer
 from spooky.balancing.key import KeySource
+from spooky.config.inventory import rules_of
 from spooky.config.performance import Performance
 from spooky.config.schema import HASHING_TYPES, Configuration, Listener
 from spooky.config.schema import Backend as BackendConfiguration
@@ -188,20 +189,14 @@ class _Compiler:
         for listener in configuration.active_listeners:
             yield
             listener_tls.append(self._listener_tls(listener))
-        rules = []
-        for name, upstream in configuration.upstream.items():
+        upstreams: dict[str, Upstream] = {}
+        for name in configuration.upstream:
             yield
-            route = upstream.route
-            target = yield from self._upstream(name)
-            rules.append(
-                Rule(
-                    name,
-                    route.host.encode() if route.host is not None else None,
-                    route.path_prefix.encode() if route.path_prefix is not None else None,
-                    route.method.encode() if route.method is not None else None,
-                    target,
-                )
-            )
+            upstreams[name] = yield from self._upstream(name)
+        rules = []
+        for rule in rules_of(configuration, upstreams):
+            yield
+            rules.append(rule)
         yield
         return Generation(
             number=number,

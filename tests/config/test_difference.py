@@ -31,6 +31,9 @@ from tests.config.support import DELETE, GOOD, edited
 
 BASE: dict[str, Any] = yaml.safe_load(GOOD)
 BASE["listeners"] = [BASE.pop("listen")]
+BASE["routes"] = [
+    {"host": "routes.example", "method": "PUT", "path_prefix": "/", "upstream": "api"}
+]
 
 
 def configuration(mapping: dict[str, Any]) -> Configuration:

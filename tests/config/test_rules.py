@@ -227,6 +227,52 @@ def test_routes_that_differ_in_one_part_are_two():
     assert not problems(f"listen: {{tls: {{cert: c, key: k}}}}\nupstream:\n{upstreams}")
 
 
+def with_routes(*routes: str, own: str = "route: {path_prefix: /}, ") -> str:
+    lines = "".join(f"  - {route}\n" for route in routes)
+    return (
+        f"listen: {{tls: {{cert: c, key: k}}}}\nupstream:\n"
+        f"  one: {{{own}{BACKENDS}}}\nroutes:\n{lines}"
+    )
+
+
+def test_top_level_routes_lead_to_upstreams_by_name():
+    text = with_routes("{host: a, upstream: one}", "{host: b, method: get, upstream: one}", own="")
+    configuration = load_text(text)
+    found = [(name, route.host, route.method) for name, route in configuration.all_routes()]
+    assert found == [("one", "a", None), ("one", "b", "GET")]
+
+
+@pytest.mark.parametrize(
+    ("route", "path", "words", "remedy"),
+    [
+        ("{host: a, upstream: ⟦onee}", ".upstream", 'there is no upstream "onee"', "mean one"),
+        ("{host: a, upstream: ⟦zzz}", ".upstream", 'there is no upstream "zzz"', "`upstream`"),
+        ("⟦{upstream: one}", "", "neither host nor path_prefix", "path_prefix: /"),
+        ("{host: ⟦'a b', upstream: one}", ".host", "", ""),
+        ("{host: a, method: ⟦CONNECT, upstream: one}", ".method", "not supported yet", ""),
+        (
+            "⟦{path_prefix: /, upstream: one}",
+            "",
+            "upstream.one.route, on line 3, matches",
+            "differ",
+        ),
+    ],
+)
+def test_top_level_routes_obey_the_rules_of_routes(route, path, words, remedy):
+    text, line, column = marked(with_routes(route))
+    problem = only(text)
+    assert words in problem.message
+    assert remedy in problem.remedy
+    assert where(problem) == (line, column, f"routes[0]{path}")
+
+
+def test_an_upstream_that_no_route_leads_to_is_refused():
+    text = "listen: {tls: {cert: c, key: k}}\nupstream: {one: {" + BACKENDS + "}}\n"
+    problem = only(text)
+    assert problem.message == "no route leads to this upstream"
+    assert problem.path == "upstream.one"
+
+
 def test_upstream_names_are_bounded():
     name = "x" * 129
     text = f"listen: {{tls: {{cert: c, key: k}}}}\nupstream: {{{name}: "

@@ -154,18 +154,18 @@ def test_a_section_or_list_with_nothing_below_it_has_its_defaults(empty):
 
 
 def test_required_keys_are_named_at_the_section_that_lacks_them():
-    text, line, column = marked(minimal("⟦backends: [{id: a, address: 'http://a'}]"))
+    text, line, column = marked(minimal("⟦route: {path_prefix: /}"))
     problem = only(text)
     assert problem.message == "this key is required"
-    assert problem.remedy == "add route: Which requests go to this upstream."
-    assert where(problem) == (line - 1, column - 2, "upstream.api.route")
+    assert problem.remedy == "add backends: The servers that requests are spread over."
+    assert where(problem) == (line - 1, column - 2, "upstream.api.backends")
 
 
 def test_a_required_section_with_nothing_below_it_is_an_error():
-    text, line, column = marked(minimal("route: ⟦\nbackends: [{id: a, address: 'http://a'}]"))
+    text, line, column = marked("listen: {tls: {cert: c, key: k}}\nupstream: {api: ⟦}\n")
     problem = only(text)
     assert problem.message == "expected a mapping, found nothing"
-    assert where(problem) == (line, column - 1, "upstream.api.route")
+    assert where(problem) == (line, column, "upstream.api")
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,26 @@ async def status(client: Client, path: str) -> int:
     return (await client.fetch("GET", path)).status
 
 
+def test_top_level_routes_lead_to_their_upstream_and_change_live(tmp_path: Path) -> None:
+    def two_routes(settings: dict[str, Any]) -> None:
+        del settings["upstream"]["backend"]["route"]
+        settings["routes"] = [
+            {"path_prefix": "/size", "upstream": "backend"},
+            {"path_prefix": "/echo", "method": "get", "upstream": "backend"},
+        ]
+
+    async def scenario(changes: Changes) -> None:
+        await changes.apply(two_routes)
+        client = await changes.setup.client()
+        assert await status(client, "/size/1") == 200
+        assert await status(client, "/echo") == 200
+        assert (await client.fetch("POST", "/echo")).status == 404
+        await changes.apply()
+        assert (await client.fetch("POST", "/echo")).status == 200
+
+    with_changes(tmp_path, scenario)
+
+
 def test_what_is_prepared_has_no_effect_until_its_number_is_in_force(tmp_path: Path) -> None:
     async def scenario(changes: Changes) -> None:
         client = await changes.setup.client()
