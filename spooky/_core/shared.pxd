@@ -11,6 +11,11 @@ cdef enum:
     ENTRIES = 16384
     SOURCE_SETS = 1024
     SOURCE_WAYS = 4
+    # A strike is one word: which key, but for the bits that choose the set, and when, in seconds.
+    STRIKE_SETS = 16384
+    STRIKE_WAYS = 8
+    STAMP_BITS = 24
+    STAMP_MASK = 16777215
     # Heartbeat and the length of the names, a line each.
     SLOT_HEAD_WORDS = 16
     VALUES = 65536
@@ -29,6 +34,7 @@ cdef class Segment:
     cpdef bint take_source_rate(
         self, uint64_t key, uint64_t now, uint64_t interval, uint64_t burst
     )
+    cpdef bint strike(self, uint64_t key, uint64_t now, uint64_t keep)
     cdef uint64_t* _slot(self, int slot) except NULL
     cdef Py_ssize_t _entry(self, uint64_t key) noexcept
 

@@ -21,6 +21,9 @@ LIMITS_MAX: Final[int]
 SOURCES_MAX: Final[int]
 """Sources whose rates are remembered; of each set of four the one unseen longest is replaced."""
 
+STRIKES_MAX: Final[int]
+"""Keys that are known to be struck out, in sets of eight."""
+
 LATENCY_BOUNDS: Final[tuple[float, ...]]
 """Upper bounds of a histogram's buckets, seconds; one more bucket takes what is above them."""
 
@@ -114,6 +117,25 @@ class Segment:
         """Take a token of a source's bucket; like :meth:`take_rate`, but old sources are forgotten.
 
         Two workers that replace one source at the same instant may give a token too many.
+        """
+
+    @property
+    def register_id(self) -> int:
+        """A random number: which strike register this is, of all that ever were."""
+
+    def strike(self, key: int, now: int, keep: int) -> bool:
+        """Strike out a key, which nobody who uses this segment can do again.
+
+        It is remembered for at least ``keep``, and after that as long as there is room.
+
+        Arguments:
+            key: 64 random bits.
+            now: Seconds, on the same clock for all.
+            keep: Seconds, less than 90 days.
+
+        Returns:
+            Whether this is the first time. ``False`` too if there is no room to remember it, and
+            perhaps for both of two workers that strike out one key at the same instant.
         """
 
     def reclaim(self, slot: int) -> None:

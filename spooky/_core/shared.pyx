@@ -3,9 +3,12 @@
 
 It is a row of 64-bit words: a header; a table of entries, each a key and a word that is changed by
 compare-and-swap (the total of a limit, or the theoretical arrival time of a rate); a smaller
-table of sources, set by set; then for each worker slot its heartbeat, its share of every limit,
-its values and their names. What is sparse costs no memory until it is touched.
+table of sources, set by set; the strike register, set by set too; then for each worker slot its
+heartbeat, its share of every limit, its values and their names. What is sparse costs no memory
+until it is touched.
 """
+
+import secrets
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
@@ -19,18 +22,27 @@ cdef extern from *:
     #define spooky_subtract(word, value) __atomic_sub_fetch((word), (value), __ATOMIC_ACQ_REL)
     #define spooky_swap(word, expected, value) __atomic_compare_exchange_n( \\
         (word), (expected), (value), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
+    #define spooky_load_ordered(word) __atomic_load_n((word), __ATOMIC_SEQ_CST)
+    #define spooky_swap_ordered(word, expected, value) __atomic_compare_exchange_n( \\
+        (word), (expected), (value), 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
     """
     uint64_t load_word "spooky_load"(uint64_t* word) nogil
     void store_word "spooky_store"(uint64_t* word, uint64_t value) nogil
     uint64_t subtract_word "spooky_subtract"(uint64_t* word, uint64_t value) nogil
     bint swap_word "spooky_swap"(uint64_t* word, uint64_t* expected, uint64_t value) nogil
+    # In one order for all: of two who write and then look, at least one sees the other.
+    uint64_t load_ordered "spooky_load_ordered"(uint64_t* word) nogil
+    bint swap_ordered "spooky_swap_ordered"(
+        uint64_t* word, uint64_t* expected, uint64_t value
+    ) nogil
 
-VERSION = 1
+VERSION = 2
 SLOTS_MAX = 256
 VALUES_MAX = VALUES
 NAMES_MAX_BYTES = NAMES_BYTES
 LIMITS_MAX = ENTRIES
 SOURCES_MAX = SOURCE_SETS * SOURCE_WAYS
+STRIKES_MAX = STRIKE_SETS * STRIKE_WAYS
 LATENCY_BOUNDS = (
     0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     30.0, 60.0,
@@ -45,6 +57,7 @@ cdef enum:
     AT_MAGIC = 0
     AT_VERSION = 1
     AT_SLOTS = 2
+    AT_REGISTER = 3
     AT_GENERATION = 8
 
 cdef double[BUCKETS] BOUNDS
@@ -54,7 +67,9 @@ for _position, _bound in enumerate(LATENCY_BOUNDS):
 cdef Py_ssize_t ENTRY_BASE = HEADER_WORDS
 # An entry has a line of its own: workers that fight for one limit do not slow those at another.
 cdef Py_ssize_t SOURCE_BASE = ENTRY_BASE + ENTRIES * LINE
-cdef Py_ssize_t SLOT_BASE = SOURCE_BASE + SOURCE_SETS * SOURCE_WAYS * 2
+# A set is a cache line.
+cdef Py_ssize_t STRIKE_BASE = SOURCE_BASE + SOURCE_SETS * SOURCE_WAYS * 2
+cdef Py_ssize_t SLOT_BASE = STRIKE_BASE + STRIKE_SETS * STRIKE_WAYS
 cdef Py_ssize_t SHARES_AT = SLOT_HEAD_WORDS
 cdef Py_ssize_t VALUES_AT = SHARES_AT + ENTRIES
 cdef Py_ssize_t NAMES_AT = VALUES_AT + VALUES
@@ -83,6 +98,7 @@ cdef class Segment:
         if slots:
             self._words[AT_VERSION] = LAYOUT
             self._words[AT_SLOTS] = slots
+            self._words[AT_REGISTER] = secrets.randbits(64)
             store_word(&self._words[AT_MAGIC], MAGIC)
         if load_word(&self._words[AT_MAGIC]) != MAGIC or self._words[AT_VERSION] != LAYOUT:
             raise ValueError(f"this is no segment of version {VERSION}")
@@ -192,6 +208,38 @@ cdef class Segment:
         if swap_word(oldest, &known, key):
             store_word(oldest + 1, 0)
         return _take_token(oldest + 1, now, interval, burst)
+
+    @property
+    def register_id(self):
+        return self._words[AT_REGISTER]
+
+    cpdef bint strike(self, uint64_t key, uint64_t now, uint64_t keep):
+        """Strike out a key; False if that was done before, or cannot be remembered."""
+        cdef uint64_t* ways = self._words + STRIKE_BASE + key % STRIKE_SETS * STRIKE_WAYS
+        # 0 means free, so the key's part is never 0.
+        cdef uint64_t mark = key >> STAMP_BITS | 1
+        cdef uint64_t entry, age, known = 0, greatest
+        cdef int position, victim
+        while True:
+            victim, greatest = -1, 0
+            for position in range(STRIKE_WAYS):
+                entry = load_ordered(ways + position)
+                if entry >> STAMP_BITS == mark:
+                    return False
+                age = (now - entry) & STAMP_MASK if entry else STAMP_MASK
+                # An entry that seems to be from the future is new: clocks are set back.
+                if (entry == 0 or keep < age < STAMP_MASK // 2) and age > greatest:
+                    victim, known, greatest = position, entry, age
+            if victim < 0:
+                return False
+            if swap_ordered(ways + victim, &known, mark << STAMP_BITS | (now & STAMP_MASK)):
+                break
+        # Another worker may have struck the same key out elsewhere in the set meanwhile; then
+        # neither may have been the first.
+        for position in range(STRIKE_WAYS):
+            if position != victim and load_ordered(ways + position) >> STAMP_BITS == mark:
+                return False
+        return True
 
     def reclaim(self, int slot):
         """Give back what a dead worker holds of every limit."""

@@ -208,6 +208,9 @@ class Lane:
             return False
         return not self._connecting.resume or self._connecting.has_ticket
 
+    def on_early_data(self) -> None:
+        """Ignore it: servers are told this."""
+
     def on_handshake(self, handshake: Handshake) -> None:
         """Take the time, and send something that the server has to acknowledge."""
         self.handshake = handshake

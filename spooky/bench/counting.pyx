@@ -146,6 +146,9 @@ cdef class CountingClient:
     def on_streams_available(self):
         self._go_on()
 
+    def on_early_data(self):
+        pass
+
     def on_connection_id_issued(self, connection_id):
         pass
 

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from spooky import _core
 from spooky._core import shared
 from spooky._core.pure import shared as pure
-from spooky._core.shared import LIMITS_MAX, SLOTS_MAX, VALUES_MAX, Segment, segment_size
+from spooky._core.pure.shared import STRIKE_SETS
+from spooky._core.shared import (
+    LIMITS_MAX,
+    SLOTS_MAX,
+    STRIKES_MAX,
+    VALUES_MAX,
+    Segment,
+    segment_size,
+)
 
 
 def segment(slots: int = 2, build: ModuleType = shared) -> Segment:
@@ -208,11 +216,73 @@ def fight(made: Segment, slot: int) -> int:
     return 0
 
 
+def test_a_key_is_struck_out_once_and_remembered_until_its_place_is_needed() -> None:
+    """RFC 8446 section 8.2: a full register refuses, rather than forget what may be replayed."""
+    made = segment()
+    one_set = [(n + 1) << 25 | 7 for n in range(20)]
+    ways = STRIKES_MAX // STRIKE_SETS
+    for age, key in enumerate(one_set[:ways]):
+        assert made.strike(key, 1000 + age, 20)
+        assert not made.strike(key, 1000 + age, 20)
+    assert not made.strike(one_set[ways], 1020, 20)
+    # In another set there is room.
+    assert made.strike(one_set[ways] + 1, 1020, 20)
+    assert made.strike(one_set[ways], 1021, 20)
+    # Its place was the oldest's; the others are known after their time too.
+    assert not made.strike(one_set[1], 1021, 20)
+    assert not made.strike(one_set[0], 1021, 20)
+    assert made.strike(one_set[0], 1022, 20)
+
+
+def test_a_strike_from_the_future_is_new() -> None:
+    """The clock was set back."""
+    made = segment()
+    ways = STRIKES_MAX // STRIKE_SETS
+    for n in range(ways):
+        assert made.strike((n + 1) << 25, 100_000, 20)
+    assert not made.strike(1 << 40, 50_000, 20)
+
+
+def test_no_register_is_like_another_one() -> None:
+    memory = mmap.mmap(-1, segment_size(1))
+    made = Segment(memory, 1)
+    assert Segment(memory).register_id == made.register_id != segment().register_id
+
+
+@pytest.mark.skipif(not _core.COMPILED, reason="the twin serves one process")
+def test_of_processes_that_strike_out_one_key_at_once_at_most_one_is_first() -> None:
+    """Each round all strike the same keys of one set, and count those they were first at."""
+    made = segment(4)
+    children = []
+    for slot in range(4):
+        child = os.fork()
+        if child == 0:
+            os._exit(strike_all(made, slot))
+        children.append(child)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * 4
+    firsts = [sum(made.load(slot, n) for slot in range(4)) for n in range(STRIKE_ROUNDS)]
+    assert max(firsts) == 1
+    assert sum(firsts) > STRIKE_ROUNDS // 2
+
+
+STRIKE_ROUNDS = 30_000
+
+
+def strike_all(made: Segment, slot: int) -> int:
+    values = made.values(slot)
+    for n in range(STRIKE_ROUNDS):
+        # Eight of a set, so that the ways fill up differently for each process.
+        key = (n + 1) << 25 | n >> 2
+        values[n] += made.strike(key, 1000, 20)
+    return 0
+
+
 OPERATIONS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["take", "give"]), st.integers(0, 6), st.integers(0, 1)),
         st.tuples(st.just("rate"), st.integers(0, 6), st.integers(0, 500)),
         st.tuples(st.just("source"), st.integers(0, 6), st.integers(0, 500)),
+        st.tuples(st.just("strike"), st.integers(0, 12), st.integers(0, 9)),
         st.tuples(st.just("observe"), st.integers(0, 20_000), st.just(0)),
         st.tuples(st.just("reclaim"), st.just(0), st.integers(0, 1)),
     ),
@@ -225,7 +295,7 @@ def play(build: ModuleType, operations: list[tuple[str, int, int]]) -> list[obje
     made = segment(2, build)
     step = shared.SOURCES_MAX // 2
     results: list[object] = []
-    now = 10**12
+    now, clock = 10**12, 1_700_000_000
     for name, which, number in operations:
         limit = made.limit(which * LIMITS_MAX, number if name in ("take", "give") else 0)
         assert limit is not None
@@ -242,6 +312,9 @@ def play(build: ModuleType, operations: list[tuple[str, int, int]]) -> list[obje
         elif name == "source":
             now += number
             results.append(made.take_source_rate(which * step, now, 300, 2))
+        elif name == "strike":
+            clock += number
+            results.append(made.strike((which + 1) << 25, clock, 20))
         elif name == "observe":
             made.histogram(0, 3).observe(which / 1000)
         else:

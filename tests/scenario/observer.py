@@ -132,6 +132,8 @@ class Observer:
         if kind is QuicPacketType.INITIAL and is_client:
             self._client_id_length = len(header.source_cid)
             self._key_initials(header)
+        if kind is QuicPacketType.ZERO_RTT and kind not in self._ends[is_client].later:
+            self._key_early(header)
         end = self._ends[is_client]
         for generation, context in self._candidates(is_client, kind):
             expected = end.largest.get(kind, -1) + 1
@@ -167,6 +169,14 @@ class Observer:
             pair.setup_initial(cid=header.destination_cid, is_client=True, version=version)
             self._ends[True].initial.append(pair.send)
             self._ends[False].initial.append(pair.recv)
+
+    def _key_early(self, header: QuicHeader) -> None:
+        """Set up what comes before the server chose a cipher suite: all of ours use the first."""
+        secret = self._secrets.get((True, QuicPacketType.ZERO_RTT))
+        if secret is not None:
+            context = self._ends[True].later[QuicPacketType.ZERO_RTT] = CryptoContext()
+            suite = CipherSuite.AES_128_GCM_SHA256
+            context.setup(cipher_suite=suite, secret=secret, version=header.version or 0)
 
     def _read_server_hello(self, header: QuicHeader, frames: list[Frame]) -> None:
         """Learn the cipher suite, and with it what the logged secrets are for."""

@@ -12,6 +12,8 @@ from aioquic import tls
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.tls import AlertDescription
 
+from spooky.observe.segment import private_segment
+from spooky.protocol.quic.early_data import EarlyData
 from spooky.protocol.quic.engines import AIOQUIC, Engine, Feature
 from spooky.protocol.quic.tickets import TicketStore
 from spooky.protocol.quic.windows import CONNECTION_WINDOW, STREAM_WINDOW
@@ -293,14 +295,10 @@ def test_protocol_violation_if_crypto_in_0_rtt_is_received(engine: Engine) -> No
     """RFC 9001 section 8.3."""
     store = TicketStore()
     tickets: list[tls.SessionTicket] = []
-    server = {"tickets": store, "early_data": True}
+    server = {"tickets": store, "early_data": EarlyData(private_segment(), ())}
     Scenario((AIOQUIC, engine), client={"on_ticket": tickets.append}, server=server).handshake()
-    pair = Scenario((AIOQUIC, engine), server=server)
-    client: Any = pair.client
-    client._quic._configuration.session_ticket = tickets[0]
-    client._quic._connect(pair.network.now)
-    for transmit in pair.client.flush(pair.network.now):
-        pair.network.send(transmit.payload, CLIENT, transmit.destination)
+    client = {"ticket": tickets[0], "early_data": True}
+    pair = Scenario((AIOQUIC, engine), client=client, server=server)
     assert pair.run(lambda: bool(pair.server_host.received), 1)
     send(pair, crypto_frame(0, b"x"), epoch=tls.Epoch.ZERO_RTT)
     closed_with(pair, QuicErrorCode.PROTOCOL_VIOLATION)

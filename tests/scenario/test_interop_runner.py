@@ -9,7 +9,9 @@ from aioquic import tls
 from aioquic.quic.packet import QuicPacketType
 from aioquic.tls import CipherSuite, SessionTicket
 
+from spooky.observe.segment import private_segment
 from spooky.protocol.quic.certificates import CertificateSelector
+from spooky.protocol.quic.early_data import EarlyData
 from spooky.protocol.quic.engines import AIOQUIC, Engine, Feature
 from spooky.protocol.quic.packet import VERSION_1, VERSION_2, initial_token
 from spooky.protocol.quic.session import Address
@@ -156,12 +158,10 @@ def test_a_token_for_later_is_given_until_it_arrives_and_used_once(engines: Engi
     assert set(given) == {CLIENT}
 
 
-def get_ticket(engines: Engines, store: TicketStore, **server: object) -> SessionTicket:
+def get_ticket(engines: Engines, **server: object) -> SessionTicket:
     """Shake hands once, for a ticket."""
     tickets: list[SessionTicket] = []
-    pair = Scenario(
-        engines, client={"on_ticket": tickets.append}, server={"tickets": store, **server}
-    ).handshake()
+    pair = Scenario(engines, client={"on_ticket": tickets.append}, server=server).handshake()
     assert pair.client_handler.handshake is not None
     assert not pair.client_handler.handshake.resumed
     return tickets[0]
@@ -170,7 +170,7 @@ def get_ticket(engines: Engines, store: TicketStore, **server: object) -> Sessio
 def test_resumption(engines: Engines) -> None:
     """RFC 8446 section 2.2: no certificate the second time."""
     store = TicketStore()
-    ticket = get_ticket(engines, store)
+    ticket = get_ticket(engines, tickets=store)
     pair = Scenario(engines, client={"ticket": ticket}, server={"tickets": store}).handshake()
     for handler in (pair.client_handler, pair.server_handler):
         assert handler.handshake is not None
@@ -186,18 +186,18 @@ def test_resumption(engines: Engines) -> None:
     assert hello < 300
 
 
-@pytest.mark.needs(Feature.EARLY_DATA)
+@pytest.mark.needs(Feature.EARLY_DATA, of="server")
 def test_zerortt(engines: Engines) -> None:
-    """RFC 9001 section 4.6: the request travels with the hello."""
-    store = TicketStore()
-    ticket = get_ticket(engines, store, early_data=True)
-    pair = Scenario(
-        engines,
-        client={"ticket": ticket, "early_data": True},
-        server={"tickets": store, "early_data": True},
-    )
+    """RFC 9001 section 4.6: the request travels with the hello, and is answered at once."""
+    server = {"tickets": TicketStore(), "early_data": EarlyData(private_segment(), ())}
+    ticket = get_ticket(engines, **server)
+    pair = Scenario(engines, client={"ticket": ticket, "early_data": True}, server=server)
     stream = pair.start_download(10 * KIB)
     pair.finish_download(stream, 10 * KIB)
+    for handler in (pair.client_handler, pair.server_handler):
+        assert handler.handshake is not None
+        assert handler.handshake.early_data in (True, None)
+    assert pair.server_handler.early
     early = [p for p in pair.packets() if p.type is QuicPacketType.ZERO_RTT]
     assert any(packet.has(FrameType.STREAM) for packet in early)
     requests = [
@@ -206,6 +206,13 @@ def test_zerortt(engines: Engines) -> None:
         if packet.type is QuicPacketType.ONE_RTT and packet.has(FrameType.STREAM)
     ]
     assert requests == []
+    answered = next(p for p in pair.packets(from_server=True) if p.has(FrameType.STREAM))
+    finished = next(
+        p
+        for p in pair.packets(from_server=False)
+        if p.type is QuicPacketType.HANDSHAKE and p.has(FrameType.CRYPTO)
+    )
+    assert answered.time < finished.time
 
 
 @pytest.mark.parametrize("padding", [3_000, 12_000])

@@ -4,10 +4,11 @@ Plain Python cannot change a word that others change too, so more than one worke
 kernel. The layout is the same, and whoever only reads may be another process.
 """
 
+import secrets
 from mmap import mmap
 from typing import Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 SLOTS_MAX: Final = 256
 VALUES_MAX: Final = 65_536
 NAMES_MAX_BYTES: Final = 4_194_304
@@ -15,6 +16,11 @@ LIMITS_MAX: Final = 16_384
 SOURCE_WAYS: Final = 4
 SOURCE_SETS: Final = 1_024
 SOURCES_MAX: Final = SOURCE_SETS * SOURCE_WAYS
+STRIKE_WAYS: Final = 8
+STRIKE_SETS: Final = 16_384
+STRIKES_MAX: Final = STRIKE_SETS * STRIKE_WAYS
+STAMP_BITS: Final = 24
+STAMP_MASK: Final = (1 << STAMP_BITS) - 1
 LATENCY_BOUNDS: Final = (
     0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     30.0, 60.0,
@@ -28,10 +34,12 @@ LINE: Final = 8
 AT_MAGIC: Final = 0
 AT_VERSION: Final = 1
 AT_SLOTS: Final = 2
+AT_REGISTER: Final = 3
 AT_GENERATION: Final = 8
 ENTRY_BASE: Final = 16
 SOURCE_BASE: Final = ENTRY_BASE + LIMITS_MAX * LINE
-SLOT_BASE: Final = SOURCE_BASE + SOURCES_MAX * 2
+STRIKE_BASE: Final = SOURCE_BASE + SOURCES_MAX * 2
+SLOT_BASE: Final = STRIKE_BASE + STRIKES_MAX
 SHARES_AT: Final = 16
 VALUES_AT: Final = SHARES_AT + LIMITS_MAX
 NAMES_AT: Final = VALUES_AT + VALUES_MAX
@@ -58,6 +66,7 @@ class Segment:
         if slots:
             words[AT_VERSION] = VERSION
             words[AT_SLOTS] = slots
+            words[AT_REGISTER] = secrets.randbits(64)
             words[AT_MAGIC] = MAGIC
         if words[AT_MAGIC] != MAGIC or words[AT_VERSION] != VERSION:
             raise ValueError(f"this is no segment of version {VERSION}")
@@ -143,6 +152,29 @@ class Segment:
         self._words[oldest] = key
         self._words[oldest + 1] = 0
         return self._take_token(oldest + 1, now, interval, burst)
+
+    @property
+    def register_id(self) -> int:
+        return self._words[AT_REGISTER]
+
+    def strike(self, key: int, now: int, keep: int) -> bool:
+        """Strike out a key; False if that was done before, or cannot be remembered."""
+        first = STRIKE_BASE + key % STRIKE_SETS * STRIKE_WAYS
+        # 0 means free, so the key's part is never 0.
+        mark = key >> STAMP_BITS | 1
+        victim, greatest = -1, 0
+        for at in range(first, first + STRIKE_WAYS):
+            entry = self._words[at]
+            if entry >> STAMP_BITS == mark:
+                return False
+            age = (now - entry) & STAMP_MASK if entry else STAMP_MASK
+            # An entry that seems to be from the future is new: clocks are set back.
+            if (not entry or keep < age < STAMP_MASK // 2) and age > greatest:
+                victim, greatest = at, age
+        if victim < 0:
+            return False
+        self._words[victim] = mark << STAMP_BITS | (now & STAMP_MASK)
+        return True
 
     def reclaim(self, slot: int) -> None:
         """Give back what a dead worker holds of every limit."""

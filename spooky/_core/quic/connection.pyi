@@ -26,6 +26,7 @@ class Connection:
     established: bool
     terminated: bool
     version: int
+    original_version: int
     peer: Any
     @property
     def all_acknowledged(self) -> bool: ...
@@ -70,6 +71,9 @@ class Connection:
 
     def on_peer_parameters(self, encoded: bytes) -> bytes | None:
         """Take the peer's transport parameters from TLS; return ours, if we are the server."""
+
+    def remember_parameters(self, encoded: bytes) -> None:
+        """Take the transport parameters of an earlier connection, on which 0-RTT data relies."""
 
     def on_handshake_complete(self) -> None:
         """Learn from TLS that the handshake is complete."""

@@ -224,7 +224,7 @@ cdef class Connection(Receiving):
         cdef bint content = False
         cdef double paced
         for epoch in range(3):
-            if self.keys_of(epoch) is not None:
+            if self.keys_of(epoch) is not None or self.may_send(epoch):
                 if not (self.acknowledgments_held and self.recovery.space(epoch).ack_due(self.now)):
                     when = min(when, self.recovery.space(epoch).ack_deadline())
                 content = content or self.has_content(epoch)

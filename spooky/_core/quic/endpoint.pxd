@@ -34,7 +34,7 @@ cdef class Endpoint:
     cdef State state
 
     # --- versions
-    cdef uint32_t original_version
+    cdef readonly uint32_t original_version
     cdef readonly uint32_t version
     cdef bint version_settled  # No Version Negotiation packet or upgrade is heeded any more.
     cdef bint negotiated_by_packet
@@ -47,9 +47,13 @@ cdef class Endpoint:
     cdef EpochKeys initial_keys
     cdef EpochKeys first_initial_keys  # Of the client's version, after an upgrade.
     cdef EpochKeys handshake_keys
+    cdef EpochKeys early_keys  # Of 0-RTT packets; None if there are none, or no more.
+    cdef double early_until  # When a server forgets them.
+    cdef TransportParameters remembered  # What a client's 0-RTT data relies on; else None.
     cdef PhasedKeys application_keys
     cdef bint received_any  # A packet that was authentic.
     cdef bint is_confirmed  # RFC 9001 section 4.1.2.
+    cdef bint streams_open  # Streams may be used: since 0-RTT was offered or taken, or established.
     cdef int[3] probes_due
 
     # --- connection IDs and paths
@@ -101,6 +105,8 @@ cdef class Endpoint:
     cdef int take_tls_output(self) except -1
     cdef int issue_connection_ids(self) except -1
     cdef int confirm_handshake(self) except -1
+    cdef int begin_early_data(self, bint sending, int cipher_suite, bytes secret) except -1
+    cdef int take_back(self, int epoch) except -1
     cdef void restart_idle_timer(self) noexcept
     cdef int fail(self, uint64_t code, uint64_t frame_type, str phrase, bint is_application) except -1
     cdef int end_without_a_word(self) except -1
@@ -111,6 +117,9 @@ cdef class Endpoint:
     cdef int on_lost_packets(self, list lost) except -1
     cdef TransportParameters own_parameters(self)
     cdef int check_peer_parameters(self, TransportParameters theirs) except -1
+    cdef int end_early_data(self) except -1
+    cdef int set_stream_limits(self, TransportParameters theirs) except -1
+    cdef int compare_with_remembered(self, TransportParameters theirs) except -1
     cdef int settle_version(self, TransportParameters theirs) except -1
     cdef int apply_peer_parameters(self, TransportParameters theirs) except -1
     cdef bytes reset_token_of(self, bytes connection_id)

@@ -22,7 +22,12 @@ from spooky._core.quic.limits cimport (
 from spooky._core.quic.protection cimport EpochKeys, PhasedKeys
 from spooky._core.quic.records cimport *
 from spooky._core.quic.sent_packet cimport FrameRecord, SentPacket
-from spooky._core.quic.space cimport SPACE_APPLICATION, SPACE_HANDSHAKE, SPACE_INITIAL
+from spooky._core.quic.space cimport (
+    LEVEL_EARLY,
+    SPACE_APPLICATION,
+    SPACE_HANDSHAKE,
+    SPACE_INITIAL,
+)
 from spooky._core.quic.transport_parameters cimport TransportParameters, decode
 
 from spooky._core.quic.crypto import TLS_AES_128_GCM_SHA256
@@ -43,6 +48,7 @@ cdef class Endpoint:
         is_client: Which role it has.
         established: Whether the handshake completed.
         version: The QUIC version in use.
+        original_version: That of the client's first packet.
     """
 
     @property
@@ -105,7 +111,7 @@ cdef class Endpoint:
 
         Arguments:
             sending: Whether it protects what we send.
-            epoch: 1 for Handshake packets, 2 for 1-RTT packets.
+            epoch: 1 for Handshake packets, 2 for 1-RTT packets, 3 for 0-RTT packets.
             cipher_suite: What TLS chose.
             secret: The traffic secret.
         """
@@ -119,6 +125,23 @@ cdef class Endpoint:
             if self.application_keys is None:
                 self.application_keys = PhasedKeys()
             self.application_keys.set_secret(sending, cipher_suite, self.version, secret)
+        elif epoch == LEVEL_EARLY:
+            self.begin_early_data(sending, cipher_suite, secret)
+
+    cdef int begin_early_data(self, bint sending, int cipher_suite, bytes secret) except -1:
+        """Let streams be used before the handshake is complete (RFC 9001 section 4.6)."""
+        self.early_keys = EpochKeys()
+        self.early_keys.set_secret(sending, cipher_suite, self.version, secret)
+        self.early_until = INFINITY
+        self.streams_open = True
+        if not self.is_client:
+            self._handler.on_early_data()
+        return 0
+
+    def remember_parameters(self, bytes encoded):
+        """Take the transport parameters of an earlier connection, on which 0-RTT data relies."""
+        self.remembered = decode(encoded, False)
+        self.set_stream_limits(self.remembered)
 
     def on_peer_parameters(self, bytes encoded):
         """Take the peer's transport parameters from TLS.
@@ -131,6 +154,8 @@ cdef class Endpoint:
         """
         cdef TransportParameters theirs = decode(encoded, not self.is_client)
         self.check_peer_parameters(theirs)
+        if self.remembered is not None:
+            self.compare_with_remembered(theirs)
         self.settle_version(theirs)
         self.peer_parameters = theirs
         self.apply_peer_parameters(theirs)
@@ -138,13 +163,35 @@ cdef class Endpoint:
 
     def on_handshake_complete(self):
         """Learn from TLS that the handshake is complete."""
-        self.established = True
+        self.established = self.streams_open = True
+        if self.early_keys is not None:
+            self.end_early_data()
         if not self.is_client:
             self.handshake_done_due = True
             self.token_to_give = self.make_token()
             self.confirm_handshake()
         self.issue_connection_ids()
         self._handler.on_handshake(self.make_handshake())
+
+    cdef int end_early_data(self) except -1:
+        """Send no more 0-RTT packets, and take only late ones (RFC 9001 section 4.9.3)."""
+        self.remembered = None
+        self.early_until = self.now + LINGER_PROBE_TIMEOUTS * self.recovery.probe_timeout()
+        if not self.is_client:
+            return 0
+        self.early_keys = None
+        if not self.tls.early_data:
+            self.take_back(SPACE_APPLICATION)
+        return 0
+
+    cdef int take_back(self, int epoch) except -1:
+        """Send again what the peer dropped or will not process."""
+        cdef list packets = []
+        cdef SentPacket packet
+        self.recovery.forget_sent(epoch, packets, self.now)
+        for packet in packets:
+            self.on_records_lost(packet)
+        return 0
 
     cdef int confirm_handshake(self) except -1:
         """Both sides have completed it (RFC 9001 section 4.1.2)."""
@@ -206,6 +253,28 @@ cdef class Endpoint:
             raise _parameter_error("retry_source_connection_id is not what the Retry came from")
         return 0
 
+    cdef int compare_with_remembered(self, TransportParameters theirs) except -1:
+        """Check that 0-RTT data was within limits (RFC 9000 section 7.4.1).
+
+        They may be lower where it was refused; what was sent by then is too much even so.
+        """
+        cdef TransportParameters before = self.remembered
+        if (
+            theirs.initial_max_data < before.initial_max_data
+            or theirs.initial_max_stream_data_bidi_local
+            < before.initial_max_stream_data_bidi_local
+            or theirs.initial_max_stream_data_bidi_remote
+            < before.initial_max_stream_data_bidi_remote
+            or theirs.initial_max_stream_data_uni < before.initial_max_stream_data_uni
+            or theirs.initial_max_streams_bidi < before.initial_max_streams_bidi
+            or theirs.initial_max_streams_uni < before.initial_max_streams_uni
+        ):
+            raise QuicError(
+                TransportError.PROTOCOL_VIOLATION, FRAME_CRYPTO,
+                "a limit is lower than that on which 0-RTT data relied",
+            )
+        return 0
+
     cdef int settle_version(self, TransportParameters theirs) except -1:
         """Choose or check the version (RFC 9368 sections 4 to 6)."""
         self.version_settled = True
@@ -252,6 +321,10 @@ cdef class Endpoint:
         self.recovery.max_ack_delay = theirs.max_ack_delay / 1000.0
         self.path.set_ceiling(theirs.max_udp_payload_size)
         self.peer_ids.set_first_token(theirs.stateless_reset_token)
+        self.set_stream_limits(theirs)
+        return 0
+
+    cdef int set_stream_limits(self, TransportParameters theirs) except -1:
         self.streams.set_peer_limits(
             theirs.initial_max_data,
             theirs.initial_max_stream_data_bidi_local,

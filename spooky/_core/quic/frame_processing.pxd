@@ -18,7 +18,7 @@ cdef class FrameProcessing(Sending):
     cdef list newly_acked
     cdef list newly_lost
 
-    cdef int process_payload(self, int epoch, Reader* reader) except -1
+    cdef int process_payload(self, int epoch, uint64_t allowed, Reader* reader) except -1
     cdef int process_frame(self, int epoch, uint64_t frame_type, Reader* reader) except -1
     cdef int on_ack(self, int epoch, uint64_t frame_type, Reader* reader) except -1
     cdef int on_crypto(self, int epoch, Reader* reader) except -1

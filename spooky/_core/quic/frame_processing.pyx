@@ -29,8 +29,13 @@ cdef class FrameProcessing(Sending):
         self.newly_acked = []
         self.newly_lost = []
 
-    cdef int process_payload(self, int epoch, Reader* reader) except -1:
-        """Process the frames of a packet, in order."""
+    cdef int process_payload(self, int epoch, uint64_t allowed, Reader* reader) except -1:
+        """Process the frames of a packet, in order.
+
+        Arguments:
+            epoch: Its packet number space.
+            allowed: As bits, the frame types it may carry (RFC 9000 section 12.4).
+        """
         cdef uint64_t frame_type
         cdef Py_ssize_t start
         self.packet_eliciting = False
@@ -48,7 +53,7 @@ cdef class FrameProcessing(Sending):
                 raise _unknown(frame_type)
             if reader.position - start != 1:
                 raise _violation(frame_type, "a frame type in more bytes than it needs")
-            if epoch != SPACE_APPLICATION and not is_in(frame_type, HANDSHAKE_FRAMES):
+            if not is_in(frame_type, allowed):
                 raise _violation(frame_type, "a frame that this kind of packet may not carry")
             if not is_in(frame_type, NOT_ACK_ELICITING_FRAMES):
                 self.packet_eliciting = True

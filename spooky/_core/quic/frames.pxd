@@ -39,10 +39,16 @@ cdef enum:
     STREAM_OFF = 0x04
 
 cdef enum:
-    # As bits of the frame types that Initial and Handshake packets may carry.
+    # As bits, the frame types that Initial and Handshake packets may carry.
     HANDSHAKE_FRAMES = (
         1 << FRAME_PADDING | 1 << FRAME_PING | 1 << FRAME_ACK | 1 << FRAME_ACK_ECN
         | 1 << FRAME_CRYPTO | 1 << FRAME_CONNECTION_CLOSE
+    )
+    ALL_FRAMES = 0x7FFFFFFF
+    # All but those that answer what a client cannot have received yet, and the handshake's.
+    EARLY_FRAMES = ALL_FRAMES & ~(
+        1 << FRAME_ACK | 1 << FRAME_ACK_ECN | 1 << FRAME_CRYPTO | 1 << FRAME_NEW_TOKEN
+        | 1 << FRAME_RETIRE_CONNECTION_ID | 1 << FRAME_PATH_RESPONSE | 1 << FRAME_HANDSHAKE_DONE
     )
     # Those that do not ask for an acknowledgment (RFC 9002 section 2).
     NOT_ACK_ELICITING_FRAMES = (

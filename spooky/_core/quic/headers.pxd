@@ -13,6 +13,7 @@ cdef enum:
 
     # The two type bits of version 1; version 2 adds one, and wraps.
     INITIAL_TYPE = 0
+    ZERO_RTT_TYPE = 1
     HANDSHAKE_TYPE = 2
     RETRY_TYPE = 3
 

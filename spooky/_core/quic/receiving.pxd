@@ -10,7 +10,8 @@ from spooky._core.quic.protection cimport EpochKeys
 cdef struct Packet:
     # What is known of a packet before it is opened.
     bint is_long
-    int epoch  # -1: Retry, Version Negotiation, 0-RTT, or of no interest.
+    int epoch  # -1: Retry, Version Negotiation, or of no interest.
+    bint is_early  # 0-RTT.
     int kind  # The two type bits, as version 1 has them.
     uint32_t version
     const uint8_t* start
@@ -32,12 +33,13 @@ cdef class Receiving(FrameProcessing):
     cdef int receive_datagram(
         self, bytes payload, object source, uint8_t ecn, bint again
     ) except -1
-    cdef int keep_for_later(self, int epoch) except -1
+    cdef int keep_for_later(self, Packet* packet) except -1
     cdef int on_authentic(self, Packet* packet, Path path, EpochKeys keys) except -1
     cdef bint parse(self, const uint8_t* data, const uint8_t* end, Packet* packet) noexcept
     cdef bint is_for_us(self, Packet* packet)
     cdef int receive_packet(self, Packet* packet, Path path, uint8_t ecn) except -1
     cdef EpochKeys opening_keys(self, Packet* packet)
+    cdef EpochKeys early_opening_keys(self, Packet* packet)
     cdef int on_opened(
         self, Packet* packet, Path path, uint64_t number, bint latest, uint8_t ecn
     ) except -1

@@ -17,6 +17,7 @@ from spooky._core.quic.crypto cimport (
 from spooky._core.quic.crypto_stream cimport CryptoStream
 from spooky._core.quic.endpoint cimport ACTIVE
 from spooky._core.quic.frame_processing cimport FrameProcessing
+from spooky._core.quic.frames cimport ALL_FRAMES, EARLY_FRAMES, HANDSHAKE_FRAMES
 from spooky._core.quic.headers cimport (
     FIXED_BIT,
     HANDSHAKE_TYPE,
@@ -110,6 +111,7 @@ cdef class Receiving(FrameProcessing):
         packet.start, packet.end, packet.epoch = data, end, -1
         packet.token_size = packet.source_size = 0
         packet.is_long = data[0] & LONG_HEADER != 0
+        packet.is_early = False
         if not packet.is_long:
             packet.version = self.version
             packet.destination_size = CONNECTION_ID_LENGTH
@@ -155,6 +157,8 @@ cdef class Receiving(FrameProcessing):
             packet.epoch = SPACE_INITIAL
         elif packet.kind == HANDSHAKE_TYPE:
             packet.epoch = SPACE_HANDSHAKE
+        elif not self.is_client:
+            packet.is_early, packet.epoch = True, SPACE_APPLICATION
         return True
 
     cdef bint is_for_us(self, Packet* packet):
@@ -179,6 +183,8 @@ cdef class Receiving(FrameProcessing):
     cdef EpochKeys opening_keys(self, Packet* packet):
         """Return the keys for a packet; None if there are none yet or any more."""
         cdef EpochKeys keys
+        if packet.is_early:
+            return self.early_opening_keys(packet)
         if packet.epoch == SPACE_APPLICATION and not self.is_client and not self.established:
             # Before the client has proven itself (RFC 9001 section 5.7).
             return None
@@ -195,6 +201,12 @@ cdef class Receiving(FrameProcessing):
             # A server that answers in a version we offered (RFC 9368 section 4.1).
             return self._keys_in(packet.version)
         return None
+
+    cdef EpochKeys early_opening_keys(self, Packet* packet):
+        """Return the keys for a 0-RTT packet: for a while after the handshake for those late."""
+        if self.established and self.now > self.early_until:
+            self.early_keys = None
+        return self.early_keys if packet.version == self.version else None
 
     def _keys_in(self, uint32_t version):
         """Return Initial keys of another version, without using it yet."""
@@ -214,14 +226,15 @@ cdef class Receiving(FrameProcessing):
         cdef uint8_t* plain
         cdef uint8_t first
         cdef int length, index
-        cdef uint64_t number = 0
+        cdef uint64_t number = 0, allowed = HANDSHAKE_FRAMES
+        cdef bint is_one_rtt = packet.epoch == SPACE_APPLICATION and not packet.is_early
         cdef Reader reader
         if packet.end - packet.number_at < NUMBER_MAX_LENGTH + SAMPLE_LENGTH or (
             packet.is_long and self.is_misplaced(packet)
         ):
             return 0
         if keys is None or keys.opening is None:
-            self.keep_for_later(packet.epoch)
+            self.keep_for_later(packet)
             return 0
         keys.unmasking.mask(packet.number_at + NUMBER_MAX_LENGTH, mask)
         first = packet.start[0] ^ (
@@ -242,7 +255,7 @@ cdef class Receiving(FrameProcessing):
                 number, length, space.received.items[space.received.count - 1].stop
                 if space.received.count else 0
             )
-            if packet.epoch == SPACE_APPLICATION:
+            if is_one_rtt:
                 size = self.application_keys.open_phased(
                     first & KEY_PHASE_BIT != 0, number, plain, header_size,
                     packet.start + header_size, packet.end - packet.start - header_size,
@@ -255,11 +268,10 @@ cdef class Receiving(FrameProcessing):
                     packet.end - packet.start - header_size, plain + header_size,
                 )
             if size < 0:
-                self._on_forgery(packet.epoch)
-                if packet.epoch == SPACE_APPLICATION and self.is_stateless_reset(
-                    packet.start, packet.end
-                ):
-                    self._on_stateless_reset()
+                if is_one_rtt:
+                    self._on_forgery()
+                    if self.is_stateless_reset(packet.start, packet.end):
+                        self._on_stateless_reset()
                 return 0
             if space.is_duplicate(number):
                 return 0
@@ -276,7 +288,9 @@ cdef class Receiving(FrameProcessing):
             index = space.received.count == 0 or (
                 number >= space.received.items[space.received.count - 1].stop
             )
-            self.process_payload(packet.epoch, &reader)
+            if packet.epoch == SPACE_APPLICATION:
+                allowed = ALL_FRAMES if is_one_rtt else EARLY_FRAMES
+            self.process_payload(packet.epoch, allowed, &reader)
             self.on_opened(packet, path, number, index, ecn)
         finally:
             PyMem_Free(plain)
@@ -292,16 +306,19 @@ cdef class Receiving(FrameProcessing):
             packet.source[: packet.source_size] != self.first_source_id
         )
 
-    cdef int keep_for_later(self, int epoch) except -1:
+    cdef int keep_for_later(self, Packet* packet) except -1:
         """Note that the datagram at hand came before its keys, as after reordering."""
-        if epoch == SPACE_APPLICATION and not self.established or (
-            epoch == SPACE_HANDSHAKE and self.handshake_keys is None and not self.established
-        ):
+        if self.established or packet.epoch == SPACE_INITIAL:
+            return 0
+        if packet.epoch == SPACE_HANDSHAKE or packet.is_early:
+            # The hello settles both: once there are keys for an answer, 0-RTT was refused.
+            self.came_early = self.came_early or self.handshake_keys is None
+        else:
             self.came_early = True
         return 0
 
-    def _on_forgery(self, int epoch):
-        if epoch == SPACE_APPLICATION and self.application_keys.beyond_integrity_limit():
+    def _on_forgery(self):
+        if self.application_keys.beyond_integrity_limit():
             raise QuicError(TransportError.AEAD_LIMIT_REACHED, 0, "too many forged packets")
 
     cdef int on_authentic(self, Packet* packet, Path path, EpochKeys keys) except -1:
@@ -333,7 +350,7 @@ cdef class Receiving(FrameProcessing):
         self.eliciting_since_receipt = False
         self.restart_idle_timer()
         if path is self.path:
-            if packet.epoch == SPACE_APPLICATION and latest:
+            if packet.epoch == SPACE_APPLICATION and latest and not packet.is_early:
                 self.destination_of_path = self.packet_destination
         elif (
             latest
@@ -395,18 +412,16 @@ cdef class Receiving(FrameProcessing):
         self.retry_source_id = packet.source[: packet.source_size]
         self.peer_ids.replace_first(self.retry_source_id)
         self.set_initial_keys(self.retry_source_id)
-        self._send_first_flight_again()
+        self.take_back(SPACE_INITIAL)
+        # Section 17.2.5.3: 0-RTT packets too, under the same keys and new numbers.
+        self.take_back(SPACE_APPLICATION)
         return 0
-
-    def _send_first_flight_again(self):
-        packets = []
-        self.recovery.forget_sent(SPACE_INITIAL, packets, self.now)
-        for packet in packets:
-            self.on_records_lost(packet)
 
     cdef int begin_again(self) except -1:
         """Say another hello: the first one names the version it was sent in."""
         self.recovery.forget_sent(SPACE_INITIAL, [], self.now)
+        self.take_back(SPACE_APPLICATION)
+        self.early_keys = None
         self.initial_crypto = CryptoStream(SPACE_INITIAL)
         self.set_initial_keys(self.peer_ids.current.connection_id)
         self.tls = self.make_tls()

@@ -16,6 +16,7 @@ cdef struct Draft:
     uint8_t* payload
     uint8_t* end
     bint eliciting
+    bint is_early  # 0-RTT.
 
 
 cdef class Sending(Endpoint):
@@ -23,6 +24,8 @@ cdef class Sending(Endpoint):
     cdef bint owes_acknowledgment(self) noexcept
     cdef list build_runs(self)
     cdef list build_close(self)
+    cdef bint sends_early(self) noexcept
+    cdef bint may_send(self, int epoch) noexcept
     cdef bint has_content(self, int epoch) noexcept
     cdef Py_ssize_t build_datagram(self, uint8_t* out, Py_ssize_t limit) except -1
     cdef bint draft_packet(

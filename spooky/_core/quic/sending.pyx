@@ -20,6 +20,7 @@ from spooky._core.quic.headers cimport (
     LONG_PROTECTED_BITS,
     NUMBER_MAX_LENGTH,
     SHORT_PROTECTED_BITS,
+    ZERO_RTT_TYPE,
 )
 from spooky._core.quic.limits cimport (
     ACK_DELAY_EXPONENT,
@@ -159,12 +160,23 @@ cdef class Sending(Endpoint):
 
     # --- datagrams ------------------------------------------------------------------------------
 
+    cdef bint sends_early(self) noexcept:
+        """Whether what belongs to the application goes into 0-RTT packets."""
+        return self.is_client and self.early_keys is not None and self.application_keys is None
+
+    cdef bint may_send(self, int epoch) noexcept:
+        """Whether there are keys to send in a packet number space."""
+        cdef EpochKeys keys = self.keys_of(epoch)
+        if keys is None:
+            return epoch == SPACE_APPLICATION and self.sends_early()
+        return keys.sealing is not None
+
     cdef bint has_content(self, int epoch) noexcept:
         """Whether there is something to send besides acknowledgments."""
         cdef CryptoStream crypto = self.crypto_of(epoch)
         if self.probes_due[epoch] or (crypto is not None and crypto.pending()):
             return True
-        return epoch == SPACE_APPLICATION and self.established and (
+        return epoch == SPACE_APPLICATION and self.streams_open and (
             self.streams.has_frames()
             or self.ping_due
             or self.handshake_done_due
@@ -180,7 +192,7 @@ cdef class Sending(Endpoint):
         cdef Draft* draft
         cdef int epoch, count = 0, index
         cdef uint8_t* position = out
-        cdef bint blocked, fill = False, content, shakes_hands = False
+        cdef bint blocked, blocked_here, fill = False, content, shakes_hands = False
         cdef Py_ssize_t padding
         cdef SentPacket packet
         if limit < SMALLEST_DATAGRAM:
@@ -189,9 +201,12 @@ cdef class Sending(Endpoint):
         self.recovery.amplification_limited = False
         blocked = self.recovery.sending_room(self.now) < <Py_ssize_t>self.path.mtu
         for epoch in range(3):
-            if self.keys_of(epoch) is None or self.keys_of(epoch).sealing is None:
+            if not self.may_send(epoch):
                 continue
-            content = (not blocked or self.probes_due[epoch] > 0) and self.has_content(epoch)
+            # What 0-RTT or 0.5-RTT data fills the window with has no probe timeout before the
+            # handshake is confirmed (RFC 9002 section 6.2.1): the handshake must not wait for it.
+            blocked_here = blocked and (epoch == SPACE_APPLICATION or not self.streams_open)
+            content = (not blocked_here or self.probes_due[epoch] > 0) and self.has_content(epoch)
             if epoch == SPACE_INITIAL and not self.is_client and limit < MINIMUM_DATAGRAM_SIZE:
                 content = False
             if not content and not self.recovery.space(epoch).ack_due(self.now):
@@ -200,6 +215,7 @@ cdef class Sending(Endpoint):
                 break
             packet = SentPacket.__new__(SentPacket)
             draft = &drafts[count]
+            draft.is_early = epoch == SPACE_APPLICATION and self.sends_early()
             if not self.draft_packet(epoch, position, out + limit, content, packet, draft):
                 continue
             packets.append(packet)
@@ -235,6 +251,7 @@ cdef class Sending(Endpoint):
         if self.application_keys is None or self.application_keys.sealing is None:
             return 0
         draft.epoch = SPACE_APPLICATION
+        draft.is_early = False
         self.write_header(SPACE_APPLICATION, out, self.peer_ids.current.connection_id, &draft)
         draft.end = draft.payload
         draft.eliciting = True
@@ -308,7 +325,7 @@ cdef class Sending(Endpoint):
         cdef bytes source
         draft.number = number
         draft.start = out
-        if epoch == SPACE_APPLICATION:
+        if epoch == SPACE_APPLICATION and not draft.is_early:
             self.application_keys.prepare_to_seal(
                 number, space.largest_acknowledged, self.is_confirmed, self.now,
                 LINGER_PROBE_TIMEOUTS * self.recovery.probe_timeout(),
@@ -317,7 +334,9 @@ cdef class Sending(Endpoint):
             out = _write_bytes(out + 1, destination)
         else:
             source = (<IssuedId>self.local_ids.active[0]).connection_id
-            index = INITIAL_TYPE if epoch == SPACE_INITIAL else HANDSHAKE_TYPE
+            index = INITIAL_TYPE if epoch == SPACE_INITIAL else (
+                ZERO_RTT_TYPE if draft.is_early else HANDSHAKE_TYPE
+            )
             if self.version == SECOND_VERSION:
                 index = (index + 1) & 3
             out[0] = LONG_HEADER | FIXED_BIT | (index << 4) | (size - 1)
@@ -347,7 +366,7 @@ cdef class Sending(Endpoint):
                 out = crypto.write_frame(out, end, packet)
                 if out == before:
                     return out
-        if epoch == SPACE_APPLICATION and self.established:
+        if epoch == SPACE_APPLICATION and self.streams_open:
             out = self.write_control(out, end, packet)
             if self.streams.has_frames():
                 out = self.streams.write(out, end, packet)
@@ -398,9 +417,9 @@ cdef class Sending(Endpoint):
 
     cdef int finish_packet(self, Draft* draft, SentPacket packet, Py_ssize_t padding) except -1:
         """Pad a packet, protect it, and note it as sent."""
-        cdef EpochKeys keys = self.keys_of(draft.epoch)
+        cdef EpochKeys keys = self.early_keys if draft.is_early else self.keys_of(draft.epoch)
         cdef Py_ssize_t short = NUMBER_AND_PAYLOAD_MIN - (draft.end - draft.number_at)
-        cdef bint is_long = draft.epoch != SPACE_APPLICATION
+        cdef bint is_long = draft.epoch != SPACE_APPLICATION or draft.is_early
         cdef uint8_t[MASK_LENGTH] mask
         cdef int index
         padding = max(padding, short)
@@ -447,12 +466,12 @@ cdef class Sending(Endpoint):
         for epoch in range(3):
             if self.keys_of(epoch) is None or self.keys_of(epoch).sealing is None:
                 continue
-            if epoch == SPACE_APPLICATION and not self.established:
+            if epoch == SPACE_APPLICATION and not self.streams_open:
                 continue
             if end - position < SMALLEST_DATAGRAM:
                 break
             draft.epoch = epoch
-            draft.eliciting = False
+            draft.eliciting = draft.is_early = False
             self.write_header(epoch, position, self.peer_ids.current.connection_id, &draft)
             draft.end = self.write_close(epoch, draft.payload, end - TAG_LENGTH)
             packet = SentPacket.__new__(SentPacket)

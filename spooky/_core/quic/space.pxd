@@ -10,6 +10,7 @@ cdef enum:
     SPACE_INITIAL = 0
     SPACE_HANDSHAKE = 1
     SPACE_APPLICATION = 2
+    LEVEL_EARLY = 3  # No space of its own: 0-RTT packets are numbered with those of 1-RTT.
 
 cdef enum:
     # The ECN field of an IP header (RFC 3168 section 5).

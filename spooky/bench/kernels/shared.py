@@ -1,6 +1,8 @@
 """What counting and limits in the shared segment cost."""
 
 import mmap
+import random
+from itertools import count
 from typing import Final
 
 from spooky._core.shared import Segment, segment_size
@@ -18,12 +20,12 @@ def _segment() -> Segment:
 def _count() -> Work:
     values = _segment().values(1)
 
-    def count() -> int:
+    def count_up() -> int:
         for _ in range(COUNTS):
             values[7] += 1
         return values[7]
 
-    return Work(run=count, right=lambda total: total > 0, calls=COUNTS)
+    return Work(run=count_up, right=lambda total: total > 0, calls=COUNTS)
 
 
 def _limit() -> Work:
@@ -45,6 +47,17 @@ def _source_rate() -> Work:
     return calls(bool, made.take_source_rate, 7919, 10**12, 1, 10**9)
 
 
+def _strike() -> Work:
+    made = _segment()
+    numbers, seconds = random.Random(1), count(1_000)
+
+    def strike() -> int:
+        now = next(seconds)
+        return sum(made.strike(numbers.getrandbits(64), now, 0) for _ in range(COUNTS))
+
+    return Work(run=strike, right=lambda total: total > 0, calls=COUNTS)
+
+
 def _observe() -> Work:
     return calls(lambda result: result is None, _segment().histogram(1, 20).observe, 0.012)
 
@@ -53,5 +66,6 @@ CASES: Final = (
     Case("shared: count in the segment", _count),
     Case("shared: take a place and give it back", _limit),
     Case("shared: a token for one source of a thousand", _source_rate),
+    Case("shared: strike a ticket out", _strike),
     Case("shared: observe a duration", _observe),
 )

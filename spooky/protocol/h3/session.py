@@ -117,10 +117,15 @@ class Session(Connection, ABC):
 
     # --- QUIC's upcalls -----------------------------------------------------------------------
 
-    def on_handshake(self, handshake: Handshake) -> None:
-        """Open the control stream."""
-        self._established = True
+    def on_early_data(self) -> None:
+        """Open the control stream, as requests may come now."""
         self._open_control()
+
+    def on_handshake(self, handshake: Handshake) -> None:
+        """Open the control stream, unless it was before."""
+        self._established = True
+        if self._control_id is None:
+            self._open_control()
         self._owner.on_established(handshake)
 
     def on_stream_data(self, stream_id: int, data: bytes, fin: bool) -> None:

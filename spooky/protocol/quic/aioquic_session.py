@@ -442,9 +442,10 @@ def client_session(
         configuration.certificate = parameters.certificate.certificate
         configuration.certificate_chain = list(parameters.certificate.intermediates)
         configuration.private_key = parameters.certificate.key
-    if parameters.ticket is not None:
-        # Without early data, which the ticket may allow but we do not send.
-        configuration.session_ticket = replace(parameters.ticket, max_early_data_size=None)
+    ticket = parameters.ticket
+    if ticket is not None and not parameters.early_data:
+        ticket = replace(ticket, max_early_data_size=None)
+    configuration.session_ticket = ticket
 
     def make_context(log: logging.LoggerAdapter[logging.Logger]) -> BoundedContext:
         return BoundedContext(

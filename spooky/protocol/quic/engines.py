@@ -100,7 +100,6 @@ def _native() -> list[Engine]:
             native_session.server_session,
             native_session.client_session,
             {
-                Feature.EARLY_DATA: "the native engine has no replay protection across workers yet",
                 Feature.ONE_TIME_TICKETS: "the native engine keeps none of the tickets it seals",
             },
         )

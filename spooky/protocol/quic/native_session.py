@@ -30,6 +30,7 @@ class NativeSession(Connection):
             server_name=tls.server_name,
             resumed=tls.resumed,
             client_certificate=tls.client_certificate,
+            early_data=tls.early_data,
         )
 
     def make_close(

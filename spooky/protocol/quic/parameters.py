@@ -10,6 +10,7 @@ from aioquic.tls import SessionTicket
 from spooky.protocol.quic import windows
 from spooky.protocol.quic.certificates import CertificateChain, CertificateSelector, ClientVerifier
 from spooky.protocol.quic.congestion import ALGORITHMS
+from spooky.protocol.quic.early_data import EarlyData
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.packet import INITIAL_DATAGRAM_MIN_SIZE, VERSION_1, VERSION_2
 from spooky.protocol.quic.session import Address
@@ -91,8 +92,9 @@ class ServerParameters(EndpointParameters):
     Attributes:
         certificates: Which certificate to present.
         client_verifier: Asks clients for a certificate, and judges it; ``None`` asks for none.
-        tickets: Sessions that clients may resume; ``None`` allows none. 0-RTT is never allowed. An
-            engine that seals its tickets keeps nothing there.
+        tickets: Sessions that clients may resume; ``None`` allows none. An engine that seals its
+            tickets keeps nothing there.
+        early_data: How 0-RTT data is taken in resumed sessions; ``None`` takes none.
         keys: What all workers seal tickets, tokens and resets under; ``None`` if nobody else has
             to open them.
         listener: Its name, to which tickets are bound.
@@ -104,6 +106,7 @@ class ServerParameters(EndpointParameters):
     certificates: CertificateSelector
     client_verifier: ClientVerifier | None = None
     tickets: TicketStore | None = None
+    early_data: EarlyData | None = None
     keys: Keys | None = None
     listener: str = ""
     new_token: Callable[[Address], bytes] | None = None
@@ -119,6 +122,8 @@ class ClientParameters(EndpointParameters):
         verify: Whether the server's certificate is verified.
         certificate: To present if the server asks.
         ticket: Of a session to resume.
+        early_data: Whether streams may be opened at once, in 0-RTT data, if the ticket allows it.
+            Whoever records that can send it again.
         on_ticket: Called with each ticket the server gives.
         tokens: Where tokens of servers are kept for later connections; ``None`` uses none.
     """
@@ -127,5 +132,6 @@ class ClientParameters(EndpointParameters):
     verify: bool = True
     certificate: CertificateChain | None = None
     ticket: SessionTicket | None = None
+    early_data: bool = False
     on_ticket: Callable[[SessionTicket], None] | None = None
     tokens: TokenStore | None = None

@@ -26,11 +26,15 @@ chain of certificates gets none."""
 
 NONCE_BYTES: Final = 12
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of what is sealed; a ticket of another one resumes nothing."""
 
-HEAD: Final = struct.Struct("!BHdI")
-"""Format, cipher suite, when it was issued, and what is added to its age."""
+HEAD: Final = struct.Struct("!BIHdIQ")
+"""Format, version of QUIC, cipher suite, when it was issued, what is added to its age, and the
+strike register."""
+
+NUMBER_BYTES: Final = 8
+"""Of a ticket's number: the start of its nonce, which is random, and authentic if all is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +42,7 @@ class Session:
     """What a handshake agreed on that a resumed one inherits.
 
     Attributes:
+        version: Of QUIC; its tickets are good for no other (RFC 9369 section 5).
         cipher_suite: Its number.
         secret: The pre-shared key.
         issued: When its ticket was; Unix time, seconds.
@@ -45,8 +50,11 @@ class Session:
         server_name: The name the client asked for; a ticket serves for no other.
         alpn: The application protocol.
         client_chain: The certificates the client proved to own, DER, leaf first; empty if none.
+        register_id: The strike register where its use for 0-RTT is noted; 0 for none.
+        limits: What clients rely on when they send 0-RTT data; see ``EarlyData``.
     """
 
+    version: int
     cipher_suite: int
     secret: bytes
     issued: float
@@ -54,6 +62,8 @@ class Session:
     server_name: str | None
     alpn: str
     client_chain: tuple[bytes, ...] = ()
+    register_id: int = 0
+    limits: tuple[int, ...] = ()
 
 
 class TicketSealer:
@@ -87,14 +97,27 @@ class TicketSealer:
         return None
 
 
+def ticket_number(ticket: bytes) -> int:
+    """Return a number of a ticket that was opened which no other ticket has."""
+    return int.from_bytes(ticket[:NUMBER_BYTES], "big")
+
+
 def _encode(session: Session) -> bytes:
     name = session.server_name
     return b"".join(
         (
-            HEAD.pack(FORMAT, session.cipher_suite, session.issued, session.age_add),
+            HEAD.pack(
+                FORMAT,
+                session.version,
+                session.cipher_suite,
+                session.issued,
+                session.age_add,
+                session.register_id,
+            ),
             opaque(session.secret, 1),
             opaque(b"" if name is None else name.encode(), 1),
             opaque(session.alpn.encode(), 1),
+            opaque(struct.pack(f"!{len(session.limits)}Q", *session.limits), 1),
             *(opaque(certificate, 3) for certificate in session.client_chain),
         )
     )
@@ -104,14 +127,23 @@ def _decode(data: bytes) -> Session | None:
     """Read what only we can have written, though perhaps in another version."""
     if data[0] != FORMAT:
         return None
-    _, cipher_suite, issued, age_add = HEAD.unpack_from(data)
+    _, version, cipher_suite, issued, age_add, register_id = HEAD.unpack_from(data)
     reader = Reader(data, HEAD.size)
-    secret, name, alpn = (reader.opaque(1) for _ in range(3))
+    secret, name, alpn, limits = (reader.opaque(1) for _ in range(4))
     chain = []
     while not reader.ended:
         chain.append(reader.opaque(3))
     return Session(
-        cipher_suite, secret, issued, age_add, name.decode() or None, alpn.decode(), tuple(chain)
+        version,
+        cipher_suite,
+        secret,
+        issued,
+        age_add,
+        name.decode() or None,
+        alpn.decode(),
+        tuple(chain),
+        register_id,
+        struct.unpack(f"!{len(limits) // 8}Q", limits),
     )
 
 

@@ -57,6 +57,7 @@ class Handshake:
         server_name: The name the client asked for (SNI), lowercase, or ``None``.
         resumed: Whether a session ticket was accepted.
         client_certificate: The verified client certificate, DER, or ``None``.
+        early_data: Whether 0-RTT data was accepted; ``None`` if none was offered.
     """
 
     version: int
@@ -64,6 +65,7 @@ class Handshake:
     server_name: str | None
     resumed: bool
     client_certificate: bytes | None
+    early_data: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,12 @@ class Close:
 
 class QuicHandler(Protocol):
     """What a session delivers to, inside ``receive`` and ``expire`` only."""
+
+    def on_early_data(self) -> None:
+        """Learn, as a server, that 0-RTT data is taken: streams may be used from now on.
+
+        What is delivered before ``on_handshake`` may be a replay (RFC 8446 section 8).
+        """
 
     def on_handshake(self, handshake: Handshake) -> None:
         """Learn that the handshake completed."""

@@ -56,8 +56,9 @@ class ClientTls(NativeTls):
             context.certificate_private_key = parameters.certificate.key
         ticket = parameters.ticket
         if ticket is not None and ticket.server_name == server_name:
-            # Without early data, which the ticket may allow but we do not send.
-            context.session_ticket = replace(ticket, max_early_data_size=None)
+            if not parameters.early_data:
+                ticket = replace(ticket, max_early_data_size=None)
+            context.session_ticket = ticket
         context.new_session_ticket_cb = parameters.on_ticket
         context.alpn_cb = self._on_extensions
         context.update_traffic_key_cb = self._on_traffic_secret
@@ -67,11 +68,17 @@ class ClientTls(NativeTls):
         }
         self._client_random = context.client_random or b""
         self._requested_name = server_name
+        self._offers_early_data = False
 
     def start(self, own_parameters: bytes) -> None:
         """Produce the hello."""
-        self._context.handshake_extensions = [(QUIC_TRANSPORT_PARAMETERS, own_parameters)]
+        context = self._context
+        context.handshake_extensions = [(QUIC_TRANSPORT_PARAMETERS, own_parameters)]
         self._handle(b"")
+        if self._offers_early_data and context.session_ticket is not None:
+            for kind, value in context.session_ticket.other_extensions:
+                if kind == QUIC_TRANSPORT_PARAMETERS:
+                    self._events.remember_parameters(value)
 
     def _handle(self, message: bytes) -> None:
         context = self._context
@@ -86,7 +93,8 @@ class ClientTls(NativeTls):
         before, self._level = self._level, LEVELS.get(context.state, HANDSHAKE)
         if self._level == APPLICATION != before:
             self.resumed = context.session_resumed
-            self.early_data_accepted = context.early_data_accepted
+            if self._offers_early_data:
+                self.early_data = context.early_data_accepted
             self.alpn = context.alpn_negotiated or ""
             self.server_name = self._requested_name
             self._events.on_handshake_complete()
@@ -102,4 +110,5 @@ class ClientTls(NativeTls):
     def _on_traffic_secret(
         self, direction: Direction, epoch: Epoch, cipher_suite: tls.CipherSuite, secret: bytes
     ) -> None:
+        self._offers_early_data = self._offers_early_data or epoch is Epoch.ZERO_RTT
         self._tell_secret(direction is Direction.ENCRYPT, EPOCHS[epoch], cipher_suite, secret)

@@ -38,7 +38,18 @@ SECRET_LABELS: Final = {
 
 
 class TlsEvents(Protocol):
-    """What TLS tells the engine, from inside ``start`` and ``receive``."""
+    """What TLS tells the engine, from inside ``start`` and ``receive``.
+
+    Attributes:
+        version: The QUIC version in use, settled once the peer's parameters are known.
+        original_version: That of the client's first packet.
+    """
+
+    @property
+    def version(self) -> int: ...
+
+    @property
+    def original_version(self) -> int: ...
 
     def on_secret(self, sending: bool, epoch: int, cipher_suite: int, secret: bytes) -> None:
         """Take a traffic secret, in the order in which TLS derives them.
@@ -60,6 +71,9 @@ class TlsEvents(Protocol):
             QuicError: They are not acceptable. It ends the handshake as it is.
         """
 
+    def remember_parameters(self, encoded: bytes) -> None:
+        """Take the server's transport parameters of the session that a client offers to resume."""
+
     def on_handshake_complete(self) -> None:
         """Learn that the handshake is complete (RFC 9001 section 4.1.1)."""
 
@@ -73,7 +87,7 @@ class NativeTls(ABC):
         alpn: The application protocol.
         server_name: What the client asked for, lowercase, or ``None``.
         resumed: Whether a session ticket was accepted.
-        early_data_accepted: Whether 0-RTT data was.
+        early_data: Whether 0-RTT data was accepted; ``None`` if none was offered.
         client_certificate: For a server, the verified certificate of the client, DER.
     """
 
@@ -88,7 +102,7 @@ class NativeTls(ABC):
         self.alpn = ""
         self.server_name: str | None = None
         self.resumed = False
-        self.early_data_accepted = False
+        self.early_data: bool | None = None
         self.client_certificate: bytes | None = None
         self._events = events
         self._secrets_log = secrets_log

@@ -36,6 +36,7 @@ from spooky.protocol.quic.signatures import SCHEMES, choose_scheme, sign, verify
 from spooky.protocol.quic.tls_endpoint import (
     APPLICATION,
     CRYPTO_FRAME,
+    EARLY,
     HANDSHAKE,
     INITIAL,
     QUIC_TRANSPORT_PARAMETERS,
@@ -64,10 +65,14 @@ PSK_DHE_KE: Final = 1
 ALPN: Final = 16
 SIGNATURE_ALGORITHMS: Final = 13
 PRE_SHARED_KEY: Final = 41
+EARLY_DATA: Final = 42
 SUPPORTED_VERSIONS: Final = 43
 KEY_SHARE: Final = 51
 
 RANDOM_BYTES: Final = 32
+
+MAX_EARLY_DATA: Final = extension(EARLY_DATA, b"\xff\xff\xff\xff")
+"""Says in a ticket that 0-RTT data may be sent; QUIC has other limits (RFC 9001 section 4.6.1)."""
 
 SERVER_SIGNATURE: Final = b" " * 64 + b"TLS 1.3, server CertificateVerify\0"
 CLIENT_SIGNATURE: Final = b" " * 64 + b"TLS 1.3, client CertificateVerify\0"
@@ -163,6 +168,8 @@ class ServerTls(NativeTls):
         session = self._resumable(hello, cipher_suite)
         scheme = choose_scheme(chain.key, hello.signature_schemes) if session is None else 0
         self._begin_schedule(message, hello, cipher_suite, session)
+        if hello.early_data:
+            self._consider_early_data(hello, session)
         group, own_share, shared = exchange_keys(hello.key_shares or [])
         self._send_hello(group, own_share, shared)
         self._send_flight(chain, scheme, ours or b"")
@@ -207,6 +214,7 @@ class ServerTls(NativeTls):
         session = self._tickets.open(hello.identities[0][0])
         if (
             session is None
+            or session.version != self._events.version
             or session.server_name != self.server_name
             or session.alpn != self.alpn
             or session.cipher_suite != cipher_suite
@@ -247,6 +255,21 @@ class ServerTls(NativeTls):
         schedule.update(message[hello.binders_at :])
         self.resumed = True
 
+    def _consider_early_data(self, hello: ClientHello, session: Session | None) -> None:
+        """Take the 0-RTT data that a client offers, or let it come to nothing."""
+        early = self._parameters.early_data
+        self.early_data = (
+            early is not None
+            and session is not None
+            and hello.identities is not None
+            # Its packets are in the version that the client began with.
+            and self._events.version == self._events.original_version
+            and early.takes(session, *hello.identities[0], self._now())
+        )
+        if self.early_data:
+            schedule = self._schedule
+            self._tell_secret(False, EARLY, schedule.cipher_suite, schedule.derive(b"c e traffic"))
+
     # --- our flight -----------------------------------------------------------------------------
 
     def _send_hello(self, group: int, own_share: bytes, shared: bytes) -> None:
@@ -276,14 +299,11 @@ class ServerTls(NativeTls):
 
     def _send_flight(self, chain: CertificateChain, scheme: int, parameters: bytes) -> None:
         schedule = self._schedule
-        flight = handshake_message(
-            MessageType.ENCRYPTED_EXTENSIONS,
-            opaque(
-                extension(ALPN, opaque(opaque(self.alpn.encode(), 1), 2))
-                + extension(QUIC_TRANSPORT_PARAMETERS, parameters),
-                2,
-            ),
-        )
+        extensions = extension(ALPN, opaque(opaque(self.alpn.encode(), 1), 2))
+        extensions += extension(QUIC_TRANSPORT_PARAMETERS, parameters)
+        if self.early_data:
+            extensions += extension(EARLY_DATA, b"")
+        flight = handshake_message(MessageType.ENCRYPTED_EXTENSIONS, opaque(extensions, 2))
         if not self.resumed:
             if self._parameters.client_verifier is not None:
                 flight += CERTIFICATE_REQUEST
@@ -356,7 +376,9 @@ class ServerTls(NativeTls):
     def _give_ticket(self, tickets: TicketSealer) -> None:
         """Give a ticket, now that the client can acknowledge it (RFC 9001 section 4.5)."""
         age_add = int.from_bytes(os.urandom(4), "big")
+        early = self._parameters.early_data
         session = Session(
+            self._events.version,
             self._schedule.cipher_suite,
             self._schedule.resumption_secret(b""),
             self._now(),
@@ -364,11 +386,14 @@ class ServerTls(NativeTls):
             self.server_name,
             self.alpn,
             tuple(each.public_bytes(Encoding.DER) for each in self._client_chain),
+            register_id=early.register.register_id if early is not None else 0,
+            limits=early.limits if early is not None else (),
         )
         ticket = tickets.seal(session)
         if ticket is not None:
-            # No nonce, as there is one ticket, and no extensions.
-            body = struct.pack("!IIB", TICKET_SECONDS, age_add, 0) + opaque(ticket, 2) + b"\0\0"
+            # No nonce, as there is one ticket.
+            body = struct.pack("!IIB", TICKET_SECONDS, age_add, 0) + opaque(ticket, 2)
+            body += opaque(MAX_EARLY_DATA if early is not None else b"", 2)
             self._send(APPLICATION, handshake_message(MessageType.NEW_SESSION_TICKET, body))
 
     def _now(self) -> float:

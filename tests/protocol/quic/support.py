@@ -43,6 +43,7 @@ class Recorder:
         self.session: QuicSession
         self.consuming = True
         self.handshake: Handshake | None = None
+        self.early = False
         self.data: dict[int, bytearray] = {}
         self.ended: set[int] = set()
         self.resets: list[tuple[int, int]] = []
@@ -54,6 +55,10 @@ class Recorder:
         self.closes: list[Close] = []
         self.uploads: dict[int, Callable[[], None]] = {}
         self.on_data: Callable[[int, bytes, bool], None] = lambda stream_id, data, fin: None
+
+    def on_early_data(self) -> None:
+        assert self.handshake is None
+        self.early = True
 
     def on_handshake(self, handshake: Handshake) -> None:
         assert self.handshake is None

@@ -97,7 +97,7 @@ class TestHandshake:
             assert side.tls.alpn == "h3"
             assert side.tls.server_name == "example.test"
             assert not side.tls.resumed
-            assert not side.tls.early_data_accepted
+            assert side.tls.early_data is None
             assert side.tls.client_certificate is None
 
     def test_secrets_come_as_soon_as_they_are_known(self) -> None:

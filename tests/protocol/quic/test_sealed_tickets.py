@@ -12,6 +12,7 @@ from spooky import _core
 from spooky._core.quic.errors import TlsAlert
 from spooky.protocol.quic.certificates import CertificateSelector, ClientVerifier
 from spooky.protocol.quic.keys import Keys
+from spooky.protocol.quic.packet import VERSION_2
 from spooky.protocol.quic.sealed_tickets import (
     TICKET_MAX,
     TICKET_SECONDS,
@@ -36,7 +37,18 @@ KEYS = Keys(1, bytes(range(32)), (), bytes(32))
 CLIENTS = ca("Client root")
 REQUIRED = ClientVerifier([CLIENTS.certificate], required=True)
 OPTIONAL = ClientVerifier([CLIENTS.certificate], required=False)
-SESSION = Session(0x1301, bytes(32), 1000.5, 7, "example.test", "h3", (b"leaf", b"issuer"))
+SESSION = Session(
+    1,
+    0x1301,
+    bytes(32),
+    1000.5,
+    7,
+    "example.test",
+    "h3",
+    (b"leaf", b"issuer"),
+    register_id=2**64 - 1,
+    limits=(0, 128, 2**62 - 1),
+)
 
 
 def shake_hands(
@@ -163,6 +175,15 @@ class TestBinding:
         _, server = shake_hands({"alpn": ("h3", "hq-interop")}, client)
         assert not server.tls.resumed
 
+    def test_a_ticket_serves_in_its_version_of_quic_only(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """RFC 9369 section 5."""
+        ticket = ticket_of()
+        assert resumes(ticket)
+        monkeypatch.setattr(Native, "version", VERSION_2)
+        assert not resumes(ticket)
+
     def test_a_client_offers_a_ticket_to_its_server_only(self) -> None:
         """RFC 8446 section 4.6.1."""
         client = {"ticket": ticket_of("x.example.test")}
@@ -262,7 +283,7 @@ class TestSealer:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sealer = TicketSealer(KEYS, "")
-        monkeypatch.setattr("spooky.protocol.quic.sealed_tickets.FORMAT", 2)
+        monkeypatch.setattr("spooky.protocol.quic.sealed_tickets.FORMAT", 3)
         ticket = sealer.seal(SESSION)
         monkeypatch.undo()
         assert ticket is not None

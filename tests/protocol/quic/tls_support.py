@@ -7,6 +7,7 @@ from typing import Protocol
 from aioquic import tls
 from aioquic.buffer import Buffer
 
+from spooky.protocol.quic.packet import VERSION_1
 from spooky.protocol.quic.parameters import ClientParameters, ServerParameters
 from spooky.protocol.quic.tls_endpoint import APPLICATION, EARLY, HANDSHAKE, INITIAL, NativeTls
 
@@ -40,9 +41,13 @@ class Side(Protocol):
 class Native:
     """Our side, and what it told."""
 
+    version = VERSION_1
+    original_version = VERSION_1
+
     def __init__(self, make: Callable[["Native"], NativeTls], parameters: bytes | None) -> None:
         self.secrets: list[tuple[bool, int, int, bytes]] = []
         self.peer_parameters: bytes | None = None
+        self.remembered: bytes | None = None
         self.completed = 0
         self.answer = parameters
         self.tls = make(self)
@@ -55,6 +60,9 @@ class Native:
         assert self.peer_parameters is None
         self.peer_parameters = encoded
         return self.answer
+
+    def remember_parameters(self, encoded: bytes) -> None:
+        self.remembered = encoded
 
     def on_handshake_complete(self) -> None:
         self.completed += 1
