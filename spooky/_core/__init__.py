@@ -35,8 +35,8 @@ _asked_for_pure = os.environ.get("SPOOKY_PURE", "") not in ("", "0")
 
 if _missing and len(_missing) != len(KERNELS) and not _asked_for_pure:
     raise ImportError(
-        f"only some kernels are built; missing: {', '.join(_missing)}. "
-        "Install again, or set SPOOKY_PURE=1 to run without compiled kernels."
+        f"only some kernels are built; missing: {', '.join(_missing)}",
+        name=f"{__name__}.{_missing[0]}",
     )
 
 COMPILED: Final = not _missing and not _asked_for_pure

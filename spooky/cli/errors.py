@@ -8,6 +8,7 @@ from typing import Final, TextIO
 
 import click
 
+from spooky.cli.broken_build import unloadable_kernel
 from spooky.config.problems import ConfigurationError, Problem, Severity
 
 EXIT_OK: Final = 0
@@ -15,6 +16,10 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_REGRESSION: Final = 3
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+
+REBUILD: Final = (
+    "`make build` in a checkout, else install Spooky again; SPOOKY_PURE=1 runs without the compiled"
+)
 
 
 class CommandError(Exception):
@@ -68,6 +73,10 @@ def report(error: Exception) -> int | None:
             where = f"{error.filename}: " if error.filename else ""
             _print_error(f"{where}{error.strerror or error}", "")
             return EXIT_FAILED
+    kernel = unloadable_kernel(error)
+    if kernel is not None:
+        _print_error(f"the compiled {kernel} cannot be loaded: {error}", REBUILD)
+        return EXIT_FAILED
     return None
 
 
