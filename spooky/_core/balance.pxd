@@ -17,6 +17,7 @@ cdef struct Backend:
     int64_t weight
     uint64_t id_hash
     LoadState* load
+    bint drained
 
 
 cdef struct Group:
@@ -74,6 +75,7 @@ cdef class Balancer:
     cpdef Py_ssize_t pick(self, uint64_t key=*) except? -2
     cpdef Py_ssize_t pick_other(self, uint64_t key, Py_ssize_t excluded) except? -2
     cpdef set_eligible(self, Py_ssize_t backend, bint eligible)
+    cpdef drain(self, Py_ssize_t backend)
     cpdef started(self, Py_ssize_t backend)
     cpdef finished(self, Py_ssize_t backend, double latency_ms=*)
     cpdef int64_t active(self, Py_ssize_t backend) except -1
@@ -86,6 +88,8 @@ cdef class Balancer:
     cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) noexcept
     @cython.final
     cdef uint64_t _next_random(self) noexcept
+    @cython.final
+    cdef bint _is_eligible(self, Py_ssize_t backend) noexcept
     @cython.final
     cdef bint _is_other(self, Py_ssize_t backend, Py_ssize_t excluded) noexcept
     @cython.final

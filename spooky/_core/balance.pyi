@@ -61,7 +61,10 @@ class Balancer:
         """Return a backend other than ``excluded``, or -1; for a second try."""
 
     def set_eligible(self, backend: int, eligible: bool) -> None:
-        """Put a backend in or out of the choice."""
+        """Put a backend in or out of the choice, for all balancers with the same loads."""
+
+    def drain(self, backend: int) -> None:
+        """Choose a backend no more, in this balancer alone; its place on a ring stays."""
 
     def started(self, backend: int) -> None:
         """Count a request as active on a backend."""

@@ -135,12 +135,18 @@ cdef class Balancer:
         return self._choose_other(key, excluded)
 
     cpdef set_eligible(self, Py_ssize_t backend, bint eligible):
-        """Put a backend in or out of the choice."""
+        """Put a backend in or out of the choice, for all balancers with the same loads."""
         self._check(backend)
         cdef LoadState* load = self._backends[backend].load
         if load.eligible != eligible:
             load.eligible = eligible
             self._loads._version += 1
+
+    cpdef drain(self, Py_ssize_t backend):
+        """Choose a backend no more, in this balancer alone; its place on a ring stays."""
+        self._check(backend)
+        self._backends[backend].drained = True
+        self._version = self._loads._version - 1
 
     cpdef started(self, Py_ssize_t backend):
         """Count a request as active on a backend."""
@@ -179,7 +185,7 @@ cdef class Balancer:
             return 0
         self._eligible_count = self._eligible_weight = 0
         for backend in range(self._count):
-            if self._backends[backend].load.eligible:
+            if self._is_eligible(backend):
                 self._eligible_count += 1
                 self._eligible_weight += self._backends[backend].weight
         self._changed = True
@@ -204,13 +210,17 @@ cdef class Balancer:
         return mix(self._loads._random)
 
     @cython.final
+    cdef bint _is_eligible(self, Py_ssize_t backend) noexcept:
+        return self._backends[backend].load.eligible and not self._backends[backend].drained
+
+    @cython.final
     cdef bint _is_other(self, Py_ssize_t backend, Py_ssize_t excluded) noexcept:
-        return self._backends[backend].load.eligible and backend != excluded
+        return self._is_eligible(backend) and backend != excluded
 
     @cython.final
     cdef bint _counts_in(self, Py_ssize_t excluded) noexcept:
         """Return whether ``excluded`` is an eligible backend, and so part of the sums."""
-        return 0 <= excluded < self._count and self._backends[excluded].load.eligible
+        return 0 <= excluded < self._count and self._is_eligible(excluded)
 
     @cython.final
     cdef Py_ssize_t _draw_other(self, Py_ssize_t excluded) noexcept:
@@ -331,7 +341,7 @@ cdef class RoundRobin(Balancer):
         for group in range(self._count_of_groups):
             self._groups[group].size = self._shares[group] = self._credits[group] = 0
         for backend in range(self._count):
-            if self._backends[backend].load.eligible:
+            if self._is_eligible(backend):
                 it = &self._groups[self._group_of[backend]]
                 it.members[it.size] = backend
                 it.size += 1
@@ -376,7 +386,7 @@ cdef class _Drawing(Balancer):
         cdef Py_ssize_t count = 0, small = 0, large = 0
         cdef uint32_t column, giver
         for backend in range(self._count):
-            if not self._backends[backend].load.eligible:
+            if not self._is_eligible(backend):
                 continue
             self._columns[count] = Column(total, backend, backend)
             self._left[count] = self._backends[backend].weight * self._eligible_count

@@ -22,7 +22,7 @@ cdef class _Hashing(Balancer):
             return backend
         self._eligible_active = 0
         for other in range(self._count):
-            if self._backends[other].load.eligible:
+            if self._is_eligible(other):
                 self._eligible_active += self._backends[other].load.active
         for jump in range(1, MAX_OVERFLOW_JUMPS + 1):
             if self._has_room(backend, excluded):

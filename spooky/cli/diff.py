@@ -17,8 +17,9 @@ from spooky.cli.errors import EXIT_OK, printable
 def command(generation: int, other: int | None, path: Path) -> int:
     """Show how the configuration of GENERATION differs from that of OTHER, line by line.
 
-    Without OTHER it is the one in force. What a difference means for a running Spooky is what
-    `spooky plan` says.
+    Without OTHER it is the one in force. What was set at run time follows the text.
+
+    What a difference means for a running Spooky is what `spooky plan` says.
     """
     if other is None:
         other = get(path, "/admin/runtime")["generation"]["number"]
@@ -29,8 +30,15 @@ def command(generation: int, other: int | None, path: Path) -> int:
 
 
 def _lines(record: dict[str, Any]) -> list[str]:
+    """Return the lines of the text, and one for each override."""
     text: str = record["text"]
-    return text.splitlines()
+    overrides = [
+        f"# override: {one['upstream']} {one['backend']} {key}: {one[key]}"
+        for one in record["overrides"]
+        for key in ("state", "weight")
+        if one[key] is not None
+    ]
+    return [*text.splitlines(), *overrides]
 
 
 def _name(record: dict[str, Any]) -> str:

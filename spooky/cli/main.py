@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "apply": "Put a configuration file in force, live.",
     "reload": "Put in force what the configuration file says now.",
     "rollback": "Put an earlier generation in force again.",
+    "backend": "Drain a backend, weigh or disable it, at run time.",
     "history": "List the generations that were in force.",
     "diff": "Show how the texts of two generations differ.",
     "init": "Write a commented configuration to start from.",

@@ -63,6 +63,9 @@ def plan_lines(plan: Plan) -> Iterator[Text]:
             yield from _object_lines(each, list(changes))
         yield Text()
         yield from _effect_lines(plan)
+    if plan.overrides or plan.settled:
+        yield Text()
+        yield from _override_lines(plan)
     if plan.hazards:
         yield Text()
         yield Text("Hazards", "bold red")
@@ -73,6 +76,18 @@ def plan_lines(plan: Plan) -> Iterator[Text]:
                 hazard.text,
                 (f" ({hazard.code})", "dim"),
             )
+
+
+def _override_lines(plan: Plan) -> Iterator[Text]:
+    """Say what is not as the file says, because it was set at run time."""
+    yield Text("Overrides", "bold yellow")
+    for one in plan.overrides:
+        yield Text(
+            f"  {_name(one.object)}: {one.key} stays {_said(one.key, one.value)}; "
+            f"the file says {_said(one.key, one.file)}"
+        )
+    for one in plan.settled:
+        yield Text(f"  {_name(one.object)}: {one.key} is no longer overridden")
 
 
 def _counts(changes: Iterable[PlannedChange]) -> str:

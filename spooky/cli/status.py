@@ -23,7 +23,7 @@ _STATES: Final = {
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @socket_option
 def command(as_json: bool, path: Path) -> int:
-    """Show the generation in force, the listeners, the workers and the certificates.
+    """Show the generation in force, listeners, workers, certificates and overrides.
 
     Exit codes: 0 if it serves, 1 if it does not (yet, or any more) or cannot be reached.
     """
@@ -43,6 +43,11 @@ def command(as_json: bool, path: Path) -> int:
         *(
             f"certificate {', '.join(one['names'])} on {one['listener']}, until {one['not_after']}"
             for one in answer["certificates"]
+        ),
+        *(
+            f"override    {one['object']['parent']} {one['object']['name']}: {one['key']} is "
+            f"{one['value']}; the file says {one['file']}"
+            for one in answer["overrides"]
         ),
     ]
     for line in lines:

@@ -228,6 +228,20 @@ class Backend(Section, frozen=True):
         Meta(ge=1, le=WEIGHT_MAX),
         described("Share of the requests, relative to the other backends."),
     ] = 100
+    state: Annotated[
+        Literal["enabled", "drained", "disabled"],
+        described(
+            "`enabled` takes requests. `drained` takes no new ones; those it has finish, however "
+            "long they take, and its place on hash rings stays. `disabled` is as if it were not "
+            "listed: its connections are closed after `performance.shutdown_drain_timeout_ms`.",
+            hazard="An upstream without an enabled backend answers 503.",
+        ),
+    ] = "enabled"
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether it has connections, and a place on hash rings."""
+        return self.state != "disabled"
 
 
 class LoadBalancing(Section, frozen=True):
@@ -371,6 +385,11 @@ class Upstream(Section, frozen=True, kw_only=True):
             "for that."
         ),
     ] = None
+
+    @property
+    def listed_backends(self) -> tuple[Backend, ...]:
+        """The backends that are not disabled."""
+        return tuple(backend for backend in self.backends if backend.is_listed)
 
 
 # --- logs -------------------------------------------------------------------------------------

@@ -11,17 +11,27 @@ from aiohttp import web
 
 from spooky.config.control import PROBATION_MAX, PROBATION_MIN
 from spooky.config.problems import ConfigurationError
+from spooky.control.backend_acts import (
+    STATES,
+    WrongStateError,
+    reset_act,
+    state_act,
+    weight_act,
+)
 from spooky.control.changes import (
+    Act,
     Asked,
     ChangeError,
     Changes,
     Outcome,
     RestartNeededError,
     StaleError,
+    UnknownBackendError,
     UnknownGenerationError,
 )
 from spooky.control.control_socket import peer_user, user_name
 from spooky.control.history import HistoryError, Record
+from spooky.control.overrides import Weight, overridden_settings
 from spooky.control.plan import encode
 from spooky.control.probation import Probation
 from spooky.control.state import State
@@ -34,6 +44,8 @@ BODY_MAX_BYTES: Final = 64 * 1024
 
 TEXT_MAX: Final = 1024
 """Longest reason and requester that the history keeps; characters."""
+
+BACKEND: Final = "/admin/runtime/upstreams/{upstream}/backends/{backend}"
 
 Body = TypeVar("Body", bound=msgspec.Struct)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -55,6 +67,10 @@ class _Reload(_Change, frozen=True, kw_only=True):
 
 class _Activate(_Reload, frozen=True, kw_only=True):
     config_path: str
+
+
+class _Weight(_Change, frozen=True, kw_only=True):
+    weight: Weight
 
 
 class _Rollback(_Change, frozen=True, kw_only=True):
@@ -99,6 +115,9 @@ class ControlApi:
                 web.post("/admin/runtime/activate", self._activate),
                 web.post("/admin/runtime/reload", self._reload),
                 web.post("/admin/runtime/rollback", self._rollback),
+                web.post(f"{BACKEND}/{{act:{'|'.join(STATES)}}}", self._set_state),
+                web.post(f"{BACKEND}/weight", self._set_weight),
+                web.post(f"{BACKEND}/reset", self._reset),
             ]
         )
         return application
@@ -115,7 +134,7 @@ class ControlApi:
         return _json(answer, 200 if state.ready else 503)
 
     async def _runtime(self, _: web.Request) -> web.Response:
-        record = self._changes.record
+        record, running = self._changes.record, self._changes.running
         answer = {
             **self._overview(),
             "source": self._changes.source,
@@ -123,6 +142,7 @@ class ControlApi:
             "state": self._state(),
             "probation": self._probation.status,
             "generation": _summary(record),
+            "overrides": list(overridden_settings(running.written, running.overrides)),
         }
         return _json(answer, headers={"ETag": f'"{record.number}"'})
 
@@ -174,6 +194,28 @@ class ControlApi:
             headers={"ETag": f'"{outcome.record.number}"'},
         )
 
+    async def _set_state(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, _Change)
+        upstream, backend = _backend(request)
+        act = state_act(request.match_info["act"], upstream, backend)
+        return await self._override(request, wanted, act)
+
+    async def _set_weight(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, _Weight)
+        return await self._override(request, wanted, weight_act(*_backend(request), wanted.weight))
+
+    async def _reset(self, request: web.Request) -> web.Response:
+        wanted = await _body(request, _Change)
+        return await self._override(request, wanted, reset_act(*_backend(request)))
+
+    async def _override(self, request: web.Request, wanted: _Change, act: Act) -> web.Response:
+        asked = _asked(request, wanted)
+        return _outcome(await self._changes.override(*_backend(request), act, asked))
+
+
+def _backend(request: web.Request) -> tuple[str, str]:
+    return request.match_info["upstream"], request.match_info["backend"]
+
 
 # --- who, and what went wrong -----------------------------------------------------------------
 @web.middleware
@@ -198,6 +240,10 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _failure(400, "invalid", str(error))
     except UnknownGenerationError as error:
         return _failure(404, "unknown_generation", str(error))
+    except UnknownBackendError as error:
+        return _failure(404, "unknown_backend", str(error))
+    except WrongStateError as error:
+        return _failure(409, "wrong_state", str(error))
     except RestartNeededError as error:
         return _failure(409, "restart_needed", str(error))
     except StaleError as error:

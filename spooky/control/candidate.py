@@ -1,12 +1,13 @@
 """A configuration that may come in force, with everything that was read for it."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from spooky.config.loading import diagnose, diagnose_text
 from spooky.config.schema import Configuration
+from spooky.control.overrides import Overrides, override, remaining
 from spooky.generation.certificates import ListenerTls, load_listener_tls
 from spooky.generation.materials import Materials, read_materials
 
@@ -16,11 +17,13 @@ class Candidate:
     """A configuration, valid as far as can be told without putting it in force.
 
     Attributes:
-        configuration: What it says.
+        configuration: What it says, overridden.
         text: It as YAML; empty if it did not come from a text.
         path: The file that it came from, absolute; empty if it did not come from a file.
         materials: The files that it names.
         tls: What each active listener presents and demands, in their order.
+        written: What it says, without overrides.
+        overrides: What of it is overridden; nothing that it says itself.
     """
 
     configuration: Configuration
@@ -28,6 +31,13 @@ class Candidate:
     path: str
     materials: Materials
     tls: tuple[ListenerTls, ...]
+    written: Configuration
+    overrides: Overrides = ()
+
+    def overridden(self, overrides: Overrides) -> "Candidate":
+        """Return it with these overrides in place of its own, as far as it says otherwise."""
+        left = remaining(self.written, overrides)
+        return replace(self, configuration=override(self.written, left), overrides=left)
 
     @cached_property
     def fingerprints(self) -> dict[str, str]:
@@ -80,4 +90,4 @@ def make_candidate(configuration: Configuration, text: str = "", path: str = "")
     tls = tuple(
         load_listener_tls(listener, materials) for listener in configuration.active_listeners
     )
-    return Candidate(configuration, text, path, materials, tls)
+    return Candidate(configuration, text, path, materials, tls, configuration)

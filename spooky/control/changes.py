@@ -13,12 +13,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from spooky._core.shared import Segment
+from spooky.config.schema import Backend
 from spooky.control.candidate import Candidate, read_candidate, restore_candidate
 from spooky.control.effects import Effect
 from spooky.control.history import History, Record, Source, content_digest
+from spooky.control.overrides import Overrides, find_backend, overridden_settings
 from spooky.control.plan import Plan, Snapshot, plan
 from spooky.generation.materials import MaterialError
 
@@ -37,12 +39,21 @@ class UnknownGenerationError(ChangeError):
     """The generation is not in the history."""
 
 
+class UnknownBackendError(ChangeError):
+    """There is no backend of this name."""
+
+
 class PrepareError(ChangeError):
     """A participant cannot take part."""
 
 
 class RestartNeededError(ChangeError):
     """The change touches what is fixed when processes start."""
+
+
+Act: TypeAlias = Callable[[Overrides, Backend], Overrides]
+"""What is done to a backend at run time: from the overrides there are, and the backend as it is
+now, to the overrides that there shall be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,22 +156,19 @@ class Outcome:
         record: The generation in force.
         plan: What was planned.
         seconds: How long it took from the plan to the commit.
+        changed: Whether another generation came in force.
     """
 
     record: Record
     plan: Plan
     seconds: float
-
-    @property
-    def changed(self) -> bool:
-        """Whether another generation came in force."""
-        return bool(self.plan.changes)
+    changed: bool
 
 
 def first_record(candidate: Candidate, history: History, now: float) -> Record:
     """Return the generation to start with: the newest again, if it is the same."""
     newest = history.newest
-    digest = content_digest(candidate.text, candidate.fingerprints)
+    digest = content_digest(candidate.text, candidate.fingerprints, candidate.overrides)
     if newest is not None and newest.digest == digest and newest.path == candidate.path:
         return newest
     return _record(history.next_number, candidate, Source.START, Asked("spooky serve"), now)
@@ -212,7 +220,7 @@ class Changes:
             ConfigurationError: It has errors.
             MaterialError: It is no regular file, or a certificate or key cannot be used.
         """
-        return self._plan(await asyncio.to_thread(_read, path))
+        return self._plan(await self._read(path))
 
     async def apply(self, path: Path, asked: Asked) -> Outcome:
         """Put a file in force; it is what a reload reads from then on.
@@ -245,7 +253,8 @@ class Changes:
         """
         async with self._one_at_a_time:
             target = self._rollback_target(number)
-            candidate = await asyncio.to_thread(restore_candidate, target.text, target.path)
+            restored = await asyncio.to_thread(restore_candidate, target.text, target.path)
+            candidate = restored.overridden(target.overrides)
             return await self._make(candidate, Source.ROLLBACK, asked, target.origin)
 
     async def restore(self, earlier: InForce, asked: Asked) -> Outcome:
@@ -253,6 +262,35 @@ class Changes:
         async with self._one_at_a_time:
             origin = earlier.record.origin
             return await self._make(earlier.candidate, Source.ROLLBACK, asked, origin)
+
+    async def override(self, upstream: str, backend: str, act: Act, asked: Asked) -> Outcome:
+        """Set something of a backend at run time, in place of what the file says.
+
+        It outlives reloads until the file says the same, or has no such backend any more.
+
+        Arguments:
+            upstream: The backend's upstream.
+            backend: Its id.
+            act: Gives the overrides that there shall be, from those that there are and the backend.
+            asked: Who asks.
+
+        Raises:
+            UnknownBackendError: There is no such backend.
+            ChangeError: The change cannot be made.
+        """
+        async with self._one_at_a_time:
+            found = find_backend(self.running.configuration, upstream, backend)
+            if found is None:
+                raise UnknownBackendError(f"there is no backend {backend!r} of {upstream!r}")
+            overrides = act(self.running.overrides, found)
+            return await self._make(
+                self.running.overridden(overrides), Source.OVERRIDE, asked, None
+            )
+
+    async def _read(self, path: Path) -> Candidate:
+        """Read a file, with what is overridden now."""
+        read = await asyncio.to_thread(_read, path)
+        return read.overridden(self.running.overrides)
 
     def _rollback_target(self, number: int | None) -> Record:
         active = self.record.number
@@ -268,7 +306,7 @@ class Changes:
 
     async def _change_to(self, path: Path, source: Source, asked: Asked) -> Outcome:
         async with self._one_at_a_time:
-            candidate = await asyncio.to_thread(_read, path)
+            candidate = await self._read(path)
             outcome = await self._make(candidate, source, asked, None)
             self.source = candidate.path
             return outcome
@@ -285,8 +323,8 @@ class Changes:
                 f"generation {active} is in force, not {asked.generation}: look at it first"
             )
         made = self._plan(candidate)
-        if not made.changes:
-            return Outcome(self.record, made, time.monotonic() - began)
+        if not made.changes and not made.settled:
+            return Outcome(self.record, made, time.monotonic() - began, changed=False)
         _refuse_what_needs_a_restart(made)
         # A number is never used again: a worker may still speak of one that came to nothing.
         number = self._tried = max(self.history.next_number, active + 1, self._tried + 1)
@@ -302,7 +340,7 @@ class Changes:
         if asked.probation_seconds is not None:
             probation = asked.probation_seconds
         self.on_committed(Committed(number, source, before, probation))
-        return Outcome(record, made, seconds)
+        return Outcome(record, made, seconds, changed=True)
 
     async def _carry_out(self, change: NextGeneration, record: Record) -> None:
         steps: list[Step] = []
@@ -340,9 +378,13 @@ class Changes:
             raise ChangeError("Spooky is ending: nothing is changed any more")
 
     def _plan(self, candidate: Candidate) -> Plan:
-        running = Snapshot(self.running.configuration, self.running.materials, self.record.number)
-        wanted = Snapshot(candidate.configuration, candidate.materials)
-        return plan(running, wanted, datetime.datetime.now(datetime.UTC))
+        running = _snapshot(self.running, self.record.number)
+        return plan(running, _snapshot(candidate), datetime.datetime.now(datetime.UTC))
+
+
+def _snapshot(candidate: Candidate, number: int | None = None) -> Snapshot:
+    overrides = tuple(overridden_settings(candidate.written, candidate.overrides))
+    return Snapshot(candidate.configuration, candidate.materials, number, overrides)
 
 
 def _read(path: Path) -> Candidate:
@@ -379,4 +421,5 @@ def _record(
         origin=number if origin is None else origin,
         requested_by=asked.requested_by,
         reason=asked.reason,
+        overrides=candidate.overrides,
     )

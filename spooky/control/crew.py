@@ -246,11 +246,27 @@ class Crew:
     def _spawn(self, slot: int) -> None:
         if self._ending:
             return
-        worker = self._workers[slot] = WorkerProcess(slot, self._on_message, self._on_exit)
+        try:
+            worker = WorkerProcess(slot, self._on_message, self._on_exit)
+        except OSError as error:
+            self._cannot_spawn(slot, error)
+            return
+        self._workers[slot] = worker
         ways = {f"handover:{other}": way.fileno() for other, way in self._ways[slot].items()}
         worker.send(*self._make_start(slot, ways))
         if self._preparation is not None:
             worker.send(*self._preparation.make(slot))
+
+    def _cannot_spawn(self, slot: int, error: OSError) -> None:
+        """Try again later: what the machine lacks now it may have then."""
+        text = f"worker {slot} cannot be started: {error.strerror or error}"
+        if not self._started:
+            self._fail(text)
+            self._changed.set()
+            return
+        delay = self._next_delay(slot)
+        logger.error("%s; trying again in %.1f s", text, delay)
+        self._loop.call_later(delay, self._spawn, slot)
 
     def _on_message(self, worker: WorkerProcess, message: ToSupervisor) -> None:
         match message:
@@ -298,10 +314,13 @@ class Crew:
 
     def _delay(self, worker: WorkerProcess) -> float:
         """Return how long to wait before a worker is replaced."""
-        slot = worker.slot
         if self._loop.time() - worker.started > STABLE_SECONDS:
-            self._delays[slot] = REPLACE_DELAY_MIN
+            self._delays[worker.slot] = REPLACE_DELAY_MIN
             return 0.0
+        return self._next_delay(worker.slot)
+
+    def _next_delay(self, slot: int) -> float:
+        """Return how long to wait for a slot this time; the next will be longer."""
         delay = self._delays[slot]
         self._delays[slot] = min(2 * delay, REPLACE_DELAY_MAX)
         return delay

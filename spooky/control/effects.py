@@ -85,9 +85,9 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         Reach.REQUESTS,
         "upstream.<name>",
         (
-            "backends[].id", "backends[].address", "protocol", "tls", "tls.verify_certificates",
-            "tls.strict_sni", "tls.ca_file", "tls.ca_dir", "tls.client_certificate",
-            "tls.client_key",
+            "backends[].id", "backends[].address", "backends[].state", "protocol", "tls",
+            "tls.verify_certificates", "tls.strict_sni", "tls.ca_file", "tls.ca_dir",
+            "tls.client_certificate", "tls.client_key",
         ),
     ),
     (

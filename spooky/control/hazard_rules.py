@@ -1,7 +1,7 @@
 """The rules that find hazards in a plan; their texts are in :mod:`spooky.control.hazards`."""
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -134,35 +134,39 @@ def _probe(rule: Rule) -> tuple[bytes, bytes, bytes]:
 
 # --- capacity ---------------------------------------------------------------------------------
 def _capacity_hazards(old: Configuration, new: Configuration) -> Iterator[Hazard]:
-    total_before = sum(len(upstream.backends) for upstream in old.upstream.values())
+    total_before = 0
     total_after = 0.0
     for name, upstream in old.upstream.items():
         each = Object(ObjectKind.UPSTREAM, "", name)
-        after = new.upstream.get(name)
-        if after is None or not _kept_backends(upstream, after):
-            yield hazard("last_backend_removed", each, upstream=name)
-        if after is None:
+        before = _serving(upstream)
+        after = _serving(new.upstream[name]) if name in new.upstream else {}
+        total_before += len(before)
+        if not before:
+            total_after += len(after)
             continue
-        share = _capacity_kept(upstream, after)
-        total_after += len(upstream.backends) * share
+        if not before.keys() & after.keys():
+            yield hazard("last_backend_removed", each, upstream=name)
+        if name not in new.upstream:
+            continue
+        share = _capacity_kept(before, after)
+        total_after += len(before) * share
         if share <= CAPACITY_KEPT_MIN:
             yield hazard("capacity_halved", each, upstream=name, percent=_percent(share))
     for name, upstream in new.upstream.items():
         if name not in old.upstream:
-            total_after += len(upstream.backends)
-    if total_after <= total_before * CAPACITY_KEPT_MIN:
+            total_after += len(_serving(upstream))
+    if total_before > 0 and total_after <= total_before * CAPACITY_KEPT_MIN:
         percent = _percent(total_after / total_before)
         yield hazard("total_capacity_halved", SETTINGS, percent=percent)
 
 
-def _kept_backends(old: Upstream, new: Upstream) -> set[str]:
-    return {backend.id for backend in old.backends} & {backend.id for backend in new.backends}
+def _serving(upstream: Upstream) -> dict[str, int]:
+    """Return the weights of the backends that take requests."""
+    return {each.id: each.weight for each in upstream.backends if each.state == "enabled"}
 
 
-def _capacity_kept(old: Upstream, new: Upstream) -> float:
+def _capacity_kept(before: Mapping[str, int], after: Mapping[str, int]) -> float:
     """Return which share of an upstream's capacity is there afterwards; more than 1 if it grows."""
-    before = {backend.id: backend.weight for backend in old.backends}
-    after = {backend.id: backend.weight for backend in new.backends}
     kept = before.keys() & after.keys()
     if not kept:
         return len(after) / len(before)

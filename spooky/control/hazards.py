@@ -55,14 +55,14 @@ _KINDS: Final = (
     HazardKind(
         "last_backend_removed",
         "No backend of an upstream that serves now would serve any more: the upstream is removed, "
-        "or all its backends are replaced at once.",
+        "or all its backends are replaced, drained or disabled at once.",
         "no backend of {upstream} that serves now is kept",
     ),
     HazardKind(
         "capacity_halved",
         "An upstream loses half of its capacity or more. Capacity is the sum of the weights of its "
-        "backends, relative to those that keep the most of theirs: other weights with the same "
-        "proportions are the same capacity.",
+        "enabled backends, relative to those that keep the most of theirs: other weights with the "
+        "same proportions are the same capacity.",
         "{upstream} keeps {percent} % of its capacity",
     ),
     HazardKind(

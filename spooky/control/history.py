@@ -17,6 +17,8 @@ from typing import Final
 
 import msgspec
 
+from spooky.control.overrides import Overrides
+
 logger = logging.getLogger(__name__)
 
 VERSION: Final = 1
@@ -43,6 +45,7 @@ class Source(StrEnum):
     START = "start"
     RELOAD = "reload"
     APPLY = "apply"
+    OVERRIDE = "override"
     ROLLBACK = "rollback"
 
 
@@ -60,6 +63,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         origin: The generation whose configuration it has again, or its own number.
         requested_by: Who asked for it.
         reason: What they gave as the reason; may be empty.
+        overrides: What was in force in place of what the text says.
     """
 
     version: int = VERSION
@@ -72,21 +76,23 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     origin: int
     requested_by: str
     reason: str = ""
+    overrides: Overrides = ()
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of the text and of the files; hexadecimal."""
-        return content_digest(self.text, self.files)
+        """The SHA-256 of the text, of the files and of the overrides; hexadecimal."""
+        return content_digest(self.text, self.files, self.overrides)
 
 
-def content_digest(text: str, files: Mapping[str, str]) -> str:
+def content_digest(text: str, files: Mapping[str, str], overrides: Overrides = ()) -> str:
     """Return the SHA-256 of a configuration; hexadecimal.
 
     Arguments:
         text: The configuration.
         files: The SHA-256 of each file that it names, by path.
+        overrides: What is in force in place of what it says.
     """
-    content = msgspec.json.encode([text, sorted(files.items())])
+    content = msgspec.json.encode([text, sorted(files.items()), *overrides])
     return hashlib.sha256(content).hexdigest()
 
 
@@ -142,8 +148,8 @@ class History:
             return None
         # Files are read as they are now, so what is the same but for them is no way back.
         earlier = (one for one in reversed(self._records.values()) if one.number < record.origin)
-        here = (record.path, record.text)
-        return next((one for one in earlier if (one.path, one.text) != here), None)
+        here = (record.path, record.text, record.overrides)
+        return next((one for one in earlier if (one.path, one.text, one.overrides) != here), None)
 
     def add(self, record: Record) -> None:
         """Keep a generation, on disk before this returns; the oldest beyond the limit go.

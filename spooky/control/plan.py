@@ -15,6 +15,7 @@ from spooky.config.schema import Configuration
 from spooky.control.effects import OUTCOMES, Effect, Reach
 from spooky.control.hazard_rules import Side, find_hazards
 from spooky.control.hazards import Hazard
+from spooky.control.overrides import OverriddenSetting
 from spooky.generation.identities import PoolIdentity, pool_identities
 from spooky.generation.materials import Materials, named_files
 
@@ -27,11 +28,13 @@ class Snapshot:
         configuration: The configuration.
         materials: The files; of one that is missing, its path stands for its content.
         generation: Number of the generation, if it is or was in force.
+        overrides: What of it is not as its file says.
     """
 
     configuration: Configuration
     materials: Materials
     generation: int | None = None
+    overrides: tuple[OverriddenSetting, ...] = ()
 
 
 class PlannedChange(Change, frozen=True, kw_only=True):
@@ -84,6 +87,8 @@ class Plan(Struct, frozen=True, kw_only=True):
         kept: Connections that go on as if nothing happened.
         drained: Connections that finish what is in flight and are closed.
         hazards: What deserves a second look.
+        overrides: What was set at run time and stays, in place of what the file says.
+        settled: What was set at run time and ends: the file says the same, or it is taken back.
     """
 
     version: Literal[1] = 1
@@ -92,6 +97,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     kept: Held = Held()
     drained: Held = Held()
     hazards: tuple[Hazard, ...] = ()
+    overrides: tuple[OverriddenSetting, ...] = ()
+    settled: tuple[OverriddenSetting, ...] = ()
 
     @property
     def effect(self) -> Effect | None:
@@ -126,7 +133,16 @@ def plan(running: Snapshot, candidate: Snapshot, now: datetime.datetime) -> Plan
         kept=kept,
         drained=_rest(_held(running, set(pools), _listeners(running)), kept),
         hazards=find_hazards(old, new, changes, now),
+        overrides=candidate.overrides,
+        settled=_settled(running.overrides, candidate.overrides),
     )
+
+
+def _settled(
+    before: tuple[OverriddenSetting, ...], after: tuple[OverriddenSetting, ...]
+) -> tuple[OverriddenSetting, ...]:
+    kept = {(one.object, one.key) for one in after}
+    return tuple(one for one in before if (one.object, one.key) not in kept)
 
 
 def encode(plan: Plan) -> bytes:

@@ -181,6 +181,10 @@ class Supervisor:
 
     def _use_history(self, history: History) -> None:
         newest = history.newest
+        if newest is not None and newest.overrides:
+            self._candidate = self._candidate.overridden(newest.overrides)
+            for one in self._candidate.overrides:
+                logger.warning("%s of %s is overridden, as it was", one.backend, one.upstream)
         record = first_record(self._candidate, history, self._started)
         if newest is not None and record is not newest:
             logger.warning(

@@ -27,6 +27,9 @@ class WorkerProcess:
         on_message: Takes what the worker says.
         on_exit: Called when the process is gone.
 
+    Raises:
+        OSError: It cannot be started.
+
     Attributes:
         slot: The worker's slot.
         ready: Whether it serves.
@@ -53,20 +56,20 @@ class WorkerProcess:
         self.started = self._loop.time()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            # The same import path as ours, and nothing that the directory or a user site adds.
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-            for variable in service_manager.VARIABLES:
-                environment.pop(variable, None)
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-s", "-m", MODULE, str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                env=environment,
-                # A terminal's signals are the supervisor's.
-                process_group=0,
-            )
+            try:
+                self._process = _start(theirs.fileno())
+            except OSError:
+                ours.close()
+                raise
+        try:
+            self._exit = os.pidfd_open(self._process.pid)
+        except OSError:
+            # Nobody would see it end.
+            ours.close()
+            self._process.kill()
+            self._process.wait()
+            raise
         self._channel = Channel(ours, self._on_data, self._on_silence)
-        self._exit = os.pidfd_open(self._process.pid)
         self._loop.add_reader(self._exit, self._on_exited)
 
     @property
@@ -121,3 +124,18 @@ class WorkerProcess:
         self._channel.read_rest()
         self._channel.close()
         self._on_exit(self)
+
+
+def _start(channel: int) -> subprocess.Popen[bytes]:
+    # The same import path as ours, and nothing that the directory or a user site adds.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    for variable in service_manager.VARIABLES:
+        environment.pop(variable, None)
+    return subprocess.Popen(
+        [sys.executable, "-P", "-s", "-m", MODULE, str(channel)],
+        stdin=subprocess.DEVNULL,
+        pass_fds=[channel],
+        env=environment,
+        # A terminal's signals are the supervisor's.
+        process_group=0,
+    )

@@ -59,7 +59,7 @@ class BalancerIdentity:
 
     upstream: str
     type: str
-    backends: tuple[tuple[str, int], ...]
+    backends: tuple[tuple[str, int, str], ...]
     balance_factor: float | None
 
 
@@ -240,7 +240,7 @@ class _Compiler:
             default = "cid" if balancing.type == "sticky-cid" else "authority"
             key_source = KeySource.parse(balancing.key or default)
         backends = []
-        for backend in upstream.backends:
+        for backend in upstream.listed_backends:
             yield
             backends.append(self._backend(name, backend))
         return Upstream(
@@ -259,7 +259,7 @@ class _Compiler:
         )
 
     def _balancer(self, name: str) -> Balancer:
-        backends = self._configuration.upstream[name].backends
+        backends = self._configuration.upstream[name].listed_backends
         balancing = self._configuration.load_balancing_of(name)
         balancers, registry = self._environment.balancers, self._environment.loads
         key = name, balancing.type
@@ -274,20 +274,25 @@ class _Compiler:
         identity = BalancerIdentity(
             name,
             balancing.type,
-            tuple((backend.id, backend.weight) for backend in backends),
+            tuple((backend.id, backend.weight, backend.state) for backend in backends),
             balancing.balance_factor,
         )
-        balancer = balancers.acquire(
-            identity,
-            lambda: make_balancer(
+
+        def make() -> Balancer:
+            made = make_balancer(
                 balancing.type,
                 [backend.id.encode() for backend in backends],
                 [backend.weight for backend in backends],
                 self._environment.seed,
                 balancing.balance_factor or 0.0,
                 loads,
-            ),
-        )
+            )
+            for position, backend in enumerate(backends):
+                if backend.state == "drained":
+                    made.drain(position)
+            return made
+
+        balancer = balancers.acquire(identity, make)
         self._releases.append(lambda _: balancers.release(identity))
         return balancer
 

@@ -34,11 +34,14 @@ class PoolIdentity:
 def pool_identities(
     configuration: Configuration, materials: Materials
 ) -> Mapping[tuple[str, str], PoolIdentity]:
-    """Return the identity of each backend's pool, by the names of its upstream and its own."""
+    """Return the identity of each backend's pool, by the names of its upstream and its own.
+
+    A disabled backend has none.
+    """
     identities: dict[tuple[str, str], PoolIdentity] = {}
     for name, upstream in configuration.upstream.items():
         tls = upstream_tls(configuration.tls_of(name), materials)
-        for backend in upstream.backends:
+        for backend in upstream.listed_backends:
             origin = Origin.parse(backend.address)
             identities[name, backend.id] = PoolIdentity.of(origin, upstream.protocol, tls)
     return identities

@@ -96,6 +96,15 @@ def test_an_address_drains_the_pool_of_that_backend_alone():
     assert len(found.kept.listeners) == 2
 
 
+def test_a_drained_backend_keeps_its_pool_and_a_disabled_one_drains_it():
+    found = planned(("upstream/api/backends/0/state", "drained"))
+    assert [one.effect for one in found.changes] == [Effect.LIVE]
+    assert found.drained == Held()
+    found = planned(("upstream/api/backends/0/state", "disabled"))
+    assert [one.effect for one in found.changes] == [Effect.DRAINS]
+    assert found.drained == Held((), (Pool("api", "api-1", "https://10.0.0.1:443", "auto"),))
+
+
 def test_what_is_removed_drains_and_what_is_added_is_live():
     assert effect_of(("upstream/web/backends/1", {"id": "new", "address": "http://10.0.1.3"})) == [
         ("backend web new", "", "live", "new requests"),
@@ -204,6 +213,15 @@ def test_an_upstream_that_loses_half_of_its_capacity(weights, halved):
     ]
     found = hazards(("upstream/api/backends", backends))
     assert (("capacity_halved", "upstream api") in found) == halved
+
+
+@pytest.mark.parametrize("state", ["drained", "disabled"])
+def test_a_backend_that_takes_no_requests_is_no_capacity(state: str) -> None:
+    count = len(BASE["upstream"]["api"]["backends"])
+    every = [(f"upstream/api/backends/{number}/state", state) for number in range(count)]
+    assert ("last_backend_removed", "upstream api") in hazards(*every)
+    assert ("capacity_halved", "upstream api") in hazards(*every[1:])
+    assert hazards(every[-1]) == []
 
 
 def test_the_sentence_about_capacity_says_how_much_is_left():
@@ -368,7 +386,9 @@ def test_a_plan_survives_json(edits):
 def test_the_names_in_json_are_stable():
     made = planned(("upstream/api/backends/0/address", "https://10.0.0.9"), NO_CATCH_ALL)
     shown = msgspec.json.decode(encode(made))
-    assert sorted(shown) == ["changes", "drained", "generation", "hazards", "kept", "version"]
+    assert sorted(shown) == [
+        "changes", "drained", "generation", "hazards", "kept", "overrides", "settled", "version",
+    ]  # fmt: skip
     assert shown["version"] == 1
     assert shown["changes"][-1] == {
         "kind": "changed",

@@ -123,3 +123,49 @@ def test_a_ring_moves_only_the_share_of_the_backends_that_changed(balance: Modul
     for key in keys:
         before, after = ids[old.pick(key)], left[new.pick(key)]
         assert after in (before, b"new") or before == b"0"
+
+
+@BOTH
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_drained_backend_is_chosen_by_no_balancer_that_drains_it_and_by_every_other(
+    balance: ModuleType, policy: str
+) -> None:
+    """So a generation that drains one has no effect on requests of the generation before."""
+    loads = balance.Loads(1)
+    ids, keys = [b"a", b"b", b"c"], [balance.hash_key(b"key %d" % number) for number in range(300)]
+    before = getattr(balance, policy)(ids, [1, 2, 1], 1, loads=loads)
+    after = getattr(balance, policy)(ids, [1, 2, 1], 1, loads=loads)
+    after.drain(1)
+    assert 1 not in {after.pick(key) for key in keys}
+    assert {after.pick_other(key, 0) for key in keys} == {2}
+    before.started(0)
+    assert 1 in {before.pick(key) for key in keys}
+    # Health is another matter: it counts for both, and brings no drained backend back.
+    before.set_eligible(1, False)
+    before.set_eligible(1, True)
+    assert 1 not in {after.pick(key) for key in keys}
+    after.drain(0)
+    after.drain(2)
+    assert after.pick(keys[0]) == -1
+    with pytest.raises(IndexError):
+        after.drain(3)
+
+
+@BOTH
+@pytest.mark.parametrize("policy", ["RingHash", "Maglev"])
+def test_the_keys_of_a_drained_backend_alone_move_and_come_back(
+    balance: ModuleType, policy: str
+) -> None:
+    ids, weights = [b"%d" % number for number in range(8)], [100, 7, 40, 900, 3, 100, 100, 50]
+    keys = [balance.hash_key(b"key %d" % number) for number in range(500)]
+
+    def owners(*drained: int) -> list[int]:
+        balancer = getattr(balance, policy)(ids, weights)
+        for backend in drained:
+            balancer.drain(backend)
+        return [balancer.pick(key) for key in keys]
+
+    normal, draining = owners(), owners(3)
+    assert 3 not in draining
+    assert all(one == other for one, other in zip(normal, draining, strict=True) if one != 3)
+    assert draining == owners(3)

@@ -5,17 +5,18 @@ order, and random numbers are SplitMix64, so that both builds make the same choi
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from math import isfinite, log
 from typing import Final
-from weakref import WeakValueDictionary
 
+from spooky._core.pure.balancer import MAX_WEIGHT as MAX_WEIGHT
+from spooky._core.pure.balancer import BackendLoad as BackendLoad
+from spooky._core.pure.balancer import Balancer as Balancer
+from spooky._core.pure.balancer import Loads as Loads
 from spooky._core.pure.hashes import GOLDEN, MASK, hash_key, mix
 
 RING_LAYOUT_VERSION: Final = 1
 """Changes when the placement of backends on a ring or in a Maglev table does."""
-
-MAX_WEIGHT: Final = 1000
 
 RING_POINTS: Final = 512
 """Ring points of a backend of mean weight; shares then deviate by about 1/sqrt(512) = 4.4 %."""
@@ -47,184 +48,6 @@ MIN_LATENCY_MS: Final = 1.0
 MAX_LATENCY_MS: Final = 60_000.0
 FAILURE_LATENCY_MS: Final = 1000.0
 ACTIVE_CHARGE_MS: Final = 10.0
-
-
-class BackendLoad:
-    """What is known of one backend's load, by all balancers that have it."""
-
-    __slots__ = ("__weakref__", "active", "eligible", "estimate", "sampled_at")
-
-    def __init__(self) -> None:
-        self.active = 0
-        self.eligible = True
-        self.estimate = 0.0
-        self.sampled_at = 0
-
-
-class Loads:
-    """What outlives a balancer when weights or backends change: loads, random numbers and turns.
-
-    Balancers that are made with the same loads, one after the other, know of the same requests: one
-    that began under the first is counted until it ends, and is seen by the next.
-
-    Arguments:
-        seed: Of the random numbers.
-    """
-
-    def __init__(self, seed: int = 0) -> None:
-        self.random = seed & MASK
-        self.picks = 0
-        self.version = 0  # Counts changes of eligibility, which every balancer has to notice.
-        self.leader: RoundRobin | None = None
-        self._of: WeakValueDictionary[bytes, BackendLoad] = WeakValueDictionary()
-
-    def of(self, identity: bytes) -> BackendLoad:
-        """Return the load of a backend, forgotten when no balancer has it any more."""
-        load = self._of.get(identity)
-        if load is None:
-            load = self._of[identity] = BackendLoad()
-        return load
-
-    def forget_turns(self) -> None:
-        """Let go of the balancer that picked last; call it when no other will be made."""
-        self.leader = None
-
-
-class Balancer:
-    """Choices among the backends of one upstream, with their load.
-
-    Backends are named by position. Every balancer honours weights and skips backends that are
-    not eligible.
-
-    Arguments:
-        ids: Backend identities; hash layouts depend on these and the weights alone.
-        weights: 1 to 1000 each.
-        seed: Of the balancer's own random numbers, and where turns begin.
-        loads: What an earlier balancer of the upstream left; its own if none are given.
-
-    Raises:
-        ValueError: A weight out of range, an identity twice, or not as many of both.
-        IndexError: By every method, for a backend that does not exist.
-    """
-
-    def __init__(
-        self,
-        ids: Sequence[bytes],
-        weights: Sequence[int],
-        seed: int = 0,
-        loads: Loads | None = None,
-    ) -> None:
-        if len(ids) != len(weights):
-            raise ValueError(f"{len(ids)} backends but {len(weights)} weights")
-        if len(set(ids)) != len(ids):
-            raise ValueError("two backends have the same id")
-        if not all(1 <= weight <= MAX_WEIGHT for weight in weights):
-            raise ValueError(f"weights must be 1 to {MAX_WEIGHT}")
-        self._weights = list(weights)
-        self._loads = loads if loads is not None else Loads(seed)
-        self._shares_loads = loads is not None
-        self._load = [self._loads.of(identity) for identity in ids]
-        # Sums over the eligible backends, as of this version of the loads.
-        self._version = -1
-        self._eligible_count = len(ids)
-        self._eligible_weight = sum(weights)
-        self._eligible_active = 0
-        self._changed = True
-
-    def __len__(self) -> int:
-        return len(self._weights)
-
-    def pick(self, key: int = 0) -> int:
-        """Return the backend for a request, or -1 if none is eligible.
-
-        Arguments:
-            key: ``hash_key`` of the balancing key; ignored by those that do not hash.
-        """
-        self._follow()
-        return self._choose(key)
-
-    def pick_other(self, key: int, excluded: int) -> int:
-        """Return a backend other than ``excluded``, or -1; for a second try."""
-        self._follow()
-        return self._choose_other(key, excluded)
-
-    def _choose(self, key: int) -> int:
-        return self._choose_other(key, -1)
-
-    def _choose_other(self, key: int, excluded: int) -> int:
-        return self._draw_other(excluded)
-
-    def _follow(self) -> None:
-        """Go by what other balancers did with the same loads."""
-        if self._version != self._loads.version:
-            eligible = list(self._others(-1))
-            self._eligible_count = len(eligible)
-            self._eligible_weight = sum(self._weights[backend] for backend in eligible)
-            self._changed = True
-            self._version = self._loads.version
-
-    def set_eligible(self, backend: int, eligible: bool) -> None:
-        """Put a backend in or out of the choice."""
-        self._check(backend)
-        if self._load[backend].eligible != eligible:
-            self._load[backend].eligible = eligible
-            self._loads.version += 1
-
-    def started(self, backend: int) -> None:
-        """Count a request as active on a backend."""
-        self._check(backend)
-        self._load[backend].active += 1
-
-    def finished(self, backend: int, latency_ms: float = -1.0) -> None:
-        """Count a request as ended.
-
-        Arguments:
-            latency_ms: Time to the response head; negative gives no latency sample.
-        """
-        self._check(backend)
-        if self._load[backend].active > 0:
-            self._load[backend].active -= 1
-
-    def active(self, backend: int) -> int:
-        """Return the number of active requests on a backend."""
-        self._check(backend)
-        return self._load[backend].active
-
-    def _check(self, backend: int) -> None:
-        if not 0 <= backend < len(self._weights):
-            raise IndexError("no such backend")
-
-    def _next_random(self) -> int:
-        self._loads.random = (self._loads.random + GOLDEN) & MASK
-        return mix(self._loads.random)
-
-    def _others(self, excluded: int) -> Iterator[int]:
-        """Yield the eligible backends other than ``excluded``."""
-        for backend, load in enumerate(self._load):
-            if load.eligible and backend != excluded:
-                yield backend
-
-    def _counts_in(self, excluded: int) -> bool:
-        """Return whether ``excluded`` is an eligible backend, and so part of the sums."""
-        return 0 <= excluded < len(self._weights) and self._load[excluded].eligible
-
-    def _draw_other(self, excluded: int) -> int:
-        """Return a weighted random eligible backend other than ``excluded``, or -1."""
-        total = self._eligible_weight
-        if self._counts_in(excluded):
-            total -= self._weights[excluded]
-        at = ((self._next_random() >> 32) * total) >> 32
-        for backend in self._others(excluded):
-            if at < self._weights[backend]:
-                return backend
-            at -= self._weights[backend]
-        return -1
-
-    def _is_less_loaded(self, one: int, other: int) -> bool:
-        """Return whether ``one`` has fewer active requests for its weight than ``other``."""
-        return self._load[one].active * self._weights[other] < (
-            self._load[other].active * self._weights[one]
-        )
 
 
 class RoundRobin(Balancer):
@@ -270,7 +93,7 @@ class RoundRobin(Balancer):
         if self._shares_loads and previous is not self:
             if self._changed:
                 self._regroup()
-            if previous is not None:
+            if isinstance(previous, RoundRobin):
                 self._take_turns_over(previous)
             self._loads.leader = self
 
@@ -537,7 +360,7 @@ class RingHash(_Hashing):
         for _ in range(min(MAX_RING_WALK, len(owners))):
             if at == len(owners):
                 at = 0
-            if self._load[owners[at]].eligible and owners[at] != excluded:
+            if self._is_eligible(owners[at]) and owners[at] != excluded:
                 return owners[at]
             at += 1
         return self._rank(key, excluded)
@@ -594,7 +417,7 @@ class Maglev(_Hashing):
         probe = key
         for _ in range(MAX_MAGLEV_PROBES):
             backend = self._table[probe % MAGLEV_SIZE]
-            if self._load[backend].eligible and backend != excluded:
+            if self._is_eligible(backend) and backend != excluded:
                 return backend
             probe = mix((probe + GOLDEN) & MASK)
         return self._rank(key, excluded)
