@@ -210,7 +210,7 @@ class ControlApi:
 
     async def _override(self, request: web.Request, wanted: _Change, act: Act) -> web.Response:
         asked = _asked(request, wanted)
-        return _outcome(await self._changes.override(*_backend(request), act, asked))
+        return self._outcome(await self._changes.override(*_backend(request), act, asked))
 
 
 def _backend(request: web.Request) -> tuple[str, str]:
