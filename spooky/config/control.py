@@ -49,6 +49,14 @@ class Control(Section, frozen=True):
             hazard="A backend that fails meanwhile takes a good change back.",
         ),
     ] = 0
+    watch: Annotated[
+        bool,
+        described(
+            "Whether the configuration file is reloaded when it has changed. Certificates and keys "
+            "always are.",
+            hazard="What an editor saves half done, and is valid, comes in force.",
+        ),
+    ] = False
 
 
 def check_control(control: Control, report: Report) -> None:

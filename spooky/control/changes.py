@@ -287,6 +287,11 @@ class Changes:
                 self.running.overridden(overrides), Source.OVERRIDE, asked, None
             )
 
+    async def renew(self, candidate: Candidate, asked: Asked) -> Outcome:
+        """Put in force what differs in certificates alone; raises as :meth:`apply`."""
+        async with self._one_at_a_time:
+            return await self._make(candidate, Source.RENEWAL, asked, None)
+
     async def _read(self, path: Path) -> Candidate:
         """Read a file, with what is overridden now."""
         read = await asyncio.to_thread(_read, path)

@@ -155,7 +155,12 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         ),
     ),
     # The supervisor's own.
-    (Effect.LIVE, Reach.AT_ONCE, "control", ("socket", "state_dir", "history", "probation")),
+    (
+        Effect.LIVE,
+        Reach.AT_ONCE,
+        "control",
+        ("socket", "state_dir", "history", "probation", "watch"),
+    ),
     # The endpoint is the supervisor's: it opens another.
     (
         Effect.LIVE,

@@ -9,7 +9,9 @@ from typing import Final
 
 from spooky._core.shared import Segment
 from spooky._version import __version__
+from spooky.config.files import describe_files
 from spooky.config.schema import Listener
+from spooky.control.candidate import Candidate
 from spooky.generation.certificates import ListenerTls
 from spooky.observe.metrics import Fact, Kind
 
@@ -48,6 +50,23 @@ def certificate_facts(listener: Listener, tls: ListenerTls) -> Iterator[Fact]:
                 ("fingerprint", chain.fingerprint),
             ),
         )
+
+
+def client_certificate_facts(candidate: Candidate) -> Iterator[Fact]:
+    """Yield when each certificate that backends are shown expires."""
+    configuration = candidate.configuration
+    towards = (configuration.tls_of(name) for name in configuration.upstream)
+    for path in dict.fromkeys(tls.client_certificate for tls in towards):
+        if path is None:
+            continue
+        facts = describe_files({path: candidate.materials[path]})[path].certificate
+        if facts is not None:
+            yield Fact(
+                "client_certificate_expiry_seconds",
+                "When a certificate that backends are shown expires, since 1970.",
+                facts.not_after.timestamp(),
+                (("file", path), ("fingerprint", facts.fingerprint)),
+            )
 
 
 def probation_facts(is_open: bool, rollbacks: int) -> Iterator[Fact]:

@@ -47,6 +47,7 @@ class Source(StrEnum):
     APPLY = "apply"
     OVERRIDE = "override"
     ROLLBACK = "rollback"
+    RENEWAL = "renewal"
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

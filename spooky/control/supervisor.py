@@ -29,10 +29,12 @@ from spooky.control.crew import Crew, StartError
 from spooky.control.facts import (
     build_facts,
     certificate_facts,
+    client_certificate_facts,
     probation_facts,
     process_facts,
     worker_facts,
 )
+from spooky.control.file_watch import FileWatch
 from spooky.control.history import History, HistoryError
 from spooky.control.listeners import Listeners
 from spooky.control.logs import Logs
@@ -92,6 +94,7 @@ class Supervisor:
         self._control: ControlPlace | None = None
         self._changes: Changes
         self._probation: Probation
+        self._file_watch: FileWatch | None = None
         self._logs: Logs
 
     async def run(self) -> bool:
@@ -124,6 +127,9 @@ class Supervisor:
             addresses = self._listeners.addresses
             self._phase = State.SERVING
             self._probation.start()
+            if self._candidate.path:
+                self._file_watch = FileWatch(self._changes, lambda: self._probation.is_open)
+                self._file_watch.start()
             self._announce(addresses)
             self._service_manager.ready(self._status)
             self._service_manager.watch(self._is_alive)
@@ -131,6 +137,8 @@ class Supervisor:
             await self._wake.wait()
             self._phase = State.DRAINING
             self._probation.close()
+            if self._file_watch is not None:
+                self._file_watch.close()
             rotation.cancel()
             return await self._end()
         finally:
@@ -337,6 +345,7 @@ class Supervisor:
         running = self._changes.running
         for listener, tls in zip(running.configuration.active_listeners, running.tls, strict=True):
             yield from certificate_facts(listener, tls)
+        yield from client_certificate_facts(running)
         yield from probation_facts(self._probation.is_open, self._probation.rollbacks)
         workers = self._crew.pids
         yield from worker_facts(self._segment, workers, self._crew.restarts)

@@ -48,7 +48,7 @@ def read_materials(configuration: Configuration) -> Materials:
     Raises:
         MaterialError: One cannot be read.
     """
-    files = {path: _read(Path(path)) for path in named_files(configuration)}
+    files = {path: read_file(Path(path)) for path in named_files(configuration)}
     return Materials(files, _system_authorities())
 
 
@@ -64,7 +64,7 @@ def read_available_materials(
     errors: dict[str, MaterialError] = {}
     for path in dict.fromkeys(named_files(configuration)):
         try:
-            files[path] = _read(Path(path))
+            files[path] = read_file(Path(path))
         except MaterialError as error:
             errors[path] = error
     return Materials(files, _system_authorities()), list(errors.values())
@@ -97,7 +97,7 @@ def named_files(configuration: Configuration) -> Iterator[str]:
     for listener in configuration.active_listeners:
         yield from listener_paths(listener)
     for name in configuration.upstream:
-        yield from _upstream_paths(configuration.tls_of(name))
+        yield from upstream_paths(configuration.tls_of(name))
 
 
 def listener_paths(listener: Listener) -> Iterator[str]:
@@ -111,16 +111,22 @@ def listener_paths(listener: Listener) -> Iterator[str]:
     yield from (path for path in candidates if path)
 
 
-def _upstream_paths(tls: UpstreamTLS) -> Iterator[str]:
+def upstream_paths(tls: UpstreamTLS) -> Iterator[str]:
+    """Yield the path of each file that TLS to an upstream needs."""
     candidates = (tls.ca_file, tls.ca_dir, tls.client_certificate, tls.client_key)
     yield from (path for path in candidates if path)
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """Return the content of a file, or of all PEM files in a directory.
+
+    Raises:
+        MaterialError: It cannot be read.
+    """
     try:
         if path.is_dir():
             files = sorted(file for file in path.iterdir() if file.suffix in (".pem", ".crt"))
-            return b"\n".join(_read(file) for file in files)
+            return b"\n".join(read_file(file) for file in files)
         size = path.stat().st_size
         if size > FILE_MAX_BYTES:
             raise MaterialError(f"{path}: {size} bytes is too large; at most {FILE_MAX_BYTES}")

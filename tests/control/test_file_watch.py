@@ -1,0 +1,502 @@
+"""Certificates that are renewed and a configuration that is edited, while it runs."""
+
+import asyncio
+import datetime
+import logging
+import os
+import shutil
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from spooky.control.candidate import read_candidate
+from spooky.control.changes import (
+    Asked,
+    Changes,
+    InForce,
+    NextGeneration,
+    PrepareError,
+    Step,
+    first_record,
+)
+from spooky.control.expiry import ExpiryWarnings
+from spooky.control.facts import client_certificate_facts
+from spooky.control.file_watch import RETRY_SECONDS, CertificateWatch, ConfigurationWatch
+from spooky.control.history import History, Source
+from spooky.control.stillness import Stillness, states_of
+from spooky.observe.segment import private_segment
+from tests.certificates import Credentials, ca, client_leaf, leaf, now, write
+from tests.control.serve import Served, served, until
+from tests.support.proxy import configuration, run
+
+AUTHORITY = ca()
+NAMES = ["localhost", "127.0.0.1"]
+
+
+class Failing:
+    """A participant that cannot take part, for a while."""
+
+    def __init__(self) -> None:
+        self.failure = ""
+
+    async def prepare(self, change: NextGeneration) -> Step:
+        """Do as it is told."""
+        if self.failure:
+            raise PrepareError(self.failure)
+        return Step(lambda: None, lambda: None)
+
+
+class Bench:
+    """What runs, without processes; files in a directory; and looks that come when we say."""
+
+    def __init__(
+        self, directory: Path, change: Callable[[dict[str, Any]], None] | None = None
+    ) -> None:
+        self.path = directory / "spooky.yaml"
+        settings = configuration(directory, "https://127.0.0.1:1")
+        if change is not None:
+            change(settings)
+        self.path.write_text(yaml.safe_dump(settings))
+        self.certificate, self.key = directory / "server.pem", directory / "server.key"
+        candidate = read_candidate(self.path)
+        history = History(None, 10)
+        record = first_record(candidate, history, 0.0)
+        history.add(record)
+        self.participant = Failing()
+        self.changes = Changes(candidate, record, history, private_segment(), [self.participant])
+        self.busy = False
+        self.certificates = CertificateWatch(self.changes, lambda: self.busy)
+        self.configuration = ConfigurationWatch(self.changes)
+        self.now = 0.0
+
+    async def look(self, times: int = 2) -> None:
+        """Look so many times."""
+        for _ in range(times):
+            self.now += 1.0
+            await self.certificates.look(self.now)
+            await self.configuration.look(self.now)
+
+    @property
+    def number(self) -> int:
+        """The generation in force."""
+        return self.changes.record.number
+
+    @property
+    def serial(self) -> int:
+        """The serial number of the certificate that clients get."""
+        (tls,) = self.changes.running.tls
+        return tls.selector.chains[0].certificate.serial_number
+
+
+def said_by_watch(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what the watch has said; expiry of the certificates of tests is another subject."""
+    return [one.getMessage() for one in caplog.records if one.name.endswith(".file_watch")]
+
+
+def fresh(directory: Path, stem: str = "server") -> Credentials:
+    """Write another certificate."""
+    made = leaf(NAMES, AUTHORITY)
+    write(made, directory, stem)
+    return made
+
+
+def test_a_renewed_certificate_comes_in_force_as_a_generation_of_its_own(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = Bench(tmp_path)
+        await bench.look(5)
+        assert bench.number == 1
+        renewed = fresh(tmp_path)
+        await bench.look()
+        assert bench.number == 2
+        assert bench.serial == renewed.certificate.serial_number
+        record = bench.changes.record
+        assert record.source is Source.RENEWAL
+        assert record.reason == f"renewed: {bench.key}, {bench.certificate}"
+        await bench.look(5)
+        assert bench.number == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_pair_that_is_half_written_is_waited_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        bench = Bench(tmp_path)
+        await bench.look()
+        renewed = leaf(NAMES, AUTHORITY)
+        bench.certificate.write_bytes(renewed.certificate_pem)
+        await bench.look(1)
+        bench.key.write_bytes(renewed.key_pem)
+        await bench.look(1)
+        assert bench.number == 1
+        await bench.look(1)
+        assert bench.number == 2
+        assert bench.serial == renewed.certificate.serial_number
+        assert said_by_watch(caplog) == []
+
+    asyncio.run(scenario())
+
+
+def test_a_pair_that_does_not_fit_keeps_the_old_and_takes_nothing_else_along(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(leaf(["other.test"], AUTHORITY), tmp_path, "other")
+
+    def two(settings: dict[str, Any]) -> None:
+        settings["listen"]["tls"]["certificates"] = [
+            {
+                "server_name": "other.test",
+                "cert": str(tmp_path / "other.pem"),
+                "key": str(tmp_path / "other.key"),
+            }
+        ]
+
+    async def scenario() -> None:
+        bench = Bench(tmp_path, two)
+        await bench.look()
+        before = bench.serial
+        bench.certificate.write_bytes(leaf(NAMES, AUTHORITY).certificate_pem)
+        other = leaf(["other.test"], AUTHORITY)
+        write(other, tmp_path, "other")
+        await bench.look(5)
+        assert bench.number == 2
+        (tls,) = bench.changes.running.tls
+        serials = {chain.certificate.serial_number for chain in tls.selector.chains}
+        assert serials == {before, other.certificate.serial_number}
+        (said,) = set(said_by_watch(caplog))
+        assert "server.pem" in said
+        assert "does not belong" in said
+        # Mended, it is taken.
+        renewed = fresh(tmp_path)
+        await bench.look()
+        assert bench.number == 3
+        assert bench.serial == renewed.certificate.serial_number
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("content", [None, b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
+def test_a_file_that_is_gone_or_broken_changes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes | None
+) -> None:
+    async def scenario() -> None:
+        bench = Bench(tmp_path)
+        await bench.look()
+        if content is None:
+            bench.certificate.unlink()
+        else:
+            bench.certificate.write_bytes(content)
+        await bench.look(5)
+        assert bench.number == 1
+        (said,) = said_by_watch(caplog)
+        assert "server.pem" in said
+        assert "what is in use stays" in said
+
+    asyncio.run(scenario())
+
+
+def test_a_certificate_out_of_date_does_not_replace_one_in_date(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        bench = Bench(tmp_path)
+        await bench.look()
+        before = bench.serial
+        write(leaf(NAMES, AUTHORITY, not_after=now() - datetime.timedelta(days=1)), tmp_path)
+        await bench.look()
+        assert "expired" in said_by_watch(caplog)[-1]
+        write(leaf(NAMES, AUTHORITY, not_before=now() + datetime.timedelta(days=1)), tmp_path)
+        await bench.look()
+        assert "is not valid before" in said_by_watch(caplog)[-1]
+        assert bench.serial == before
+
+    asyncio.run(scenario())
+
+
+def test_a_link_that_is_moved_is_followed_as_certbot_does_it(tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+
+    async def scenario() -> None:
+        bench = Bench(tmp_path)
+        for version in (1, 2):
+            renewed = fresh(tmp_path / "archive", str(version))
+            for name, link in ((".pem", bench.certificate), (".key", bench.key)):
+                temporary = tmp_path / "link"
+                temporary.symlink_to(tmp_path / "archive" / f"{version}{name}")
+                os.replace(temporary, link)
+            await bench.look()
+            assert bench.serial == renewed.certificate.serial_number
+
+    asyncio.run(scenario())
+
+
+def test_a_directory_that_is_swapped_is_followed_as_kubernetes_does_it(tmp_path: Path) -> None:
+    def version(number: int) -> Credentials:
+        directory = tmp_path / f"..version{number}"
+        directory.mkdir()
+        made = fresh(directory)
+        (tmp_path / "..data_tmp").symlink_to(directory.name)
+        os.replace(tmp_path / "..data_tmp", tmp_path / "..data")
+        return made
+
+    async def scenario() -> None:
+        bench = Bench(tmp_path)
+        version(1)
+        for link in (bench.certificate, bench.key):
+            link.unlink()
+            link.symlink_to(Path("..data") / link.name)
+        await bench.look()
+        renewed = version(2)
+        shutil.rmtree(tmp_path / "..version1")
+        await bench.look()
+        assert bench.serial == renewed.certificate.serial_number
+
+    asyncio.run(scenario())
+
+
+def test_authorities_and_client_certificates_towards_backends_are_renewed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "authorities").mkdir()
+    (tmp_path / "authorities" / "one.pem").write_bytes(ca("one").certificate_pem)
+    write(client_leaf("proxy", AUTHORITY), tmp_path, "client")
+
+    def both_ways(settings: dict[str, Any]) -> None:
+        settings["upstream"]["backend"]["tls"] = {
+            "ca_dir": str(tmp_path / "authorities"),
+            "client_certificate": str(tmp_path / "client.pem"),
+            "client_key": str(tmp_path / "client.key"),
+        }
+
+    async def scenario() -> None:
+        bench = Bench(tmp_path, both_ways)
+        await bench.look()
+        (tmp_path / "authorities" / "two.pem").write_bytes(ca("two").certificate_pem)
+        await bench.look()
+        assert bench.number == 2
+        renewed = client_leaf("proxy", AUTHORITY)
+        (tmp_path / "client.pem").write_bytes(renewed.certificate_pem)
+        await bench.look()
+        assert bench.number == 2
+        assert "client.key with" in said_by_watch(caplog)[-1]
+        (tmp_path / "client.key").write_bytes(renewed.key_pem)
+        await bench.look()
+        assert bench.number == 3
+        (fact,) = client_certificate_facts(bench.changes.running)
+        assert fact.value == renewed.certificate.not_valid_after_utc.timestamp()
+
+    asyncio.run(scenario())
+
+
+def test_renewal_waits_for_a_probation_and_what_was_taken_back_stays_so(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = Bench(tmp_path)
+        await bench.look()
+        before = InForce(bench.changes.running, bench.changes.record)
+        bench.busy = True
+        fresh(tmp_path)
+        await bench.look(5)
+        assert bench.number == 1
+        bench.busy = False
+        await bench.look()
+        assert bench.number == 2
+        # As a probation does: with the certificate as it was, though the file is the new one.
+        old = before.candidate.tls[0].selector.chains[0].certificate.serial_number
+        await bench.changes.restore(before, Asked("a test"))
+        assert bench.serial == old
+        await bench.look(5)
+        assert bench.serial == old
+        renewed = fresh(tmp_path)
+        await bench.look()
+        assert bench.serial == renewed.certificate.serial_number
+
+    asyncio.run(scenario())
+
+
+def test_a_change_that_cannot_be_made_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        bench = Bench(tmp_path)
+        await bench.look()
+        bench.participant.failure = "worker 1 died"
+        fresh(tmp_path)
+        await bench.look(5)
+        assert bench.number == 1
+        assert sum("worker 1 died" in message for message in caplog.messages) == 2
+        bench.participant.failure = ""
+        bench.now += RETRY_SECONDS
+        await bench.look()
+        assert bench.number > 1
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(scenario())
+
+
+def test_expiry_is_warned_of_at_each_step_and_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench = Bench(tmp_path)
+    (tls,) = bench.changes.running.tls
+    end = tls.selector.chains[0].certificate.not_valid_after_utc
+    warnings = ExpiryWarnings()
+    said = []
+    for days in (40, 31, 29, 20, 8, 6, 2, 0.5, 0.2, -0.1, -5):
+        caplog.clear()
+        warnings.look(bench.changes.running, end - datetime.timedelta(days=days))
+        said.append(len(caplog.messages))
+    assert said == [0, 0, 1, 0, 0, 1, 0, 1, 0, 1, 0]
+
+
+def test_what_an_expiry_warning_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(tmp_path)
+    ExpiryWarnings().look(bench.changes.running, now() + datetime.timedelta(days=25))
+    (said,) = caplog.messages
+    assert f"for localhost in {bench.certificate} expires on" in said
+    assert said.endswith("in 4 days")
+    ExpiryWarnings().look(bench.changes.running, now() + datetime.timedelta(days=31))
+    assert "expired on" in caplog.messages[-1]
+
+
+def test_changes_are_told_when_they_are_over(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    stillness = Stillness()
+
+    def has_come() -> bool:
+        return stillness.has_come(states_of([str(one), str(two)]))
+
+    one.write_text("1")
+    assert [has_come() for _ in range(4)] == [False, True, False, False]
+    one.write_text("22")
+    assert not has_come()
+    two.write_text("22")
+    assert [has_come() for _ in range(3)] == [False, True, False]
+    stillness.forget()
+    assert [has_come() for _ in range(2)] == [True, False]
+
+
+# --- the configuration ------------------------------------------------------------------------
+def watched(settings: dict[str, Any]) -> None:
+    """Have the configuration file watched."""
+    settings["control"] = {"watch": True}
+
+
+def edit(bench: Bench, history: int) -> None:
+    """Change something in the file."""
+    settings = yaml.safe_load(bench.path.read_text())
+    settings["control"]["history"] = history
+    bench.path.write_text(yaml.safe_dump(settings))
+
+
+def test_an_edited_configuration_comes_in_force_where_it_asks_for_it(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = Bench(tmp_path, watched)
+        await bench.look(3)
+        assert bench.number == 1
+        edit(bench, 20)
+        await bench.look()
+        assert bench.number == 2
+        assert bench.changes.record.requested_by == "file watch"
+        # What was taken back is not put in force again.
+        await bench.changes.rollback(None, Asked("a test"))
+        await bench.look(5)
+        assert bench.number == 3
+        edit(bench, 30)
+        await bench.look()
+        assert bench.number == 4
+
+    asyncio.run(scenario())
+
+
+def test_the_configuration_is_not_watched_by_default(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = Bench(tmp_path, lambda settings: settings.update(control={}))
+        await bench.look()
+        edit(bench, 20)
+        await bench.look(5)
+        assert bench.number == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_broken_configuration_is_named_once_and_what_runs_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        bench = Bench(tmp_path, watched)
+        await bench.look()
+        good = bench.path.read_text()
+        bench.path.write_text(good + "upsteam: {}\n")
+        await bench.look(5)
+        os.utime(bench.path)
+        await bench.look(5)
+        assert bench.number == 1
+        (said,) = caplog.messages
+        assert "generation 1 stays" in said
+        assert "upsteam" in said
+        bench.path.unlink()
+        await bench.look(5)
+        assert "No such file" in caplog.messages[-1]
+        bench.path.write_text(good)
+        edit(bench, 20)
+        await bench.look()
+        assert bench.number == 2
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(scenario())
+
+
+def test_the_file_that_was_applied_last_is_watched(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = Bench(tmp_path, watched)
+        await bench.look()
+        other = tmp_path / "other.yaml"
+        shutil.copy(bench.path, other)
+        first = bench.path
+        bench.path = other
+        edit(bench, 20)
+        await bench.changes.apply(other, Asked("a test"))
+        await bench.look(3)
+        assert bench.number == 2
+        edit(bench, 30)
+        await bench.look()
+        assert bench.number == 3
+        bench.path = first
+        edit(bench, 40)
+        await bench.look(5)
+        assert bench.number == 3
+
+    asyncio.run(scenario())
+
+
+# --- with processes ---------------------------------------------------------------------------
+def test_new_handshakes_get_a_renewed_certificate_and_old_connections_go_on(tmp_path: Path) -> None:
+    async def presented(proxy: Served) -> bytes:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        _, writer = await asyncio.open_connection("127.0.0.1", proxy.port, ssl=context)
+        certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        assert isinstance(certificate, bytes)
+        return certificate
+
+    async def scenario() -> None:
+        async with served(tmp_path, 1) as proxy:
+            clients = [await proxy.client(ingress) for ingress in ("h3", "h2")]
+            renewed = fresh(tmp_path)
+            await until(lambda: "generation 2 is in force after" in proxy.log)
+            assert await presented(proxy) == renewed.der
+            for client in clients:
+                assert (await client.fetch("GET", "/echo")).status == 200
+            code, output = await proxy.command("history")
+            assert code == 0
+            assert "renewal" in output
+            assert "certificate watch: renewed: " in output
+
+    run(scenario)
