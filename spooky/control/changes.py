@@ -260,8 +260,8 @@ class Changes:
     async def restore(self, earlier: InForce, asked: Asked) -> Outcome:
         """Put in force again what was, with the files as they were; raises as :meth:`apply`."""
         async with self._one_at_a_time:
-            origin = earlier.record.origin
-            return await self._make(earlier.candidate, Source.ROLLBACK, asked, origin)
+            candidate = earlier.candidate.overridden(self.running.overrides)
+            return await self._make(candidate, Source.ROLLBACK, asked, earlier.record.origin)
 
     async def override(self, upstream: str, backend: str, act: Act, asked: Asked) -> Outcome:
         """Set something of a backend at run time, in place of what the file says.

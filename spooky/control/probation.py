@@ -66,6 +66,7 @@ class _Trial:
 
     Attributes:
         generation: Its number.
+        in_force: The same, or that of what was overridden on top of it since.
         seconds: How long.
         deadline: When it has passed; on the loop's clock.
         proven: What to go back to.
@@ -75,6 +76,7 @@ class _Trial:
     """
 
     generation: int
+    in_force: int
     seconds: float
     deadline: float
     proven: InForce
@@ -147,8 +149,13 @@ class Probation:
         """Put a generation on probation that came in force just now, if it is to be.
 
         Another change ends a probation. If the new generation is on probation too, it is held
-        against the last one that proved itself, and would go back to that.
+        against the last one that proved itself, and would go back to that. What is overridden at
+        run time, such as a backend that is drained, is neither watched nor an end.
         """
+        if commit.source is Source.OVERRIDE:
+            if self._trial is not None:
+                self._trial.in_force = commit.number
+            return
         counts = self._reader.read()
         trial = self._trial
         unproven = trial if trial is not None and trial.verdict.is_open else None
@@ -163,7 +170,7 @@ class Probation:
         if commit.probation_seconds and commit.source is not Source.ROLLBACK:
             deadline = self._loop.time() + commit.probation_seconds
             seconds = commit.probation_seconds
-            self._trial = _Trial(commit.number, seconds, deadline, proven, before)
+            self._trial = _Trial(commit.number, commit.number, seconds, deadline, proven, before)
             if self._watching is not None:
                 self._watching.cancel()
             self._watching = self._loop.create_task(self._watch(self._trial))
@@ -194,9 +201,10 @@ class Probation:
         self._say(trial, Verdict.GOING_BACK, worse)
         number = trial.generation
         logger.error("generation %d regressed, going back: %s", number, worse)
-        asked = Asked("probation", f"generation {number} regressed: {worse}", number)
+        reason = f"generation {number} regressed: {worse}"
         text = ""
         for _ in range(ATTEMPTS):
+            asked = Asked("probation", reason, trial.in_force)
             try:
                 outcome = await self._go_back(trial.proven, asked)
             except StaleError:

@@ -174,6 +174,20 @@ async def test_a_change_without_probation_ends_that_of_the_one_before(bench: Ben
 
 
 @scenario
+async def test_what_is_overridden_meanwhile_neither_ends_it_nor_stands_in_its_way(
+    bench: Bench,
+) -> None:
+    bench.commit(7, 10)
+    bench.commit(8, 10, Source.OVERRIDE)
+    assert bench.verdict == (7, "watching")
+    await asyncio.sleep(0.05)
+    bench.serve(50, 30)
+    await bench.until("rolled_back")
+    ((target, asked),) = bench.went_back
+    assert (target, asked.generation) == (6, 8)
+
+
+@scenario
 async def test_the_way_back_is_tried_again(bench: Bench) -> None:
     bench.errors = [PrepareError("a worker died"), PrepareError("another did")]
     bench.commit(7, 10)
