@@ -260,7 +260,10 @@ class Changes:
     async def restore(self, earlier: InForce, asked: Asked) -> Outcome:
         """Put in force again what was, with the files as they were; raises as :meth:`apply`."""
         async with self._one_at_a_time:
-            candidate = earlier.candidate.overridden(self.running.overrides)
+            candidate = earlier.candidate
+            if self.record.source is Source.OVERRIDE:
+                # Done by hand since, and for another reason.
+                candidate = candidate.overridden(self.running.overrides)
             return await self._make(candidate, Source.ROLLBACK, asked, earlier.record.origin)
 
     async def override(self, upstream: str, backend: str, act: Act, asked: Asked) -> Outcome:

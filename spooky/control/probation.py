@@ -173,7 +173,7 @@ class Probation:
             self._trial = _Trial(commit.number, commit.number, seconds, deadline, proven, before)
             if self._watching is not None:
                 self._watching.cancel()
-            self._watching = self._loop.create_task(self._watch(self._trial))
+            self._watching = self._loop.create_task(self._judge(self._trial))
             logger.info("generation %d is on probation for %.0f s", commit.number, seconds)
 
     def _sample(self) -> None:
@@ -182,6 +182,14 @@ class Probation:
         while len(self._samples) > 1 and self._samples[1][0] <= now - BASELINE_SECONDS:
             self._samples.popleft()
         self.start()
+
+    async def _judge(self, trial: _Trial) -> None:
+        try:
+            await self._watch(trial)
+        except Exception as error:
+            # A defect of ours: whoever waits for a verdict gets one.
+            logger.exception("cannot judge generation %d", trial.generation)
+            self._say(trial, Verdict.NOT_ROLLED_BACK, f"{trial.reason}; a defect: {error!r}")
 
     async def _watch(self, trial: _Trial) -> None:
         await asyncio.sleep(SETTLE_SECONDS)

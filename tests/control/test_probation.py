@@ -26,7 +26,8 @@ from tests.support.proxy import run
 
 def in_force(number: int) -> InForce:
     """Return a generation."""
-    candidate = Candidate(Configuration(upstream={}), "", "", Materials({}, b""), ())
+    nothing = Configuration(upstream={})
+    candidate = Candidate(nothing, "", "", Materials({}, b""), (), nothing)
     record = Record(
         number=number, time=0, source=Source.APPLY, path="", text="", files={}, origin=number,
         requested_by="",
@@ -64,8 +65,7 @@ class Bench:
             raise self.errors.pop(0)
         self.went_back.append((earlier.record.number, asked))
         self.commit(99, 10, Source.ROLLBACK)
-        something: Any = object()
-        return Outcome(in_force(99).record, Plan(changes=(something,)), 0.0)
+        return Outcome(in_force(99).record, Plan(), 0.0, changed=True)
 
     @property
     def verdict(self) -> tuple[int, str]:
