@@ -143,7 +143,9 @@ class TestPaths:
     def test_connection_ids_carry_the_slot_and_are_all_reported(self, engines: Engines) -> None:
         pair = Scenario(engines).handshake()
         assert pair.server_handler.issued == pair.made_ids
-        assert len(pair.made_ids) == 8
+        # aioquic gives and takes 8, we 4.
+        only_aioquic = all(engine.name == "aioquic" for engine in engines)
+        assert len(pair.made_ids) == (8 if only_aioquic else 4)
         assert {connection_id[0] for connection_id in pair.made_ids} == {SLOT}
         chosen = pair.network.sent[0][3][6:14]
         first_server_packet = next(p for _, source, _, p in pair.network.sent if source == SERVER)

@@ -9,11 +9,17 @@ cdef enum:
     MASK_LENGTH = 5
 
 
+    KEY_MAX_LENGTH = 32
+
+
 cdef class PacketKey:
-    cdef void* context
-    cdef object cipher
+    cdef void* context  # Its own; NULL while it is used too little for one.
+    cdef object cipher  # Of the package; None where libcrypto does the work.
     cdef bint sealing
+    cdef int suite
+    cdef int packets  # As long as it has no context.
     cdef uint8_t[NONCE_LENGTH] iv
+    cdef uint8_t[KEY_MAX_LENGTH] key
 
     cdef int seal(
         self, uint64_t packet_number, const uint8_t* header, size_t header_length,
@@ -23,6 +29,7 @@ cdef class PacketKey:
         self, uint64_t packet_number, const uint8_t* header, size_t header_length,
         const uint8_t* cipher, size_t cipher_length, uint8_t* out,
     ) noexcept
+    cdef void* ready(self, const uint8_t* nonce) noexcept
     cdef void nonce(self, uint64_t packet_number, uint8_t* out) noexcept
     cdef int seal_by_package(
         self, const uint8_t* nonce, const uint8_t* header, size_t header_length,
@@ -35,11 +42,14 @@ cdef class PacketKey:
 
 
 cdef class HeaderKey:
-    cdef void* context
-    cdef bytes key
-    cdef object encryptor
-    cdef bint stream
+    cdef void* context  # As in PacketKey.
+    cdef object encryptor  # Of the package, for AES.
+    cdef bint by_package
+    cdef int suite
+    cdef int packets
+    cdef uint8_t[KEY_MAX_LENGTH] key
 
+    cdef void* ready(self, const uint8_t* iv) noexcept
     cdef int mask(self, const uint8_t* sample, uint8_t* out5) except -1
     cdef bytes mask_by_package(self, bytes sample)
 

@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """QUIC packet protection (RFC 9001 sections 5 and 6, RFC 9369 section 3.3).
 
-The ciphers are those of the system's libcrypto: a key keeps its context, so only the nonce changes
-from packet to packet. Where that library is missing, the ``cryptography`` package does the same
+The ciphers are those of the system's libcrypto. A key that is used much keeps a context, so only the
+nonce changes from packet to packet; the others share one. Where that library is missing, the ``cryptography`` package does the same
 through Python calls.
 """
 
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 from spooky._core.quic cimport libcrypto
 from spooky._core.quic import libcrypto as library
 from spooky._core.quic.libcrypto cimport (
-    EVP_CTRL_AEAD_GET_TAG, EVP_CTRL_AEAD_SET_TAG, evp, failed,
+    EVP_CTRL_AEAD_GET_TAG, EVP_CTRL_AEAD_SET_TAG, Init, Suite, evp, failed,
 )
 
 VERSION_1 = 0x00000001
@@ -39,6 +39,11 @@ cdef enum:
     AES_128 = 0x1301
     AES_256 = 0x1302
     CHACHA20 = 0x1303
+
+    PACKETS_WITHOUT_CONTEXT = 16
+    # Making a context and freeing it costs as much as setting the key of a shared one a dozen
+    # times, and keeping it 1 KiB. Keys of a handshake protect a few packets, as do all of an idle
+    # connection.
 
 
 def provider():
@@ -61,25 +66,19 @@ def use_provider(str name):
 @cython.final
 cdef class PacketKey:
     def __cinit__(self, int cipher_suite, bytes key, bytes iv, bint sealing):
-        cdef const uint8_t* raw = <const uint8_t*>PyBytes_AS_STRING(key)
         check_key(cipher_suite, key)
         if PyBytes_GET_SIZE(iv) != NONCE_LENGTH:
             raise ValueError("an IV has 12 bytes")
         memcpy(self.iv, PyBytes_AS_STRING(iv), NONCE_LENGTH)
+        memcpy(self.key, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
         self.sealing = sealing
+        self.suite = cipher_suite - AES_128
         if not use_libcrypto:
             self.cipher = (ChaCha20Poly1305 if cipher_suite == CHACHA20 else AESGCM)(key)
-            return
-        cdef void* cipher = evp.suites[cipher_suite - AES_128].aead
-        self.context = evp.new_context()
-        if self.context == NULL:
-            raise MemoryError
-        if (evp.encrypt_init if sealing else evp.decrypt_init)(
-            self.context, cipher, NULL, raw, self.iv
-        ) <= 0:
-            failed()
 
     def __dealloc__(self):
+        if libcrypto.loaded:
+            evp.cleanse(self.key, KEY_MAX_LENGTH)
         if self.context != NULL:
             evp.free_context(self.context)
 
@@ -105,6 +104,25 @@ cdef class PacketKey:
         )
         return opened[:length] if length >= 0 else None
 
+    cdef void* ready(self, const uint8_t* nonce) noexcept:
+        """Return a context with this key and a nonce; ``NULL`` if libcrypto gives none."""
+        cdef Suite* suite = &evp.suites[self.suite]
+        cdef Init init = evp.encrypt_init if self.sealing else evp.decrypt_init
+        cdef void* context = self.context
+        cdef void* cipher = NULL
+        cdef const uint8_t* key = NULL
+        if context == NULL:
+            key = self.key
+            self.packets += 1
+            if self.packets > PACKETS_WITHOUT_CONTEXT:
+                context = self.context = evp.new_context()
+                cipher = suite.aead
+            else:
+                context = suite.sealing if self.sealing else suite.opening
+        if context == NULL or init(context, cipher, NULL, key, nonce) <= 0:
+            return NULL
+        return context
+
     cdef void nonce(self, uint64_t packet_number, uint8_t* out) noexcept:
         """Write the IV combined with the packet number (RFC 9001 section 5.3)."""
         cdef int i
@@ -117,26 +135,26 @@ cdef class PacketKey:
         const uint8_t* plain, size_t plain_length, uint8_t* out,
     ) except -1:
         cdef uint8_t[NONCE_LENGTH] nonce
+        cdef void* context
         cdef int written
         if not self.sealing or header_length > INT_MAX or plain_length > INT_MAX:
             raise ValueError("not a key to seal with, or more than a packet")
         self.nonce(packet_number, nonce)
-        if self.context == NULL:
+        if self.cipher is not None:
             return self.seal_by_package(nonce, header, header_length, plain, plain_length, out)
+        context = self.ready(nonce)
         if (
-            evp.encrypt_init(self.context, NULL, NULL, NULL, nonce) <= 0
+            context == NULL
             or (
                 header_length > 0
-                and evp.encrypt_update(self.context, NULL, &written, header, header_length) <= 0
+                and evp.encrypt_update(context, NULL, &written, header, header_length) <= 0
             )
             or (
                 plain_length > 0
-                and evp.encrypt_update(self.context, out, &written, plain, plain_length) <= 0
+                and evp.encrypt_update(context, out, &written, plain, plain_length) <= 0
             )
-            or evp.encrypt_final(self.context, out + plain_length, &written) <= 0
-            or evp.control(
-                self.context, EVP_CTRL_AEAD_GET_TAG, TAG_LENGTH, out + plain_length
-            ) <= 0
+            or evp.encrypt_final(context, out + plain_length, &written) <= 0
+            or evp.control(context, EVP_CTRL_AEAD_GET_TAG, TAG_LENGTH, out + plain_length) <= 0
         ):
             failed()
         return 0
@@ -146,6 +164,7 @@ cdef class PacketKey:
         const uint8_t* cipher, size_t cipher_length, uint8_t* out,
     ) noexcept:
         cdef uint8_t[NONCE_LENGTH] nonce
+        cdef void* context
         cdef int written
         cdef size_t length = cipher_length - TAG_LENGTH
         if (
@@ -156,22 +175,23 @@ cdef class PacketKey:
         ):
             return -1
         self.nonce(packet_number, nonce)
-        if self.context == NULL:
+        if self.cipher is not None:
             return self.open_by_package(nonce, header, header_length, cipher, cipher_length, out)
+        context = self.ready(nonce)
         if (
-            evp.decrypt_init(self.context, NULL, NULL, NULL, nonce) <= 0
+            context == NULL
             or evp.control(
-                self.context, EVP_CTRL_AEAD_SET_TAG, TAG_LENGTH, <void*>(cipher + length)
+                context, EVP_CTRL_AEAD_SET_TAG, TAG_LENGTH, <void*>(cipher + length)
             ) <= 0
             or (
                 header_length > 0
-                and evp.decrypt_update(self.context, NULL, &written, header, header_length) <= 0
+                and evp.decrypt_update(context, NULL, &written, header, header_length) <= 0
             )
             or (
                 length > 0
-                and evp.decrypt_update(self.context, out, &written, cipher, length) <= 0
+                and evp.decrypt_update(context, out, &written, cipher, length) <= 0
             )
-            or evp.decrypt_final(self.context, out + length, &written) <= 0
+            or evp.decrypt_final(context, out + length, &written) <= 0
         ):
             # What is left in the queue would be taken for an error of the thread's next caller.
             evp.clear_errors()
@@ -208,22 +228,15 @@ cdef class PacketKey:
 cdef class HeaderKey:
     def __cinit__(self, int cipher_suite, bytes key):
         check_key(cipher_suite, key)
-        self.stream = cipher_suite == CHACHA20
-        if not use_libcrypto:
-            self.key = key
-            if not self.stream:
-                self.encryptor = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
-            return
-        self.context = evp.new_context()
-        if self.context == NULL:
-            raise MemoryError
-        if evp.encrypt_init(
-            self.context, evp.suites[cipher_suite - AES_128].header_cipher, NULL,
-            <const uint8_t*>PyBytes_AS_STRING(key), NULL,
-        ) <= 0 or evp.set_padding(self.context, 0) <= 0:
-            failed()
+        memcpy(self.key, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        self.suite = cipher_suite - AES_128
+        self.by_package = not use_libcrypto
+        if self.by_package and cipher_suite != CHACHA20:
+            self.encryptor = Cipher(algorithms.AES(key), modes.ECB()).encryptor()
 
     def __dealloc__(self):
+        if libcrypto.loaded:
+            evp.cleanse(self.key, KEY_MAX_LENGTH)
         if self.context != NULL:
             evp.free_context(self.context)
 
@@ -234,31 +247,55 @@ cdef class HeaderKey:
         self.mask(<const uint8_t*>PyBytes_AS_STRING(sample), out)
         return out[:MASK_LENGTH]
 
+    cdef void* ready(self, const uint8_t* iv) noexcept:
+        """Return a context with this key, as in PacketKey."""
+        cdef Suite* suite = &evp.suites[self.suite]
+        cdef void* context = self.context
+        cdef void* cipher = NULL
+        cdef const uint8_t* key = NULL
+        if context == NULL:
+            key = self.key
+            self.packets += 1
+            if self.packets > PACKETS_WITHOUT_CONTEXT:
+                context = self.context = evp.new_context()
+                cipher = suite.header_cipher
+            else:
+                context = suite.masking
+        elif iv == NULL:
+            return context
+        if context == NULL or evp.encrypt_init(context, cipher, NULL, key, iv) <= 0 or (
+            cipher != NULL and evp.set_padding(context, 0) <= 0
+        ):
+            return NULL
+        return context
+
     cdef int mask(self, const uint8_t* sample, uint8_t* out5) except -1:
         """Write the mask of a sample (RFC 9001 sections 5.4.3 and 5.4.4)."""
         cdef uint8_t[SAMPLE_LENGTH] block
         cdef const uint8_t* source = sample
+        cdef const uint8_t* iv = NULL
+        cdef void* context
         cdef int size = SAMPLE_LENGTH
         cdef int written
         cdef bytes found
-        if self.context == NULL:
+        if self.by_package:
             found = self.mask_by_package(sample[:SAMPLE_LENGTH])
             memcpy(out5, PyBytes_AS_STRING(found), MASK_LENGTH)
             return 0
-        if self.stream:
+        if self.suite == CHACHA20 - AES_128:
             # The sample is counter and nonce as libcrypto takes them, and the mask the keystream.
-            if evp.encrypt_init(self.context, NULL, NULL, NULL, sample) <= 0:
-                failed()
+            iv = sample
             source = <const uint8_t*>b"\0\0\0\0\0"
             size = MASK_LENGTH
-        if evp.encrypt_update(self.context, block, &written, source, size) <= 0:
+        context = self.ready(iv)
+        if context == NULL or evp.encrypt_update(context, block, &written, source, size) <= 0:
             failed()
         memcpy(out5, block, MASK_LENGTH)
         return 0
 
     cdef bytes mask_by_package(self, bytes sample):
-        if self.stream:
-            cipher = Cipher(algorithms.ChaCha20(self.key, sample), None)
+        if self.encryptor is None:
+            cipher = Cipher(algorithms.ChaCha20(self.key[:KEY_MAX_LENGTH], sample), None)
             return cipher.encryptor().update(bytes(MASK_LENGTH))
         return self.encryptor.update(sample)
 

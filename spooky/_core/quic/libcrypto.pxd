@@ -10,6 +10,7 @@ cdef enum:
 
 ctypedef const char* (*Version)(int kind) noexcept
 ctypedef void (*ClearErrors)() noexcept
+ctypedef void (*Cleanse)(void* data, size_t size) noexcept
 ctypedef void* (*Fetch)(void* library, const char* name, const char* properties) noexcept
 ctypedef void* (*NewContext)() noexcept
 ctypedef void (*FreeContext)(void* context) noexcept
@@ -36,6 +37,10 @@ ctypedef int (*CopyDigest)(void* out, const void* context) noexcept
 cdef struct Suite:
     void* aead
     void* header_cipher
+    # Kept contexts, for keys that have none of their own: each use sets a key.
+    void* sealing
+    void* opening
+    void* masking
 
 cdef struct Library:
     # By cipher suite, less the number of the first, TLS_AES_128_GCM_SHA256.
@@ -47,6 +52,7 @@ cdef struct Library:
     void* digest_copy
     Version version
     ClearErrors clear_errors
+    Cleanse cleanse
     Fetch fetch_cipher
     Fetch fetch_mac
     NewContext new_context

@@ -44,6 +44,26 @@ cdef void* cipher(Library* table, const char* name) except NULL:
     return fetched
 
 
+cdef Suite suite(Library* table, const char* aead, const char* header_cipher) except *:
+    """Return a suite whose kept contexts have their cipher, and lack a key."""
+    cdef Suite made
+    made.aead = cipher(table, aead)
+    made.header_cipher = cipher(table, header_cipher)
+    made.sealing, made.opening = table.new_context(), table.new_context()
+    made.masking = table.new_context()
+    if made.sealing == NULL or made.opening == NULL or made.masking == NULL:
+        raise MemoryError
+    if (
+        table.encrypt_init(made.sealing, made.aead, NULL, NULL, NULL) <= 0
+        or table.decrypt_init(made.opening, made.aead, NULL, NULL, NULL) <= 0
+        or table.encrypt_init(made.masking, made.header_cipher, NULL, NULL, NULL) <= 0
+        or table.set_padding(made.masking, 0) <= 0
+    ):
+        table.clear_errors()
+        raise LookupError(f"{aead.decode()} cannot be used")
+    return made
+
+
 cdef void* digest(Library* table, const char* name) except NULL:
     cdef void* fetched = table.fetch_digest(NULL, name, NULL)
     if fetched == NULL:
@@ -76,6 +96,7 @@ def load(str name):
         raise LookupError(f"there is no {name}")
     table.version = <Version>function(library, b"OpenSSL_version")
     table.clear_errors = <ClearErrors>function(library, b"ERR_clear_error")
+    table.cleanse = <Cleanse>function(library, b"OPENSSL_cleanse")
     table.fetch_cipher = <Fetch>function(library, b"EVP_CIPHER_fetch")
     table.fetch_mac = <Fetch>function(library, b"EVP_MAC_fetch")
     table.new_context = <NewContext>function(library, b"EVP_CIPHER_CTX_new")
@@ -100,9 +121,9 @@ def load(str name):
     table.final_digest = <FinalDigest>function(library, b"EVP_DigestFinal_ex")
     table.copy_digest = <CopyDigest>function(library, b"EVP_MD_CTX_copy_ex")
     # Fetched once for all keys: an implicit fetch costs more than sealing a packet.
-    table.suites[0] = Suite(cipher(&table, b"AES-128-GCM"), cipher(&table, b"AES-128-ECB"))
-    table.suites[1] = Suite(cipher(&table, b"AES-256-GCM"), cipher(&table, b"AES-256-ECB"))
-    table.suites[2] = Suite(cipher(&table, b"ChaCha20-Poly1305"), cipher(&table, b"ChaCha20"))
+    table.suites[0] = suite(&table, b"AES-128-GCM", b"AES-128-ECB")
+    table.suites[1] = suite(&table, b"AES-256-GCM", b"AES-256-ECB")
+    table.suites[2] = suite(&table, b"ChaCha20-Poly1305", b"ChaCha20")
     table.hmacs[0] = hmac(&table, b"SHA256")
     table.hmacs[1] = hmac(&table, b"SHA384")
     table.digests[0] = digest(&table, b"SHA256")

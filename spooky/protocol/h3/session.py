@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import lru_cache
 from typing import ClassVar, Final, Protocol
 
 from spooky._core import reasons
@@ -279,12 +280,7 @@ class Session(Connection, ABC):
         if self._control_id is None:
             return
         self.quic.set_priority(self._control_id, CONTROL_URGENCY, False)
-        settings = {
-            SETTINGS_QPACK_MAX_TABLE_CAPACITY: 0,
-            SETTINGS_MAX_FIELD_SECTION_SIZE: self.limits.max_field_section_size,
-            SETTINGS_QPACK_BLOCKED_STREAMS: 0,
-        }
-        self._send_control(encode_varint(CONTROL_STREAM) + encode_settings(settings))
+        self._send_control(_control_stream_begin(self.limits.max_field_section_size))
         if self._shutting_down:
             self._send_control(encode_frame(GOAWAY, encode_varint(self._goaway_id())))
 
@@ -358,3 +354,14 @@ class Session(Connection, ABC):
         if close.error_code == (H3_NO_ERROR if close.is_application else 0):
             return reasons.COMPLETED
         return self.LOST if close.by_peer else self.PROTOCOL_ERROR
+
+
+@lru_cache(maxsize=16)
+def _control_stream_begin(max_field_section_size: int) -> bytes:
+    """Return what a control stream begins with: the same for all connections of a listener."""
+    settings = {
+        SETTINGS_QPACK_MAX_TABLE_CAPACITY: 0,
+        SETTINGS_MAX_FIELD_SECTION_SIZE: max_field_section_size,
+        SETTINGS_QPACK_BLOCKED_STREAMS: 0,
+    }
+    return encode_varint(CONTROL_STREAM) + encode_settings(settings)

@@ -42,16 +42,17 @@ class ResetTokens:
             must not give the right token, lest it be an oracle (RFC 9000 section 21.11).
     """
 
-    __slots__ = ("_key", "_listener")
+    __slots__ = ("_keyed",)
 
     def __init__(self, keys: Keys, listener: str) -> None:
-        self._key = keys.derived_fixed(RESET)
-        self._listener = listener.encode() + b"\0"
+        # Copied for each token, which costs a quarter of keying anew.
+        self._keyed = hmac.new(keys.derived_fixed(RESET), listener.encode() + b"\0", "sha256")
 
     def of(self, connection_id: bytes) -> bytes:
         """Return the token of a connection ID; 16 bytes."""
-        digest = hmac.digest(self._key, self._listener + connection_id, "sha256")
-        return digest[:RESET_TOKEN_BYTES]
+        keyed = self._keyed.copy()
+        keyed.update(connection_id)
+        return keyed.digest()[:RESET_TOKEN_BYTES]
 
 
 def random_reset_token(connection_id: bytes) -> bytes:

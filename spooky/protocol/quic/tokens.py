@@ -44,6 +44,7 @@ TOKEN_MIN_BYTES: Final = NONCE_BYTES + _BODY.size + TAG_BYTES
 TOKEN_MAX_BYTES: Final = TOKEN_MIN_BYTES + CONNECTION_ID_MAX_LENGTH
 
 _NO_CONNECTION_ID: Final = bytes(CONNECTION_ID_LENGTH)
+_IPV4_MAPPED: Final = bytes(10) + b"\xff\xff"
 
 
 class _Kind(IntEnum):
@@ -235,7 +236,7 @@ class TokenStore:
 
 def _packed(peer: Address) -> bytes:
     """Return an address in 16 bytes, one of IPv4 mapped to IPv6."""
-    address = ipaddress.ip_address(peer[0].partition("%")[0])
-    if isinstance(address, ipaddress.IPv4Address):
-        return b"\0" * 10 + b"\xff\xff" + address.packed
-    return address.packed
+    host = peer[0]
+    if ":" in host:
+        return ipaddress.IPv6Address(host.partition("%")[0]).packed
+    return _IPV4_MAPPED + bytes(map(int, host.split(".")))

@@ -65,6 +65,22 @@ def test_both_providers_mask_headers_alike(
     assert len(masks[0]) == 5
 
 
+@pytest.mark.parametrize("suite", SUITES)
+def test_keys_share_a_context_until_they_are_used_much(suite: int) -> None:
+    """What two keys do in turn is what the package does, before and after each has its own."""
+    secrets = [secret_of(suite, seed) for seed in (1, 2)]
+    ours = [(*key_pair(suite, each), crypto.header_key(suite, 1, each)) for each in secrets]
+    crypto.use_provider(crypto.CRYPTOGRAPHY)
+    theirs = [(*key_pair(suite, each), crypto.header_key(suite, 1, each)) for each in secrets]
+    for number in range(40):
+        for (seal, unseal, mask), (their_seal, _, their_mask) in zip(ours, theirs, strict=True):
+            packet = seal.seal_bytes(number, b"header", b"payload")
+            assert packet == their_seal.seal_bytes(number, b"header", b"payload")
+            assert unseal.open_bytes(number, b"header", packet) == b"payload"
+            assert unseal.open_bytes(number, b"another", packet) is None
+            assert mask.mask_bytes(packet[:16]) == their_mask.mask_bytes(packet[:16])
+
+
 @given(suites, versions, st.integers(0, 255), st.integers(0, 2**32 - 1), payloads)
 def test_aioquic_opens_what_we_protected(
     suite: int, version: int, seed: int, number: int, payload: bytes
