@@ -11,7 +11,7 @@ from spooky._core.reasons import Reason
 from spooky._core.timers import Timer
 from spooky.protocol.h1.client import ClientSession as Http1Session
 from spooky.protocol.h1.limits import Limits as Http1Limits
-from spooky.protocol.h2.client import ClientSession as Http2Session
+from spooky.protocol.h2.client import client_session as http2_session
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.protocol.session import ClientByteSession
 from spooky.protocol.stream import Stream, StreamHandler
@@ -100,7 +100,7 @@ class Connection(ByteTransport):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Speak what ALPN chose; TLS is complete by now, and the peer may speak first."""
         if agreed_protocol(transport, self.pool.dial_settings.protocol) == ALPN_HTTP2:
-            self.session = Http2Session(self.wake, limits=self.pool.settings.http2)
+            self.session = http2_session(self.wake, limits=self.pool.settings.http2)
             self.expected_streams = HTTP2_EXPECTED_STREAMS
             self._schedule_ping()
         else:

@@ -1,28 +1,37 @@
 """The server role: requests in, responses out."""
 
-from collections.abc import Mapping
-from typing import ClassVar, Final
+from types import MappingProxyType
+from typing import Final
 
 from spooky._core import reasons
+from spooky._core.h2 import Role, Session, list_fields
+from spooky._core.h2_gate import PREFACE
+from spooky._core.h2_stream import Stream
 from spooky._core.h3_fields import field_value
-from spooky._core.reasons import Reason
+from spooky._core.reasons import H2_NO_ERROR, H2_PROTOCOL_ERROR, Reason
 from spooky.protocol.h2.engine import (
-    NO_ERROR,
-    PROTOCOL_ERROR,
     EngineName,
     HeadReceived,
     PingAcknowledged,
     PriorityUpdateReceived,
+    engine_class,
 )
 from spooky.protocol.h2.limits import DEFAULT_LIMITS, Limits
-from spooky.protocol.h2.session import Session, list_fields
-from spooky.protocol.h2.stream import Stream
 from spooky.protocol.priorities import Priorities
 from spooky.protocol.session import ByteSession, OnStream, Wake
 from spooky.protocol.stream import Fields
 
 SHUTDOWN_PROBE: Final = b"shutdown"
 """The PING whose answer says that the client has seen the shutdown notice."""
+
+ROLE: Final = Role(
+    head_event="RequestReceived",
+    preface_bytes=len(PREFACE),
+    stop_code=H2_NO_ERROR,
+    lost=reasons.CLIENT_CONNECTION_LOST,
+    broken=reasons.CLIENT_PROTOCOL_ERROR,
+    overloaded=reasons.CLIENT_EXCESSIVE_LOAD,
+)
 
 
 class ServerSession(Session):
@@ -38,16 +47,12 @@ class ServerSession(Session):
         engine: ``ngh2`` or ``h2``; the build's own if not given.
     """
 
-    EVENT_HANDLERS: ClassVar[Mapping[str, str]] = {
-        **Session.EVENT_HANDLERS,
-        "RequestReceived": "_on_request",
-        "PriorityUpdateReceived": "_on_priority_update",
-    }
-
-    STOP_CODE = NO_ERROR
-    LOST = reasons.CLIENT_CONNECTION_LOST
-    BROKEN = reasons.CLIENT_PROTOCOL_ERROR
-    OVERLOADED = reasons.CLIENT_EXCESSIVE_LOAD
+    EVENT_HANDLERS = MappingProxyType(
+        {
+            **Session.EVENT_HANDLERS,
+            "PriorityUpdateReceived": "_on_priority_update",
+        }
+    )
 
     def __init__(
         self,
@@ -57,7 +62,7 @@ class ServerSession(Session):
         limits: Limits = DEFAULT_LIMITS,
         engine: EngineName | None = None,
     ) -> None:
-        super().__init__(wake, limits=limits, client=False, engine=engine)
+        super().__init__(wake, limits, ROLE, engine_class(engine)(False, limits))
         self._on_stream = on_stream
         self._priorities = Priorities(self._streams)
         self._shutting_down = False
@@ -96,7 +101,7 @@ class ServerSession(Session):
         except self._errors:
             return
 
-    def _on_request(self, event: HeadReceived) -> None:
+    def _on_message_head(self, event: HeadReceived) -> None:
         """Deliver a request head."""
         stream_id = event.stream_id
         self._last_peer_stream = stream_id
@@ -138,7 +143,7 @@ class ServerSession(Session):
             if stream_id % 2 == 0 or (
                 stream_id > self._last_peer_stream and kept >= self._limits.max_concurrent_streams
             ):
-                self._close_with(PROTOCOL_ERROR, self.BROKEN)
+                self._close_with(H2_PROTOCOL_ERROR, ROLE.broken)
                 return
             if stream_id <= self._last_peer_stream:
                 return

@@ -9,13 +9,13 @@ import hpack
 from hyperframe.frame import Frame
 
 from spooky._core import reasons
+from spooky._core.h2 import Session
+from spooky._core.h2_gate import PREFACE
 from spooky._core.reasons import Reason
-from spooky.protocol.h2.client import ClientSession
+from spooky.protocol.h2.client import client_session
 from spooky.protocol.h2.engine import EngineName
-from spooky.protocol.h2.gate import PREFACE
 from spooky.protocol.h2.limits import DEFAULT_LIMITS, Limits
 from spooky.protocol.h2.server import ServerSession
-from spooky.protocol.h2.session import Session
 from spooky.protocol.stream import Field, Fields, Stream
 
 ENGINES: tuple[EngineName, ...] = ("ngh2", "h2")
@@ -218,7 +218,7 @@ class ClientEnd:
 
     def __init__(self, engine: EngineName, *, limits: Limits = DEFAULT_LIMITS) -> None:
         self.wake = Waker()
-        self.session = ClientSession(self.wake, limits=limits, engine=engine)
+        self.session = client_session(self.wake, limits=limits, engine=engine)
 
     def open(self, hook: Hook | None = None, consumes: bool = True) -> Recorder:
         recorder = Recorder(hook=hook, consumes=consumes)

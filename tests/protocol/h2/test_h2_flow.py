@@ -7,16 +7,15 @@ import pytest
 from hyperframe.frame import DataFrame, WindowUpdateFrame
 
 from spooky._core import reasons
-from spooky.protocol.h2.engine import EngineName
-from spooky.protocol.h2.limits import (
+from spooky._core.h2_limits import (
     BACKLOG_FLOOR_BYTES,
     CONNECTION_BACKLOG_BYTES,
-    DEFAULT_LIMITS,
     QUANTUM_BYTES,
     STREAM_BACKLOG_BYTES,
     TRANSMIT_BYTES,
-    Limits,
 )
+from spooky.protocol.h2.engine import EngineName
+from spooky.protocol.h2.limits import DEFAULT_LIMITS, Limits
 from tests.protocol.h2.peers import (
     ENGINE_PAIRS,
     ENGINES,

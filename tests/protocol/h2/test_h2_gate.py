@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from spooky.protocol.h2.gate import PREFACE, FrameFloodError, FrameGate, TokenBucket
+from spooky._core.h2_gate import PREFACE, FrameFloodError, FrameGate, TokenBucket
 from spooky.protocol.h2.limits import DEFAULT_LIMITS, Limits
 from tests.protocol.h2.peers import data, raw_frame, rst_stream, settings, window_update
 
@@ -41,11 +41,12 @@ def test_only_whole_frames_pass_and_nothing_is_lost(seed: int) -> None:
     assert passed == stream
 
 
-def test_a_frame_that_is_too_large_is_left_to_the_engine() -> None:
+def test_a_frame_that_is_too_large_ends_what_is_admitted() -> None:
     """It must not be waited for: that would be up to 16 MiB (RFC 9113 section 4.2)."""
     gate = FrameGate(DEFAULT_LIMITS, 0)
     start = (16_385).to_bytes(3, "big") + bytes(6) + b"start of it"
-    assert gate.admit(start, 0.0) == start
+    assert gate.admit(data(1, b"x") + start, 0.0) == data(1, b"x")
+    assert gate.too_large
 
 
 def test_resets_are_those_of_the_bytes_last_admitted() -> None:

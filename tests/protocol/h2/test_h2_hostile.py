@@ -7,9 +7,9 @@ import pytest
 from hyperframe.frame import GoAwayFrame, RstStreamFrame
 
 from spooky._core import reasons
+from spooky._core.h2_gate import PREFACE
 from spooky.protocol.h2 import engine_h2
 from spooky.protocol.h2.engine import EngineName
-from spooky.protocol.h2.gate import PREFACE
 from spooky.protocol.h2.limits import DEFAULT_LIMITS, Limits
 from spooky.protocol.stream import Field
 from tests.protocol.h2.peers import (
@@ -48,6 +48,10 @@ def codes(peer: RawPeer) -> list[int]:
 CONNECTION_ERRORS = {
     # RFC 9113 section 4.2
     "a frame that is too large": (data(1, bytes(16_385)), {FRAME_SIZE_ERROR}),
+    "a CONTINUATION that is too large": (
+        raw_frame(HEADERS, 0, 9, b"\x82") + raw_frame(CONTINUATION, 0, 9, bytes(16_385)),
+        {FRAME_SIZE_ERROR},
+    ),
     "a PING of seven bytes": (raw_frame(PING, 0, 0, bytes(7)), {FRAME_SIZE_ERROR}),
     # Section 6.4: on an idle stream.
     "RST_STREAM before the stream": (rst_stream(7), {PROTOCOL_ERROR}),

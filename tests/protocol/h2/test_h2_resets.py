@@ -4,10 +4,11 @@ import pytest
 from hyperframe.frame import DataFrame, HeadersFrame, RstStreamFrame
 
 from spooky._core import reasons
+from spooky._core.h2_gate import PREFACE
+from spooky._core.h2_limits import RETIRE_AFTER_CUT_BODIES
 from spooky._core.reasons import Reason
 from spooky.protocol.h2.engine import EngineName
-from spooky.protocol.h2.gate import PREFACE
-from spooky.protocol.h2.limits import RETIRE_AFTER_CUT_BODIES, Limits
+from spooky.protocol.h2.limits import Limits
 from spooky.protocol.h2.server import ServerSession
 from spooky.protocol.stream import Stream
 from tests.protocol.h2.peers import (

@@ -5,7 +5,7 @@ import ngh2
 import pytest
 from hyperframe.frame import DataFrame, GoAwayFrame, HeadersFrame, PingFrame, RstStreamFrame
 
-from spooky.protocol.h2.gate import PREFACE
+from spooky._core.h2_gate import PREFACE
 from spooky.protocol.stream import Field
 from tests.protocol.h2.peers import (
     GET,

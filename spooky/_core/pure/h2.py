@@ -1,98 +1,92 @@
-"""What both roles of an HTTP/2 session share: the streams, the transport's calls, the end."""
+# cython: annotation_typing=False
+"""What both roles of an HTTP/2 session share: the streams, the transport's calls, the end.
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from functools import cache
+This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from struct import Struct
-from typing import Any, ClassVar, Final, TypeAlias
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
-from spooky._core import reasons
-from spooky._core.reasons import Reason
-from spooky.protocol.h2.engine import (
-    ENHANCE_YOUR_CALM,
-    INTERNAL_ERROR,
-    NO_ERROR,
-    PROTOCOL_ERROR,
-    ConnectionClosed,
-    DataReceived,
-    Engine,
-    EngineName,
-    GoAwayReceived,
-    HeadReceived,
-    PingAcknowledged,
-    StreamClosed,
-    StreamReset,
-    engine_class,
+from spooky._core import h2_stream, reasons
+from spooky._core.h2_gate import FrameFloodError, FrameGate, TokenBucket
+from spooky._core.h2_limits import RETIRE_AFTER_CUT_BODIES, TRANSMIT_BYTES
+from spooky._core.h2_sender import Sender
+from spooky._core.h2_stream import Stream
+from spooky._core.reasons import (
+    H2_ENHANCE_YOUR_CALM,
+    H2_FRAME_SIZE_ERROR,
+    H2_INTERNAL_ERROR,
+    H2_NO_ERROR,
+    H2_PROTOCOL_ERROR,
+    Reason,
 )
-from spooky.protocol.h2.gate import PREFACE, FrameFloodError, FrameGate, TokenBucket
-from spooky.protocol.h2.limits import RETIRE_AFTER_CUT_BODIES, TRANSMIT_BYTES, Limits
-from spooky.protocol.h2.sender import Sender
-from spooky.protocol.h2.stream import Stream
-from spooky.protocol.session import Wake
-from spooky.protocol.stream import Field, Fields
 
-EventHandler: TypeAlias = Callable[[Any, Any], None]
+Field = tuple[bytes, bytes]
 
 _GOAWAY: Final = Struct(">9sII")
 _GOAWAY_HEADER: Final = b"\0\0\x08\x07\0\0\0\0\0"
 
-
-@cache
-def _event_handlers(session: type["Session"], engine: type[Engine]) -> Mapping[type, EventHandler]:
-    """Return which method of a session takes which event of an engine."""
-    return {
-        event: getattr(session, session.EVENT_HANDLERS[name])
-        for name, event in engine.EVENTS.items()
-        if name in session.EVENT_HANDLERS
-    }
+# A C number.
+_TRANSMIT = TRANSMIT_BYTES
 
 
-def list_fields(headers: Any) -> list[Field]:
+class Role(NamedTuple):
+    """What differs between a server's session and a client's.
+
+    Attributes:
+        head_event: The name of the engine's event for the head of a message.
+        preface_bytes: Length of what the peer sends before the first frame.
+        stop_code: With which code a stream is reset whose rest is not wanted.
+        lost: Why streams end under which the transport went away.
+        broken: Why they end when the peer broke the protocol.
+        overloaded: Why they end when the peer asked for too much.
+    """
+
+    head_event: str
+    preface_bytes: int
+    stop_code: int
+    lost: Reason
+    broken: Reason
+    overloaded: Reason
+
+
+def list_fields(headers: Iterable[Any]) -> list[Field]:
     """Return plain pairs; engines mark never-indexed fields by subclasses of ``tuple``."""
     return list(map(tuple, headers))
 
 
-class Session(ABC):
+class Session(h2_stream.Owner):
     """An HTTP/2 connection, in either role.
 
     The transport calls ``transmit`` after each ``receive``, and whenever ``wake`` was called.
 
     Arguments:
         wake: Called when output became pending outside ``receive``.
-        limits: What the peer may send.
-        client: Whether this side opens streams.
-        engine: ``ngh2`` or ``h2``; the build's own if not given.
+        limits: What the peer may send, see ``protocol/h2/limits.py``.
+        role: Which side this is.
+        engine: What frames and compresses, see ``protocol/h2/engine.py``.
 
     Attributes:
-        closed: See :class:`spooky.protocol.session.ByteSession`, as for the next three.
+        closed: See ``ByteSession`` in ``protocol/session.py``, as for the next three.
         close_reason: Why.
         want_read: Always true: windows hold the peer back.
         active_streams: Streams that have not ended.
         unanswered_pings: Pings of ours that the peer has not answered.
     """
 
-    EVENT_HANDLERS: ClassVar[Mapping[str, str]] = {
-        "DataReceived": "_on_data",
-        "TrailersReceived": "_on_trailers",
-        "StreamReset": "_on_stream_reset",
-        "StreamClosed": "_on_stream_closed",
-        "PingAcknowledged": "_on_ping_acknowledged",
-        "GoAwayReceived": "_on_goaway",
-        "ConnectionClosed": "_on_connection_closed",
-    }
+    EVENT_HANDLERS = MappingProxyType(
+        {
+            "TrailersReceived": "_on_trailers",
+            "StreamReset": "_on_stream_reset",
+            "PingAcknowledged": "_on_ping_acknowledged",
+            "GoAwayReceived": "_on_goaway",
+            "ConnectionClosed": "_on_connection_closed",
+        }
+    )
 
-    STOP_CODE: ClassVar[int]
-    """With which code a stream is reset whose rest is not wanted."""
-    LOST: ClassVar[Reason]
-    """The transport went away under open streams."""
-    BROKEN: ClassVar[Reason]
-    """The peer broke the protocol."""
-    OVERLOADED: ClassVar[Reason]
-    """The peer asked for too much."""
-
-    def __init__(
-        self, wake: Wake, *, limits: Limits, client: bool, engine: EngineName | None
-    ) -> None:
+    def __init__(self, wake: Callable[[], None], limits: Any, role: Role, engine: Any) -> None:
         self.closed = False
         self.close_reason: Reason | None = None
         self.want_read = True
@@ -100,11 +94,19 @@ class Session(ABC):
         self.unanswered_pings = 0
         self._wake = wake
         self._limits = limits
-        self._engine = engine_class(engine)(client, limits)
-        self._errors = self._engine.ERRORS
-        self._handlers = _event_handlers(type(self), type(self._engine))
-        self._gate = FrameGate(limits, 0 if client else len(PREFACE))
-        self._sender = Sender(self._engine, self._gate)
+        self._role = role
+        self._engine = engine
+        self._errors = engine.ERRORS
+        self._handlers = {
+            engine.EVENTS[name]: getattr(type(self), method)
+            for name, method in self.EVENT_HANDLERS.items()
+        }
+        # The events of every message, which need no look-up.
+        self._head_event = engine.EVENTS[role.head_event]
+        self._data_event = engine.EVENTS["DataReceived"]
+        self._closed_event = engine.EVENTS["StreamClosed"]
+        self._gate = FrameGate(limits, role.preface_bytes)
+        self._sender = Sender(engine, self._gate)
         self._streams: dict[int, Stream] = {}
         # Streams to be reset once their own direction is sent, because the other is unwanted.
         self._stopping: dict[Stream, None] = {}
@@ -133,20 +135,22 @@ class Session(ABC):
             try:
                 self._engine.receive_data(self._gate.admit(data, now))
             except FrameFloodError:
-                self._close_with(ENHANCE_YOUR_CALM, self.OVERLOADED)
+                self._close_with(H2_ENHANCE_YOUR_CALM, self._role.overloaded)
             except self._errors as error:
                 self._engine_is_gone = True
                 self._deliver_events()
                 self._engine_failed(error)
             else:
                 self._deliver_events()
+                if self._gate.too_large and not self.closed:
+                    self._close_with(H2_FRAME_SIZE_ERROR, self._role.broken)
                 self._sender.resume()
         finally:
             self._receiving = False
 
-    def receive_eof(self, *, clean: bool = True) -> None:
+    def receive_eof(self, clean: bool = True) -> None:
         """Learn that the peer will send no more bytes, which ends an HTTP/2 connection."""
-        self.connection_lost(self.LOST if self._streams else reasons.COMPLETED)
+        self.connection_lost(self._role.lost if self._streams else reasons.COMPLETED)
 
     def transmit(self) -> bytes:
         """Return what to write now; all there is once closed, even if told not to write.
@@ -165,7 +169,7 @@ class Session(ABC):
             size += len(data)
             if not (self._sender.backlogged or self._engine.want_write):
                 break
-            if size >= TRANSMIT_BYTES:
+            if size >= _TRANSMIT:
                 self._wake()
                 break
         if self._last_words:
@@ -191,26 +195,17 @@ class Session(ABC):
         if not self.closed:
             self._close(reason)
 
-    @abstractmethod
     def shutdown(self) -> None:
         """Take no new streams, finish those there are, then close."""
 
     # --- what streams call --------------------------------------------------------------------
-
-    @abstractmethod
-    def send_head(self, stream: Stream, fields: Fields, end: bool) -> None:
-        """Send the head of a stream."""
-
-    @abstractmethod
-    def send_informational(self, stream: Stream, fields: Fields) -> None:
-        """Send a 1xx response head, if this role has any to send."""
 
     def send_data(self, stream: Stream, data: bytes, end: bool) -> bool:
         """Send a piece of a body; return whether more is welcome."""
         self._want_output()
         return self._sender.send(stream, data, end)
 
-    def send_trailers(self, stream: Stream, fields: Fields) -> None:
+    def send_trailers(self, stream: Stream, fields: Sequence[Field]) -> None:
         """Send trailers; if there are none left to send, just the end."""
         self._want_output()
         if fields:
@@ -247,32 +242,45 @@ class Session(ABC):
 
     def _deliver_events(self) -> None:
         """Make the upcalls for what happened in the engine."""
-        handlers = self._handlers
         for event in self._engine.events():
             if self.closed:
                 return
-            handler = handlers.get(type(event))
-            if handler is not None:
-                handler(self, event)
+            kind = type(event)
+            if kind is self._data_event:
+                self._on_data(event)
+            elif kind is self._closed_event:
+                self._on_stream_closed(event)
+            elif kind is self._head_event:
+                self._on_message_head(event)
+            else:
+                handler = self._handlers.get(kind)
+                if handler is not None:
+                    handler(self, event)
 
-    def _on_data(self, event: DataReceived) -> None:
+    def _on_message_head(self, event: Any) -> None:
+        """Deliver the head of a request or of a response, by role."""
+
+    def _on_data(self, event: Any) -> None:
         """Deliver a piece of a body."""
-        stream = self._streams.get(event.stream_id)
-        size = len(event.data)
+        stream_id = event.stream_id
+        data = event.data
+        end = event.end_stream
+        stream = self._streams.get(stream_id)
+        size = len(data)
         if stream is None or stream.unwanted:
             if stream is not None:
-                stream.remote_ended = event.end_stream
+                stream.remote_ended = end
             if size:
-                self.credit(event.stream_id, size)
+                self.credit(stream_id, size)
             return
         stream.unconsumed += size
-        stream.remote_ended = event.end_stream
-        if size or event.end_stream:
-            stream.handler.on_data(event.data, event.end_stream)
+        stream.remote_ended = end
+        if size or end:
+            stream.handler.on_data(data, end)
         elif not self._empty_data.take(self._now):
-            self._close_with(ENHANCE_YOUR_CALM, self.OVERLOADED)
+            self._close_with(H2_ENHANCE_YOUR_CALM, self._role.overloaded)
 
-    def _on_trailers(self, event: HeadReceived) -> None:
+    def _on_trailers(self, event: Any) -> None:
         """Deliver trailers."""
         stream = self._streams.get(event.stream_id)
         if stream is None:
@@ -281,7 +289,7 @@ class Session(ABC):
         if not stream.unwanted:
             stream.handler.on_trailers(list_fields(event.headers))
 
-    def _on_stream_reset(self, event: StreamReset) -> None:
+    def _on_stream_reset(self, event: Any) -> None:
         """Deliver a reset by the peer."""
         stream = self._streams.get(event.stream_id)
         if stream is not None:
@@ -289,16 +297,16 @@ class Session(ABC):
             self._resets.add(stream.id)
             self._reset_by_peer(stream, event.error_code)
 
-    @abstractmethod
     def _reset_by_peer(self, stream: Stream, code: int) -> None:
         """Take a stream that the peer reset."""
 
-    def _on_stream_closed(self, event: StreamClosed) -> None:
+    def _on_stream_closed(self, event: Any) -> None:
         """Take the end of a stream, or a reset by the engine."""
-        if event.stream_id in self._resets:
-            self._resets.remove(event.stream_id)
+        stream_id = event.stream_id
+        if stream_id in self._resets:
+            self._resets.remove(stream_id)
             return
-        stream = self._streams.get(event.stream_id)
+        stream = self._streams.get(stream_id)
         if event.error_code:
             self._reset_by_engine(stream, event.error_code)
         elif stream is not None:
@@ -316,7 +324,7 @@ class Session(ABC):
         """
         if stream is not None:
             self._remove(stream)
-            if code == INTERNAL_ERROR:
+            if code == H2_INTERNAL_ERROR:
                 # What we were to send cannot be sent: its head is too large.
                 stream.handler.on_reset(reasons.INTERNAL_ERROR)
                 return
@@ -325,28 +333,28 @@ class Session(ABC):
             if self._cut_bodies == RETIRE_AFTER_CUT_BODIES:
                 self.shutdown()
         if not (self.closed or self._provoked_resets.take(self._now)):
-            self._close_with(ENHANCE_YOUR_CALM, self.OVERLOADED)
+            self._close_with(H2_ENHANCE_YOUR_CALM, self._role.overloaded)
 
     def _broken_stream_reason(self, stream: Stream, code: int) -> Reason:
         """Return why a stream ended on which the peer broke the protocol."""
-        return self.BROKEN
+        return self._role.broken
 
-    def _on_ping_acknowledged(self, event: PingAcknowledged) -> None:
+    def _on_ping_acknowledged(self, event: Any) -> None:
         """Take a sign of life."""
         self.unanswered_pings = max(0, self.unanswered_pings - 1)
 
-    def _on_goaway(self, event: GoAwayReceived) -> None:
+    def _on_goaway(self, event: Any) -> None:
         """Learn that the peer is going to close."""
         self._peer_is_closing = True
 
-    def _on_connection_closed(self, event: ConnectionClosed) -> None:
+    def _on_connection_closed(self, event: Any) -> None:
         """Take the end of the connection: after GOAWAY and the last stream, or an error."""
-        if event.error_code == NO_ERROR or self._peer_is_closing:
+        if event.error_code == H2_NO_ERROR or self._peer_is_closing:
             self._close(self._closed_reason())
-        elif event.error_code == ENHANCE_YOUR_CALM:
-            self._close(self.OVERLOADED)
+        elif event.error_code == H2_ENHANCE_YOUR_CALM:
+            self._close(self._role.overloaded)
         else:
-            self._close(self.BROKEN)
+            self._close(self._role.broken)
 
     def _closed_reason(self) -> Reason:
         """Return why a connection closed that ended in good order."""
@@ -373,7 +381,7 @@ class Session(ABC):
         try:
             if not self.closed:
                 self._sender.feed()
-            data = self._engine.data_to_send()
+            data: bytes = self._engine.data_to_send()
         except self._errors as error:
             self._engine_failed(error)
             return b""
@@ -385,9 +393,10 @@ class Session(ABC):
 
     def _after_output(self) -> None:
         """Do what had to wait until output was taken."""
-        for stream in list(self._stopping):
-            if self._sender.has_sent(stream):
-                self.reset(stream, self.STOP_CODE)
+        if self._stopping:
+            for stream in list(self._stopping):
+                if self._sender.has_sent(stream):
+                    self.reset(stream, self._role.stop_code)
         self._sender.resume()
 
     def _remove(self, stream: Stream) -> None:
@@ -401,7 +410,8 @@ class Session(ABC):
         stream.over = True
         self.active_streams -= 1
         self._sender.drop(stream)
-        self._stopping.pop(stream, None)
+        if self._stopping:
+            self._stopping.pop(stream, None)
         stream.consume(stream.unconsumed)
 
     def _close_with(self, code: int, reason: Reason) -> None:
@@ -412,10 +422,10 @@ class Session(ABC):
     def _engine_failed(self, error: Exception) -> None:
         """Close after the engine gave up without a word to the peer (RFC 9113 section 5.4.1)."""
         overloaded = isinstance(error, self._engine.OVERLOAD_ERRORS)
-        code = ENHANCE_YOUR_CALM if overloaded else PROTOCOL_ERROR
+        code = H2_ENHANCE_YOUR_CALM if overloaded else H2_PROTOCOL_ERROR
         self._last_words = _GOAWAY.pack(_GOAWAY_HEADER, self._last_peer_stream, code)
         self._want_output()
-        self._close(self.OVERLOADED if overloaded else self.BROKEN)
+        self._close(self._role.overloaded if overloaded else self._role.broken)
 
     def _close(self, reason: Reason) -> None:
         """Close, and tell the streams that are still open."""

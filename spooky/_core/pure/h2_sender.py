@@ -1,3 +1,4 @@
+# cython: annotation_typing=False
 """Which stream may send how much now: queues, turns and back-pressure.
 
 The engines would send the body of the oldest stream for as long as there is more of it (nghttp2
@@ -7,13 +8,15 @@ windows of stream and connection allow: what an engine has is sent by its next `
 
 Where a client told what is urgent, that goes first (RFC 9218 section 10). nghttp2 reads the same
 signals, but orders only what it was given for one output.
+
+This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`.
 """
 
 from collections import deque
+from typing import Any
 
-from spooky.protocol.h2.engine import Engine
-from spooky.protocol.h2.gate import FrameGate
-from spooky.protocol.h2.limits import (
+from spooky._core.h2_gate import FrameGate
+from spooky._core.h2_limits import (
     BACKLOG_FLOOR_BYTES,
     CONNECTION_BACKLOG_BYTES,
     QUANTUM_BYTES,
@@ -21,7 +24,15 @@ from spooky.protocol.h2.limits import (
     TRANSMIT_BYTES,
     URGENCY_RESERVE_BYTES,
 )
-from spooky.protocol.h2.stream import Stream
+from spooky._core.h2_stream import Stream
+
+# C numbers.
+_TRANSMIT = TRANSMIT_BYTES
+_QUANTUM = QUANTUM_BYTES
+_STREAM_BACKLOG = STREAM_BACKLOG_BYTES
+_CONNECTION_BACKLOG = CONNECTION_BACKLOG_BYTES
+_BACKLOG_FLOOR = BACKLOG_FLOOR_BYTES
+_URGENCY_RESERVE = URGENCY_RESERVE_BYTES
 
 
 def rank(stream: Stream) -> tuple[int, bool, int]:
@@ -33,7 +44,7 @@ class Sender:
     """The unsent bodies of a connection.
 
     Arguments:
-        engine: Where bodies go.
+        engine: Where bodies go, see ``protocol/h2/engine.py``.
         gate: Told of what is sent, for what it allows the peer to answer.
 
     Attributes:
@@ -43,13 +54,9 @@ class Sender:
         writable: Whether the transport takes more.
     """
 
-    __slots__ = (
-        "_backlogged", "_engine", "_gate", "_given", "_waiting", "backlog_bytes",
-        "ordered", "turn", "writable",
-    )  # fmt: skip
-
-    def __init__(self, engine: Engine, gate: FrameGate) -> None:
+    def __init__(self, engine: Any, gate: FrameGate) -> None:
         self._engine = engine
+        self._errors = engine.ERRORS
         self._gate = gate
         # Body bytes given to the engine in this turn.
         self._given = 0
@@ -74,7 +81,7 @@ class Sender:
             self._give(stream, data, end)
         elif data:
             self._keep(stream, data)
-        if self._accepts(stream, STREAM_BACKLOG_BYTES):
+        if self._accepts(stream, _STREAM_BACKLOG):
             return True
         self._waiting[stream] = None
         return False
@@ -87,7 +94,9 @@ class Sender:
 
     def feed(self) -> None:
         """Let streams with a backlog have their turns."""
-        room = min(TRANSMIT_BYTES, self._engine.remote_window_size) - self._given
+        if not self._backlogged:
+            return
+        room = min(_TRANSMIT, self._engine.remote_window_size) - self._given
         if self.ordered:
             self._feed_in_order(room)
             return
@@ -95,7 +104,7 @@ class Sender:
             if room <= 0:
                 return
             if stream.turn != self.turn:
-                room -= self._feed_stream(stream, min(room, QUANTUM_BYTES))
+                room -= self._feed_stream(stream, min(room, _QUANTUM))
 
     def _feed_in_order(self, room: int) -> None:
         """Let the first streams have their turns, and the next only if those can send no more."""
@@ -104,7 +113,7 @@ class Sender:
             if room <= 0 or (last is not None and rank(stream) > last):
                 return
             if stream.turn != self.turn:
-                limit = min(room, QUANTUM_BYTES) if stream.incremental else room
+                limit = min(room, _QUANTUM) if stream.incremental else room
                 room -= self._feed_stream(stream, limit)
             if stream.backlog and self._window(stream) > 0:
                 last = rank(stream)
@@ -116,11 +125,11 @@ class Sender:
 
     def resume(self) -> None:
         """Tell the streams that may send again, if any."""
-        if not self.writable:
+        if not (self.writable and self._waiting):
             return
         waiting = sorted(self._waiting, key=rank) if self.ordered else list(self._waiting)
         for stream in waiting:
-            if stream in self._waiting and self._accepts(stream, STREAM_BACKLOG_BYTES // 2):
+            if stream in self._waiting and self._accepts(stream, _STREAM_BACKLOG // 2):
                 del self._waiting[stream]
                 stream.handler.on_writable()
 
@@ -145,28 +154,27 @@ class Sender:
             return False
         try:
             window = self._engine.stream_remote_window_size(stream.id)
-            return window > 0 and self._engine.remote_window_size > 0
-        except self._engine.ERRORS:
+            return bool(window > 0 and self._engine.remote_window_size > 0)
+        except self._errors:
             return True
 
     def _accepts(self, stream: Stream, mark: int) -> bool:
         """Return whether a stream may add to its backlog, given its high or low mark."""
         held = stream.backlog_bytes
-        of_connection = CONNECTION_BACKLOG_BYTES - stream.urgency * URGENCY_RESERVE_BYTES
+        of_connection = _CONNECTION_BACKLOG - stream.urgency * _URGENCY_RESERVE
         return (
             self.writable
             and held < mark
-            and (self.backlog_bytes < of_connection or held < BACKLOG_FLOOR_BYTES)
+            and (self.backlog_bytes < of_connection or held < _BACKLOG_FLOOR)
         )
 
     def _window(self, stream: Stream) -> int:
         """Return what the windows allow a stream to send in this turn, bytes."""
         try:
-            return min(
-                self._engine.remote_window_size - self._given,
-                self._engine.stream_remote_window_size(stream.id),
-            )
-        except self._engine.ERRORS:
+            of_connection: int = self._engine.remote_window_size - self._given
+            of_stream: int = self._engine.stream_remote_window_size(stream.id)
+            return min(of_connection, of_stream)
+        except self._errors:
             # Not open before its head is in the output, or held back by the engine because the
             # peer takes no more streams now; or closed, which is still to be delivered.
             return 0
@@ -178,8 +186,8 @@ class Sender:
         return (
             stream.turn != self.turn
             and not (self.ordered and self._backlogged)
-            and size <= QUANTUM_BYTES
-            and self._given + size <= TRANSMIT_BYTES
+            and size <= _QUANTUM
+            and self._given + size <= _TRANSMIT
             and size <= self._window(stream)
         )
 
@@ -199,7 +207,7 @@ class Sender:
         self._gate.data_sent += 1
         try:
             self._engine.send_data(stream.id, data, end_stream=end)
-        except self._engine.ERRORS:
+        except self._errors:
             return  # The stream is closed; the event that says so is on its way.
 
     def _give_trailers(self, stream: Stream) -> None:
@@ -207,7 +215,7 @@ class Sender:
         stream.turn = self.turn
         try:
             self._engine.send_trailers(stream.id, stream.trailers or ())
-        except self._engine.ERRORS:
+        except self._errors:
             return
 
     def _feed_stream(self, stream: Stream, room: int) -> int:
@@ -216,7 +224,7 @@ class Sender:
         room = min(room, self._window(stream))
         fed = 0
         while backlog and fed < room:
-            size = min(room - fed, QUANTUM_BYTES)
+            size = min(room - fed, _QUANTUM)
             piece = backlog[0][stream.offset : stream.offset + size]
             fed += len(piece)
             stream.offset += len(piece)

@@ -1,15 +1,45 @@
-"""A stream: what its user calls, and what its session keeps of it."""
+# cython: annotation_typing=False
+"""An HTTP/2 stream: what its user calls, and what its session keeps of it.
+
+This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`.
+"""
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Any
 
-from spooky._core.priority import Priority
+from spooky._core.priority import DEFAULT_URGENCY, Priority
 from spooky._core.reasons import Reason
-from spooky.protocol.priorities import SHARED, Signals
-from spooky.protocol.stream import Fields, StreamHandler
 
-if TYPE_CHECKING:
-    from spooky.protocol.h2.session import Session
+Field = tuple[bytes, bytes]
+
+_URGENCY = DEFAULT_URGENCY
+
+
+class Owner:
+    """What a stream asks of its session."""
+
+    def send_head(self, stream: "Stream", fields: Sequence[Field], end: bool) -> None:
+        """Send the head of a stream."""
+
+    def send_informational(self, stream: "Stream", fields: Sequence[Field]) -> None:
+        """Send a 1xx response head, if this role has any to send."""
+
+    def send_data(self, stream: "Stream", data: bytes, end: bool) -> bool:
+        """Send a piece of a body; return whether more is welcome."""
+        return False
+
+    def send_trailers(self, stream: "Stream", fields: Sequence[Field]) -> None:
+        """Send trailers; if there are none left to send, just the end."""
+
+    def credit(self, stream_id: int, count: int) -> None:
+        """Credit body bytes to the peer that were consumed, or that nobody will consume."""
+
+    def stop_receiving(self, stream: "Stream") -> None:
+        """Reset a stream when its own direction is sent, unless the peer ends it before."""
+
+    def reset(self, stream: "Stream", code: int) -> None:
+        """Reset a stream."""
 
 
 class Stream:
@@ -17,6 +47,7 @@ class Stream:
 
     Attributes:
         handler: Where upcalls go.
+        protocol: ``h2``.
         id: Its identifier; negative until a client has sent its head.
         over: Whether it was reset or lost: nothing is delivered or accepted.
         local_ended: Whether all that is to be sent has been given.
@@ -32,19 +63,13 @@ class Stream:
         turn: In which of the sender's turns it last gave something to the engine.
         signals: What was said about its priority; ``None`` if nothing.
         urgency: From 0, the most urgent, to 7 (RFC 9218).
-        incremental: Whether it takes turns with others of its urgency.
+        incremental: Whether it takes turns with others of its urgency, as all do whose client says
+            nothing of priorities.
     """
 
-    __slots__ = (
-        "backlog", "backlog_bytes", "handler", "head_received", "id", "incremental",
-        "informational", "local_ended", "offset", "over", "remote_ended", "session", "signals",
-        "trailers", "turn", "unconsumed", "unwanted", "urgency",
-    )  # fmt: skip
-
-    handler: StreamHandler
-    protocol: str = "h2"
-
-    def __init__(self, session: "Session", stream_id: int) -> None:
+    def __init__(self, session: Owner, stream_id: int) -> None:
+        self.handler: Any = None
+        self.protocol = "h2"
         self.session = session
         self.id = stream_id
         self.over = False
@@ -57,21 +82,23 @@ class Stream:
         self.backlog: deque[bytes] | None = None
         self.backlog_bytes = 0
         self.offset = 0
-        self.trailers: Fields | None = None
+        self.trailers: Sequence[Field] | None = None
         self.turn = 0
-        self.signals: Signals | None = None
-        self.urgency, self.incremental = SHARED
+        self.signals: Any = None
+        self.urgency = _URGENCY
+        self.incremental = True
 
     def prioritize(self, priority: Priority) -> None:
         """Send with this priority from now on."""
-        self.urgency, self.incremental = priority
+        self.urgency = priority[0]
+        self.incremental = priority[1]
 
-    def send_head(self, fields: Fields, end: bool) -> None:
+    def send_head(self, fields: Sequence[Field], end: bool) -> None:
         """Send the head; ``end`` says that no body and no trailers follow."""
         if not (self.over or self.local_ended):
             self.session.send_head(self, fields, end)
 
-    def send_informational(self, fields: Fields) -> None:
+    def send_informational(self, fields: Sequence[Field]) -> None:
         """Send a 1xx response head; a client has none to send."""
         if not (self.over or self.local_ended):
             self.session.send_informational(self, fields)
@@ -82,7 +109,7 @@ class Stream:
             return True
         return self.session.send_data(self, data, end)
 
-    def send_trailers(self, fields: Fields) -> None:
+    def send_trailers(self, fields: Sequence[Field]) -> None:
         """Send trailers, which end this direction."""
         if not (self.over or self.local_ended):
             self.session.send_trailers(self, fields)
