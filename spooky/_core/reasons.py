@@ -176,6 +176,11 @@ PATH_DENIED = Reason(Stage.POLICY, "path_denied", 403, "The path is denied.", Fa
 CONNECT_NOT_ALLOWED = Reason(
     Stage.POLICY, "connect_not_allowed", 403, "CONNECT is not allowed.", Fault.CLIENT
 )
+TOO_EARLY = Reason(
+    Stage.POLICY, "too_early", 425,
+    "The request came in early data, where its method is not allowed; send it again.", Fault.CLIENT,
+    h3_error=H3_REQUEST_REJECTED,
+)  # fmt: skip
 BODY_TOO_LARGE = Reason(
     Stage.POLICY, "body_too_large", 413, "The request body is too large.", Fault.CLIENT
 )

@@ -27,6 +27,7 @@ def check(configuration: Configuration, apps: Collection[str], report: Report) -
     check_listeners(configuration, report)
     _check_performance(configuration.performance, report)
     _check_protocol_limits(configuration.resilience.protocol, report)
+    _check_early_data(configuration, report)
     _check_logs(configuration, report)
     check_control(configuration.control, report)
     check_observability(configuration.observability, report)
@@ -81,6 +82,25 @@ def _check_protocol_limits(limits: ProtocolLimits, report: Report) -> None:
                 "no request matches this: paths are compared in their canonical form",
                 f"write {quoted(canonical)}",
             )
+
+
+def _check_early_data(configuration: Configuration, report: Report) -> None:
+    if not configuration.resilience.protocol.allow_0rtt:
+        return
+    path = ("resilience", "protocol", "allow_0rtt")
+    if configuration.performance.quic_engine == "aioquic":
+        report.error(
+            path,
+            "the QUIC engine aioquic takes no 0-RTT data",
+            "set it to false, or quic_engine to auto",
+            related=(("performance", "quic_engine"),),
+        )
+    elif not _core.COMPILED:
+        report.error(
+            path,
+            "0-RTT needs the compiled kernels, which this installation does not have",
+            "set it to false, or install with a compiler",
+        )
 
 
 # --- logs -------------------------------------------------------------------------------------

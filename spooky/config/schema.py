@@ -451,6 +451,25 @@ class ProtocolLimits(Section, frozen=True):
     enforce_authority_host_match: Annotated[
         bool, described("Refuse a request whose `Host` differs from its `:authority`, with 400.")
     ] = True
+    allow_0rtt: Annotated[
+        bool,
+        described(
+            "Let clients that come again send requests with the first packets of their handshake "
+            "(0-RTT). Backends see `Early-Data: 1`, and may answer 425.",
+            hazard="What was recorded can be sent again: see 0-RTT in "
+            "[the life of a request](request-life.md). The client's address is not proven then, "
+            "unless `quic_retry` is `always`.",
+        ),
+    ] = False
+    early_data_safe_methods: Annotated[
+        tuple[Literal["GET", "HEAD"], ...],
+        Meta(min_length=1),
+        described(
+            "Methods of requests that are taken in 0-RTT data; the others get 425, and clients "
+            "send them again after the handshake.",
+            unordered=True,
+        ),
+    ] = ("GET", "HEAD")
     allowed_methods: Annotated[
         tuple[str, ...],
         described(

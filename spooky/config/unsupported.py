@@ -80,8 +80,7 @@ UNSUPPORTED_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     f"{_QUOTA}.policies.[].burst": ("requests", "window_secs"),
     f"{_QUOTA}.policies.[].sustained": ("requests", "window_secs"),
     "resilience.protocol": (
-        "allow_0rtt", "early_data_safe_methods", "allow_connect", "connect_allowed_ports",
-        "connect_allowed_authorities",
+        "allow_connect", "connect_allowed_ports", "connect_allowed_authorities",
     ),
     "resilience.circuit_breaker": (
         "enabled", "failure_threshold", "open_ms", "half_open_max_probes",

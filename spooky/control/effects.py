@@ -133,6 +133,7 @@ _GROUPS: Final[tuple[_Group, ...]] = (
             "quic_initial_max_streams_bidi",
         ),
     ),
+    (Effect.LIVE, Reach.CLIENT_CONNECTIONS, "resilience.protocol", ("allow_0rtt",)),
     (
         Effect.LIVE,
         Reach.BACKEND_CONNECTIONS,
@@ -176,6 +177,7 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         Reach.REQUESTS,
         "resilience.protocol",
         (
+            "early_data_safe_methods",
             "max_headers_count", "max_headers_bytes", "enforce_authority_host_match",
             "allowed_methods", "denied_path_prefixes",
         ),

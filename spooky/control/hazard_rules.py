@@ -241,6 +241,8 @@ def _setting_hazards(change: Change) -> Iterator[Hazard]:
         yield hazard(
             "limit_lifted", each, key=change.key, old=_said(change.old), new=_said(change.new)
         )
+    if change.path == "resilience.protocol.allow_0rtt" and change.new is True:
+        yield hazard("early_data_allowed", each)
     if change.path.startswith("listeners[].tls.client_auth.") and change.new is False:
         yield hazard("client_auth_weakened", each)
     if (

@@ -92,6 +92,11 @@ _KINDS: Final = (
         "{key} is off: others can pose as the backends of {upstream}",
     ),
     HazardKind(
+        "early_data_allowed",
+        "Requests would be taken in 0-RTT data.",
+        "whoever records the first packets of a client can send its requests again",
+    ),
+    HazardKind(
         "listener_removed",
         "An address would not be listened on any more.",
         "clients that connect to {listener} are refused",

@@ -103,6 +103,7 @@ class Listener:
         self._is_cut = False
         self._runtime = around.runtime
         self._account = around.account
+        self._register = around.counters.segment
         # Kept for as long as the listener lives, so that a change ends no resumption.
         self._tickets = TicketStore()
         self._name = listener_name(sockets.udp)
@@ -183,4 +184,6 @@ class Listener:
     def _quic_settings(
         self, configuration: Configuration, tls: ListenerTls, keys: Keys
     ) -> QuicSettings:
-        return quic_settings(configuration, tls, self._tickets, self._account, keys, self._name)
+        return quic_settings(
+            configuration, tls, self._tickets, self._account, keys, self._name, self._register
+        )

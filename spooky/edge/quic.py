@@ -9,6 +9,7 @@ from typing import Final
 from spooky._core import reasons
 from spooky._core.reasons import Reason
 from spooky._core.udp import UdpSocket
+from spooky.edge.early_packets import EarlyPackets
 from spooky.edge.handover import HandedOver, Handover
 from spooky.edge.handshake_queue import HandshakeQueue, Opening
 from spooky.edge.limits import ConnectionCap, ConnectionRate
@@ -115,12 +116,17 @@ class QuicListener:
         self._udp = UdpSocket(udp.fileno(), udp.family)
         self._handshakes: HandshakeQueue[QuicConnection] = HandshakeQueue()
         self._handshakes_due = False
+        self._early = EarlyPackets()
         self._unsent: deque[Transmit] = deque()
         self._unsent_datagrams = 0
         self._values = counters.values
         self._accepted = counters.slot("connections_total", {"transport": "quic"})
         self._failed = counters.slot("handshakes_failed_total", {"transport": "quic"})
         self._received = counters.slot("datagrams_received_total")
+        self._early_data = {
+            taken: counters.slot("early_data_total", {"outcome": outcome})
+            for taken, outcome in ((True, "accepted"), (False, "refused"))
+        }
         self._coalesced = counters.slot("datagram_batches_received_total")
         self._truncated = counters.slot("datagrams_truncated_total")
         self._sent = counters.slot("datagrams_sent_total")
@@ -278,10 +284,12 @@ class QuicListener:
         connection: QuicConnection | None = None
         batch: list[ReceivedDatagram] = []
         for datagram, header in openings:
-            if connection is None:
-                connection = self._begin(datagram, header, now)
             if connection is not None:
                 batch.append(datagram)
+            elif not (header.is_early and self._keep_early(datagram, header, now)):
+                connection = self._begin(datagram, header, now)
+                if connection is not None:
+                    batch = [datagram, *self._early.claim(header.destination_connection_id)]
         if connection is not None:
             self._deliver({connection: batch}, now)
 
@@ -298,6 +306,16 @@ class QuicListener:
         finally:
             values[self._coalesced] += udp.coalesced - coalesced
             values[self._truncated] += udp.truncated - truncated
+
+    def _keep_early(self, datagram: ReceivedDatagram, header: PacketHeader, now: float) -> bool:
+        """Let a 0-RTT packet wait for its hello, if it could be of use."""
+        parameters = self.settings.parameters
+        return (
+            parameters.early_data is not None
+            and header.version in parameters.versions
+            and not self.draining
+            and self._early.keep(header.destination_connection_id, datagram, now)
+        )
 
     def _begin(
         self, datagram: ReceivedDatagram, header: PacketHeader, now: float
@@ -387,6 +405,10 @@ class QuicListener:
     def unroute(self, connection_id: bytes) -> None:
         """Stop sending packets with this connection ID anywhere."""
         self._by_connection_id.pop(connection_id, None)
+
+    def count_early_data(self, taken: bool) -> None:
+        """Count a handshake whose client offered 0-RTT data."""
+        self._values[self._early_data[taken]] += 1
 
     def forget(self, connection: QuicConnection, was_established: bool) -> None:
         """Forget a connection that is over."""

@@ -46,12 +46,12 @@ class QuicConnection:
         self._client_initial_id = client_initial_id
         self._connection_ids: set[bytes] = set()
         self._http3 = Http3Session(session, self._on_stream, self._settings.http3, self)
-        self._client = self._make_client(client_initial_id)
+        self.established = False
+        self._client = self._make_client()
         self._timer: Timer | None = None
         self._handshake_timer: Timer | None = None
         self._keep_alive_timer: Timer | None = None
         self._marked = False
-        self.established = False
         self._shutting_down = False
         self._forgotten = False
 
@@ -122,7 +122,9 @@ class QuicConnection:
         """Count the handshake as complete; it may have moved the client's address."""
         self.established = True
         self._listener.cap.established()
-        self._client = self._make_client(self._client_initial_id)
+        self._client = self._make_client()
+        if handshake.early_data is not None:
+            self._listener.count_early_data(handshake.early_data)
         if self._handshake_timer is not None:
             self._handshake_timer.cancel()
         deadline = self._runtime.now() + CLIENT_INITIAL_ID_SECONDS
@@ -189,6 +191,13 @@ class QuicConnection:
     def _on_stream(self, stream: Stream) -> StreamHandler:
         return self._listener.service.accept(stream, self._client)
 
-    def _make_client(self, connection_id: bytes) -> Client:
+    def _make_client(self) -> Client:
         address, port = self._quic.peer[:2]
-        return Client(address_text(address), port, HTTP_3, connection_id, ())
+        return Client(
+            address_text(address),
+            port,
+            HTTP_3,
+            self._client_initial_id,
+            (),
+            is_early=not self.established,
+        )

@@ -11,6 +11,7 @@ from spooky.generation.certificates import ListenerTls
 from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.protocol.h3.limits import Limits as Http3Limits
+from spooky.protocol.quic.early_data import EarlyData, StrikeRegister
 from spooky.protocol.quic.engines import chosen_engine
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.parameters import ServerParameters
@@ -41,6 +42,7 @@ def quic_settings(
     account: WindowAccount,
     keys: Keys,
     listener: str,
+    register: StrikeRegister,
 ) -> QuicSettings:
     """Return how QUIC connections behave.
 
@@ -49,11 +51,19 @@ def quic_settings(
         account: From which the windows of all connections of the worker grow.
         keys: The secrets that all workers share.
         listener: What the listener is called in tokens.
+        register: Where all workers strike out tickets that were used for 0-RTT.
     """
     performance = configuration.performance
     limits = configuration.resilience.protocol
     stream_window = performance.quic_initial_max_stream_data
     connection_window = performance.quic_initial_max_data
+    http3 = Http3Limits(limits.max_headers_count, limits.max_headers_bytes)
+    promised = (
+        connection_window,
+        stream_window,
+        performance.quic_initial_max_streams_bidi,
+        http3.max_field_section_size,
+    )
     settings = QuicSettings(
         engine=chosen_engine(
             None if performance.quic_engine == "auto" else performance.quic_engine
@@ -62,6 +72,7 @@ def quic_settings(
             certificates=tls.selector,
             client_verifier=tls.client_verifier,
             tickets=tickets,
+            early_data=EarlyData(register, promised) if limits.allow_0rtt else None,
             idle_timeout=performance.quic_max_idle_timeout_ms / 1000,
             stream_window=stream_window,
             stream_window_max=max(stream_window, STREAM_WINDOW_MAX),
@@ -73,7 +84,7 @@ def quic_settings(
             listener=listener,
             reset_token=ResetTokens(keys, listener).of,
         ),
-        http3=Http3Limits(limits.max_headers_count, limits.max_headers_bytes),
+        http3=http3,
         handshake_timeout=performance.client_head_timeout_ms / 1000,
         address=AddressSettings(performance.quic_retry, AddressTokens(keys)),
     )

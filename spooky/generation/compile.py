@@ -229,6 +229,7 @@ class _Compiler:
             bodies=_body_limits(self._performance),
             gate=self._gate("global"),
             inflight_limit=self._performance.global_inflight_limit,
+            early_methods=frozenset(method.encode() for method in protocol.early_data_safe_methods),
         )
 
     def _upstream(self, name: str) -> Generator[None, None, Upstream]:

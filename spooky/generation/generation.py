@@ -109,6 +109,7 @@ class RequestPolicy:
         bodies: How large bodies may be.
         gate: Counts the requests in flight, all together.
         inflight_limit: How many there may be.
+        early_methods: Methods of requests that are served before the client's handshake ends.
     """
 
     limits: Limits
@@ -116,6 +117,7 @@ class RequestPolicy:
     bodies: BodyLimits
     gate: Gate
     inflight_limit: int
+    early_methods: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

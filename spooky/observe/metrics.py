@@ -79,6 +79,11 @@ TABLE: Final = (
         "Client connections that ended before their handshake was complete, by transport.",
     ),
     Metric(
+        "early_data_total",
+        Kind.COUNTER,
+        "Handshakes of clients that offered 0-RTT data, by whether it was taken.",
+    ),
+    Metric(
         "address_tokens_accepted_total",
         Kind.COUNTER,
         "Client connections whose address a token proved, by how it was given.",

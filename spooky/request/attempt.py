@@ -1,6 +1,6 @@
 """One try of an exchange at one backend: the upstream side of the join."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from spooky._core.fields import forward_request
 from spooky._core.reasons import Reason
@@ -9,6 +9,8 @@ from spooky.request.admission import Admission
 
 if TYPE_CHECKING:
     from spooky.request.exchange import Exchange
+
+EARLY_DATA: Final = b"early-data"
 
 
 class Attempt:
@@ -54,7 +56,7 @@ class Attempt:
         """Return the request head for the backend."""
         backend = self.admission.backend
         exchange = self._exchange
-        return forward_request(
+        fields = forward_request(
             exchange.request,
             self.admission.upstream.forwarding,
             exchange.client.address,
@@ -62,6 +64,11 @@ class Attempt:
             backend.scheme,
             backend.authority,
         )
+        if exchange.client.is_early:
+            # RFC 8470 section 5.1: the backend judges whether a replay would matter.
+            fields = [field for field in fields if field[0] != EARLY_DATA]
+            fields.append((EARLY_DATA, b"1"))
+        return fields
 
     # --- the pool's upcalls -------------------------------------------------------------------
 

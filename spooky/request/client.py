@@ -15,6 +15,8 @@ class Client:
         version: ``HTTP_1``, ``HTTP_2`` or ``HTTP_3`` of the validate kernel.
         connection_id: The QUIC connection ID it began with; empty on TCP.
         response_fields: Fields added to every response, such as ``alt-svc``.
+        is_early: Whether the handshake is not complete: a request that comes now was sent in 0-RTT
+            data, and may be a replay.
     """
 
     address: bytes
@@ -22,3 +24,4 @@ class Client:
     version: int
     connection_id: bytes
     response_fields: tuple[Field, ...]
+    is_early: bool = False

@@ -99,6 +99,9 @@ class Exchange:
             return
         self.request = request
         self.record.take_request(request)
+        if self.client.is_early and request.method not in policy.early_methods:
+            self._answer(reasons.TOO_EARLY)
+            return
         bodies = policy.bodies
         if bodies.request is not None and request.content_length > bodies.request:
             self._answer(reasons.BODY_TOO_LARGE)

@@ -80,6 +80,8 @@ performance:
 resilience:
   protocol:
     max_headers_count: 100
+    allow_0rtt: false
+    early_data_safe_methods: [GET]
     allowed_methods: [GET, POST]
     denied_path_prefixes: [/admin]
 """

@@ -65,6 +65,8 @@ def other_value(leaf: str) -> Any:
         case inspect.LiteralType():
             canonical = [msgspec.convert(value, str, strict=False) for value in type_.values]
             return next(value for value in canonical if value not in (place, "rr", "ch"))
+        case inspect.VarTupleType(item_type=inspect.LiteralType()):
+            return place[:-1]
         case inspect.VarTupleType():
             return [*(place or ()), "/zzz"]
     return f"{place}x" if place else "/x"

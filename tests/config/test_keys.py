@@ -142,9 +142,10 @@ SUPPORTED = re.compile(
     r"|client_key)"
     r"|log\..*|observability\.metrics\..*"
     r"|performance\.(?!control_plane_|reuseport|pin_|packet_|backend_dns_).*"
-    r"|resilience\.protocol\.(max_headers_.*|enforce_.*|allowed_methods|denied_.*)"
+    r"|resilience\.protocol\.(max_headers_.*|enforce_.*|allow(ed_methods|_0rtt)|early_.*"
+    r"|denied_.*)"
 )
-"""What issue 2 says this version does."""
+"""What this version does."""
 
 
 def document(key: str) -> object:

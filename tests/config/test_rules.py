@@ -5,6 +5,7 @@ The mark ⟦ stands before the place that must be named.
 
 import pytest
 
+from spooky import _core
 from spooky.config import Severity, load_text
 from tests.config.support import marked, minimal, only, problems, where, with_backend
 
@@ -590,3 +591,31 @@ def test_the_native_engine_needs_compiled_kernels(monkeypatch):
         "performance.quic_engine",
         '"native" needs the compiled kernels',
     )
+
+
+@pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
+def test_0_rtt_is_for_the_native_engine():
+    allowed = "resilience: {protocol: {allow_0rtt: %strue}}\n"
+    load_text(minimal(more=allowed % ""))
+    load_text(minimal(more=allowed % "" + "performance: {quic_engine: native}\n"))
+    check(
+        minimal(more="performance: {quic_engine: aioquic}\n" + allowed % "⟦"),
+        "resilience.protocol.allow_0rtt",
+        "the QUIC engine aioquic takes no 0-RTT data",
+    )
+
+
+def test_0_rtt_needs_compiled_kernels(monkeypatch):
+    monkeypatch.setattr("spooky._core.COMPILED", False)
+    check(
+        minimal(more="resilience: {protocol: {allow_0rtt: ⟦true}}\n"),
+        "resilience.protocol.allow_0rtt",
+        "0-RTT needs the compiled kernels",
+    )
+
+
+@pytest.mark.parametrize("methods", ["[GET, ⟦POST]", "[⟦get]", "⟦[]"])
+def test_only_safe_methods_are_taken_in_0_rtt(methods):
+    text = f"resilience: {{protocol: {{early_data_safe_methods: {methods}}}}}\n"
+    (problem,) = problems(marked(minimal(more=text))[0])
+    assert problem.path.startswith("resilience.protocol.early_data_safe_methods")

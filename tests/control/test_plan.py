@@ -304,6 +304,13 @@ def test_client_authentication_that_is_weakened(client_auth):
     assert hazards(("listeners/1/tls/client_auth", stronger)) == []
 
 
+def test_early_data_that_is_taken():
+    allowed = ("resilience/protocol/allow_0rtt", True)
+    (found,) = plan(snapshot(BASE), snapshot(edited(BASE, allowed)), NOW).hazards
+    assert found.code == "early_data_allowed"
+    assert plan(snapshot(edited(BASE, allowed)), snapshot(BASE), NOW).hazards == ()
+
+
 def test_backends_that_are_not_verified_any_more():
     assert hazards(("upstream/api/tls", {"verify_certificates": False})) == [
         ("backend_verification_off", "upstream api")

@@ -108,7 +108,7 @@ class Session(Connection, ABC):
         if self._shutting_down or self._closing:
             return
         self._shutting_down = True
-        if self._established:
+        if self._established or self._control_id is not None:
             self._send_control(encode_frame(GOAWAY, encode_varint(self._goaway_id())))
         self.wake()
 

@@ -89,6 +89,11 @@ class PacketHeader(NamedTuple):
         """Whether the packet may begin a connection."""
         return self.type is PacketType.INITIAL
 
+    @property
+    def is_early(self) -> bool:
+        """Whether the packet is one of 0-RTT."""
+        return self.type is PacketType.ZERO_RTT
+
 
 def parse_header(datagram: bytes) -> PacketHeader | None:
     """Read the header of the first packet in a datagram.
