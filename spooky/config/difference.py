@@ -93,7 +93,7 @@ def difference_of(old: Inventory, new: Inventory) -> tuple[Change, ...]:
             changes.append(_whole(ChangeKind.ADDED, each, new[each]))
         elif each not in new:
             changes.append(_whole(ChangeKind.REMOVED, each, old[each]))
-        else:
+        elif old[each] != new[each]:
             changes += _compare(each, old[each], new[each])
     return tuple(changes)
 

@@ -98,9 +98,7 @@ def inventory(configuration: Configuration, files: Files = NO_FILES) -> Inventor
     Arguments:
         files: Facts of the files that it names; of one that is missing, only the path counts.
     """
-    found: Inventory = {}
-    for listener in configuration.active_listeners:
-        _add_listener(found, listener, files)
+    found = inventory_of_listeners(configuration, files)
     for name, upstream in configuration.upstream.items():
         _add_upstream(found, configuration, name, upstream, files)
     for rule in rules_of(configuration):
@@ -109,6 +107,14 @@ def inventory(configuration: Configuration, files: Files = NO_FILES) -> Inventor
     found[SETTINGS] = rows_of(
         configuration, "", files, without=("listen", "listeners", "upstream", "routes")
     )
+    return found
+
+
+def inventory_of_listeners(configuration: Configuration, files: Files = NO_FILES) -> Inventory:
+    """Return the listeners and certificates of :func:`inventory`."""
+    found: Inventory = {}
+    for listener in configuration.active_listeners:
+        _add_listener(found, listener, files)
     return found
 
 

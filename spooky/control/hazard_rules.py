@@ -17,7 +17,7 @@ from spooky.config.inventory import (
     Object,
     ObjectKind,
     Value,
-    inventory,
+    inventory_of_listeners,
     listener_name,
     route_name,
     rules_of,
@@ -200,7 +200,7 @@ def _certificate_hazards(old: Side, new: Side, now: datetime.datetime) -> Iterat
 
 def _certificates(side: Side) -> dict[Object, CertificateFacts | None]:
     """Return what is known of the certificate of each server name of each listener."""
-    found: Inventory = inventory(side.configuration, side.files)
+    found: Inventory = inventory_of_listeners(side.configuration, side.files)
     certificates: dict[Object, CertificateFacts | None] = {}
     for each, rows in found.items():
         if each.kind is ObjectKind.CERTIFICATE:

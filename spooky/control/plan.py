@@ -1,7 +1,7 @@
 """What it would take, and mean, to put another configuration in force: a plan, made without I/O."""
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 
 from spooky.config.difference import Change, ChangeKind, difference
 from spooky.config.files import describe_files
-from spooky.config.inventory import ObjectKind, inventory
+from spooky.config.inventory import ObjectKind, inventory_of_listeners
 from spooky.config.schema import Configuration
 from spooky.control.effects import OUTCOMES, Effect, Reach
 from spooky.control.hazard_rules import Side, find_hazards
@@ -121,17 +121,18 @@ def plan(running: Snapshot, candidate: Snapshot, now: datetime.datetime) -> Plan
     """
     old, new = _side(running), _side(candidate)
     changes = difference(old.configuration, new.configuration, old.files, new.files)
-    pools = _pools(running)
+    pools, listeners = _pools(running), _listeners(running)
     kept_identities = set(_pools(candidate).values())
     drained = {name for name, identity in pools.items() if identity not in kept_identities}
     planned = tuple(_planned(change, drained) for change in changes)
-    replaced = any(change.effect is Effect.ROLLING for change in planned)
-    kept = Held() if replaced else _held(running, set(pools) - drained, _listeners(candidate))
+    gone = listeners - _listeners(candidate)
+    if any(change.effect is Effect.ROLLING for change in planned):
+        drained, gone = set(pools), listeners
     return Plan(
         generation=running.generation,
         changes=planned,
-        kept=kept,
-        drained=_rest(_held(running, set(pools), _listeners(running)), kept),
+        kept=_held(pools, pools.keys() - drained, listeners - gone),
+        drained=_held(pools, drained, gone),
         hazards=find_hazards(old, new, changes, now),
         overrides=candidate.overrides,
         settled=_settled(running.overrides, candidate.overrides),
@@ -211,25 +212,20 @@ def _pools(snapshot: Snapshot) -> dict[tuple[str, str], PoolIdentity]:
 
 
 def _listeners(snapshot: Snapshot) -> set[str]:
-    found = inventory(snapshot.configuration)
+    found = inventory_of_listeners(snapshot.configuration)
     return {each.name for each in found if each.kind is ObjectKind.LISTENER}
 
 
-def _held(running: Snapshot, pools: set[tuple[str, str]], listeners: set[str]) -> Held:
-    """Return what there is now of these pools and listeners."""
-    identities = _pools(running)
+def _held(
+    identities: Mapping[tuple[str, str], PoolIdentity],
+    pools: Set[tuple[str, str]],
+    listeners: Set[str],
+) -> Held:
     return Held(
-        listeners=tuple(sorted(listeners & _listeners(running))),
+        listeners=tuple(sorted(listeners)),
         pools=tuple(
             Pool(upstream, backend, str(identity.origin), identity.protocol)
             for upstream, backend in sorted(pools)
             for identity in (identities[upstream, backend],)
         ),
-    )
-
-
-def _rest(everything: Held, kept: Held) -> Held:
-    return Held(
-        listeners=tuple(one for one in everything.listeners if one not in kept.listeners),
-        pools=tuple(one for one in everything.pools if one not in kept.pools),
     )

@@ -1,0 +1,106 @@
+"""What a change of a large configuration costs: 1,000 upstreams, 2,000 backends, 10,000 routes."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
+
+from spooky.cli.control_client import post
+from tests.control.serve import Served, served
+from tests.support.client import Client
+
+UPSTREAMS = 1_000
+BACKENDS_OF_EACH = 2
+ROUTES_OF_EACH = 10
+QUIET_SECONDS = 3.0
+"""Latency before a change is that of so long, with nothing else going on."""
+REQUESTS_PER_SECOND = 200
+
+
+def enlarge(settings: dict[str, Any]) -> None:
+    """Add upstreams that nobody asks for, and their routes."""
+    settings["control"] = {"socket": str(Path(settings["listen"]["tls"]["cert"]).parent / "socket")}
+    settings["routes"] = []
+    for number in range(UPSTREAMS):
+        name = f"upstream-{number}"
+        settings["upstream"][name] = {
+            "backends": [
+                {"id": f"backend-{i}", "address": f"http://127.0.0.1:{10_000 + 2 * number + i}"}
+                for i in range(BACKENDS_OF_EACH)
+            ]
+        }
+        settings["routes"] += [
+            {"host": f"{name}.example", "path_prefix": f"/part/{i}", "upstream": name}
+            for i in range(ROUTES_OF_EACH)
+        ]
+
+
+def reweigh(round_: int) -> Callable[[dict[str, Any]], None]:
+    """Return a change of the weights of a hundred backends, another in each round."""
+
+    def change(settings: dict[str, Any]) -> None:
+        for number in range(100):
+            settings["upstream"][f"upstream-{number}"]["backends"][0]["weight"] = 101 + round_
+
+    return change
+
+
+async def keep_asking(client: Client, stop: asyncio.Event) -> list[tuple[float, float]]:
+    """Make requests at a steady rate; return when each was due and how long it took from then."""
+    taken = []
+    due = time.monotonic()
+    while not stop.is_set():
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+        assert (await client.fetch("GET", "/echo")).status == 200
+        taken.append((due, time.monotonic() - due))
+        due += 1 / REQUESTS_PER_SECOND
+    return taken
+
+
+def p99(taken: list[tuple[float, float]], begin: float, end: float) -> float:
+    """Return the 99th percentile of the latencies of a time, in milliseconds."""
+    latencies = sorted(took for due, took in taken if begin <= due < end)
+    return latencies[int(len(latencies) * 0.99)] * 1000
+
+
+async def measure(proxy: Served, rounds: int) -> dict[str, Any]:
+    """Apply changes under requests; return seconds of each and latencies with and without."""
+    socket = proxy.directory / "socket"
+    client, stop = await proxy.client("h3"), asyncio.Event()
+    asking = asyncio.ensure_future(keep_asking(client, stop))
+    spans, seconds = [], []
+    for round_ in range(rounds):
+        await asyncio.sleep(QUIET_SECONDS)
+        await asyncio.to_thread(proxy.write, reweigh(round_))
+        await asyncio.sleep(QUIET_SECONDS)
+        begun = time.monotonic()
+        answer = await asyncio.to_thread(post, socket, "/admin/runtime/reload", {})
+        ended = time.monotonic()
+        assert answer["changed"]
+        seconds.append(ended - begun)
+        spans.append((begun, ended))
+    stop.set()
+    taken = await asking
+    await client.close()
+    return {
+        "seconds": seconds,
+        "p99_ms_before": [p99(taken, begun - QUIET_SECONDS, begun) for begun, _ in spans],
+        "p99_ms_during": [p99(taken, begun, ended) for begun, ended in spans],
+    }
+
+
+@pytest.mark.timeout(600)
+def test_a_change_of_a_large_configuration(benchmark: Any, tmp_path: Path) -> None:
+    """One change with plan, history and commit must take less than 2 s, and p99 at most double."""
+    rounds = 1 if benchmark.disabled else 5
+
+    async def scenario() -> dict[str, Any]:
+        async with served(tmp_path, 1, enlarge) as proxy:
+            return await measure(proxy, rounds)
+
+    result = benchmark.pedantic(lambda: uvloop.run(scenario()), rounds=1)
+    benchmark.extra_info |= result
