@@ -53,7 +53,7 @@ soak: build $(VENV)/.test ## the long tests
 
 fuzz: build $(VENV)/.test ## fuzz each target for TIME seconds, or only TARGET
 	@for target in $(or $(TARGET),$$($(BIN)/python -m fuzz --list)); do \
-		$(BIN)/python -m fuzz $$target --time $(or $(TIME),60) || exit 1; done
+		$(BIN)/python tools/fuzz.py $$target --time $(or $(TIME),60) || exit 1; done
 
 clean: ## remove what was built, but not $(VENV)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

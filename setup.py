@@ -18,6 +18,9 @@ def kernels() -> list[Extension]:
     # SPOOKY_SANITIZE=1: bounds checks on and AddressSanitizer, for `make test-sanitize`.
     sanitize = os.environ.get("SPOOKY_SANITIZE", "0") not in ("", "0")
     flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
+    # SPOOKY_COVERAGE=1: every block of the kernels is counted, for `make fuzz`.
+    covered = os.environ.get("SPOOKY_COVERAGE", "0") not in ("", "0")
+    counted = ["-O1", "-fsanitize-coverage=trace-pc,trace-cmp"]
     written = sorted([*KERNELS.rglob("*.pyx"), *LOAD.glob("*.pyx")])
     sources = {path.with_suffix(""): path for path in written}
     # A kernel without a source of its own is its twin, with the C types of its declaration.
@@ -36,7 +39,7 @@ def kernels() -> list[Extension]:
         Extension(
             ".".join(module.parts),
             [str(source)],
-            extra_compile_args=flags if sanitize else ["-O3"],
+            extra_compile_args=flags if sanitize else counted if covered else ["-O3"],
             extra_link_args=["-fsanitize=address,undefined"] if sanitize else [],
         )
         for module, source in sources.items()

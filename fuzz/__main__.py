@@ -1,8 +1,11 @@
 """Run one target: ``python -m fuzz TARGET [--time SECONDS] [--runs COUNT]``, or replay files."""
 
 import argparse
+import ctypes
 import hashlib
 import importlib
+import importlib.util
+import os
 import pkgutil
 import sys
 from pathlib import Path
@@ -20,9 +23,28 @@ INPUT_MAX_BYTES = 4096
 INPUT_TIMEOUT = 10
 """An input that takes longer is a finding; seconds."""
 
+SIZES = (1, 2, 4, 8)
+PASSED_ON = ("switch", *(f"{kind}cmp{size}" for kind in ("", "const_") for size in SIZES))
+"""What ``coverage.c`` passes on to the fuzzer."""
+
 TARGETS = sorted(
     module.name for module in pkgutil.iter_modules(fuzz.__path__) if module.name != "__main__"
 )
+
+
+def count_blocks_of_kernels(built: Path) -> None:
+    """Let the fuzzer see what runs in the kernels that ``tools/fuzz.py`` built.
+
+    Before they are loaded, as what they call has to be there.
+    """
+    ours = ctypes.CDLL(str(built.resolve() / "coverage.so"), ctypes.RTLD_GLOBAL)
+    found = importlib.util.find_spec("atheris.core_with_libfuzzer")
+    assert found is not None
+    fuzzer = ctypes.CDLL(found.origin)
+    for name in PASSED_ON:
+        passed = ctypes.c_void_p.in_dll(ours, f"pass_{name}")
+        passed.value = ctypes.cast(fuzzer[f"__sanitizer_cov_trace_{name}"], ctypes.c_void_p).value
+    ours.begin(fuzzer["__sanitizer_cov_8bit_counters_init"], fuzzer["__sanitizer_cov_pcs_init"])
 
 
 def load(name: str) -> ModuleType:
@@ -53,6 +75,9 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=-1, help="inputs; -1 for no limit")
     parser.add_argument("--seed", type=int, default=0, help="of the random choices; 0 for any")
     options = parser.parse_args()
+    built = os.environ.get("SPOOKY_COVERAGE")
+    if built:
+        count_blocks_of_kernels(Path(built))
     target = load(options.target)
     if options.inputs:
         for path in options.inputs:
