@@ -53,6 +53,10 @@ PROTOCOLS: Final = frozenset({b"h2", b"http/1.1"})
 CLOSE_GRACE_SECONDS: Final = 5.0
 """How long an idle connection that was told to close may take before it is cut."""
 
+LAST_REQUEST_SECONDS: Final = 0.5
+"""How long an HTTP/1.1 connection that shall end may bring one more request. Only its response can
+say so; a request that crosses a sudden close would be lost."""
+
 
 @dataclass(frozen=True, slots=True)
 class TcpSettings:
@@ -112,6 +116,7 @@ class TcpConnection(ByteTransport):
         self._speaks_http1 = False
         self._head_timer: Timer | None = None
         self._idle_timer: Timer | None = None
+        self._last_timer: Timer | None = None
         self._last_active = runtime.now()
         self._told_to_close = False
 
@@ -158,7 +163,7 @@ class TcpConnection(ByteTransport):
             super().end()
 
     def on_closed(self) -> None:
-        for timer in (self._head_timer, self._idle_timer):
+        for timer in (self._head_timer, self._idle_timer, self._last_timer):
             if timer is not None:
                 timer.cancel()
         self._on_gone(self)
@@ -166,8 +171,13 @@ class TcpConnection(ByteTransport):
     def shutdown(self) -> None:
         """Finish gracefully."""
         self._told_to_close = True
-        self.session.shutdown()
-        self.wake()
+        if isinstance(self.session, Http1Session):
+            self.session.stop_reuse()
+            self._last_active = self.runtime.now()
+            self._wait_for_last_request()
+        else:
+            self.session.shutdown()
+            self.wake()
 
     def terminate(self, reason: Reason) -> None:
         """Close now, as far as the peer lets us."""
@@ -185,6 +195,19 @@ class TcpConnection(ByteTransport):
         self._head_timer = None
         if self.session.active_streams == 0:
             self.terminate(reasons.CLIENT_HEAD_TIMEOUT)
+
+    def _wait_for_last_request(self) -> None:
+        """Close when no request has come for long enough."""
+        self._last_timer = None
+        now = self.runtime.now()
+        if self.session.active_streams or self._head_timer is not None:
+            self._last_active = now
+        deadline = self._last_active + LAST_REQUEST_SECONDS
+        if now < deadline:
+            self._last_timer = self.runtime.schedule(deadline, self._wait_for_last_request)
+        else:
+            self.session.shutdown()
+            self.wake()
 
     def _schedule_idle(self, seconds: float) -> None:
         deadline = self.runtime.now() + seconds

@@ -44,6 +44,7 @@ class ServerSession:
         truncated: Whether the last response was cut short. An HTTP/1.0 client may have no other
             sign of it than a reset: the transport should abort instead of closing.
         stopping: Whether ``shutdown`` was called.
+        reusable: Whether responses that begin now leave the connection open.
         outbox: What is to be transmitted.
     """
 
@@ -62,6 +63,7 @@ class ServerSession:
         self.active_streams = 0
         self.truncated = False
         self.stopping = False
+        self.reusable = True
         self.outbox = Outbox()
         self._on_stream = on_stream
         self._wake = wake
@@ -129,11 +131,17 @@ class ServerSession:
         if writable:
             self._wake()
 
+    def stop_reuse(self) -> None:
+        """Say in every response head from now on that the connection closes after it."""
+        self.reusable = False
+        self._last_reason = reasons.DRAINING
+
     def shutdown(self) -> None:
         """Close now if idle, else after the current response."""
         if self.closed:
             return
         self.stopping = True
+        self.reusable = False
         self._last_reason = reasons.DRAINING
         if self._stream is None:
             self._close(reasons.DRAINING)

@@ -92,7 +92,7 @@ class ServerStream:
         if self.dead or self.response_begun:
             return
         self.response_begun = True
-        if self._session.stopping or self.awaits_continue or self._rest_may_be_long():
+        if not self._session.reusable or self.awaits_continue or self._rest_may_be_long():
             self.persistent = False
         head = list(fields)
         chunked = self._choose_framing(head, end)

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from typing import Final, cast
 
 from spooky._core import reasons
-from spooky._core.h3 import NO_HANDLER, STREAM_ID_STEP, RequestStream, Role, SeenStreams
+from spooky._core.h3 import (
+    NO_HANDLER,
+    STREAM_ID_STEP,
+    Connection,
+    RequestStream,
+    Role,
+    SeenStreams,
+)
 from spooky._core.h3_errors import (
     H3_EXCESSIVE_LOAD,
     H3_FRAME_UNEXPECTED,
@@ -18,6 +25,7 @@ from spooky._core.h3_errors import (
     ProtocolError,
 )
 from spooky._core.h3_fields import declared_length, field_value
+from spooky._core.h3_frames import GOAWAY, encode_frame, encode_varint
 from spooky._core.priority import Priority
 from spooky._core.reasons import Reason
 from spooky.protocol.h3.limits import Limits
@@ -29,6 +37,9 @@ from spooky.protocol.stream import Field, Fields
 
 FIRST_REQUEST_ID: Final = 0
 """The first client-initiated bidirectional stream (RFC 9000 section 2.1)."""
+
+GREATEST_REQUEST_ID: Final = (1 << 62) - STREAM_ID_STEP
+"""The last client-initiated bidirectional stream that there can be."""
 
 
 class ServerSession(Session):
@@ -82,7 +93,23 @@ class ServerSession(Session):
         Closing the QUIC session any sooner would drop what has to be sent or repeated, GOAWAY
         included.
         """
-        return self._shutting_down and not self._requests and self.quic.all_acknowledged
+        return self._goaway is not None and not self._requests and self.quic.all_acknowledged
+
+    def settle(self) -> None:
+        """Make the upcalls that calls put off; refuse requests once the client knows that it ends.
+
+        Those that were on their way when it was told are served (RFC 9114 section 5.2).
+        """
+        Connection.settle(self)
+        if (
+            self._shutting_down
+            and self._established
+            and self._goaway is None
+            and self.quic.all_acknowledged
+            and not self._closing
+        ):
+            self._goaway = self._seen.next_id
+            self._send_control(encode_frame(GOAWAY, encode_varint(self._goaway)))
 
     def take_max_push_id(self, push_id: int) -> None:
         """Check a MAX_PUSH_ID frame; nothing is ever pushed.
@@ -129,9 +156,8 @@ class ServerSession(Session):
         return stream
 
     def _goaway_id(self) -> int:
-        """Return the first request that is not served; those in flight below it are."""
-        self._goaway = self._seen.next_id
-        return self._goaway
+        """Return the greatest: which request is the first not served is told a round trip later."""
+        return GREATEST_REQUEST_ID
 
     def _push_stream_error(self) -> ProtocolError:
         return ProtocolError(H3_STREAM_CREATION_ERROR, "a push stream from a client")

@@ -294,6 +294,7 @@ def test_rejections_after_goaway_count_too() -> None:
     """Attack 2: counting goes on after GOAWAY."""
     server = make_server(SMALL)
     server.session.shutdown()
+    server.session.settle()
     repeat(server, lambda number: server.quic.deliver(4 * number, headers(GET), fin=True))
     assert_excessive(server)
 

@@ -495,9 +495,15 @@ def test_shutdown_finishes_what_is_in_flight_and_rejects_the_rest() -> None:
     server.quic.deliver(4, headers(GET), fin=True)
     server.session.shutdown()
     server.session.shutdown()
-    assert server.quic.frames(SERVER_CONTROL)[1:] == [goaway(8)]
-    # Sent before the client heard of it, but lower: served.
+    server.quic.all_acknowledged = False
+    server.session.settle()
+    assert server.quic.frames(SERVER_CONTROL)[1:] == [goaway((1 << 62) - 4)]
+    # Sent before the client heard of it: served.
     server.quic.deliver(0, headers(GET), fin=True)
+    server.quic.all_acknowledged = True
+    server.session.settle()
+    server.session.settle()
+    assert server.quic.frames(SERVER_CONTROL)[2:] == [goaway(8)]
     server.quic.deliver(8, headers(POST))
     assert [recorder.head for recorder in server.requests] == [GET, GET, None]
     assert server.requests[2].reset is reasons.DRAINING
@@ -518,6 +524,8 @@ def test_shutdown_during_the_handshake_is_told_after_it() -> None:
     server.session.shutdown()
     server.session.on_handshake(HANDSHAKE)
     assert [kind for kind, _ in server.quic.frames(SERVER_CONTROL)] == [SETTINGS, GOAWAY]
+    assert not server.session.drained
+    server.session.settle()
     assert server.session.drained
     server.quic.deliver(REQUEST, headers(GET), fin=True)
     assert server.quic.resets == {REQUEST: errors.H3_REQUEST_REJECTED}
