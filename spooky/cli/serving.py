@@ -28,8 +28,8 @@ def serve_until_stopped(
     import uvloop
 
     from spooky.control.control_socket import ControlSocketError
-    from spooky.control.crew import StartError
     from spooky.control.history import HistoryError
+    from spooky.control.slots import StartError
     from spooky.control.sockets import BindError
     from spooky.control.supervisor import Supervisor
     from spooky.generation.materials import MaterialError

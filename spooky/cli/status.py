@@ -39,7 +39,10 @@ def command(as_json: bool, path: Path) -> int:
         f"generation  {generation['number']} ({generation['source']} of {generation['path']})",
         *_probation(answer["probation"]),
         *(f"listener    {one['address']} port {one['port']}" for one in answer["listeners"]),
-        *(f"worker      {one['slot']}: process {one['pid']}" for one in answer["workers"]),
+        *(
+            f"worker      {one['slot']}: process {one['pid']}{', leaving' * one['leaving']}"
+            for one in answer["workers"]
+        ),
         *(
             f"certificate {', '.join(one['names'])} on {one['listener']}, until {one['not_after']}"
             for one in answer["certificates"]

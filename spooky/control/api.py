@@ -24,7 +24,6 @@ from spooky.control.changes import (
     ChangeError,
     Changes,
     Outcome,
-    RestartNeededError,
     StaleError,
     UnknownBackendError,
     UnknownGenerationError,
@@ -244,8 +243,6 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _failure(404, "unknown_backend", str(error))
     except WrongStateError as error:
         return _failure(409, "wrong_state", str(error))
-    except RestartNeededError as error:
-        return _failure(409, "restart_needed", str(error))
     except StaleError as error:
         return _failure(412, "stale", str(error))
     except (ChangeError, HistoryError) as error:

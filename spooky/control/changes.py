@@ -47,10 +47,6 @@ class PrepareError(ChangeError):
     """A participant cannot take part."""
 
 
-class RestartNeededError(ChangeError):
-    """The change touches what is fixed when processes start."""
-
-
 Act: TypeAlias = Callable[[Overrides, Backend], Overrides]
 """What is done to a backend at run time: from the overrides there are, and the backend as it is
 now, to the overrides that there shall be."""
@@ -78,10 +74,12 @@ class NextGeneration:
     Attributes:
         number: The generation's.
         candidate: What it is made of.
+        rolling: Whether it takes new workers.
     """
 
     number: int
     candidate: Candidate
+    rolling: bool
 
     @property
     def drain_seconds(self) -> float:
@@ -334,12 +332,12 @@ class Changes:
         self._refuse_if_ending()
         if not made.changes and not made.settled:
             return Outcome(self.record, made, time.monotonic() - began, changed=False)
-        _refuse_what_needs_a_restart(made)
         # A number is never used again: a worker may still speak of one that came to nothing.
         number = self._tried = max(self.history.next_number, active + 1, self._tried + 1)
         record = _record(number, candidate, source, asked, time.time(), origin)
         before = InForce(self.running, self.record)
-        await self._carry_out(NextGeneration(number, candidate), record)
+        rolling = made.effect is Effect.ROLLING
+        await self._carry_out(NextGeneration(number, candidate, rolling), record)
         seconds = time.monotonic() - began
         logger.info(
             "generation %d is in force after %.0f ms: %s of %s, asked by %s",
@@ -404,14 +402,6 @@ def _read(path: Path) -> Candidate:
         # A pipe would keep every other change waiting without end.
         raise MaterialError(f"{path} is not a regular file")
     return read_candidate(path, files=True)
-
-
-def _refuse_what_needs_a_restart(made: Plan) -> None:
-    fixed = [change.path for change in made.changes if change.effect is Effect.ROLLING]
-    if fixed:
-        raise RestartNeededError(
-            f"{', '.join(fixed)}: fixed when processes start; start Spooky again with this file"
-        )
 
 
 def _record(

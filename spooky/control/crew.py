@@ -1,21 +1,23 @@
-"""The workers: started, replaced when they die, told to stop."""
+"""The workers: started, replaced when they die, taken over from, told to stop."""
 
 import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Final
 
 from spooky._core.shared import Segment
-from spooky.control.changes import PrepareError
+from spooky.control.changes import NextGeneration, PrepareError
+from spooky.control.slots import Slots, StartError
 from spooky.control.worker_process import WorkerProcess
 from spooky.edge.messages import (
+    Begin,
     Discard,
     Drain,
     Drained,
+    Draining,
     Failed,
     Prepare,
     Prepared,
@@ -23,6 +25,7 @@ from spooky.edge.messages import (
     Ready,
     Resolve,
     Start,
+    Steer,
     Stop,
     ToSupervisor,
     ToWorker,
@@ -59,8 +62,11 @@ EXIT_SECONDS: Final = 10.0
 killed."""
 
 
-class StartError(Exception):
-    """The workers cannot serve; says why."""
+MakePrepare = Callable[[int], tuple[Prepare, dict[str, int]]]
+"""Gives what a slot's worker has to be told of a change, and its new descriptors by name."""
+
+MakeStart = Callable[[int, dict[str, int]], tuple[Start, dict[str, int]]]
+"""Gives what a slot's worker has to know, and its descriptors by name; takes its ways to others."""
 
 
 @dataclass(slots=True)
@@ -68,13 +74,13 @@ class _Preparation:
     """A change that workers prepare.
 
     Attributes:
-        number: The generation's.
-        make: Gives what a slot's worker has to be told, and its new descriptors by name.
+        change: The change.
+        make: Gives what those that serve are told.
         failure: Why it cannot be; empty so far.
     """
 
-    number: int
-    make: Callable[[int], tuple[Prepare, dict[str, int]]]
+    change: NextGeneration
+    make: MakePrepare
     failure: str = ""
 
 
@@ -82,10 +88,11 @@ class Crew:
     """All workers of a supervisor.
 
     Arguments:
-        slots: How many there are.
+        slots: Which they have.
         segment: The segment they share.
-        make_start: Gives what a slot's worker has to know, and its descriptors by name.
+        make_start: Gives what those that serve have to know.
         on_resolve: Takes a worker's question for a name.
+        on_left: Called with the slot of a worker that is gone and has no successor there.
 
     Attributes:
         restarts: How often a worker was replaced.
@@ -93,18 +100,20 @@ class Crew:
 
     def __init__(
         self,
-        slots: int,
+        slots: Slots,
         segment: Segment,
-        make_start: Callable[[int, dict[str, int]], tuple[Start, dict[str, int]]],
+        make_start: MakeStart,
         on_resolve: Callable[[WorkerProcess, Resolve], None],
+        on_left: Callable[[int], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._segment = segment
         self._make_start = make_start
         self._on_resolve = on_resolve
+        self._on_left = on_left
         self._workers: dict[int, WorkerProcess] = {}
-        self._slots = range(slots)
-        self._delays = [REPLACE_DELAY_MIN] * slots
+        self._slots = slots
+        self._delays: dict[int, float] = {}
         self._started = False
         self._failure = ""
         self._ending = False
@@ -113,12 +122,9 @@ class Crew:
         self._check: asyncio.TimerHandle | None = None
         self._preparation: _Preparation | None = None
         self.restarts = 0
-        # A pair for each two workers; kept here, so that a successor finds what was sent to it.
-        self._ways: dict[int, dict[int, socket.socket]] = {slot: {} for slot in self._slots}
-        for one, other in combinations(self._slots, 2):
-            self._ways[one][other], self._ways[other][one] = socket.socketpair(
-                socket.AF_UNIX, socket.SOCK_SEQPACKET
-            )
+        # What others hand over to a slot, and the way there; kept here, so that a successor finds
+        # what was sent to it.
+        self._inboxes: dict[int, tuple[socket.socket, socket.socket]] = {}
 
     @property
     def pids(self) -> dict[int, int]:
@@ -130,8 +136,8 @@ class Crew:
         """Whether one worker at least serves, and its loop turns."""
         since = self._loop.time() - SILENT_SECONDS
         return any(
-            worker.ready and self._segment.last_beat(slot) / 1000 >= since
-            for slot, worker in self._workers.items()
+            worker.ready and self._segment.last_beat(worker.slot) / 1000 >= since
+            for worker in self._at(self._slots.active)
         )
 
     async def start(self) -> None:
@@ -140,7 +146,9 @@ class Crew:
         Raises:
             StartError: One cannot.
         """
-        for slot in self._slots:
+        for slot in self._slots.active:
+            self._open_inbox(slot)
+        for slot in self._slots.active:
             self._spawn(slot)
         if not await self._wait(lambda: self._all_ready or self._ending, READY_SECONDS):
             self._fail(f"the workers did not begin within {READY_SECONDS:.0f} s")
@@ -158,21 +166,27 @@ class Crew:
     # --- changes ------------------------------------------------------------------------------
 
     async def prepare(
-        self, number: int, make: Callable[[int], tuple[Prepare, dict[str, int]]]
+        self, change: NextGeneration, make: MakePrepare, make_start: MakeStart
     ) -> None:
-        """Have all workers prepare a change; then it waits for the commit, or for a discard.
+        """Have all workers prepare a change, and start those that take over with it.
+
+        Then they wait for the commit, or for a discard.
 
         Arguments:
-            number: The generation's.
-            make: Gives what a slot's worker has to be told, and its new descriptors by name.
+            make: Gives what those that serve are told.
+            make_start: Gives what those that take over have to know.
 
         Raises:
             PrepareError: One cannot; none has anything of it left.
         """
-        preparation = self._preparation = _Preparation(number, make)
+        preparation = self._preparation = _Preparation(change, make)
         try:
-            for worker in self._workers.values():
+            for worker in self._at(self._slots.active):
                 worker.send(*make(worker.slot))
+            for slot in self._slots.coming:
+                self._open_inbox(slot)
+            for slot in self._slots.coming:
+                self._start(slot, make_start)
             done = await self._wait(
                 lambda: bool(preparation.failure) or self._all_prepared or self._ending,
                 PREPARE_SECONDS,
@@ -196,24 +210,57 @@ class Crew:
         """
         if self._ending:
             raise PrepareError("the workers are ending")
-        if self._preparation is not None and not self._all_prepared:
-            raise PrepareError(self._preparation.failure or "a worker is gone")
+        preparation = self._preparation
+        if preparation is not None and (preparation.failure or not self._all_prepared):
+            raise PrepareError(preparation.failure or "a worker is gone")
 
     def committed(self) -> None:
-        """Take note that what was prepared is in force."""
-        self._preparation = None
+        """Take note that what was prepared is in force; who takes over does so now."""
+        preparation, self._preparation = self._preparation, None
+        if preparation is None or not preparation.change.rolling:
+            return
+        steering = self._slots.steering
+        ways = self._ways(steering.active)
+        for worker in self._at(steering.active):
+            # One of those that leave may be gone since it was started.
+            worker.send(Steer(steering, ()))
+            worker.send(Begin())
+        for worker in self._at(steering.leaving):
+            worker.send(Steer(steering, tuple(ways)), ways)
+            if not worker.leaves:
+                worker.leaves = True
+                worker.send(Drain(preparation.change.drain_seconds))
 
     def discard(self) -> None:
-        """Have all workers undo what they prepared."""
-        if self._preparation is not None:
-            self.tell(Discard(self._preparation.number))
-            self._preparation = None
+        """Have all workers undo what they prepared, and let those go that were to take over."""
+        preparation, self._preparation = self._preparation, None
+        if preparation is None:
+            return
+        for worker in self._at(self._slots.active):
+            worker.send(Discard(preparation.change.number))
+        for slot in self._slots.coming:
+            if slot in self._workers:
+                self._workers[slot].leaves = True
+                self._workers[slot].send(Stop())
+            elif slot in self._inboxes:
+                # It could not even be started.
+                self._close_inbox(slot)
+                self._on_left(slot)
 
     @property
     def _all_prepared(self) -> bool:
-        number = self._preparation.number if self._preparation is not None else None
-        return self._all_ready and all(
-            worker.prepared == number for worker in self._workers.values()
+        """Whether the change under way can come in force."""
+        preparation = self._preparation
+        return (
+            self._all_ready
+            and all(
+                preparation is None or worker.prepared == preparation.change.number
+                for worker in self._at(self._slots.active)
+            )
+            and len(self._at(self._slots.coming)) == len(self._slots.coming)
+            and all(worker.ready for worker in self._at(self._slots.coming))
+            # One that has not begun to leave would take this change for its own.
+            and all(worker.draining for worker in self._at(self._slots.leaving))
         )
 
     # --- the end ------------------------------------------------------------------------------
@@ -237,25 +284,29 @@ class Crew:
 
     def close(self) -> None:
         """Close the ways between workers; idempotent."""
-        for ways in self._ways.values():
-            for way in ways.values():
-                way.close()
+        for slot in list(self._inboxes):
+            self._close_inbox(slot)
 
     # --- one worker ---------------------------------------------------------------------------
 
     def _spawn(self, slot: int) -> None:
-        if self._ending:
+        """Start the worker of a slot that serves, if it still does."""
+        if self._ending or slot not in self._slots.active:
             return
         try:
-            worker = WorkerProcess(slot, self._on_message, self._on_exit)
+            worker = self._start(slot, self._make_start)
         except OSError as error:
             self._cannot_spawn(slot, error)
             return
-        self._workers[slot] = worker
-        ways = {f"handover:{other}": way.fileno() for other, way in self._ways[slot].items()}
-        worker.send(*self._make_start(slot, ways))
         if self._preparation is not None:
             worker.send(*self._preparation.make(slot))
+
+    def _start(self, slot: int, make_start: MakeStart) -> WorkerProcess:
+        worker = self._workers[slot] = WorkerProcess(slot, self._on_message, self._on_exit)
+        others = [other for other in self._inboxes if other != slot]
+        ways = {"inbox": self._inboxes[slot][0].fileno(), **self._ways(others)}
+        worker.send(*make_start(slot, ways))
+        return worker
 
     def _cannot_spawn(self, slot: int, error: OSError) -> None:
         """Try again later: what the machine lacks now it may have then."""
@@ -280,6 +331,9 @@ class Crew:
                 self._changed.set()
             case PrepareFailed(number, text):
                 self._fail_preparation(number, f"worker {worker.slot}: {text}")
+            case Draining():
+                worker.draining = True
+                self._changed.set()
             case Drained(cut):
                 worker.cut = cut
             case Resolve():
@@ -295,20 +349,40 @@ class Crew:
             self._all_finished = self._all_finished and worker.cut == 0
             return
         text = worker.failure or f"worker {slot} (process {worker.pid}): {worker.exit_text}"
+        if slot not in self._slots.active:
+            self._left(worker, text)
+            return
         if not self._started:
             self._fail(text)
             return
         if self._preparation is not None:
-            self._fail_preparation(self._preparation.number, f"it died while preparing: {text}")
+            number = self._preparation.change.number
+            self._fail_preparation(number, f"it died while preparing: {text}")
         delay = self._delay(worker)
         logger.error("a worker died, replacing it in %.1f s: %s", delay, text)
         self.restarts += 1
         self._loop.call_later(delay, self._spawn, slot)
 
+    def _left(self, worker: WorkerProcess, text: str) -> None:
+        """Take note that a worker is gone which has no successor in its slot."""
+        slot = worker.slot
+        if slot in self._slots.coming and self._preparation is not None:
+            number = self._preparation.change.number
+            self._fail_preparation(number, f"a new worker died: {text}")
+        elif worker.cut is None:
+            logger.error("a worker died that was to finish what it had: %s", text)
+        else:
+            logger.info("worker %d has finished; %d requests were cut", slot, worker.cut)
+        self._close_inbox(slot)
+        self._on_left(slot)
+        steering = self._slots.steering
+        for other in self._at((*steering.active, *steering.leaving)):
+            other.send(Steer(steering, ()))
+
     def _fail_preparation(self, number: int, text: str) -> None:
         """Give a change up; what was first said counts."""
         preparation = self._preparation
-        if preparation is not None and preparation.number == number:
+        if preparation is not None and preparation.change.number == number:
             preparation.failure = preparation.failure or text
             self._changed.set()
 
@@ -321,7 +395,7 @@ class Crew:
 
     def _next_delay(self, slot: int) -> float:
         """Return how long to wait for a slot this time; the next will be longer."""
-        delay = self._delays[slot]
+        delay = self._delays.get(slot, REPLACE_DELAY_MIN)
         self._delays[slot] = min(2 * delay, REPLACE_DELAY_MAX)
         return delay
 
@@ -338,9 +412,25 @@ class Crew:
 
     @property
     def _all_ready(self) -> bool:
-        return len(self._workers) == len(self._slots) and all(
-            worker.ready for worker in self._workers.values()
-        )
+        serving = self._at(self._slots.active)
+        return len(serving) == len(self._slots.active) and all(worker.ready for worker in serving)
+
+    def _at(self, slots: Iterable[int]) -> list[WorkerProcess]:
+        """Return the workers of slots, as far as they have one."""
+        return [self._workers[slot] for slot in slots if slot in self._workers]
+
+    # --- the ways between them ----------------------------------------------------------------
+
+    def _open_inbox(self, slot: int) -> None:
+        self._inboxes[slot] = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def _close_inbox(self, slot: int) -> None:
+        for end in self._inboxes.pop(slot):
+            end.close()
+
+    def _ways(self, slots: Iterable[int]) -> dict[str, int]:
+        """Return the ways to slots, as messages name them."""
+        return {f"way:{slot}": self._inboxes[slot][1].fileno() for slot in slots}
 
     def _fail(self, text: str) -> None:
         """End because the workers cannot begin; what was first said counts."""

@@ -8,9 +8,11 @@ from typing import Final
 
 from spooky.config.schema import Configuration, Listener
 from spooky.control.changes import NextGeneration, PrepareError, Step
+from spooky.control.slots import Slots
 from spooky.control.sockets import BindError, ListenerSockets, bind_listener, listen
 from spooky.edge.listener import CLOSE_SECONDS
 from spooky.edge.listener_numbers import ListenerIdentity, listener_identities, number_listeners
+from spooky.protocol.quic.steering import steering_table
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +34,14 @@ class Listeners:
     """Owns the sockets.
 
     Arguments:
-        slots: How many workers there are.
-        table: The slot for each first byte of a long header's connection ID.
+        slots: Which worker slots there are.
 
     Attributes:
         numbers: The number of each listener in force, in the order of the configuration.
     """
 
-    def __init__(self, slots: int, table: bytes) -> None:
+    def __init__(self, slots: Slots) -> None:
         self._slots = slots
-        self._table = table
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[int, ListenerSockets] = {}
         self._draining: dict[int, _Draining] = {}
@@ -95,6 +95,8 @@ class Listeners:
             self._adopt()
             for number in self.numbers.values():
                 self._sockets[number].use_buffers(configuration.performance)
+            if change.rolling:
+                self._steer()
 
         return Step(commit, self._discard, self._listen)
 
@@ -106,6 +108,25 @@ class Listeners:
     def prepared_descriptors(self, slot: int) -> dict[str, int]:
         """Return the descriptors of a slot's sockets that are new in the change under way."""
         return _named(self._bound, slot)
+
+    def coming_descriptors(self, slot: int) -> dict[str, int]:
+        """Return the descriptors of a slot's sockets that its worker has after a change."""
+        wanted = self._bound_numbers.values()
+        kept = {number: self._sockets[number] for number in wanted if number not in self._bound}
+        return _named({**kept, **self._bound}, slot)
+
+    def left(self, slot: int) -> None:
+        """Have the kernel give nothing to a slot any more whose worker is gone."""
+        for sockets in self._sockets.values():
+            sockets.unread.discard(slot)
+        self._steer()
+
+    def _steer(self) -> None:
+        steering = self._slots.steering
+        for sockets in self._sockets.values():
+            if sockets.steered:
+                leaving = set(steering.leaving) - sockets.unread
+                sockets.steer(steering_table(steering.active, leaving))
 
     def close(self) -> None:
         """Close all; idempotent."""
@@ -129,14 +150,17 @@ class Listeners:
             )
         )
         numbers = number_listeners(listeners.values(), self.numbers, self._draining)
+        count, table = self._slots.count, steering_table(self._slots.active)
+        performance = configuration.performance
         try:
             for identity, number in numbers.items():
                 if identity in self.numbers:
-                    continue
-                sockets = bind_listener(listeners[identity], configuration.performance, self._slots)
-                self._bound[number] = sockets
-                if self._slots > 1:
-                    sockets.steer(self._table)
+                    self._sockets[number].grow(count, performance)
+                else:
+                    self._bound[number] = bind_listener(
+                        listeners[identity], performance, count, table
+                    )
+                    self._bound[number].unread.update(self._slots.leaving)
         except BaseException:
             self._discard()
             raise
@@ -179,5 +203,5 @@ def _named(sockets: Mapping[int, ListenerSockets], slot: int) -> dict[str, int]:
     named: dict[str, int] = {}
     for number, one in sockets.items():
         named[f"tcp:{number}"] = one.tcp.fileno()
-        named[f"udp:{number}"] = one.udp[slot].fileno()
+        named[f"udp:{number}"] = one.udp_of(slot).fileno()
     return named

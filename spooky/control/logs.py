@@ -19,7 +19,7 @@ class Logs:
 
     Attributes:
         descriptors: Of ``log`` and ``access_log``, as far as they are files.
-        prepared: The same for a change under way, if it is about logs; else empty.
+        prepared: The same after the change under way; ``None`` if that is not about logs.
 
     Raises:
         OSError: One cannot be opened.
@@ -27,7 +27,7 @@ class Logs:
 
     def __init__(self, configuration: Configuration) -> None:
         self.descriptors: Mapping[str, int] = {}
-        self.prepared: Mapping[str, int] = {}
+        self.prepared: Mapping[str, int] | None = None
         self._use(configuration, _open(configuration))
 
     async def prepare(self, change: NextGeneration) -> Step:
@@ -40,16 +40,16 @@ class Logs:
         if (old.log, old.access_log) == (new.log, new.access_log):
             return Step(lambda: None, lambda: None)
         try:
-            self.prepared = _open(new)
+            opened = self.prepared = _open(new)
         except OSError as error:
             raise PrepareError(f"cannot open a log: {error}") from error
 
         def commit() -> None:
-            opened, self.prepared = self.prepared, {}
+            self.prepared = None
             self._use(new, opened)
 
         def discard() -> None:
-            opened, self.prepared = self.prepared, {}
+            self.prepared = None
             _close(opened)
 
         return Step(commit, discard)

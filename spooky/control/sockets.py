@@ -5,7 +5,7 @@ import errno
 import logging
 import socket
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from spooky.config.performance import Performance
@@ -30,18 +30,23 @@ class BindError(Exception):
     """A listener's address cannot be bound; says which, and why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ListenerSockets:
     """What a listener listens on.
 
     Attributes:
         udp: Bound, non-blocking; one for each worker slot, in order. The kernel knows a slot by
-            this order, so none is closed while the others live.
+            this order, so none is closed while the others live. Only one, shared by all workers,
+            where the kernel does not steer: what it gave to a slot without a worker would be lost.
         tcp: Bound, non-blocking; shared by all workers.
+        steered: Whether the kernel gives each datagram to its slot.
+        unread: Slots whose workers do not serve this listener: they were leaving when it began.
     """
 
-    udp: tuple[socket.socket, ...]
+    udp: list[socket.socket]
     tcp: socket.socket
+    steered: bool = False
+    unread: set[int] = field(default_factory=set)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -49,11 +54,27 @@ class ListenerSockets:
         host, port = self.tcp.getsockname()[:2]
         return str(host), int(port)
 
+    def udp_of(self, slot: int) -> socket.socket:
+        """Return the UDP socket that a slot's worker reads."""
+        return self.udp[slot if self.steered else 0]
+
+    def grow(self, slots: int, performance: Performance) -> None:
+        """Have sockets for so many slots; those of slots without a worker get nothing.
+
+        Raises:
+            BindError: The address cannot be bound any more.
+        """
+        host, port = self.address
+        family = self.tcp.family
+        while self.steered and len(self.udp) < slots:
+            self.udp.append(_bind(socket.SOCK_DGRAM, family, host, port, shared=True))
+            _use_buffers(self.udp[-1], performance)
+
     def steer(self, table: bytes) -> bool:
         """Have the kernel give each datagram to the slot that a table names.
 
         Returns:
-            Whether it does; if not, it spreads by address, and workers hand over.
+            Whether it does; if not, workers share a socket, and hand over.
         """
         instructions = b"".join(_INSTRUCTION.pack(*one) for one in steering_program(table))
         memory = ctypes.create_string_buffer(instructions)
@@ -71,8 +92,7 @@ class ListenerSockets:
     def use_buffers(self, performance: Performance) -> None:
         """Ask the kernel for buffers of a size; a bound socket's may be changed at any time."""
         for one in self.udp:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, performance.udp_recv_buffer_bytes)
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, performance.udp_send_buffer_bytes)
+            _use_buffers(one, performance)
 
     def close(self) -> None:
         """Close all; idempotent."""
@@ -82,7 +102,7 @@ class ListenerSockets:
 
 
 def bind_listener(
-    listener: Listener, performance: Performance, slots: int | None = None
+    listener: Listener, performance: Performance, slots: int = 1, table: bytes = b""
 ) -> ListenerSockets:
     """Bind the UDP sockets and the TCP socket of a listener, on the same port.
 
@@ -90,7 +110,9 @@ def bind_listener(
     socket beside ours.
 
     Arguments:
-        slots: How many UDP sockets share the port; ``None`` for one that shares it with nobody.
+        slots: How many worker slots there are.
+        table: The slot for each first byte of a connection ID; empty for one socket that shares its
+            port with no other.
 
     Raises:
         BindError: The address cannot be bound.
@@ -103,14 +125,22 @@ def bind_listener(
         tcp = _bind(socket.SOCK_STREAM, family, listener.address, listener.port)
         port = listener.port or tcp.getsockname()[1]
         try:
-            udp = _bind_group(family, listener.address, port, slots)
+            udp = _bind(socket.SOCK_DGRAM, family, listener.address, port, shared=bool(table))
         except BindError:
             tcp.close()
             if tries > 0:
                 continue
             raise
-        sockets = ListenerSockets(udp, tcp)
+        sockets = ListenerSockets([udp], tcp)
         sockets.use_buffers(performance)
+        # The program comes first: it keeps clients from the sockets of slots without a worker.
+        if table and sockets.steer(table):
+            sockets.steered = True
+            try:
+                sockets.grow(slots, performance)
+            except BindError:
+                sockets.close()
+                raise
         return sockets
 
 
@@ -127,18 +157,9 @@ def listen(sockets: ListenerSockets) -> None:
         raise bind_error(host, port, "TCP", error) from error
 
 
-def _bind_group(
-    family: int, address: str, port: int, slots: int | None
-) -> tuple[socket.socket, ...]:
-    group: list[socket.socket] = []
-    try:
-        for _ in range(slots or 1):
-            group.append(_bind(socket.SOCK_DGRAM, family, address, port, shared=slots is not None))
-    except BindError:
-        for udp in group:
-            udp.close()
-        raise
-    return tuple(group)
+def _use_buffers(udp: socket.socket, performance: Performance) -> None:
+    udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, performance.udp_recv_buffer_bytes)
+    udp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, performance.udp_send_buffer_bytes)
 
 
 def _bind(

@@ -7,10 +7,9 @@ import resource
 import secrets
 import signal
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from spooky._core import COMPILED
 from spooky._version import __version__
 from spooky.config.problems import ConfigurationError
 from spooky.config.schema import Configuration
@@ -25,7 +24,7 @@ from spooky.control.changes import (
     Step,
     first_record,
 )
-from spooky.control.crew import Crew, StartError
+from spooky.control.crew import Crew
 from spooky.control.facts import (
     build_facts,
     certificate_facts,
@@ -42,6 +41,7 @@ from spooky.control.metrics_endpoint import MetricsEndpoint
 from spooky.control.names import Names
 from spooky.control.probation import Probation
 from spooky.control.service_manager import ServiceManager
+from spooky.control.slots import SLOTS, Slots, StartError, worker_count
 from spooky.control.state import State
 from spooky.control.traffic import TrafficReader
 from spooky.control.worker_process import WorkerProcess
@@ -50,7 +50,7 @@ from spooky.generation.materials import MaterialError
 from spooky.observe.metrics import Fact
 from spooky.observe.segment import create_segment
 from spooky.protocol.quic.keys import SECRET_BYTES, Keys
-from spooky.protocol.quic.steering import steering_table
+from spooky.protocol.quic.steering import Steering
 from spooky.upstream.dial import system_resolver
 
 if TYPE_CHECKING:
@@ -78,18 +78,19 @@ class Supervisor:
         self._announce = announce
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self._slots = worker_count(candidate.configuration)
-        self._table = steering_table(range(self._slots))
+        self._slots = Slots(worker_count(candidate.configuration))
         self._keys = Keys.generate()
         self._names = Names(system_resolver(self._loop))
-        self._segment, self._segment_file = create_segment(self._slots)
+        self._segment, self._segment_file = create_segment(SLOTS)
         self._started = time.time()
         self._phase = State.STARTING
         self._service_manager = ServiceManager(os.environ)
         self._tasks: set[asyncio.Task[None]] = set()
         self._metrics = MetricsEndpoint(self._segment, self._facts)
-        self._listeners = Listeners(self._slots, self._table)
-        self._crew = Crew(self._slots, self._segment, self._make_start, self._on_resolve)
+        self._listeners = Listeners(self._slots)
+        self._crew = Crew(
+            self._slots, self._segment, self._make_start, self._on_resolve, self._on_left
+        )
         self._candidate = candidate
         self._control: ControlPlace | None = None
         self._changes: Changes
@@ -133,7 +134,7 @@ class Supervisor:
             self._announce(addresses)
             self._service_manager.ready(self._status)
             self._service_manager.watch(self._is_alive)
-            logger.info("serving on %s with %d workers", _shown(addresses), self._slots)
+            logger.info("serving on %s with %d workers", _shown(addresses), len(self._slots.active))
             await self._wake.wait()
             self._phase = State.DRAINING
             self._probation.close()
@@ -200,7 +201,7 @@ class Supervisor:
                 self._candidate.path, newest.number, record.number,
             )  # fmt: skip
         participants: list[Participant] = [
-            self._logs, self._listeners, self, self._metrics,
+            self._slots, self._logs, self._listeners, self, self._metrics,
         ]  # fmt: skip
         self._changes = Changes(self._candidate, record, history, self._segment, participants)
         self._probation = Probation(
@@ -249,25 +250,22 @@ class Supervisor:
     # --- what workers need --------------------------------------------------------------------
 
     def _make_start(self, slot: int, ways: dict[str, int]) -> tuple[Start, dict[str, int]]:
-        running = self._changes.running
+        """Return what the worker of an active slot has to know."""
         descriptors = {
             "segment": self._segment_file,
             **self._logs.descriptors,
             **ways,
             **self._listeners.descriptors(slot),
         }
-        start = Start(
+        return _start(
             slot,
             self._segment.generation,
-            running.configuration,
-            dict(running.materials.files),
-            running.materials.authorities,
+            self._changes.running,
             self._keys,
-            self._table,
-            tuple(self._listeners.numbers.values()),
-            tuple(descriptors),
+            self._slots.steering,
+            self._listeners.numbers.values(),
+            descriptors,
         )
-        return start, descriptors
 
     async def prepare(self, change: NextGeneration) -> Step:
         """Have all workers prepare a change.
@@ -279,7 +277,7 @@ class Supervisor:
         def make(slot: int) -> tuple[Prepare, dict[str, int]]:
             candidate = change.candidate
             descriptors = {
-                **self._logs.prepared,
+                **(self._logs.prepared or {}),
                 **self._listeners.prepared_descriptors(slot),
             }
             prepare = Prepare(
@@ -293,9 +291,34 @@ class Supervisor:
             )
             return prepare, descriptors
 
-        await self._crew.prepare(change.number, make)
+        logs = self._logs.prepared
+
+        def make_start(slot: int, ways: dict[str, int]) -> tuple[Start, dict[str, int]]:
+            descriptors = {
+                "segment": self._segment_file,
+                **(self._logs.descriptors if logs is None else logs),
+                **ways,
+                **self._listeners.coming_descriptors(slot),
+            }
+            return _start(
+                slot,
+                change.number,
+                change.candidate,
+                self._keys,
+                self._slots.coming_steering,
+                self._listeners.prepared_numbers,
+                descriptors,
+                waits=True,
+            )
+
+        await self._crew.prepare(change, make, make_start)
 
         return Step(self._crew.committed, self._crew.discard, self._crew.check_prepared)
+
+    def _on_left(self, slot: int) -> None:
+        """Give a slot free whose worker has finished."""
+        self._slots.free(slot)
+        self._listeners.left(slot)
 
     def _on_resolve(self, worker: WorkerProcess, question: Resolve) -> None:
         self._begin(self._answer(worker, question))
@@ -362,7 +385,8 @@ class Supervisor:
             "pid": os.getpid(),
             "started": self._started,
             "workers": [
-                {"slot": slot, "pid": pid} for slot, pid in sorted(self._crew.pids.items())
+                {"slot": slot, "pid": pid, "leaving": slot not in self._slots.active}
+                for slot, pid in sorted(self._crew.pids.items())
             ],
             "worker_restarts": self._crew.restarts,
             "listeners": [{"address": host, "port": port} for host, port in addresses],
@@ -417,21 +441,30 @@ class Supervisor:
         self._crew.tell(UseLogs(tuple(descriptors)), descriptors)
 
 
-def worker_count(configuration: Configuration) -> int:
-    """Return how many workers a configuration asks for on this machine.
-
-    Raises:
-        StartError: More than can be.
-    """
-    asked = configuration.performance.worker_threads
-    if asked == "auto":
-        return len(os.sched_getaffinity(0)) if COMPILED else 1
-    if asked > 1 and not COMPILED:
-        raise StartError(
-            f"performance.worker_threads is {asked}, but without the compiled kernels there can be "
-            "only 1 worker"
-        )
-    return asked
+def _start(
+    slot: int,
+    generation: int,
+    candidate: Candidate,
+    keys: Keys,
+    steering: Steering,
+    listeners: Iterable[int],
+    descriptors: dict[str, int],
+    *,
+    waits: bool = False,
+) -> tuple[Start, dict[str, int]]:
+    start = Start(
+        slot,
+        generation,
+        candidate.configuration,
+        dict(candidate.materials.files),
+        candidate.materials.authorities,
+        keys,
+        steering,
+        tuple(listeners),
+        waits,
+        tuple(descriptors),
+    )
+    return start, descriptors
 
 
 def _allow_many_files() -> None:

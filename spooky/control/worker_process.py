@@ -33,6 +33,8 @@ class WorkerProcess:
     Attributes:
         slot: The worker's slot.
         ready: Whether it serves.
+        leaves: Whether it was told to finish what it has.
+        draining: Whether it does so.
         prepared: Number of the last generation that it prepared.
         cut: Requests it had to cut when it ended; ``None`` if it did not say.
         failure: Why it cannot serve, if it said so.
@@ -47,6 +49,8 @@ class WorkerProcess:
     ) -> None:
         self.slot = slot
         self.ready = False
+        self.leaves = False
+        self.draining = False
         self.prepared: int | None = None
         self.cut: int | None = None
         self.failure = ""

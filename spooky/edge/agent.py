@@ -14,9 +14,11 @@ from spooky.edge.collector import pace
 from spooky.edge.handover import Handover
 from spooky.edge.listener import WorkerSockets
 from spooky.edge.messages import (
+    Begin,
     Discard,
     Drain,
     Drained,
+    Draining,
     Failed,
     MessageError,
     Prepare,
@@ -94,6 +96,8 @@ class Agent:
         """Finish what is in flight within so many seconds, and end."""
         if self._draining is None:
             self._draining = self._loop.create_task(self._drain(seconds))
+        elif self._worker is not None:
+            self._worker.hasten(seconds)
 
     def drain_as_configured(self) -> None:
         """Finish what is in flight within the time the configuration gives, and end."""
@@ -125,15 +129,20 @@ class Agent:
                 self.drain(seconds)
             case Stop():
                 self._stop()
-            case Steer() | UseKeys():
+            case Begin() | Steer() | UseKeys():
                 if self._worker is not None:
-                    self._change(self._worker, message)
+                    self._change(self._worker, message, descriptors)
 
-    def _change(self, worker: Worker, message: Steer | UseKeys) -> None:
-        if isinstance(message, Steer):
-            worker.steer(message.table)
-        else:
-            worker.use_keys(message.keys)
+    def _change(
+        self, worker: Worker, message: Begin | Steer | UseKeys, descriptors: list[int]
+    ) -> None:
+        match message:
+            case Begin():
+                self._begin(worker)
+            case Steer(steering, names):
+                worker.steer(steering, _ways_in(dict(zip(names, descriptors, strict=True))))
+            case UseKeys(keys):
+                worker.use_keys(keys)
 
     def _send(self, message: ToSupervisor) -> None:
         try:
@@ -170,14 +179,9 @@ class Agent:
         generation = compile_generation(
             change.configuration, change.materials, environment, change.number
         )
-        ways = {
-            int(name.removeprefix("handover:")): socket.socket(fileno=number)
-            for name, number in named.items()
-            if name.startswith("handover:")
-        }
-        handover = None
-        if ways:
-            handover = Handover(self._runtime, ways, start.table, counters)
+        inbox = socket.socket(fileno=named["inbox"])
+        handover = Handover(self._runtime, inbox, start.steering, counters)
+        handover.steer(start.steering, _ways_in(named))
         return Worker(
             self._runtime,
             environment,
@@ -189,7 +193,14 @@ class Agent:
             handover,
             self._on_switched,
             self._on_behind,
+            start.waits,
         )
+
+    def _begin(self, worker: Worker) -> None:
+        try:
+            worker.begin()
+        except OSError as error:
+            self._fail(str(error))
 
     # --- changes ------------------------------------------------------------------------------
 
@@ -261,6 +272,8 @@ class Agent:
 
     async def _drain(self, seconds: float) -> None:
         if self._worker is not None:
+            self._worker.stay()
+            self._send(Draining())
             await self._worker.drain(seconds)
             self._send(Drained(self._worker.cut))
         self._over.set()
@@ -323,6 +336,15 @@ def _change_of(message: Start | Prepare, named: dict[str, int]) -> Change:
         message.drain_seconds if isinstance(message, Prepare) else 0.0,
         _logs_in(named) if isinstance(message, Prepare) else {},
     )
+
+
+def _ways_in(named: Mapping[str, int]) -> dict[int, socket.socket]:
+    """Return the ways to the inboxes of other slots among what came with a message."""
+    return {
+        int(name.removeprefix("way:")): socket.socket(fileno=descriptor)
+        for name, descriptor in named.items()
+        if name.startswith("way:")
+    }
 
 
 def _logs_in(named: Mapping[str, int]) -> dict[str, int]:

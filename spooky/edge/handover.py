@@ -12,7 +12,7 @@ from typing import Final
 from spooky.observe.counters import Counters
 from spooky.protocol.quic.packet import LONG_HEADER
 from spooky.protocol.quic.session import Address, ReceivedDatagram
-from spooky.protocol.quic.steering import slot_of
+from spooky.protocol.quic.steering import Steering, slot_of, steering_table
 from spooky.runtime import Runtime
 
 SWAP_SECONDS: Final = 15.0
@@ -41,22 +41,22 @@ class Handover:
 
     Arguments:
         runtime: The worker's.
-        ways: A SEQPACKET socket for each other slot; ours from now on.
-        table: The slot for each first byte of a long header's connection ID.
+        inbox: A SEQPACKET socket where others put what is for this worker; ours from now on.
+        steering: Which slots there are.
         counters: The worker's slots.
     """
 
     def __init__(
         self,
         runtime: Runtime,
-        ways: Mapping[int, socket.socket],
-        table: bytes,
+        inbox: socket.socket,
+        steering: Steering,
         counters: Counters,
     ) -> None:
         self._runtime = runtime
-        self._ways = ways
-        self._table = table
-        self._table_before: bytes | None = None
+        self._inbox = inbox
+        self._ways: dict[int, socket.socket] = {}
+        self._table = self._table_for_new = self._table_before = b""
         self._swapped = 0.0
         self._batches: dict[int, list[bytes]] = {}
         self._marked = False
@@ -64,18 +64,32 @@ class Handover:
         self._values = counters.values
         self._sent = counters.slot("datagrams_handed_over_total")
         self._dropped = counters.slot("datagrams_handover_dropped_total")
-        for way in ways.values():
-            way.setblocking(False)
-            runtime.loop.add_reader(way.fileno(), self._on_readable, way)
+        inbox.setblocking(False)
+        self.steer(steering, {})
 
     def start(self, deliver: Deliver) -> None:
-        """Deliver what others hand over from now on."""
+        """Deliver what others hand over from now on, and have done so before."""
         self._deliver = deliver
-
-    def steer(self, table: bytes) -> None:
-        """Go by another table; the one before counts for what began under it."""
-        self._table_before, self._table = self._table, table
         self._swapped = self._runtime.now()
+        self._runtime.loop.add_reader(self._inbox.fileno(), self._on_readable)
+
+    def steer(self, steering: Steering, ways: Mapping[int, socket.socket]) -> None:
+        """Go by other slots.
+
+        Arguments:
+            ways: To the inboxes of slots that are new; ours from now on.
+        """
+        self._table = steering.table
+        self._table_for_new = steering_table(steering.active)
+        self._table_before = steering.before
+        self._swapped = self._runtime.now()
+        for slot, way in ways.items():
+            way.setblocking(False)
+            if slot in self._ways:
+                self._ways[slot].close()
+            self._ways[slot] = way
+        for slot in self._ways.keys() - {*steering.active, *steering.leaving}:
+            self._ways.pop(slot).close()
 
     def pass_on(self, listener: int, datagram: ReceivedDatagram, asked: bytes) -> bool:
         """Hand a datagram of no connection of ours to the worker it is for.
@@ -89,11 +103,11 @@ class Handover:
         """
         payload = datagram[0]
         table = self._table
-        if self._table_before is not None and payload[0] & LONG_HEADER:
+        if self._table_before and payload[0] & LONG_HEADER:
             if self._runtime.now() - self._swapped < SWAP_SECONDS:
                 table = self._table_before
             else:
-                self._table_before = None
+                self._table_before = b""
         slot = slot_of(payload, table)
         if slot is None or slot not in self._ways:
             return False
@@ -106,7 +120,7 @@ class Handover:
         Returns:
             Whether anybody may.
         """
-        slot = slot_of(datagram[0], self._table)
+        slot = slot_of(datagram[0], self._table_for_new)
         if slot is None or slot not in self._ways:
             return False
         self._add(slot, listener, (datagram, asked), returned=True)
@@ -129,8 +143,8 @@ class Handover:
 
     def close(self) -> None:
         """Close all ways."""
-        for way in self._ways.values():
-            self._runtime.loop.remove_reader(way.fileno())
+        self._runtime.loop.remove_reader(self._inbox.fileno())
+        for way in (self._inbox, *self._ways.values()):
             way.close()
 
     def _add(self, slot: int, listener: int, datagram: HandedOver, *, returned: bool) -> None:
@@ -142,22 +156,22 @@ class Handover:
     def _send(self, slot: int, batch: list[bytes]) -> None:
         try:
             self._ways[slot].send(b"".join(batch))
-        except OSError:
-            # It does not keep up: to QUIC, lost packets.
+        except (OSError, KeyError):
+            # It does not keep up, or has just gone: to QUIC, lost packets.
             self._values[self._dropped] += len(batch)
         else:
             self._values[self._sent] += len(batch)
 
-    def _on_readable(self, way: socket.socket) -> None:
+    def _on_readable(self) -> None:
         for _ in range(BATCHES_PER_TURN):
             try:
-                batch = way.recv(BATCH_MAX_BYTES)
+                batch = self._inbox.recv(BATCH_MAX_BYTES)
             except BlockingIOError:
                 return
             except OSError:
                 batch = b""
             if not batch:
-                self._runtime.loop.remove_reader(way.fileno())
+                self._runtime.loop.remove_reader(self._inbox.fileno())
                 return
             for (listener, returned), datagrams in _decode(batch).items():
                 self._deliver(listener, datagrams, returned)

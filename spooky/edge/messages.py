@@ -8,6 +8,11 @@ have answered the first, the supervisor calls ``listen()`` on each new TCP socke
 that can fail, and stores the number in the shared segment (``Segment.commit``): that is the switch,
 in all workers at once, and needs no message. If anything failed, it sends :class:`Discard`.
 
+What a process cannot change is changed by workers that take over: the supervisor starts them with
+the generation to come, on slots of their own, and they wait. They belong to those who have to be
+ready before the commit. Right after it they are told to :class:`Begin`, and the others to
+:class:`Drain`.
+
 A worker keeps at most one prepared generation: another :class:`Prepare` discards the one before.
 One that is started later gets the number in the segment with its :class:`Start`. One that finds a
 number there which it has not prepared says :class:`Failed` and exits, to be replaced.
@@ -19,6 +24,7 @@ import msgspec
 
 from spooky.config.schema import Configuration
 from spooky.protocol.quic.keys import Keys
+from spooky.protocol.quic.steering import Steering
 
 VERSION: Final = 1
 """The first byte of every message; another version is not spoken."""
@@ -49,10 +55,12 @@ class Start(Message, frozen=True):
         files: The files that it names, by path.
         authorities: The authorities the system trusts; PEM.
         keys: The secrets shared by all workers.
-        table: The slot for each first byte of a long header's connection ID.
+        steering: Which slots there are.
         listeners: The number of each active listener, in the order of the configuration.
+        waits: Whether clients are served only from :class:`Begin` on.
         descriptors: ``segment``, ``log`` and ``access_log`` if they are files, ``tcp:N`` and
-            ``udp:N`` for each listener of number N, and ``handover:N`` for each other slot N.
+            ``udp:N`` for each listener of number N, ``inbox`` for what others hand over, and
+            ``way:N`` to the inbox of each other slot N.
     """
 
     slot: int
@@ -61,8 +69,9 @@ class Start(Message, frozen=True):
     files: dict[str, bytes]
     authorities: bytes
     keys: Keys
-    table: bytes
+    steering: Steering
     listeners: tuple[int, ...]
+    waits: bool
     descriptors: tuple[str, ...]
 
 
@@ -95,10 +104,15 @@ class Discard(Message, frozen=True):
     generation: int
 
 
-class Steer(Message, frozen=True):
-    """New connections are spread over other slots from now on."""
+class Begin(Message, frozen=True):
+    """What the worker was started with is in force: serve clients."""
 
-    table: bytes
+
+class Steer(Message, frozen=True):
+    """There are other slots from now on; ``way:N`` to the inbox of each slot N that is new."""
+
+    steering: Steering
+    descriptors: tuple[str, ...]
 
 
 class UseKeys(Message, frozen=True):
@@ -133,7 +147,7 @@ class Stop(Message, frozen=True):
 
 
 ToWorker: TypeAlias = (
-    Start | Prepare | Discard | Steer | UseKeys | UseLogs | Resolved | Drain | Stop
+    Start | Begin | Prepare | Discard | Steer | UseKeys | UseLogs | Resolved | Drain | Stop
 )
 
 
@@ -173,6 +187,10 @@ class Resolve(Message, frozen=True):
     port: int
 
 
+class Draining(Message, frozen=True):
+    """The worker finishes what it has, by the generation that it has; others do not concern it."""
+
+
 class Drained(Message, frozen=True):
     """The worker is about to exit.
 
@@ -183,7 +201,7 @@ class Drained(Message, frozen=True):
     cut: int
 
 
-ToSupervisor: TypeAlias = Ready | Failed | Prepared | PrepareFailed | Resolve | Drained
+ToSupervisor: TypeAlias = Ready | Failed | Prepared | PrepareFailed | Resolve | Draining | Drained
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _to_worker: Final[msgspec.msgpack.Decoder[ToWorker]] = msgspec.msgpack.Decoder(ToWorker)

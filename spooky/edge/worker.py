@@ -9,7 +9,9 @@ after, outside the request. A worker without requests looks at the number by its
 
 import asyncio
 import logging
-from collections.abc import Callable
+import math
+import socket
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from spooky._core import reasons
@@ -24,6 +26,7 @@ from spooky.generation.generation import Generation
 from spooky.observe.access_log import AccessLog
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.parameters import WINDOW_GROWTH_MAX
+from spooky.protocol.quic.steering import Steering
 from spooky.protocol.quic.windows import WindowAccount
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
@@ -51,6 +54,7 @@ class Worker:
         slot: Its number: the first byte of its connection IDs, part of its request ids.
         handover: The ways to other workers, if there are any.
         on_switched: Called with each configuration that comes in force later.
+        waits: Whether it serves clients only from :meth:`begin` on.
         on_behind: Called once if another generation is in force than this worker has, with its
             number: the worker answers requests with 503 from then on, and has to be replaced.
 
@@ -73,6 +77,7 @@ class Worker:
         handover: Handover | None = None,
         on_switched: Callable[[Change], None] = lambda _: None,
         on_behind: Callable[[int], None] = lambda _: None,
+        waits: bool = False,
     ) -> None:
         self.runtime = runtime
         self.counters = environment.counters
@@ -115,14 +120,27 @@ class Worker:
         )
         self._listeners: dict[int, Listener] = {}
         self._removed: dict[int, Listener] = {}
+        self._first: Change | None = change
+        self._drain_until = math.inf
+        if not waits:
+            self.begin()
+
+    def begin(self) -> None:
+        """Serve clients.
+
+        Raises:
+            OSError: It cannot listen.
+        """
+        change, self._first = self._first, None
+        assert change is not None
         try:
-            self._open_listeners(change, generation)
+            self._open_listeners(change, self.service.generation)
         except OSError:
             for listener in self._listeners.values():
                 listener.close()
             raise
-        if handover is not None:
-            handover.start(self._take_over)
+        if self._handover is not None:
+            self._handover.start(self._take_over)
 
     @property
     def idle(self) -> bool:
@@ -142,12 +160,13 @@ class Worker:
     def beat(self) -> None:
         """Say in the shared segment that the loop turns."""
         self.counters.segment.beat(self._slot, int(self.runtime.now() * 1000))
-        self.look()
+        if self._first is None:
+            self.look()
 
-    def steer(self, table: bytes) -> None:
-        """Go by another table of the slots that take new connections."""
+    def steer(self, steering: Steering, ways: Mapping[int, socket.socket]) -> None:
+        """Go by other slots; the ways to those that are new are ours from now on."""
         if self._handover is not None:
-            self._handover.steer(table)
+            self._handover.steer(steering, ways)
 
     def use_keys(self, keys: Keys) -> None:
         """Seal what is sealed from now on under other keys."""
@@ -268,6 +287,17 @@ class Worker:
 
     # --- the end ------------------------------------------------------------------------------
 
+    def stay(self) -> None:
+        """Go by the generation now in force to the end, whatever comes in force later."""
+        if self._first is None:
+            self.look()
+        self.discard()
+        self.service.stay()
+
+    def hasten(self, seconds: float) -> None:
+        """Let a drain take no longer than so many seconds from now."""
+        self._drain_until = min(self._drain_until, self.runtime.now() + seconds)
+
     async def drain(self, seconds: float) -> bool:
         """Take no new connections, finish what is in flight, and close.
 
@@ -277,23 +307,23 @@ class Worker:
         Returns:
             Whether all of them finished in time.
         """
-        self.discard()
+        self.stay()
+        self.hasten(seconds)
         for listener in self._all_listeners():
             listener.drain()
-        deadline = self.runtime.now() + seconds
-        while not self.idle and self.runtime.now() < deadline:
+        while not self.idle and self.runtime.now() < self._drain_until:
             await asyncio.sleep(DRAIN_POLL_SECONDS)
         self.cut = self.service.active
         if self.cut:
-            logger.warning(
-                "%d requests did not finish within %.1f s and were cut", self.cut, seconds
-            )
+            logger.warning("%d requests did not finish in time and were cut", self.cut)
         await self.close()
         return not self.cut
 
     async def close(self) -> None:
         """Close every connection now, the sockets, and what is in force."""
         self.discard()
+        if self._first is not None:
+            self._first.close()
         if not self.idle:
             for listener in self._all_listeners():
                 listener.terminate(reasons.DRAIN_TIMEOUT)
@@ -314,10 +344,12 @@ class Worker:
 
     def _take_over(self, number: int, datagrams: list[HandedOver], returned: bool) -> None:
         listener = self._listeners.get(number) or self._removed.get(number)
-        # Another worker may have begun a listener, or this one ended it, a moment ago: to QUIC,
-        # lost packets.
         if listener is not None:
             listener.quic.take_over(datagrams, returned)
+        elif self._handover is not None and not returned:
+            # It began after this worker was told to leave, or ends. What nobody has is lost.
+            for datagram, asked in datagrams:
+                self._handover.give_back(number, datagram, asked)
 
 
 def _rate_limits(performance: Performance) -> RateLimits:

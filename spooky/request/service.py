@@ -57,6 +57,7 @@ class RequestService:
         self._segment = counters.segment
         self._on_switched = on_switched
         self._on_behind = on_behind
+        self._stays = False
         self._values = counters.values
         self._active = counters.slot("requests_active")
         self._outcomes: dict[tuple[str, str, str, int, int], int] = {}
@@ -83,7 +84,13 @@ class RequestService:
             return self.generation
         return self._switch(number)
 
+    def stay(self) -> None:
+        """Serve by what was in force last, whatever comes in force later."""
+        self._stays = True
+
     def _switch(self, number: int) -> Generation | None:
+        if self._stays:
+            return self.generation
         prepared = self.prepared
         if prepared is None or prepared.number != number:
             self._on_behind(number)

@@ -386,18 +386,6 @@ def test_logs_change_in_all_processes_at_the_commit(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_what_needs_a_restart_is_refused_by_name(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with served(tmp_path, WORKERS) as proxy:
-            proxy.write(lambda settings: settings["performance"].update(worker_threads="auto"))
-            code, output = await proxy.command("reload")
-            assert code == 1
-            assert "performance.worker_threads" in output
-            assert "start Spooky again" in output
-
-    run(scenario)
-
-
 def test_a_broken_file_starts_from_the_last_good_generation_when_told_to(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with served(tmp_path, WORKERS) as proxy:

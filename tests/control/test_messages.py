@@ -8,7 +8,7 @@ from spooky import config
 from spooky.edge import messages
 from spooky.edge.messages import Drain, Drained, MessageError, Resolved, Start
 from spooky.protocol.quic.keys import Keys
-from spooky.protocol.quic.steering import steering_table
+from spooky.protocol.quic.steering import Steering, steering_table
 from tests.support.proxy import configuration
 
 
@@ -24,8 +24,9 @@ def test_a_configuration_reaches_a_worker_as_it_was_loaded(tmp_path: Path) -> No
         {"file": b"\0\xff"},
         b"pem",
         Keys(2, b"a", (b"b",), b"c"),
-        steering_table(range(4)),
+        Steering((0, 1, 2), (4,), steering_table(range(4))),
         (0, 2),
+        True,
         ("segment",),
     )
     assert messages.decode_for_worker(messages.encode(start)) == start

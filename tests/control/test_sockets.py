@@ -18,7 +18,9 @@ SLOTS = 4
 
 @pytest.fixture
 def sockets() -> Iterator[ListenerSockets]:
-    made = bind_listener(Listener(address="127.0.0.1", port=0), Performance(), SLOTS)
+    table = steering_table(range(SLOTS))
+    made = bind_listener(Listener(address="127.0.0.1", port=0), Performance(), SLOTS, table)
+    assert made.steered
     listen(made)
     yield made
     made.close()
@@ -69,13 +71,32 @@ def test_a_swapped_program_moves_new_connections_and_no_live_ones(sockets: Liste
     live = b"\x41\x02 live"
     send(sockets, live)
     assert list(arrivals(sockets, 1)) == [(2, live)]
-    sockets.steer(steering_table((0, 1)))
+    sockets.steer(steering_table((0, 1), (2,)))
     send(sockets, live)
     assert list(arrivals(sockets, 1)) == [(2, live)]
     seed = random.Random(8)
     for _ in range(50):
         send(sockets, datagram(seed, None, long=True))
     assert {slot for slot, _ in arrivals(sockets, 50)} == {0, 1}
+
+
+def test_a_group_that_grew_gives_new_sockets_nothing_until_the_program_says_so(
+    sockets: ListenerSockets,
+) -> None:
+    sockets.grow(2 * SLOTS, Performance())
+    seed = random.Random(10)
+    for long in (True, False):
+        for _ in range(100):
+            send(sockets, datagram(seed, None, long=long))
+    assert {slot for slot, _ in arrivals(sockets, 200)} == set(range(SLOTS))
+    sockets.steer(steering_table(range(SLOTS, 2 * SLOTS), range(SLOTS)))
+    for _ in range(100):
+        send(sockets, datagram(seed, None, long=True))
+    slots = Counter(slot for slot, _ in arrivals(sockets, 100))
+    assert sum(slots[slot] for slot in range(SLOTS, 2 * SLOTS)) > 90
+    for slot in range(2 * SLOTS):
+        send(sockets, datagram(seed, slot, long=False))
+    assert {slot for slot, _ in arrivals(sockets, 2 * SLOTS)} == set(range(2 * SLOTS))
 
 
 def test_a_slot_beyond_the_group_and_a_short_datagram_still_arrive(
@@ -104,7 +125,9 @@ def test_new_connections_are_spread_within_a_fifth_of_even(sockets: ListenerSock
 def test_a_port_cannot_be_shared_with_another_supervisor(sockets: ListenerSockets) -> None:
     host, port = sockets.address
     with pytest.raises(BindError, match="in use"):
-        bind_listener(Listener(address=host, port=port), Performance(), SLOTS)
+        bind_listener(
+            Listener(address=host, port=port), Performance(), SLOTS, steering_table(range(SLOTS))
+        )
 
 
 def test_a_socket_without_a_group_takes_no_program_and_says_so(
@@ -112,7 +135,7 @@ def test_a_socket_without_a_group_takes_no_program_and_says_so(
 ) -> None:
     alone = bind_listener(Listener(address="127.0.0.1", port=0), Performance())
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unbound:
-        broken = ListenerSockets((unbound,), alone.tcp)
+        broken = ListenerSockets([unbound], alone.tcp)
         assert not broken.steer(steering_table(range(2)))
     alone.close()
     assert "hand them over" in caplog.text

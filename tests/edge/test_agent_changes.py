@@ -27,7 +27,7 @@ from spooky.edge.messages import (
 from spooky.generation.materials import read_materials
 from spooky.observe.segment import create_segment
 from spooky.protocol.quic.keys import Keys
-from spooky.protocol.quic.steering import steering_table
+from spooky.protocol.quic.steering import Steering
 from spooky.runtime.channel import Channel
 from tests.support.proxy import configuration, connect, run
 
@@ -64,11 +64,12 @@ def test_an_agent_prepares_switches_and_ends_when_it_is_behind(tmp_path: Path) -
             channel.send(messages.encode(message), descriptors)
 
         running = asyncio.ensure_future(Agent(theirs).run())
-        keys, table = Keys.generate(), steering_table([0])
-        names = ("segment", "tcp:0", "udp:0")
+        keys, steering = Keys.generate(), Steering((0,))
+        names = ("segment", "inbox", "tcp:0", "udp:0")
+        inbox, way = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         tell(
-            Start(0, 1, loaded, files, authorities, keys, table, (0,), names),
-            memory, sockets.tcp.fileno(), sockets.udp[0].fileno(),
+            Start(0, 1, loaded, files, authorities, keys, steering, (0,), False, names),
+            memory, inbox.fileno(), sockets.tcp.fileno(), sockets.udp[0].fileno(),
         )  # fmt: skip
         assert await heard.get() == Ready()
         client = await connect("h2", sockets.address[1])
@@ -93,6 +94,8 @@ def test_an_agent_prepares_switches_and_ends_when_it_is_behind(tmp_path: Path) -
         assert await running is False
         channel.close()
         sockets.close()
+        inbox.close()
+        way.close()
         os.close(memory)
 
     run(scenario)

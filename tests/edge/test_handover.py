@@ -7,11 +7,17 @@ import pytest
 
 from spooky.edge.handover import SWAP_SECONDS, HandedOver, Handover
 from spooky.observe.counters import Counters
-from spooky.protocol.quic.steering import steering_table
+from spooky.protocol.quic.steering import Steering
 from spooky.runtime import Runtime
 from tests.support.proxy import run
 
 FIRST, SECOND = 0, 1
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Return an inbox and the way there."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
 
 # Short headers whose connection ID names the second worker.
 FOR_SECOND = b"\x40\x01" + b"1234567" + b"payload"
@@ -28,11 +34,10 @@ DATAGRAMS: list[HandedOver] = [
 def test_source_destination_and_ecn_are_handed_over(returned: bool) -> None:
     async def scenario() -> None:
         runtime = Runtime(asyncio.get_running_loop())
-        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        table = steering_table([FIRST, SECOND])
-        first, second = (
-            Handover(runtime, {1 - slot: end}, table, Counters()) for slot, end in enumerate(ends)
-        )
+        steering = Steering((FIRST, SECOND))
+        inboxes = [pair() for _ in range(2)]
+        first, second = (Handover(runtime, inbox, steering, Counters()) for inbox, _ in inboxes)
+        first.steer(steering, {SECOND: inboxes[SECOND][1]})
         delivered: list[tuple[int, list[HandedOver], bool]] = []
         arrived = asyncio.Event()
 
@@ -48,6 +53,7 @@ def test_source_destination_and_ecn_are_handed_over(returned: bool) -> None:
         assert delivered == [(5, DATAGRAMS, returned)]
         first.close()
         second.close()
+        inboxes[FIRST][1].close()
         await runtime.close()
 
     run(scenario)
@@ -59,37 +65,40 @@ def long_header(first: int) -> HandedOver:
     return ((b"\xc3\0\0\0\1\x08" + connection_id + b"\0rest", ("192.0.2.1", 5), 0), b"")
 
 
-def ways_of(slot: int, ends: list[socket.socket]) -> dict[int, socket.socket]:
-    """Return the ways of a slot to those beside it."""
-    return {other: end for other, end in enumerate(ends) if other != slot}
-
-
 def test_after_a_swap_what_began_before_goes_to_the_slot_that_the_table_before_named() -> None:
     async def scenario() -> None:
         runtime = Runtime(asyncio.get_running_loop())
         now = [100.0]
         runtime.now = lambda: now[0]
-        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(3)]
-        mine = Handover(
-            runtime, ways_of(0, [one for one, _ in pairs]), steering_table([0]), Counters()
+        (inbox, to_me), (first_inbox, to_first), (other_inbox, to_other) = (
+            pair() for _ in range(3)
         )
-        initial, asked = long_header(2)
-        assert not mine.pass_on(0, initial, asked)
-        mine.steer(steering_table([0, 1]))
-        # Byte 2 meant slot 0 before and after; byte 1 meant slot 0 before, and 1 now.
-        assert not mine.pass_on(0, *long_header(1))
-        now[0] += SWAP_SECONDS
+        before = Steering((0,)).table
+        # This is worker 1; another, 2, takes new connections too, and 0 leaves.
+        mine = Handover(runtime, inbox, Steering((1, 2), (0,), before), Counters())
+        mine.steer(Steering((1, 2), (0,), before), {0: to_first, 2: to_other})
+        mine.start(lambda *_: None)
         assert mine.pass_on(0, *long_header(1))
-        # A short header means what it says, whatever the tables.
-        mine.steer(steering_table([0]))
-        assert mine.pass_on(0, (b"\x40\x02" + bytes(20), ("192.0.2.1", 5), 0), b"")
+        assert mine.pass_on(0, *long_header(2))
         mine.flush()
-        assert pairs[1][1].recv(9_999)
-        assert pairs[2][1].recv(9_999)
+        assert first_inbox.recv(9_999)
+        # What may begin goes to one that takes new connections, whatever its first byte.
+        now[0] += SWAP_SECONDS
+        assert not mine.pass_on(0, *long_header(1))
+        assert mine.pass_on(0, *long_header(2))
+        assert mine.pass_on(0, *long_header(0))
+        assert mine.give_back(0, *long_header(0)) == (Steering((1, 2)).table[0] == 2)
+        # Short headers go to who issued them, as long as there is one.
+        short = ((b"\x40\0" + bytes(20), ("192.0.2.1", 5), 0), b"")
+        assert mine.pass_on(0, *short)
+        mine.flush()
+        assert other_inbox.recv(9_999)
+        mine.steer(Steering((1,)), {})
+        assert not mine.pass_on(0, *short)
+        assert to_first.fileno() == to_other.fileno() == -1
         mine.close()
-        for one, other in pairs:
+        for one in (to_me, first_inbox, other_inbox):
             one.close()
-            other.close()
         await runtime.close()
 
     run(scenario)
@@ -98,9 +107,11 @@ def test_after_a_swap_what_began_before_goes_to_the_slot_that_the_table_before_n
 def test_what_a_worker_does_not_take_is_dropped_and_counted() -> None:
     async def scenario() -> None:
         runtime = Runtime(asyncio.get_running_loop())
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        inbox, to_me = pair()
+        theirs, ours = pair()
         counters = Counters()
-        mine = Handover(runtime, {1: ours}, steering_table([0, 1]), counters)
+        mine = Handover(runtime, inbox, Steering((0, 1)), counters)
+        mine.steer(Steering((0, 1)), {1: ours})
         count = 500
         for _ in range(count):
             mine.pass_on(0, (b"\x40\x01" + bytes(60_000), ("192.0.2.1", 5), 0), b"")
@@ -116,6 +127,7 @@ def test_what_a_worker_does_not_take_is_dropped_and_counted() -> None:
             received += 1
         mine.close()
         theirs.close()
+        to_me.close()
         await runtime.close()
 
     run(scenario)
@@ -124,10 +136,11 @@ def test_what_a_worker_does_not_take_is_dropped_and_counted() -> None:
 def test_a_large_turn_goes_in_several_batches() -> None:
     async def scenario() -> None:
         runtime = Runtime(asyncio.get_running_loop())
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        table = steering_table([0, 1])
-        mine = Handover(runtime, {1: ours}, table, Counters())
-        other = Handover(runtime, {0: theirs}, table, Counters())
+        inbox, to_me = pair()
+        theirs, ours = pair()
+        mine = Handover(runtime, inbox, Steering((0, 1)), Counters())
+        mine.steer(Steering((0, 1)), {1: ours})
+        other = Handover(runtime, theirs, Steering((0, 1)), Counters())
         delivered: list[HandedOver] = []
         other.start(lambda _, datagrams, __: delivered.extend(datagrams))
         datagrams = [
@@ -140,6 +153,7 @@ def test_a_large_turn_goes_in_several_batches() -> None:
                 await asyncio.sleep(0.001)
         assert delivered == datagrams
         mine.close()
+        to_me.close()
         other.close()
         await runtime.close()
 

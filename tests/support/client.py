@@ -1,6 +1,7 @@
 """Clients on independent protocol libraries: h11, h2 and aioquic's own HTTP/3."""
 
 import asyncio
+import contextlib
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator
@@ -14,10 +15,17 @@ import h2.events
 import h11
 from aioquic.asyncio.client import connect
 from aioquic.asyncio.protocol import QuicConnectionProtocol
-from aioquic.h3.connection import H3_ALPN, ErrorCode, H3Connection
+from aioquic.buffer import Buffer, BufferReadError
+from aioquic.h3.connection import H3_ALPN, ErrorCode, FrameType, H3Connection
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import ConnectionTerminated, QuicEvent, StopSendingReceived, StreamReset
+from aioquic.quic.events import (
+    ConnectionTerminated,
+    QuicEvent,
+    StopSendingReceived,
+    StreamDataReceived,
+    StreamReset,
+)
 from aioquic.tls import SessionTicket
 
 Headers = list[tuple[bytes, bytes]]
@@ -107,6 +115,11 @@ class ClientStream:
 class Client:
     """A connection to the proxy."""
 
+    @property
+    def ending(self) -> bool:
+        """Whether the proxy takes no more requests on the connection, as it said or showed."""
+        raise NotImplementedError
+
     async def open(
         self, method: str, path: str, headers: Headers | None = None, end: bool = True
     ) -> ClientStream:
@@ -147,6 +160,11 @@ class Http1Client(Client):
         self.reader = reader
         self.writer = writer
         self.h11 = h11.Connection(h11.CLIENT)
+        self.told = False
+
+    @property
+    def ending(self) -> bool:
+        return self.told or self.reader.at_eof()
 
     @classmethod
     async def connect(cls, port: int, context: ssl.SSLContext) -> "Http1Client":
@@ -216,6 +234,7 @@ class Http1Stream(ClientStream):
                     while self._pieces and not self.ended.is_set():
                         await asyncio.sleep(0.001)
                 elif isinstance(event, h11.EndOfMessage):
+                    self._client.told = self.response.header(b"connection") == b"close"
                     self.response.trailers = list(event.headers)
                     return self.finish()
                 else:
@@ -245,6 +264,10 @@ class Http2Client(Client):
         self.goaway: h2.events.ConnectionTerminated | None = None
         self._streams: dict[int, Http2Stream] = {}
         self._reading = asyncio.ensure_future(self._read())
+
+    @property
+    def ending(self) -> bool:
+        return self.goaway is not None or self._reading.done()
 
     @classmethod
     async def connect(cls, port: int, context: ssl.SSLContext) -> "Http2Client":
@@ -353,12 +376,30 @@ class Http2Stream(ClientStream):
             self._client.flush()
 
 
+SERVER_CONTROL = 3
+"""The stream that our server opens first."""
+
+
+def frames(control: bytes) -> list[int]:
+    """Return the types of the frames that a control stream brought."""
+    types, buffer = [], Buffer(data=control)
+    with contextlib.suppress(BufferReadError):
+        buffer.pull_uint_var()
+        while not buffer.eof():
+            kind = buffer.pull_uint_var()
+            buffer.pull_bytes(buffer.pull_uint_var())
+            types.append(kind)
+    return types
+
+
 class HeadAwareConnection(H3Connection):
     """aioquic's HTTP/3, which does not know that some responses have a length and no body."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self.bodiless: set[int] = set()
+        # aioquic passes over GOAWAY: what the server's control stream brought, for ours to read.
+        self.control = b""
 
     def _check_content_length(self, stream: Any) -> None:
         if stream.stream_id not in self.bodiless:
@@ -386,6 +427,8 @@ class Http3Protocol(QuicConnectionProtocol):
                 stream.finish(f"connection closed: {event.error_code:#x}")
         if isinstance(event, StreamReset) and event.stream_id in self.streams:
             self.streams[event.stream_id].finish(f"RESET_STREAM {event.error_code:#x}")
+        if isinstance(event, StreamDataReceived) and event.stream_id == SERVER_CONTROL:
+            self.http.control += event.data
         if isinstance(event, StopSendingReceived) and event.stream_id in self.streams:
             self.streams[event.stream_id].stopped = event.error_code
         for http_event in self.http.handle_event(event):
@@ -447,6 +490,11 @@ class Http3Client(Client):
         self.protocol.http.send_headers(stream_id, request_head(method, path, headers), end)
         self.protocol.transmit()
         return stream
+
+    @property
+    def ending(self) -> bool:
+        protocol = self.protocol
+        return protocol.terminated is not None or FrameType.GOAWAY in frames(protocol.http.control)
 
     def give_no_credit(self) -> None:
         """Never raise the windows, which aioquic does whether or not anybody reads."""

@@ -1,11 +1,12 @@
 """Which worker slot a datagram is for: one rule, as a table and as a program for the kernel.
 
-A short header names the slot by the first byte of its connection ID, as it is. A long header's
-first byte goes through a table of the active slots: an active slot stands for itself, and what a
-client chose at random is spread over them, steadily.
+The first byte of a connection ID of ours is the slot of the worker that issued it. A table says
+whose it is: a slot whose worker lives stands for itself, and all else -- what a client chose at
+random, and what a worker issued that is gone -- is spread over the active slots, steadily.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from spooky.protocol.quic.packet import LONG_HEADER
@@ -18,12 +19,12 @@ LONG_HEADER_ID_AT: Final = 6
 
 SHORT_HEADER_ID_AT: Final = 1
 
-# Instructions of the classic BPF (linux/bpf_common.h): load a byte, jump if a bit is set, return
-# a constant, return what was loaded.
+# Instructions of the classic BPF (linux/bpf_common.h): load a byte, jump, jump if a bit is set,
+# return a constant.
 _LOAD_BYTE: Final = 0x30
+_JUMP: Final = 0x05
 _JUMP_IF_SET: Final = 0x45
 _RETURN: Final = 0x06
-_RETURN_LOADED: Final = 0x16
 
 
 class Instruction(NamedTuple):
@@ -35,11 +36,33 @@ class Instruction(NamedTuple):
     value: int = 0
 
 
-def steering_table(active: Iterable[int]) -> bytes:
-    """Return the slot for each first byte of a long header's connection ID.
+@dataclass(frozen=True, slots=True)
+class Steering:
+    """Which slots there are, and what for.
+
+    Attributes:
+        active: Those that take new connections.
+        leaving: Those whose workers only finish what they have.
+        before: The table until a moment ago, for handshakes that began under it; empty if there is
+            none any more.
+    """
+
+    active: tuple[int, ...]
+    leaving: tuple[int, ...] = ()
+    before: bytes = b""
+
+    @property
+    def table(self) -> bytes:
+        """The slot for each first byte of a connection ID."""
+        return steering_table(self.active, self.leaving)
+
+
+def steering_table(active: Iterable[int], leaving: Iterable[int] = ()) -> bytes:
+    """Return the slot for each first byte of a connection ID.
 
     Arguments:
         active: The slots that take new connections.
+        leaving: The slots that keep those they have.
 
     Raises:
         ValueError: There is none, or one is no byte.
@@ -51,7 +74,7 @@ def steering_table(active: Iterable[int]) -> bytes:
     others = [byte for byte in range(SLOTS_MAX) if byte not in slots]
     for n, byte in enumerate(others):
         table[byte] = slots[n % len(slots)]
-    for slot in slots:
+    for slot in (*slots, *leaving):
         table[slot] = slot
     return bytes(table)
 
@@ -60,22 +83,21 @@ def slot_of(datagram: bytes, table: bytes) -> int | None:
     """Return the slot a datagram is for; ``None`` if it is too short to say."""
     if not datagram:
         return None
-    if datagram[0] & LONG_HEADER:
-        return table[datagram[LONG_HEADER_ID_AT]] if len(datagram) > LONG_HEADER_ID_AT else None
-    return datagram[SHORT_HEADER_ID_AT] if len(datagram) > SHORT_HEADER_ID_AT else None
+    at = LONG_HEADER_ID_AT if datagram[0] & LONG_HEADER else SHORT_HEADER_ID_AT
+    return table[datagram[at]] if len(datagram) > at else None
 
 
 def steering_program(table: bytes) -> list[Instruction]:
     """Return the program that does as :func:`slot_of` says.
 
-    An index beyond the group makes the kernel choose by its hash, a datagram too short the first.
+    A datagram too short goes to the first socket of the group.
     """
     tree = _choose(table, 0x80)
     return [
         Instruction(_LOAD_BYTE, value=0),
         Instruction(_JUMP_IF_SET, jump_true=2, jump_false=0, value=LONG_HEADER),
         Instruction(_LOAD_BYTE, value=SHORT_HEADER_ID_AT),
-        Instruction(_RETURN_LOADED),
+        Instruction(_JUMP, value=1),
         Instruction(_LOAD_BYTE, value=LONG_HEADER_ID_AT),
         *tree,
     ]

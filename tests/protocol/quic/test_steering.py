@@ -5,7 +5,13 @@ from collections import Counter
 import pytest
 
 from spooky.protocol.quic.packet import make_connection_id
-from spooky.protocol.quic.steering import Instruction, slot_of, steering_program, steering_table
+from spooky.protocol.quic.steering import (
+    Instruction,
+    Steering,
+    slot_of,
+    steering_program,
+    steering_table,
+)
 
 ACTIVE = [range(1), range(2), range(3), range(4), (1, 3), (0, 5, 200), range(64), range(256)]
 
@@ -24,10 +30,13 @@ def run(program: list[Instruction], datagram: bytes) -> int:
             if value >= len(datagram):
                 return 0
             loaded = datagram[value]
+        elif code == 0x05:
+            at += value
         elif code == 0x45:
             at += jump_true if loaded & value else jump_false
         else:
-            return value if code == 0x06 else loaded
+            assert code == 0x06
+            return value
 
 
 @pytest.mark.parametrize("active", ACTIVE)
@@ -53,10 +62,16 @@ def test_the_program_says_what_the_table_says(active: range) -> None:
 
 
 @pytest.mark.parametrize("active", ACTIVE)
-def test_a_short_header_goes_where_its_connection_id_says_whatever_is_active(active: range) -> None:
-    for slot in (0, 7, 255):
-        datagram = b"\x40" + make_connection_id(slot) + b"rest"
-        assert slot_of(datagram, steering_table(active)) == slot
+def test_what_a_living_worker_issued_stays_with_it_whatever_is_active(active: range) -> None:
+    leaving = (0, 7, 255)
+    steering = Steering(tuple(active), leaving)
+    for slot in (*leaving, *active):
+        connection_id = make_connection_id(slot)
+        for datagram in (long_header(connection_id), b"\x40" + connection_id + b"rest"):
+            assert slot_of(datagram, steering.table) == slot
+    # What one that is gone issued goes to a worker that can say so.
+    for slot in leaving:
+        assert slot_of(b"\x40" + make_connection_id(slot), steering_table(active)) in active
 
 
 def test_a_table_needs_slots_that_fit_a_byte() -> None:
