@@ -105,6 +105,14 @@ def is_running(pid: int) -> bool:
     return False
 
 
+async def connect_again_and_again(proxy: Served) -> None:
+    """Connect for ten seconds."""
+    for _ in range(500):
+        _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+        writer.close()
+        await asyncio.sleep(0.02)
+
+
 def test_a_signal_drains_all_workers(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with served(tmp_path, WORKERS) as proxy:
@@ -115,8 +123,9 @@ def test_a_signal_drains_all_workers(tmp_path: Path) -> None:
             await until(lambda: proxy.origin.gate.requests["/wait"] == len(INGRESSES))
             proxy.signal(signal.SIGTERM)
             await until(lambda: "draining" in proxy.log)
+            # As soon as every worker has heard of it.
             with pytest.raises(OSError, match=r"refused|failed"):
-                await asyncio.open_connection("127.0.0.1", proxy.port)
+                await connect_again_and_again(proxy)
             proxy.origin.gate.opened.set()
             responses = [await stream.whole() for stream in streams]
             assert [(r.status, r.cut) for r in responses] == [(200, None)] * len(INGRESSES)
