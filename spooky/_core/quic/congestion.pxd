@@ -8,6 +8,10 @@ cdef class CongestionController:
     cdef readonly uint64_t slow_start_threshold
     cdef readonly double recovery_start  # When the current recovery period began; -inf for none.
     cdef readonly uint32_t max_datagram_size
+    # What the last reduction changed.
+    cdef uint64_t _window_before
+    cdef uint64_t _threshold_before
+    cdef double _recovery_start_before
     # HyStart++ (RFC 9406), in its names.
     cdef double _round_start
     cdef double _last_round_min_rtt
@@ -26,6 +30,8 @@ cdef class CongestionController:
     cpdef void on_underutilized(self, double now) noexcept
     # A loss or ECN-CE mark of a packet sent at `time_sent`.
     cpdef void on_congestion(self, double time_sent, double now) noexcept
+    # Everything has arrived that on_congestion was last called for.
+    cpdef void on_spurious_congestion(self) noexcept
     cpdef void on_persistent_congestion(self) noexcept
     cdef void _avoid_congestion(self, uint64_t size, double smoothed_rtt, double now) noexcept
     cdef void _reduce(self) noexcept
@@ -33,17 +39,22 @@ cdef class CongestionController:
     cdef void _begin_round(self, double now) noexcept
 
 
+cdef struct Curve:
+    double window_max  # Bytes, as all its windows.
+    double window_prior
+    double window_estimate
+    double k
+    double epoch_start  # -inf for none.
+
+
 cdef class NewReno(CongestionController):
     cdef uint64_t _bytes_acked
 
 
 cdef class Cubic(CongestionController):
-    cdef double _window_max  # Bytes, as all its windows.
-    cdef double _window_prior
-    cdef double _window_estimate
+    cdef Curve _curve
+    cdef Curve _curve_before  # The last reduction.
     cdef double _remainder
-    cdef double _k
-    cdef double _epoch_start  # -inf for none.
     cdef double _underutilized_since  # inf for not.
 
     cdef void _begin_epoch(self, double now) noexcept

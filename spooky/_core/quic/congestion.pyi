@@ -61,6 +61,9 @@ class CongestionController:
             now: Seconds.
         """
 
+    def on_spurious_congestion(self) -> None:
+        """Take the last reduction back: nothing was lost (RFC 9438 section 4.9.2)."""
+
     def on_persistent_congestion(self) -> None:
         """Start again from the smallest window (RFC 9002 section 7.6.2)."""
 

@@ -122,9 +122,18 @@ cdef class CongestionController:
         """
         if time_sent <= self.recovery_start:
             return
+        self._window_before = self.window
+        self._threshold_before = self.slow_start_threshold
+        self._recovery_start_before = self.recovery_start
         self.recovery_start = now
         self._css_baseline_min_rtt = INFINITY
         self._reduce()
+
+    cpdef void on_spurious_congestion(self) noexcept:
+        """Take the last reduction back: nothing was lost (RFC 9438 section 4.9.2)."""
+        self.window = max(self.window, self._window_before)
+        self.slow_start_threshold = self._threshold_before
+        self.recovery_start = self._recovery_start_before
 
     cpdef void on_persistent_congestion(self) noexcept:
         """Start again from the smallest window (RFC 9002 section 7.6.2)."""
@@ -180,38 +189,43 @@ cdef class Cubic(CongestionController):
 
     def __init__(self, uint32_t max_datagram_size):
         CongestionController.__init__(self, max_datagram_size)
-        self._epoch_start = -INFINITY
+        self._curve.epoch_start = -INFINITY
         self._underutilized_since = INFINITY
 
     cpdef void on_underutilized(self, double now) noexcept:
         """Stop the clock of the cubic function (RFC 9438 section 5.8)."""
         self._underutilized_since = min(self._underutilized_since, now)
 
+    cpdef void on_spurious_congestion(self) noexcept:
+        """Take the last reduction back: nothing was lost (RFC 9438 section 4.9.2)."""
+        CongestionController.on_spurious_congestion(self)
+        self._curve = self._curve_before
+
     cpdef void on_persistent_congestion(self) noexcept:
         """Start again from the smallest window, forgetting the last one (RFC 9438 section 4.8)."""
         CongestionController.on_persistent_congestion(self)
-        self._epoch_start = -INFINITY
-        self._window_max = 0.0
+        self._curve.epoch_start = -INFINITY
+        self._curve.window_max = 0.0
 
     cdef void _avoid_congestion(self, uint64_t size, double smoothed_rtt, double now) noexcept:
         cdef double scale = CUBIC_C * self.max_datagram_size
         cdef double window = self.window
         cdef double share = size / window
         cdef double elapsed, target, alpha
-        if self._epoch_start == -INFINITY:
+        if self._curve.epoch_start == -INFINITY:
             self._begin_epoch(now)
         elif self._underutilized_since < now:
-            self._epoch_start += now - max(self._underutilized_since, self._epoch_start)
+            self._curve.epoch_start += now - max(self._underutilized_since, self._curve.epoch_start)
         self._underutilized_since = INFINITY
-        elapsed = now - self._epoch_start - self._k
-        alpha = CUBIC_ALPHA if self._window_estimate < self._window_prior else 1.0
-        self._window_estimate += alpha * self.max_datagram_size * share
-        if self._window_max + scale * elapsed ** 3 < self._window_estimate:
+        elapsed = now - self._curve.epoch_start - self._curve.k
+        alpha = CUBIC_ALPHA if self._curve.window_estimate < self._curve.window_prior else 1.0
+        self._curve.window_estimate += alpha * self.max_datagram_size * share
+        if self._curve.window_max + scale * elapsed ** 3 < self._curve.window_estimate:
             # Section 4.3: where Reno would be faster, grow as it would.
-            if self._window_estimate > window:
-                self.window = <uint64_t>self._window_estimate
+            if self._curve.window_estimate > window:
+                self.window = <uint64_t>self._curve.window_estimate
             return
-        target = self._window_max + scale * (elapsed + smoothed_rtt) ** 3
+        target = self._curve.window_max + scale * (elapsed + smoothed_rtt) ** 3
         target = max(window, min(target, CUBIC_MAX_GROWTH * window))
         self._remainder += (target - window) * share
         self.window += <uint64_t>self._remainder
@@ -219,27 +233,30 @@ cdef class Cubic(CongestionController):
 
     cdef void _reduce(self) noexcept:
         cdef double window = self.window
-        self._window_prior = window
+        self._curve_before = self._curve
+        self._curve.window_prior = window
         # Section 4.7, fast convergence: a window below the last maximum leaves room for others.
-        if window < self._window_max:
-            self._window_max = window * (1.0 + CUBIC_BETA) / 2.0
+        if window < self._curve.window_max:
+            self._curve.window_max = window * (1.0 + CUBIC_BETA) / 2.0
         else:
-            self._window_max = window
+            self._curve.window_max = window
         self.window = max(<uint64_t>(window * CUBIC_BETA), self._minimum())
         self.slow_start_threshold = self.window
-        self._epoch_start = -INFINITY
+        self._curve.epoch_start = -INFINITY
 
     cdef void _begin_epoch(self, double now) noexcept:
         """Begin congestion avoidance: K is when the cubic function reaches the last maximum."""
         cdef double window = self.window
-        self._epoch_start = now
-        self._window_estimate = window
+        self._curve.epoch_start = now
+        self._curve.window_estimate = window
         self._remainder = 0.0
-        self._k = 0.0
-        if window < self._window_max:
-            self._k = cbrt((self._window_max - window) / (CUBIC_C * self.max_datagram_size))
+        self._curve.k = 0.0
+        if window < self._curve.window_max:
+            self._curve.k = cbrt(
+                (self._curve.window_max - window) / (CUBIC_C * self.max_datagram_size)
+            )
         else:
-            self._window_max = window
+            self._curve.window_max = window
 
 
 cpdef CongestionController make_controller(str name, uint32_t max_datagram_size):

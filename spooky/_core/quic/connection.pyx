@@ -28,7 +28,8 @@ cdef enum:
     SEED_BITS = 64
 
     SHRINK_AFTER_PROBE_TIMEOUTS = 2
-    # Probes are as large as the path was; lost twice, it may carry less (RFC 8899 section 4.3).
+    # Probes are as large as the path was; lost twice, it may carry less (RFC 8899 section 4.3). More
+    # often everything was lost: what it carries is asked again as soon as something passes.
 
 
 cdef class Connection(Receiving):
@@ -268,21 +269,22 @@ cdef class Connection(Receiving):
         cdef list lost = []
         cdef int count = self.recovery.on_timeout(self.now, lost)
         cdef int epoch
-        cdef SentPacket oldest
+        cdef SentPacket packet
         self.on_lost_packets(lost)
         if not count:
             return 0
         epoch = self.recovery.probe_epoch
         # A client's second one would have no CRYPTO data, and if it came first, be a violation.
-        self.probes_due[epoch] = 1 if self.is_client and epoch == SPACE_INITIAL else count
+        if self.is_client and epoch == SPACE_INITIAL:
+            count = 1
+        self.probes_due[epoch] = count
         if self.recovery.pto_count >= SHRINK_AFTER_PROBE_TIMEOUTS and (
             self.path.mtu > MINIMUM_DATAGRAM_SIZE
         ):
             self.path.shrink(self.now)
             self.recovery.set_max_datagram_size(self.path.mtu, self.now)
-        oldest = self.recovery.oldest_ack_eliciting(epoch)
-        if oldest is not None and not oldest.is_mtu_probe:
-            self.on_records_lost(oldest)
+        for packet in self.recovery.oldest_ack_eliciting(epoch, count):
+            self.on_records_lost(packet)
         return 0
 
     cdef int expire_paths(self) except -1:

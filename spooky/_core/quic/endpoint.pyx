@@ -365,7 +365,7 @@ cdef class Endpoint:
             self.packets_lost += 1
             if packet.is_mtu_probe:
                 self.path.on_probe_lost(packet.size)
-            elif self.path.on_lost(packet.size, self.now):
+            elif self.path.on_lost(packet.size, packet.time_sent, self.now):
                 self.recovery.set_max_datagram_size(self.path.mtu, self.now)
             self.on_records_lost(packet)
         lost.clear()
@@ -388,6 +388,10 @@ cdef class Endpoint:
             elif record.kind == RECORD_MTU_PROBE:
                 self.path.on_probe_acked(record.id)
                 self.recovery.set_max_datagram_size(self.path.mtu, self.now)
+            elif record.kind == RECORD_PATH_CHALLENGE:
+                # An answer is sent at once, and not again: if it is not here when we send, it is lost.
+                if self.path.may_ask_again(record.id):
+                    self.path.challenge_until = self.now
         return 0
 
     cdef int on_records_lost(self, SentPacket packet) except -1:
@@ -413,6 +417,9 @@ cdef class Endpoint:
                     self.ids_to_announce.append(record.id)
             elif record.kind == RECORD_RETIRE_CONNECTION_ID:
                 self.peer_ids.retire_again(record.id)
+            elif record.kind == RECORD_PATH_CHALLENGE:
+                if self.path.may_ask_again(record.id):
+                    self.path.challenge_until = self.now
             elif record.kind == RECORD_NEW_TOKEN:
                 self.token_to_give = self.make_token()
         return 0

@@ -133,7 +133,7 @@ cdef class FrameProcessing(Sending):
             raise _violation(frame_type, str(error)) from error
         self.recovery.on_ecn_counts(epoch, counted, ect0, ect1, ce, self.now)
         for packet in self.newly_acked:
-            self.path.on_acked(packet.size)
+            self.path.on_acked(packet.size, packet.time_sent)
             self.on_records_acked(packet)
             if packet.frame_count and packet.frames[0].kind == RECORD_ACK:
                 space.on_ack_acknowledged(packet.frames[0].id)

@@ -19,20 +19,25 @@ cdef class Path:
     cdef uint32_t _ceiling  # The largest size not known to fail.
     cdef uint32_t _probe  # What is on its way; 0 if nothing is.
     cdef int _probes_lost  # In a row, of that size.
-    cdef int _large_lost  # In a row, of packets larger than every path carries.
+    cdef int _large_lost  # Of packets larger than every path carries, since one was delivered.
+    cdef double _large_delivered  # When the last of them that was delivered was sent.
     cdef bint _halving  # The ceiling failed once: halfway next.
     cdef double _search_after
 
     cdef Py_ssize_t room(self) noexcept  # What address validation lets out; bytes.
+    cdef Py_ssize_t content_room(self) noexcept
     cdef void set_ceiling(self, uint32_t size) noexcept
     cdef bint is_answer(self, const uint8_t* data) noexcept
     cdef void on_validated(self) noexcept
     cdef void on_unanswered(self) noexcept  # It is not asked any more.
     cdef int begin_challenge(self, bytes data, double until) except -1
+    cdef uint64_t challenge_number(self) noexcept  # Its data, for a frame record.
+    cdef bint may_ask_again(self, uint64_t number) noexcept
     cdef uint32_t probe_size(self, double now) noexcept  # 0 if there is nothing to find out.
     cdef void on_probe_sent(self, uint32_t size) noexcept
     cdef void on_probe_acked(self, uint32_t size) noexcept
     cdef void on_probe_lost(self, uint32_t size) noexcept
-    cdef void on_acked(self, uint32_t size) noexcept
-    cdef bint on_lost(self, uint32_t size, double now) noexcept  # True: the path became smaller.
-    cdef void shrink(self, double now) noexcept
+    cdef void on_acked(self, uint32_t size, double time_sent) noexcept
+    # True: the path became smaller.
+    cdef bint on_lost(self, uint32_t size, double time_sent, double now) noexcept
+    cdef void shrink(self, double search_after) noexcept

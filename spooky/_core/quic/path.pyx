@@ -3,13 +3,14 @@
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING
-from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memcmp
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcmp, memcpy
 
 from spooky._core.quic.limits cimport (
     AMPLIFICATION_FACTOR,
     MINIMUM_DATAGRAM_SIZE,
     PATH_DATA_LENGTH,
+    SMALLEST_DATAGRAM,
 )
 
 cdef enum:
@@ -23,11 +24,13 @@ cdef enum:
     # Less than this between what passes and what does not is not worth a probe.
 
     LARGE_LOSSES_MAX = 12
-    # So many large packets lost in a row, with none delivered, are no congestion: a path that lost
-    # its MTU (RFC 8899 section 4.3). More than a full queue drops at once of a small window.
+    # So many large packets lost, and none delivered that was sent with or after them, are no
+    # congestion: a path that lost its MTU (RFC 8899 section 4.3). More than a full queue drops at
+    # once of a small window.
 
     SEARCH_AGAIN_SECONDS = 600
-    # RFC 8899 section 5.1.1, PMTU_RAISE_TIMER.
+    # After those, for a path whose probes pass and whose packets do not would lose a window each
+    # time (RFC 8899 section 5.1.1, PMTU_RAISE_TIMER).
 
     ETHERNET_IPV4 = 1472
     ETHERNET_IPV6 = 1452
@@ -64,6 +67,12 @@ cdef class Path:
             return ROOM_WITHOUT_LIMIT
         return AMPLIFICATION_FACTOR * self.bytes_received - self.bytes_sent
 
+    cdef Py_ssize_t content_room(self) noexcept:
+        """Return what is left beside one more question, without whose answer nothing goes on."""
+        if self.challenge is None:
+            return self.room()
+        return self.room() - SMALLEST_DATAGRAM
+
     cdef bint is_answer(self, const uint8_t* data) noexcept:
         return (
             self.challenge is not None
@@ -93,6 +102,20 @@ cdef class Path:
     cdef void on_unanswered(self) noexcept:
         self.challenge = None
         self.challenge_due = False
+
+    cdef uint64_t challenge_number(self) noexcept:
+        cdef uint64_t number = 0
+        if self.challenge is not None:
+            memcpy(&number, PyBytes_AS_STRING(self.challenge), PATH_DATA_LENGTH)
+        return number
+
+    cdef bint may_ask_again(self, uint64_t number) noexcept:
+        """Return whether the outstanding challenge is this one, and not the last."""
+        return (
+            self.challenge is not None
+            and self.challenges_left > 0
+            and number == self.challenge_number()
+        )
 
     # --- path MTU discovery ---------------------------------------------------------------------
 
@@ -134,24 +157,26 @@ cdef class Path:
         self._ceiling = max(self.mtu, min(self._ceiling, size - 1))
         self._halving = True
 
-    cdef void on_acked(self, uint32_t size) noexcept:
+    cdef void on_acked(self, uint32_t size, double time_sent) noexcept:
         if size > MINIMUM_DATAGRAM_SIZE:
             self._large_lost = 0
+            self._large_delivered = max(self._large_delivered, time_sent)
 
-    cdef bint on_lost(self, uint32_t size, double now) noexcept:
-        if size <= MINIMUM_DATAGRAM_SIZE:
+    cdef bint on_lost(self, uint32_t size, double time_sent, double now) noexcept:
+        if size <= MINIMUM_DATAGRAM_SIZE or time_sent <= self._large_delivered:
             return False
         self._large_lost += 1
         if self._large_lost < LARGE_LOSSES_MAX or self.mtu == MINIMUM_DATAGRAM_SIZE:
             return False
-        self.shrink(now)
+        self.shrink(now + SEARCH_AGAIN_SECONDS)
         return True
 
-    cdef void shrink(self, double now) noexcept:
+    cdef void shrink(self, double search_after) noexcept:
         """Go back to what every path carries, and search again later."""
         self._ceiling = max(self.mtu, self._ceiling)
         self.mtu = MINIMUM_DATAGRAM_SIZE
         self._large_lost = 0
         self._probe = 0
+        self._probes_lost = 0
         self._halving = False
-        self._search_after = now + SEARCH_AGAIN_SECONDS
+        self._search_after = search_after

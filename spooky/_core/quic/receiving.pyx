@@ -58,6 +58,9 @@ cdef enum:
     SMALLEST_RESET = 21
     # RFC 9000 section 10.3.
 
+# RFC 9000 section 8.2.4: three probe timeouts of a path that nothing is known of.
+cdef double SHORTEST_CHALLENGE_SECONDS = 3.0
+
 cdef uint32_t SECOND_VERSION = VERSION_2
 
 
@@ -484,7 +487,9 @@ cdef class Receiving(FrameProcessing):
         """Ask whether the peer is at an address."""
         path.begin_challenge(
             secrets.token_bytes(PATH_DATA_LENGTH),
-            self.now + LINGER_PROBE_TIMEOUTS * self.recovery.probe_timeout(),
+            self.now + max(
+                LINGER_PROBE_TIMEOUTS * self.recovery.probe_timeout(), SHORTEST_CHALLENGE_SECONDS
+            ),
         )
 
     # --- stateless reset ------------------------------------------------------------------------

@@ -22,3 +22,4 @@ cdef enum:
     RECORD_RETIRE_CONNECTION_ID = 36  # id: its sequence number.
     RECORD_NEW_TOKEN = 37
     RECORD_MTU_PROBE = 38  # id: the size.
+    RECORD_PATH_CHALLENGE = 39  # id: its data.

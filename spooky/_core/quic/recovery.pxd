@@ -6,6 +6,7 @@ from spooky._core.quic.congestion cimport CongestionController
 from spooky._core.quic.ecn cimport EcnPath
 from spooky._core.quic.pacer cimport Pacer
 from spooky._core.quic.ranges cimport RangeSet
+from spooky._core.quic.reordering cimport Reordering
 from spooky._core.quic.sent_packet cimport SentPacket
 from spooky._core.quic.space cimport PacketNumberSpace, Sent
 
@@ -17,6 +18,7 @@ cdef class Recovery:
     cdef readonly CongestionController congestion
     cdef readonly Pacer pacer
     cdef readonly EcnPath ecn
+    cdef readonly Reordering reordering
     cdef str _algorithm
 
     # What the connection tells; all False at first.
@@ -69,8 +71,8 @@ cdef class Recovery:
     cpdef int on_timeout(self, double now, list lost) except -1
     cpdef double deadline(self) noexcept
     cpdef double probe_timeout(self) noexcept  # RFC 9002 section 6.2.1, without backoff.
-    # What probes should repeat if there is nothing new; None if nothing is outstanding.
-    cpdef SentPacket oldest_ack_eliciting(self, int epoch)
+    # What probes should repeat: the oldest that are outstanding.
+    cpdef list oldest_ack_eliciting(self, int epoch, int count)
     cpdef void discard_space(self, int epoch, double now) noexcept
     # Takes back all that is outstanding (Retry, 0-RTT refused), to be sent again.
     cpdef int forget_sent(self, int epoch, list packets, double now) except -1
@@ -92,6 +94,8 @@ cdef class Recovery:
     cdef void _leave_flight(self, SentPacket packet) noexcept
     cdef void _sample_rtt(self, int epoch, double ack_delay, double now) noexcept
     cdef int _take_lost(self, PacketNumberSpace space, double now, list lost) except -1
+    cdef int _remember_lost(self, list lost, Py_ssize_t first) except -1
+    cdef double _longest_rtt(self) noexcept
     cdef PacketNumberSpace _earliest_loss(self)
     cdef double _pto_deadline(self, int* epoch) noexcept
     cdef double _pto_of(self, int epoch, double base) noexcept

@@ -8,6 +8,7 @@ from spooky._core.quic.congestion import CongestionController
 from spooky._core.quic.ecn import EcnPath
 from spooky._core.quic.pacer import Pacer
 from spooky._core.quic.ranges import RangeSet
+from spooky._core.quic.reordering import Reordering
 from spooky._core.quic.sent_packet import SentPacket
 from spooky._core.quic.space import PacketNumberSpace
 
@@ -26,6 +27,7 @@ class Recovery:
         congestion: The congestion controller of the current path.
         pacer: The pacer of the current path.
         ecn: What is known of ECN on the current path.
+        reordering: How late a packet may be on the current path.
         handshake_confirmed: Told by the connection (RFC 9001 section 4.1.2).
         has_handshake_keys: Told by the connection.
         peer_completed_address_validation: Whether the peer will answer without more from us.
@@ -52,6 +54,8 @@ class Recovery:
     def pacer(self) -> Pacer: ...
     @property
     def ecn(self) -> EcnPath: ...
+    @property
+    def reordering(self) -> Reordering: ...
     handshake_confirmed: bool
     has_handshake_keys: bool
     peer_completed_address_validation: bool
@@ -163,8 +167,8 @@ class Recovery:
     def probe_timeout(self) -> float:
         """Return the PTO of the application space without backoff, seconds (section 6.2.1)."""
 
-    def oldest_ack_eliciting(self, epoch: int) -> SentPacket | None:
-        """Return the packet whose content a probe should repeat; None if none is outstanding."""
+    def oldest_ack_eliciting(self, epoch: int, count: int) -> list[SentPacket]:
+        """Return the packets, at most ``count``, whose content as many probes should repeat."""
 
     def discard_space(self, epoch: int, now: float) -> None:
         """Forget a space whose keys are discarded (RFC 9002 section 6.4)."""

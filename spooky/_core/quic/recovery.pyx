@@ -15,6 +15,7 @@ from spooky._core.quic.congestion cimport make_controller
 from spooky._core.quic.ecn cimport EcnPath
 from spooky._core.quic.pacer cimport Pacer
 from spooky._core.quic.ranges cimport Range, RangeSet
+from spooky._core.quic.reordering cimport Reordering
 from spooky._core.quic.sent_packet cimport SentPacket
 from spooky._core.quic.space cimport (
     ACKNOWLEDGED,
@@ -29,9 +30,7 @@ from spooky._core.quic.space cimport (
     Sent,
 )
 
-# RFC 9002 sections 6.1, 6.2 and 7.6.1.
-cdef uint64_t PACKET_THRESHOLD = 3
-cdef double TIME_THRESHOLD = 9.0 / 8.0
+# RFC 9002 sections 6.1.2, 6.2 and 7.6.1.
 cdef double GRANULARITY = 0.001
 cdef double INITIAL_RTT = 0.333
 cdef double PERSISTENT_CONGESTION_THRESHOLD = 3.0
@@ -63,6 +62,7 @@ cdef class Recovery:
         congestion: The congestion controller of the current path.
         pacer: The pacer of the current path.
         ecn: What is known of ECN on the current path.
+        reordering: How late a packet may be on the current path.
         handshake_confirmed: Told by the connection (RFC 9001 section 4.1.2).
         has_handshake_keys: Told by the connection.
         peer_completed_address_validation: Whether the peer will answer without more from us.
@@ -192,7 +192,7 @@ cdef class Recovery:
         cdef PacketNumberSpace space = self.space(epoch)
         cdef uint64_t largest
         cdef int count
-        cdef double recovery_start = self.congestion.recovery_start
+        cdef double recovery_start
         self._largest_increased = False
         space.ect0_newly_acknowledged = 0
         if ranges.count == 0:
@@ -205,6 +205,12 @@ cdef class Recovery:
         count = self._take_acknowledged(space, ranges, acked)
         if self._largest_increased:
             space.largest_acknowledged = <int64_t>largest
+        if epoch == SPACE_APPLICATION and self.reordering.on_acknowledged(
+            ranges, <uint64_t>space.largest_acknowledged, self._longest_rtt(), now
+        ):
+            self.congestion.on_spurious_congestion()
+            self._pace(now)
+        recovery_start = self.congestion.recovery_start
         if count == 0:
             space.trim()
             return 0
@@ -249,6 +255,7 @@ cdef class Recovery:
         this_path = self._largest_packet is not None and self._largest_packet.path == self._path
         if self.ecn.on_reported(space, ect0, ect1, ce, this_path) == 0:
             return 0
+        self.reordering.keep_reduction()
         self.congestion.on_congestion(self._largest_packet.time_sent, now)
         self._pace(now)
         return 1
@@ -375,27 +382,30 @@ cdef class Recovery:
         """Return the PTO of the application space without backoff, seconds (section 6.2.1)."""
         return self.smoothed_rtt + max(4.0 * self.rttvar, GRANULARITY) + self.max_ack_delay
 
-    cpdef SentPacket oldest_ack_eliciting(self, int epoch):
-        """Return the packet whose content a probe should repeat; None if none is outstanding."""
+    cpdef list oldest_ack_eliciting(self, int epoch, int count):
+        """Return the packets, at most ``count``, whose content as many probes should repeat."""
         cdef PacketNumberSpace space = self.space(epoch)
         cdef Py_ssize_t place
         cdef Sent* sent
         cdef SentPacket packet
+        cdef list oldest = []
         for place in range(space._count):
+            if len(oldest) == count:
+                break
             sent = space.at(place)
             if sent.state == OUTSTANDING:
                 packet = <SentPacket>sent.packet
                 if packet.ack_eliciting and not packet.is_mtu_probe:
-                    return packet
-        return None
+                    oldest.append(packet)
+        return oldest
 
     cdef int _take_lost(self, PacketNumberSpace space, double now, list lost) except -1:
         """Take out what is lost by number or by time (section 6.1), and react to it (section 7)."""
         cdef double loss_delay = max(
-            TIME_THRESHOLD * max(self.latest_rtt, self.smoothed_rtt), GRANULARITY
+            self.reordering.time_threshold * self._longest_rtt(), GRANULARITY
         )
         cdef double run_start = INFINITY, longest_run = 0.0, last_sent = -INFINITY
-        cdef Py_ssize_t place
+        cdef Py_ssize_t place, first_lost = len(lost)
         cdef Sent* sent
         cdef SentPacket packet
         space.loss_time = INFINITY
@@ -410,7 +420,8 @@ cdef class Recovery:
             packet = <SentPacket>sent.packet
             if (
                 packet.time_sent + loss_delay > now
-                and sent.number + PACKET_THRESHOLD > <uint64_t>space.largest_acknowledged
+                and sent.number + self.reordering.packet_threshold
+                > <uint64_t>space.largest_acknowledged
             ):
                 space.loss_time = min(space.loss_time, packet.time_sent + loss_delay)
                 continue
@@ -432,12 +443,32 @@ cdef class Recovery:
         space.trim()
         if last_sent == -INFINITY:
             return 0
-        self.congestion.on_congestion(last_sent, now)
+        if last_sent > self.congestion.recovery_start:
+            self.congestion.on_congestion(last_sent, now)
+            self.reordering.begin_period()
+        if space is self.application:
+            self._remember_lost(lost, first_lost)
+        else:
+            self.reordering.keep_reduction()
         if longest_run > PERSISTENT_CONGESTION_THRESHOLD * self.probe_timeout():
+            self.reordering.keep_reduction()
             self.congestion.on_persistent_congestion()
             # Section 5.2: the path may have changed.
             self.min_rtt = INFINITY
         return 0
+
+    cdef int _remember_lost(self, list lost, Py_ssize_t first) except -1:
+        """Watch for packets that arrive after all, from a place in a list of those lost."""
+        cdef SentPacket packet
+        for index in range(first, len(lost)):
+            packet = lost[index]
+            if packet.path == self._path and not packet.is_mtu_probe:
+                self.reordering.on_lost(packet.number, packet.time_sent)
+        return 0
+
+    cdef double _longest_rtt(self) noexcept:
+        """Return the round trip that loss is measured by (RFC 9002 section 6.1.2)."""
+        return max(self.latest_rtt, self.smoothed_rtt)
 
     cdef PacketNumberSpace _earliest_loss(self):
         """Return the space whose loss time comes first."""
@@ -542,6 +573,7 @@ cdef class Recovery:
         self.congestion = make_controller(self._algorithm, max_datagram_size)
         self.pacer = Pacer()
         self.ecn = EcnPath()
+        self.reordering = Reordering()
         self._pace(now)
         return 0
 

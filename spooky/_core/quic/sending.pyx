@@ -101,15 +101,19 @@ cdef class Sending(Endpoint):
         cdef uint8_t* start = _buffer
         cdef uint8_t* out = _buffer
         cdef Py_ssize_t segment = 0, size
-        cdef uint32_t probe
+        if self.path.challenge is not None and self.path.challenges_left > 0 and (
+            self.now >= self.path.challenge_until
+        ):
+            # Before content takes what an address that is not proven lets out.
+            self.challenge(self.path)
         if self.other_paths or self.path.response is not None or self.path.challenge_due:
             self.add_path_probes(runs, _buffer)
+        if self.is_confirmed and self.has_content(SPACE_APPLICATION):
+            self.add_size_probe(runs, _buffer)
         while True:
-            size = self.build_datagram(out, min(<Py_ssize_t>self.path.mtu, self.path.room()))
-            if size == 0 and self.is_confirmed and segment:
-                probe = self.path.probe_size(self.now)
-                if probe and self.recovery.congestion_room() >= <Py_ssize_t>probe:
-                    size = self.build_probe(out, self.path, probe, True)
+            size = self.build_datagram(
+                out, min(<Py_ssize_t>self.path.mtu, self.path.content_room())
+            )
             if out > start and (
                 size != segment or out - start + size > RUN_MAX_SIZE
                 or (out - start) // segment >= RUN_MAX_SEGMENTS
@@ -146,8 +150,11 @@ cdef class Sending(Endpoint):
         for path in [self.path, *self.other_paths]:
             if path.response is None and not path.challenge_due:
                 continue
-            size = min(<Py_ssize_t>MINIMUM_DATAGRAM_SIZE, path.room())
-            if size < SMALLEST_DATAGRAM:
+            size = MINIMUM_DATAGRAM_SIZE
+            if path.room() < size:
+                # Section 8.2.1: where it cannot be full, it need not take more than it must.
+                size = SMALLEST_DATAGRAM
+            if path.room() < size:
                 continue
             marked = self.ecn
             if path is not self.path:
@@ -156,6 +163,18 @@ cdef class Sending(Endpoint):
             self.ecn = marked
             if size:
                 runs.append(self.make_run(buffer, size, size, path))
+        return 0
+
+    cdef int add_size_probe(self, list runs, uint8_t* buffer) except -1:
+        """Ask whether the path carries more, before a window that is never empty is filled.
+
+        It is not what content waits for: there must be room for a datagram of that too.
+        """
+        cdef Py_ssize_t size = self.path.probe_size(self.now)
+        if size and self.recovery.sending_room(self.now) >= size + <Py_ssize_t>self.path.mtu:
+            size = self.build_probe(buffer, self.path, size, True)
+            if size:
+                runs.append(self.make_run(buffer, size, size, self.path))
         return 0
 
     # --- datagrams ------------------------------------------------------------------------------
@@ -276,6 +295,8 @@ cdef class Sending(Endpoint):
                 len(path.challenge),
             )
             path.challenge_due = False
+            record = packet.add_frame()
+            record.kind, record.id = RECORD_PATH_CHALLENGE, path.challenge_number()
         self.finish_packet(&draft, packet, size - (draft.end + TAG_LENGTH - out))
         path.bytes_sent += size
         return size

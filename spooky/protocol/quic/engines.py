@@ -24,6 +24,7 @@ class Feature(StrEnum):
     WORKERS = "more than one worker"
     STATISTICS = "transport statistics"
     PRIORITIES = "sending in the order of priorities"
+    LATE_PACKETS = "telling late packets from lost ones"
     ONE_TIME_TICKETS = "tickets that work once"
 
 
@@ -83,6 +84,7 @@ AIOQUIC: Final = Engine(
         Feature.WORKERS: "aioquic's tickets live in the memory of one worker",
         Feature.STATISTICS: "aioquic does not count packets",
         Feature.PRIORITIES: "aioquic lets all streams take turns, whatever their priority",
+        Feature.LATE_PACKETS: "aioquic's thresholds of reordering are fixed",
     },
 )
 """aioquic in pure Python: the reference, and what runs without compiled kernels."""

@@ -188,16 +188,16 @@ def test_6_2_a_loss_time_comes_before_probes() -> None:
 def test_6_2_4_probes_repeat_the_oldest() -> None:
     flight = Flight()
     recovery = flight.recovery
-    assert recovery.oldest_ack_eliciting(APPLICATION) is None
+    assert recovery.oldest_ack_eliciting(APPLICATION, 2) == []
     flight.send(is_mtu_probe=True)
     flight.send(ack_eliciting=False)
     first, second = flight.send(2)
-    oldest = recovery.oldest_ack_eliciting(APPLICATION)
-    assert oldest is not None
-    assert oldest.number == first
+    (third,) = flight.send()
+    for count, expected in ((1, [first]), (2, [first, second]), (4, [first, second, third])):
+        oldest = recovery.oldest_ack_eliciting(APPLICATION, count)
+        assert [packet.number for packet in oldest] == expected
     flight.ack(first)
-    oldest = recovery.oldest_ack_eliciting(APPLICATION)
-    assert oldest is not None
+    (oldest,) = recovery.oldest_ack_eliciting(APPLICATION, 1)
     assert oldest.number == second
 
 
