@@ -8,7 +8,8 @@ from urllib.parse import quote
 import click
 
 from spooky.cli.change_view import show_outcome
-from spooky.cli.control_client import asked_options, post, socket_option
+from spooky.cli.control_client import asked_options, get, post, socket_option
+from spooky.cli.table import show_table
 from spooky.config.schema import WEIGHT_MAX
 
 
@@ -51,6 +52,35 @@ _add("undrain", "Give a drained backend requests again.")
 _add("disable", "Treat a backend as if it were not listed: its connections are closed.")
 _add("enable", "Give a backend requests, whether it was drained or disabled.")
 _add("reset", "End what was set of a backend: it is as the file says.")
+
+
+@command.command("list")
+@click.argument("upstream", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@socket_option
+def list_backends(upstream: str | None, as_json: bool, path: Path) -> int:
+    """List the backends, of UPSTREAM or of all, with their requests in flight.
+
+    A star marks a state or weight that was set at run time.
+    """
+    target = "/admin/runtime/backends"
+    if upstream is None:
+        backends = get(path, target)
+    else:
+        backends = get(path, f"/admin/runtime/upstreams/{_quoted(upstream)}")["backends"]
+    rows = [
+        (
+            one["upstream"],
+            one["id"],
+            one["state"] + "*" * ("state" in one["overridden"]),
+            str(one["weight"]) + "*" * ("weight" in one["overridden"]),
+            str(one["in_flight"]),
+            one["address"],
+        )
+        for one in backends
+    ]
+    titles = ("UPSTREAM", "BACKEND", "STATE", "WEIGHT", "IN FLIGHT", "ADDRESS")
+    return show_table(titles, rows, backends if as_json else None)
 
 
 @command.command()

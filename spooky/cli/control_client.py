@@ -104,4 +104,4 @@ def _ask(path: Path, method: str, target: str, body: Mapping[str, Any] | None) -
     if "problems" in answer:
         problems = msgspec.convert(answer["problems"], list[Problem])
         raise ConfigurationError(problems, answer.get("text", ""))
-    raise CommandError(answer["message"])
+    raise CommandError(answer["detail"])

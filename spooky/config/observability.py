@@ -5,6 +5,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
+from spooky.config.control_api import ControlApi, check_control_api
 from spooky.config.fields import Milliseconds, Section, described
 from spooky.config.hosts import parse_listener_address
 from spooky.config.problems import InvalidValueError, Path, quoted
@@ -53,10 +54,14 @@ class Observability(Section, frozen=True):
     """What others can learn of a running Spooky."""
 
     metrics: Annotated[Metrics, described("The Prometheus endpoint.")] = Metrics()
+    control_api: Annotated[
+        ControlApi, described("The control API over TCP, with TLS; `control.socket` is the local.")
+    ] = ControlApi()
 
 
 def check_observability(observability: Observability, report: Report) -> None:
-    """Report what is wrong with the metrics endpoint."""
+    """Report what is wrong with the metrics endpoint and the control API."""
+    check_control_api(observability.control_api, report)
     metrics = observability.metrics
     if not metrics.path.startswith("/") or "?" in metrics.path or "#" in metrics.path:
         report.error((*_METRICS, "path"), f"{quoted(metrics.path)} is not a path", "write /metrics")

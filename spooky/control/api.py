@@ -1,38 +1,35 @@
 """The control API: what runs, what would change, and changing it; JSON over HTTP."""
 
 import logging
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
 
-from spooky.config.control import PROBATION_MAX, PROBATION_MIN
+from spooky.config.control import PROBATION_MIN
 from spooky.config.problems import ConfigurationError
-from spooky.control.backend_acts import (
-    STATES,
-    WrongStateError,
-    reset_act,
-    state_act,
-    weight_act,
-)
+from spooky.control import answers, openapi
+from spooky.control.access import CALLER, Access
+from spooky.control.answers import ChangeBody
+from spooky.control.api_errors import CODE, answer_errors, json_answer
+from spooky.control.audit import AuditEvent, AuditLog, audit_text
+from spooky.control.backend_acts import STATES, reset_act, state_act, weight_act
 from spooky.control.changes import (
     Act,
     Asked,
-    ChangeError,
     Changes,
     Outcome,
-    StaleError,
     UnknownBackendError,
     UnknownGenerationError,
 )
-from spooky.control.control_socket import peer_user, user_name
-from spooky.control.history import HistoryError, Record
-from spooky.control.overrides import Weight, overridden_settings
-from spooky.control.plan import encode
+from spooky.control.endpoints import ENDPOINTS, OPEN, Endpoint
+from spooky.control.inspection import Inspection
+from spooky.control.overrides import overridden_settings
 from spooky.control.probation import Probation
+from spooky.control.roles import Role
 from spooky.control.state import State
 from spooky.generation.materials import MaterialError
 
@@ -41,39 +38,12 @@ logger = logging.getLogger(__name__)
 BODY_MAX_BYTES: Final = 64 * 1024
 """A request names files; it carries none."""
 
-TEXT_MAX: Final = 1024
-"""Longest reason and requester that the history keeps; characters."""
-
-BACKEND: Final = "/admin/runtime/upstreams/{upstream}/backends/{backend}"
-
-Body = TypeVar("Body", bound=msgspec.Struct)
+Body = TypeVar("Body", bound=answers.Body)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-
-class _Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    requested_by: str = ""
-    reason: str = ""
-    expected_generation: int | None = None
-
-
-class _Preview(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    config_path: str
-
-
-class _Reload(_Change, frozen=True, kw_only=True):
-    probation_seconds: Annotated[float, msgspec.Meta(ge=0, le=PROBATION_MAX)] | None = None
-
-
-class _Activate(_Reload, frozen=True, kw_only=True):
-    config_path: str
-
-
-class _Weight(_Change, frozen=True, kw_only=True):
-    weight: Weight
-
-
-class _Rollback(_Change, frozen=True, kw_only=True):
-    target_generation: int | None = None
+_ENDPOINT: Final = web.RequestKey("endpoint", Endpoint)
+_REASON: Final = web.RequestKey("reason", str)
+_BY_ROUTE: Final = {(each.method, each.path): each for each in ENDPOINTS}
 
 
 class ControlApi:
@@ -82,218 +52,302 @@ class ControlApi:
     Arguments:
         changes: What makes changes.
         probation: What watches them.
-        overview: Gives what is known of the processes and sockets, as JSON values.
+        inspection: What looks at the rest.
+        process: Gives what is known of this process: version, number, start, restarts.
         state: Says whether clients are served.
+        audit: Where requests are written down.
+
+    Attributes:
+        busy: The connections that a change is being made for.
     """
 
     def __init__(
         self,
         changes: Changes,
         probation: Probation,
-        overview: Callable[[], Mapping[str, Any]],
+        inspection: Inspection,
+        process: Callable[[], Mapping[str, Any]],
         state: Callable[[], State],
+        audit: AuditLog,
     ) -> None:
         self._changes = changes
         self._probation = probation
-        self._overview = overview
+        self._inspection = inspection
+        self._process = process
         self._state = state
+        self._audit = audit
+        self.busy: set[RequestHandler] = set()
 
-    def application(self) -> web.Application:
-        """Return the application, for users of this machine that may change it."""
+    def application(self, access: Access) -> web.Application:
+        """Return the application, for whoever gets access."""
+        by_name: dict[str, Handler] = {
+            "health": self._health,
+            "ready": self._ready,
+            "openapi": self._openapi,
+            "runtime": self._runtime,
+            "history": self._history,
+            "generation": self._generation,
+            "upstream": self._upstream,
+            "backend": self._backend,
+            "validate": self._validate,
+            "preview": self._preview,
+            "activate": self._activate,
+            "reload": self._reload,
+            "rollback": self._rollback,
+            "weight": self._weigh,
+            "reset": self._reset,
+            **dict.fromkeys(STATES, self._set_state),
+            "workers": self._list(self._inspection.workers),
+            "listeners": self._list(self._inspection.listeners),
+            "certificates": self._list(self._inspection.certificates),
+            "routes": self._list(self._inspection.routes),
+            "upstreams": self._list(self._inspection.upstreams),
+            "backends": self._list(self._inspection.backends),
+        }
         application = web.Application(
-            middlewares=[_errors, _only_the_owner], client_max_size=BODY_MAX_BYTES
+            middlewares=[self._record(access), answer_errors, _admit(access)],
+            client_max_size=BODY_MAX_BYTES,
         )
-        application.add_routes(
-            [
-                web.get("/health", self._health),
-                web.get("/ready", self._ready),
-                web.get("/admin/runtime", self._runtime),
-                web.get("/admin/runtime/history", self._history),
-                web.get(r"/admin/runtime/history/{generation:\d{1,18}}", self._generation),
-                web.post("/admin/runtime/preview", self._preview),
-                web.post("/admin/runtime/activate", self._activate),
-                web.post("/admin/runtime/reload", self._reload),
-                web.post("/admin/runtime/rollback", self._rollback),
-                web.post(f"{BACKEND}/{{act:{'|'.join(STATES)}}}", self._set_state),
-                web.post(f"{BACKEND}/weight", self._set_weight),
-                web.post(f"{BACKEND}/reset", self._reset),
-            ]
-        )
+        for endpoint in ENDPOINTS:
+            application.router.add_route(endpoint.method, endpoint.path, by_name[endpoint.name])
         return application
 
     # --- reading ------------------------------------------------------------------------------
 
     async def _health(self, _: web.Request) -> web.Response:
         # Whoever answers lives; whether clients should come is another question.
-        return _json({"status": "ok", "state": self._state()})
+        return json_answer(answers.Health("ok", self._state()))
 
     async def _ready(self, _: web.Request) -> web.Response:
         state = self._state()
-        answer = {"ready": state.ready, "state": state, "probation": self._probation.is_open}
-        return _json(answer, 200 if state.ready else 503)
+        answer = answers.Readiness(state.ready, state, self._probation.is_open)
+        return json_answer(answer, 200 if state.ready else 503)
+
+    async def _openapi(self, _: web.Request) -> web.Response:
+        return json_answer(openapi.document())
 
     async def _runtime(self, _: web.Request) -> web.Response:
-        record, running = self._changes.record, self._changes.running
-        answer = {
-            **self._overview(),
-            "source": self._changes.source,
-            "ready": self._state().ready,
-            "state": self._state(),
-            "probation": self._probation.status,
-            "generation": _summary(record),
-            "overrides": list(overridden_settings(running.written, running.overrides)),
-        }
-        return _json(answer, headers={"ETag": f'"{record.number}"'})
+        running = self._changes.running
+        answer = answers.Runtime(
+            **self._process(),
+            source=self._changes.source,
+            ready=self._state().ready,
+            state=self._state(),
+            generation=answers.summary(self._changes.record),
+            probation=self._probation.status,
+            overrides=tuple(overridden_settings(running.written, running.overrides)),
+            workers=self._inspection.workers(),
+            listeners=self._inspection.listeners(),
+            certificates=self._inspection.certificates(),
+        )
+        return json_answer(answer, headers=self._tag())
+
+    def _list(self, look: Callable[[], Any]) -> Handler:
+        """Return the handler that lists objects of one kind."""
+
+        async def handle(_: web.Request) -> web.Response:
+            return json_answer(look(), headers=self._tag())
+
+        return handle
+
+    async def _upstream(self, request: web.Request) -> web.Response:
+        name = request.match_info["upstream"]
+        found = (one for one in self._inspection.upstreams() if one.name == name)
+        if (upstream := next(found, None)) is None:
+            raise UnknownBackendError(f"there is no upstream {name!r}")
+        return json_answer(upstream, headers=self._tag())
+
+    async def _backend(self, request: web.Request) -> web.Response:
+        names = _names(request)
+        found = (one for one in self._inspection.backends() if (one.upstream, one.id) == names)
+        if (backend := next(found, None)) is None:
+            raise UnknownBackendError(f"there is no backend {names[1]!r} of {names[0]!r}")
+        return json_answer(backend, headers=self._tag())
 
     async def _history(self, _: web.Request) -> web.Response:
-        entries = [_summary(record) for record in self._changes.history]
+        entries = [answers.summary(record) for record in self._changes.history]
         active = self._changes.record.number
-        return _json({"active_generation": active, "entries": entries[::-1]})
+        return json_answer(answers.GenerationList(active, entries[::-1]))
 
     async def _generation(self, request: web.Request) -> web.Response:
-        number = int(request.match_info["generation"])
+        text = request.match_info["generation"]
+        number = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
         record = self._changes.history.get(number)
         if record is None:
-            raise UnknownGenerationError(f"generation {number} is not kept")
-        return _json({**_summary(record), "files": record.files, "text": record.text})
+            raise UnknownGenerationError(f"generation {text} is not kept")
+        return json_answer(answers.whole(record))
+
+    def _tag(self) -> Mapping[str, str]:
+        return {"ETag": f'"{self._changes.record.number}"'}
+
+    # --- looking ahead ------------------------------------------------------------------------
+
+    async def _validate(self, request: web.Request) -> web.Response:
+        wanted = await self._body(request, answers.FileBody)
+        path = self._allowed(request, wanted.config_path)
+        try:
+            made = await self._changes.preview(path)
+        except ConfigurationError as error:
+            judgement = answers.Judgement(False, list(error.problems), None)
+        except MaterialError as error:
+            judgement = answers.Judgement(False, [{"message": str(error)}], None)
+        else:
+            judgement = answers.Judgement(True, [], made)
+        return json_answer(judgement)
 
     async def _preview(self, request: web.Request) -> web.Response:
-        wanted = await _body(request, _Preview)
-        made = await self._changes.preview(Path(wanted.config_path))
-        return web.Response(body=encode(made), content_type="application/json")
+        wanted = await self._body(request, answers.FileBody)
+        return json_answer(await self._changes.preview(self._allowed(request, wanted.config_path)))
+
+    def _allowed(self, request: web.Request, wanted: str | None) -> Path:
+        """Return the file that is meant.
+
+        What is wrong with a file is said in its words, and what is in force anybody may read: so
+        who may name any file can read any that this process can.
+
+        Raises:
+            DeniedError: The caller may not name it.
+        """
+        source = self._changes.source
+        if wanted is None or wanted == source:
+            return Path(source)
+        request[CALLER].require(Role.ADMIN, "to name another file than the one in force")
+        return Path(wanted)
 
     # --- changing -----------------------------------------------------------------------------
 
     async def _activate(self, request: web.Request) -> web.Response:
-        wanted = await _body(request, _Activate)
+        wanted = await self._body(request, answers.ActivateBody)
         asked = _asked(request, wanted, wanted.probation_seconds)
-        return self._outcome(await self._changes.apply(Path(wanted.config_path), asked))
+        path = self._allowed(request, wanted.config_path)
+        return self._outcome(await self._changes.apply(path, asked))
 
     async def _reload(self, request: web.Request) -> web.Response:
-        wanted = await _body(request, _Reload)
+        wanted = await self._body(request, answers.ReloadBody)
         asked = _asked(request, wanted, wanted.probation_seconds)
         return self._outcome(await self._changes.reload(asked))
 
     async def _rollback(self, request: web.Request) -> web.Response:
-        wanted = await _body(request, _Rollback)
+        wanted = await self._body(request, answers.RollbackBody)
         asked = _asked(request, wanted)
         return self._outcome(await self._changes.rollback(wanted.target_generation, asked))
+
+    async def _set_state(self, request: web.Request) -> web.Response:
+        wanted = await self._body(request, ChangeBody)
+        act = state_act(request[_ENDPOINT].name, *_names(request))
+        return await self._override(request, wanted, act)
+
+    async def _weigh(self, request: web.Request) -> web.Response:
+        wanted = await self._body(request, answers.WeightBody)
+        return await self._override(request, wanted, weight_act(*_names(request), wanted.weight))
+
+    async def _reset(self, request: web.Request) -> web.Response:
+        wanted = await self._body(request, ChangeBody)
+        return await self._override(request, wanted, reset_act(*_names(request)))
+
+    async def _override(self, request: web.Request, wanted: ChangeBody, act: Act) -> web.Response:
+        asked = _asked(request, wanted)
+        return self._outcome(await self._changes.override(*_names(request), act, asked))
 
     def _outcome(self, outcome: Outcome) -> web.Response:
         status = self._probation.status
         watched = status is not None and status["generation"] == outcome.record.number
-        return _json(
-            {
-                "changed": outcome.changed,
-                "generation": _summary(outcome.record),
-                "milliseconds": round(1000 * outcome.seconds, 1),
-                "plan": msgspec.to_builtins(outcome.plan),
-                "probation": status if watched else None,
-            },
-            headers={"ETag": f'"{outcome.record.number}"'},
+        answer = answers.ChangeAnswer(
+            outcome.changed,
+            answers.summary(outcome.record),
+            round(1000 * outcome.seconds, 1),
+            outcome.plan,
+            status if watched else None,
+        )
+        return json_answer(answer, headers={"ETag": f'"{outcome.record.number}"'})
+
+    # --- every request ------------------------------------------------------------------------
+
+    async def _body(self, request: web.Request, kind: type[Body]) -> Body:
+        """Return what a request says; from here on, the answer takes its time."""
+        content = await request.read() or b"{}"
+        try:
+            body = msgspec.json.decode(content, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            text = f"the body is not what is expected here: {error}"
+            raise web.HTTPBadRequest(text=text) from error
+        if isinstance(body, ChangeBody):
+            request[_REASON] = body.reason
+        self.busy.add(request.protocol)
+        return body
+
+    def _record(self, access: Access) -> Any:
+        """Return the middleware that writes every request down, with what came of it."""
+
+        @web.middleware
+        async def record(request: web.Request, handler: Handler) -> web.StreamResponse:
+            try:
+                response = await handler(request)
+            finally:
+                self.busy.discard(request.protocol)
+            endpoint = request.get(_ENDPOINT)
+            if endpoint is None or endpoint.name not in OPEN or response.status in (401, 403):
+                self._audit.write(self._event(request, access, response))
+            return response
+
+        return record
+
+    def _event(
+        self, request: web.Request, access: Access, response: web.StreamResponse
+    ) -> AuditEvent:
+        caller, endpoint = request.get(CALLER), request.get(_ENDPOINT)
+        status = response.status
+        return AuditEvent(
+            through=access.through,
+            peer=audit_text(request.remote or ""),
+            actor=caller.name if caller is not None else "",
+            role=caller.role if caller is not None else "",
+            action=endpoint.name if endpoint is not None else "unknown",
+            method=audit_text(request.method),
+            target=audit_text(request.path),
+            status=status,
+            outcome="done" if status < 400 else "refused" if status < 500 else "failed",
+            code=response.get(CODE, ""),
+            generation=self._changes.record.number,
+            reason=audit_text(request.get(_REASON, "")),
         )
 
-    async def _set_state(self, request: web.Request) -> web.Response:
-        wanted = await _body(request, _Change)
-        upstream, backend = _backend(request)
-        act = state_act(request.match_info["act"], upstream, backend)
-        return await self._override(request, wanted, act)
 
-    async def _set_weight(self, request: web.Request) -> web.Response:
-        wanted = await _body(request, _Weight)
-        return await self._override(request, wanted, weight_act(*_backend(request), wanted.weight))
+def _admit(access: Access) -> Any:
+    """Return the middleware that finds out who asks, and refuses what they may not do."""
 
-    async def _reset(self, request: web.Request) -> web.Response:
-        wanted = await _body(request, _Change)
-        return await self._override(request, wanted, reset_act(*_backend(request)))
+    @web.middleware
+    async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
+        resource = request.match_info.route.resource
+        path = resource.canonical if resource is not None else ""
+        if (endpoint := _BY_ROUTE.get((request.method, path))) is not None:
+            request[_ENDPOINT] = endpoint
+        if endpoint is not None and endpoint.role is None and not access.is_protected(request.path):
+            return await handler(request)
+        caller = request[CALLER] = access.identify(request)
+        if endpoint is not None:
+            caller.require(endpoint.role or Role.VIEWER, f"`{endpoint.name}`")
+        return await handler(request)
 
-    async def _override(self, request: web.Request, wanted: _Change, act: Act) -> web.Response:
-        asked = _asked(request, wanted)
-        return self._outcome(await self._changes.override(*_backend(request), act, asked))
+    return admit
 
 
-def _backend(request: web.Request) -> tuple[str, str]:
+def _names(request: web.Request) -> tuple[str, str]:
     return request.match_info["upstream"], request.match_info["backend"]
 
 
-# --- who, and what went wrong -----------------------------------------------------------------
-@web.middleware
-async def _only_the_owner(request: web.Request, handler: Handler) -> web.StreamResponse:
-    user = peer_user(request)
-    if user not in (0, os.geteuid()):
-        logger.warning("refused %s %s by user %s", request.method, request.path, user)
-        return _failure(403, "forbidden", "only the service's own user and root may do this")
-    return await handler(request)
-
-
-@web.middleware
-async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except ConfigurationError as error:
-        problems = msgspec.to_builtins(error.problems)
-        return _failure(
-            400, "invalid", "the configuration has errors", problems=problems, text=error.source
-        )
-    except MaterialError as error:
-        return _failure(400, "invalid", str(error))
-    except UnknownGenerationError as error:
-        return _failure(404, "unknown_generation", str(error))
-    except UnknownBackendError as error:
-        return _failure(404, "unknown_backend", str(error))
-    except WrongStateError as error:
-        return _failure(409, "wrong_state", str(error))
-    except StaleError as error:
-        return _failure(412, "stale", str(error))
-    except (ChangeError, HistoryError) as error:
-        return _failure(500, "not_changed", str(error))
-    except web.HTTPException as error:
-        return _failure(error.status, "refused", error.text or error.reason)
-    except Exception:
-        # The boundary to the client: a defect is ours, and is answered as one.
-        logger.exception("cannot answer %s %s", request.method, request.path)
-        return _failure(500, "defect", "a defect of Spooky; its log says more")
-
-
-async def _body(request: web.Request, kind: type[Body]) -> Body:
-    try:
-        return msgspec.json.decode(await request.read() or b"{}", type=kind)
-    except msgspec.MsgspecError as error:
-        raise web.HTTPBadRequest(text=f"the body is not what is expected here: {error}") from error
-
-
-def _asked(request: web.Request, wanted: _Change, probation_seconds: float | None = None) -> Asked:
+def _asked(
+    request: web.Request, wanted: ChangeBody, probation_seconds: float | None = None
+) -> Asked:
     """Return who asks for a change, and which generation they know."""
     if probation_seconds is not None and 0 < probation_seconds < PROBATION_MIN:
         raise web.HTTPBadRequest(text=f"a probation of less than {PROBATION_MIN} s tells nothing")
     generation = wanted.expected_generation
     if (match := request.headers.get("If-Match", "*")) != "*":
         number = match.removeprefix('"').removesuffix('"')
-        if not number.isascii() or not number.isdigit():
+        if not number.isascii() or not number.isdigit() or len(number) > 18:
             raise web.HTTPBadRequest(text='If-Match is not a generation, such as "12"')
         generation = int(number)
-    user = peer_user(request)
-    name = user_name(user) if user is not None else ""
-    given = wanted.requested_by[:TEXT_MAX]
-    by = f"{given} ({name})" if given else name
-    return Asked(by, wanted.reason[:TEXT_MAX], generation, probation_seconds)
-
-
-# --- answers ----------------------------------------------------------------------------------
-def _summary(record: Record) -> dict[str, Any]:
-    summary: dict[str, Any] = msgspec.to_builtins(record)
-    del summary["text"], summary["files"], summary["version"]
-    return {**summary, "digest": record.digest}
-
-
-def _failure(status: int, code: str, message: str, **more: Any) -> web.Response:
-    return _json({"error": code, "message": message, **more}, status)
-
-
-def _json(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(
-        body=msgspec.json.encode(value) + b"\n",
-        status=status,
-        headers=headers,
-        content_type="application/json",
-    )
+    name = request[CALLER].name
+    by = f"{wanted.requested_by} ({name})" if wanted.requested_by else name
+    return Asked(by, wanted.reason, generation, probation_seconds)

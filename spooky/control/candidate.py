@@ -1,12 +1,13 @@
 """A configuration that may come in force, with everything that was read for it."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 from spooky.config.loading import diagnose, diagnose_text
 from spooky.config.schema import Configuration
+from spooky.control.admin_credentials import AdminCredentials, read_credentials
 from spooky.control.overrides import Overrides, override, remaining
 from spooky.generation.certificates import ListenerTls, load_listener_tls
 from spooky.generation.materials import Materials, read_materials
@@ -23,6 +24,7 @@ class Candidate:
         materials: The files that it names.
         tls: What each active listener presents and demands, in their order.
         written: What it says, without overrides.
+        credentials: What the control API over TCP presents and expects; not for workers.
         overrides: What of it is overridden; nothing that it says itself.
     """
 
@@ -32,6 +34,7 @@ class Candidate:
     materials: Materials
     tls: tuple[ListenerTls, ...]
     written: Configuration
+    credentials: AdminCredentials = field(default_factory=AdminCredentials)
     overrides: Overrides = ()
 
     def overridden(self, overrides: Overrides) -> "Candidate":
@@ -90,4 +93,5 @@ def make_candidate(configuration: Configuration, text: str = "", path: str = "")
     tls = tuple(
         load_listener_tls(listener, materials) for listener in configuration.active_listeners
     )
-    return Candidate(configuration, text, path, materials, tls, configuration)
+    credentials = read_credentials(configuration, materials)
+    return Candidate(configuration, text, path, materials, tls, configuration, credentials)

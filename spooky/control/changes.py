@@ -31,6 +31,18 @@ class ChangeError(Exception):
     """A change is not made, and what is in force stays; says why."""
 
 
+class NotNowError(ChangeError):
+    """The service starts, or ends: then nothing is changed.
+
+    Attributes:
+        code: Which, for programs.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 class StaleError(ChangeError):
     """Something else is in force than whoever asked for the change believes."""
 
@@ -188,6 +200,7 @@ class Changes:
         history: Where generations are kept.
         source: The file that a reload reads.
         participants: In the order in which they prepare and commit.
+        starting: Whether the service starts, and nothing is changed yet.
         ending: Whether the service ends, and nothing is changed any more.
         on_committed: Called after each commit.
     """
@@ -204,6 +217,7 @@ class Changes:
         self.record = record
         self.history = history
         self.source = candidate.path
+        self.starting = True
         self.ending = False
         self.on_committed: Callable[[Committed], None] = lambda _: None
         self._tried = 0
@@ -321,7 +335,7 @@ class Changes:
         self, candidate: Candidate, source: Source, asked: Asked, origin: int | None
     ) -> Outcome:
         """Plan, prepare and commit."""
-        self._refuse_if_ending()
+        self._refuse_out_of_time()
         began = time.monotonic()
         active = self.record.number
         if asked.generation not in (None, active):
@@ -360,7 +374,7 @@ class Changes:
             # The first to prepare is the last to be sure: listeners, which clients notice.
             for step in reversed(steps):
                 step.check()
-            self._refuse_if_ending()
+            self._refuse_out_of_time()
         except BaseException as error:
             logger.error("generation %d does not come in force: %s", change.number, error)
             if writing is not None:
@@ -380,9 +394,11 @@ class Changes:
                 logger.exception("a part of generation %d is not as it should be", change.number)
         self.history.prune()
 
-    def _refuse_if_ending(self) -> None:
+    def _refuse_out_of_time(self) -> None:
+        if self.starting:
+            raise NotNowError("starting", "Spooky is starting: nothing is changed yet")
         if self.ending:
-            raise ChangeError("Spooky is ending: nothing is changed any more")
+            raise NotNowError("ending", "Spooky is ending: nothing is changed any more")
 
     async def _plan(self, candidate: Candidate) -> Plan:
         running = _snapshot(self.running, self.record.number)
@@ -393,7 +409,9 @@ class Changes:
 
 def _snapshot(candidate: Candidate, number: int | None = None) -> Snapshot:
     overrides = tuple(overridden_settings(candidate.written, candidate.overrides))
-    return Snapshot(candidate.configuration, candidate.materials, number, overrides)
+    return Snapshot(
+        candidate.configuration, candidate.materials, number, overrides, candidate.credentials.files
+    )
 
 
 def _read(path: Path) -> Candidate:

@@ -174,6 +174,20 @@ _GROUPS: Final[tuple[_Group, ...]] = (
     ),
     (
         Effect.LIVE,
+        Reach.AT_ONCE,
+        "observability.control_api",
+        (
+            "enabled", "required", "address", "port", "max_connections", "connection_timeout_ms",
+            "tls.cert", "tls.key", "tls.client_auth.mode", "tls.client_auth.ca_file",
+            "auth.bearer_tokens[].actor_id", "auth.bearer_tokens[].token_file",
+            "auth.bearer_tokens[].role", "auth.certificates[].name", "auth.certificates[].role",
+            "auth.identity_source.kind", "authorization.protect_health",
+            "authorization.protect_ready", "ip_allowlist.cidrs", "audit.enabled", "audit.sink",
+            "audit.file_path",
+        ),
+    ),
+    (
+        Effect.LIVE,
         Reach.REQUESTS,
         "resilience.protocol",
         (

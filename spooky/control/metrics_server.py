@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
 
 from spooky._core.shared import Segment
 from spooky.config.observability import Metrics
 from spooky.control.sockets import BindError, bind_error
+from spooky.control.timed_connection import TimedConnection
 from spooky.observe.exposition import Exposition
 from spooky.observe.metrics import Fact
 
@@ -26,35 +26,6 @@ class _Refusing(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()
-
-
-class _Timed(asyncio.Protocol):
-    """A connection that is closed after a time, whatever it does."""
-
-    def __init__(
-        self, handler: RequestHandler, loop: asyncio.AbstractEventLoop, seconds: float
-    ) -> None:
-        self._handler = handler
-        self._timer = loop.call_later(seconds, handler.force_close)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._handler.connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._timer.cancel()
-        self._handler.connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        self._handler.data_received(data)
-
-    def eof_received(self) -> None:
-        self._handler.eof_received()
-
-    def pause_writing(self) -> None:
-        self._handler.pause_writing()
-
-    def resume_writing(self) -> None:
-        self._handler.resume_writing()
 
 
 class MetricsServer:
@@ -112,7 +83,7 @@ class MetricsServer:
     def _connect(self) -> asyncio.Protocol:
         if len(self._server.connections) >= self._settings.max_connections:
             return _Refusing()
-        return _Timed(self._server(), self._loop, self._settings.connection_timeout_ms / 1000)
+        return TimedConnection(self._server(), self._settings.connection_timeout_ms / 1000)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path != self._settings.path:

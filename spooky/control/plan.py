@@ -2,7 +2,7 @@
 
 import datetime
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import msgspec
@@ -29,12 +29,14 @@ class Snapshot:
         materials: The files; of one that is missing, its path stands for its content.
         generation: Number of the generation, if it is or was in force.
         overrides: What of it is not as its file says.
+        private_files: Files that workers do not see; digests in place of secrets.
     """
 
     configuration: Configuration
     materials: Materials
     generation: int | None = None
     overrides: tuple[OverriddenSetting, ...] = ()
+    private_files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class PlannedChange(Change, frozen=True, kw_only=True):
@@ -200,7 +202,8 @@ def _drains(change: Change, drained: set[tuple[str, str]]) -> bool:
 
 # --- connections ------------------------------------------------------------------------------
 def _side(snapshot: Snapshot) -> Side:
-    return Side(snapshot.configuration, describe_files(snapshot.materials.files))
+    files = {**snapshot.materials.files, **snapshot.private_files}
+    return Side(snapshot.configuration, describe_files(files))
 
 
 def _pools(snapshot: Snapshot) -> dict[tuple[str, str], PoolIdentity]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from spooky._version import __version__
 from spooky.config.problems import ConfigurationError
 from spooky.config.schema import Configuration
+from spooky.control.audit import AuditLog
 from spooky.control.candidate import Candidate
 from spooky.control.changes import (
     Asked,
@@ -35,6 +36,7 @@ from spooky.control.facts import (
 )
 from spooky.control.file_watch import FileWatch
 from spooky.control.history import History, HistoryError
+from spooky.control.inspection import Inspection
 from spooky.control.listeners import Listeners
 from spooky.control.logs import Logs
 from spooky.control.metrics_endpoint import MetricsEndpoint
@@ -54,6 +56,7 @@ from spooky.protocol.quic.steering import Steering
 from spooky.upstream.dial import system_resolver
 
 if TYPE_CHECKING:
+    from spooky.control.admin_endpoint import AdminEndpoint
     from spooky.control.control_place import ControlPlace
 
 logger = logging.getLogger(__name__)
@@ -93,6 +96,7 @@ class Supervisor:
         )
         self._candidate = candidate
         self._control: ControlPlace | None = None
+        self._admin: AdminEndpoint | None = None
         self._changes: Changes
         self._probation: Probation
         self._file_watch: FileWatch | None = None
@@ -127,6 +131,7 @@ class Supervisor:
             rotation = self._loop.create_task(self._rotate_keys())
             addresses = self._listeners.addresses
             self._phase = State.SERVING
+            self._changes.starting = False
             self._probation.start()
             if self._candidate.path:
                 self._file_watch = FileWatch(self._changes, lambda: self._probation.is_open)
@@ -146,6 +151,8 @@ class Supervisor:
             self._service_manager.close()
             if self._control is not None:
                 await self._control.close()
+            if self._admin is not None:
+                await self._admin.close()
             await self._metrics.close()
             self._close()
 
@@ -174,19 +181,39 @@ class Supervisor:
             self._use_history(history)
             return
         # Only who can use it waits for aiohttp.
+        from spooky.control.access import OwnerAccess
+        from spooky.control.admin_endpoint import AdminEndpoint
         from spooky.control.api import ControlApi
         from spooky.control.control_place import ControlPlace, open_history
 
         history = open_history(candidate.configuration.control)
         self._use_history(history)
-        self._control = ControlPlace(
-            history,
-            lambda: ControlApi(
-                self._changes, self._probation, self._overview, self._state
-            ).application(),
+        audit = AuditLog()
+        api = ControlApi(
+            self._changes,
+            self._probation,
+            self._inspection(),
+            self._process_facts,
+            self._state,
+            audit,
         )
-        self._changes.participants.append(self._control)
+        self._control = ControlPlace(history, lambda: api.application(OwnerAccess()))
+        self._admin = AdminEndpoint(api, audit, lambda: self._changes.record.number)
+        self._changes.participants += [self._admin, self._control]
+        try:
+            await self._admin.start(self._changes.running)
+        except OSError as error:
+            raise StartError(f"cannot open the audit log: {error}") from error
         await self._control.start(candidate.configuration.control)
+
+    def _inspection(self) -> Inspection:
+        return Inspection(
+            self._segment,
+            lambda: self._changes.running,
+            lambda: self._crew.pids,
+            lambda: self._slots.active,
+            lambda: self._listeners.addresses,
+        )
 
     def _use_history(self, history: History) -> None:
         newest = history.newest
@@ -376,32 +403,13 @@ class Supervisor:
             {"supervisor": os.getpid()} | {f"worker-{slot}": pid for slot, pid in workers.items()}
         )
 
-    def _overview(self) -> dict[str, Any]:
-        """Return what commands show of the processes, sockets and certificates."""
-        running = self._changes.running
-        addresses = self._listeners.addresses
+    def _process_facts(self) -> dict[str, Any]:
+        """Return what commands show of this process."""
         return {
             "version": __version__,
             "pid": os.getpid(),
             "started": self._started,
-            "workers": [
-                {"slot": slot, "pid": pid, "leaving": slot not in self._slots.active}
-                for slot, pid in sorted(self._crew.pids.items())
-            ],
             "worker_restarts": self._crew.restarts,
-            "listeners": [{"address": host, "port": port} for host, port in addresses],
-            "certificates": [
-                {
-                    "listener": f"{listener.address}:{listener.port}",
-                    "names": sorted(chain.names),
-                    "fingerprint": chain.fingerprint,
-                    "not_after": chain.certificate.not_valid_after_utc.isoformat(),
-                }
-                for listener, tls in zip(
-                    running.configuration.active_listeners, running.tls, strict=True
-                )
-                for chain in tls.selector.chains
-            ],
         }
 
     # --- signals ------------------------------------------------------------------------------
@@ -433,6 +441,8 @@ class Supervisor:
     def _reopen_logs(self) -> None:
         try:
             self._logs.reopen()
+            if self._admin is not None:
+                self._admin.reopen()
         except OSError as error:
             # The old files stay in use: a log in the wrong place beats none.
             logger.error("cannot reopen the logs: %s", error)

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from spooky._core.balance import hash_key
+from spooky._core.shared import Segment
 from spooky.observe.counters import Counters
 
 
@@ -59,5 +60,14 @@ def shared_places(counters: Counters, *identity: str) -> Places:
     Returns:
         Places of this worker alone if more limits are shared already than the segment has room for.
     """
-    key = hash_key("\0".join(("limit", *identity)).encode())
-    return counters.segment.limit(key, counters.worker) or OwnPlaces()
+    return counters.segment.limit(_key(identity), counters.worker) or OwnPlaces()
+
+
+def shared_total(segment: Segment, *identity: str) -> int:
+    """Return how many places of a limit are taken, by all workers that share it."""
+    limit = segment.limit(_key(identity), 0)
+    return limit.total if limit is not None else 0
+
+
+def _key(identity: tuple[str, ...]) -> int:
+    return hash_key("\0".join(("limit", *identity)).encode())

@@ -1,0 +1,180 @@
+"""The control API over TCP and the audit log through changes: opened, moved, closed."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from spooky.config.control_api import ControlApi as Settings
+from spooky.control.access import RemoteAccess
+from spooky.control.admin_credentials import AdminCredentials
+from spooky.control.admin_listener import AdminListener
+from spooky.control.api import ControlApi
+from spooky.control.audit import AuditEvent, AuditLog, AuditSink, audit_text
+from spooky.control.candidate import Candidate
+from spooky.control.changes import NextGeneration, PrepareError, Step
+from spooky.control.sockets import BindError
+
+logger = logging.getLogger(__name__)
+
+REFUSED_SECONDS: Final = 1.0
+"""Refused connections get one line of the audit log in so long: a flood must not fill it."""
+
+
+class AdminEndpoint:
+    """Serves the control API over TCP where and if the configuration in force says so.
+
+    Arguments:
+        api: What answers.
+        audit: Where requests are written down.
+        generation: Gives the number of the generation in force.
+    """
+
+    def __init__(self, api: ControlApi, audit: AuditLog, generation: Callable[[], int]) -> None:
+        self._api = api
+        self._audit = audit
+        self._generation = generation
+        self._loop = asyncio.get_running_loop()
+        self._settings = Settings()
+        self._credentials = AdminCredentials()
+        self._listener: AdminListener | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._refused = 0
+        self._refused_at = 0.0
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Where it listens; ``None`` if it does not."""
+        return self._listener.address if self._listener is not None else None
+
+    async def start(self, candidate: Candidate) -> None:
+        """Begin.
+
+        Raises:
+            BindError: The address cannot be bound, and the control API is required.
+            OSError: The audit log cannot be opened.
+        """
+        settings = candidate.configuration.observability.control_api
+        self._audit.use(AuditSink.open(settings.audit))
+        self._settings, self._credentials = settings, candidate.credentials
+        if not settings.enabled:
+            return
+        try:
+            listener = await self._open(settings, candidate.credentials)
+            listener.listen()
+        except BindError as error:
+            if settings.required:
+                raise
+            logger.error("serving without the control API over TCP: %s", error)
+            return
+        listener.begin()
+        self._listener = listener
+        logger.info("the control API is on %s port %d", *listener.address)
+
+    async def close(self) -> None:
+        """Stop; idempotent."""
+        if self._listener is not None:
+            await self._listener.close()
+        await asyncio.gather(*self._closing)
+        self._audit.close()
+
+    def reopen(self) -> None:
+        """Open the audit log anew.
+
+        Raises:
+            OSError: It cannot be opened; the old one stays in use.
+        """
+        self._audit.reopen()
+
+    async def prepare(self, change: NextGeneration) -> Step:
+        """Bind where the control API will be, if it moves, and open its audit log.
+
+        Raises:
+            PrepareError: One cannot be.
+        """
+        settings = change.candidate.configuration.observability.control_api
+        credentials = change.candidate.credentials
+        old = new = self._listener
+        # What could not be bound before and is not touched stays so, and stops no other change.
+        moves = _place(settings) != _place(self._settings)
+        sink = self._prepared_sink(settings)
+        try:
+            if moves:
+                new = await self._open(settings, credentials) if settings.enabled else None
+        except BindError as error:
+            if sink is not None:
+                sink.close()
+            raise PrepareError(str(error)) from error
+
+        def check() -> None:
+            if moves and new is not None:
+                try:
+                    new.listen()
+                except BindError as error:
+                    raise PrepareError(str(error)) from error
+
+        def commit() -> None:
+            changed = (settings, credentials.files) != (self._settings, self._credentials.files)
+            self._listener, self._settings, self._credentials = new, settings, credentials
+            if sink is not None:
+                self._audit.use(sink)
+            if moves:
+                if new is not None:
+                    new.begin()
+                self._close_later(old)
+            elif new is not None and changed:
+                new.use(settings, credentials)
+            elif new is not None:
+                new.present(credentials)
+
+        def discard() -> None:
+            if sink is not None:
+                sink.close()
+            if moves:
+                self._close_later(new)
+
+        return Step(commit, discard, check)
+
+    def _prepared_sink(self, settings: Settings) -> AuditSink | None:
+        if settings.audit == self._settings.audit:
+            return None
+        try:
+            return AuditSink.open(settings.audit)
+        except OSError as error:
+            raise PrepareError(f"cannot open the audit log: {error}") from error
+
+    async def _open(self, settings: Settings, credentials: AdminCredentials) -> AdminListener:
+        access = RemoteAccess(lambda: (self._settings, self._credentials))
+        listener = AdminListener(
+            self._api.application(access),
+            settings,
+            credentials,
+            self._api.busy.__contains__,
+            self._on_refused,
+        )
+        await listener.prepare()
+        return listener
+
+    def _on_refused(self, peer: str, code: str) -> None:
+        self._refused += 1
+        now = self._loop.time()
+        if now - self._refused_at < REFUSED_SECONDS and self._refused_at:
+            return
+        self._refused_at = now
+        count, self._refused = self._refused, 0
+        event = AuditEvent(
+            through="tcp", peer=audit_text(peer), actor="", role="", action="connect", method="",
+            target="", status=0, outcome="refused", code=code, generation=self._generation(),
+            reason=f"{count} connections" if count > 1 else "",
+        )  # fmt: skip
+        self._audit.write(event)
+
+    def _close_later(self, listener: AdminListener | None) -> None:
+        if listener is not None:
+            task = self._loop.create_task(listener.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+
+def _place(settings: Settings) -> tuple[bool, str, int]:
+    return settings.enabled, settings.address, settings.port

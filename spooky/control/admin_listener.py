@@ -1,0 +1,191 @@
+"""One TCP listener of the control API: who may connect, how many, for how long."""
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Final
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from spooky.config.control_api import ControlApi
+from spooky.control.admin_credentials import AdminCredentials
+from spooky.control.sockets import bind_error
+from spooky.control.timed_connection import TimedConnection
+
+logger = logging.getLogger(__name__)
+
+BACKLOG: Final = 64
+"""Callers are few."""
+
+HANDSHAKE_SECONDS: Final = 10.0
+"""How long TLS may take to begin."""
+
+ACCEPT_PAUSE_SECONDS: Final = 1.0
+"""How long to wait when no connection can be accepted, for want of descriptors for instance."""
+
+CLOSE_SECONDS: Final = 1.0
+"""How long answers under way have when the listener closes."""
+
+
+class AdminListener:
+    """Serves an application over TLS; bound at once, silent until told to begin.
+
+    Arguments:
+        application: What answers.
+        settings: Where, and for whom.
+        credentials: What is presented.
+        is_busy: Says whether a change is being made for a connection.
+        on_refused: Takes the address of a connection that was closed, and why.
+
+    Raises:
+        BindError: The address cannot be bound.
+    """
+
+    def __init__(
+        self,
+        application: web.Application,
+        settings: ControlApi,
+        credentials: AdminCredentials,
+        is_busy: Callable[[RequestHandler], bool],
+        on_refused: Callable[[str, str], None],
+    ) -> None:
+        self._settings = settings
+        self._credentials = credentials
+        self._is_busy = is_busy
+        self._on_refused = on_refused
+        self._loop = asyncio.get_running_loop()
+        self._runner = web.AppRunner(
+            application, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_SECONDS
+        )
+        self._connections: set[asyncio.Task[None]] = set()
+        self._timed: set[TimedConnection] = set()
+        self._accepting: asyncio.Task[None] | None = None
+        self._socket = _bind(settings.address, settings.port)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it is bound."""
+        host, port = self._socket.getsockname()[:2]
+        return str(host), int(port)
+
+    async def prepare(self) -> None:
+        """Make everything that answering takes."""
+        await self._runner.setup()
+
+    def listen(self) -> None:
+        """Have connections queue, just before they are accepted.
+
+        Raises:
+            BindError: Another program listens there since it was bound.
+        """
+        try:
+            self._socket.listen(BACKLOG)
+        except OSError as error:
+            address, port = self._settings.address, self._settings.port
+            raise bind_error(address, port, "control API", error) from error
+
+    def begin(self) -> None:
+        """Accept connections."""
+        self._accepting = self._loop.create_task(self._accept())
+
+    def use(self, settings: ControlApi, credentials: AdminCredentials) -> None:
+        """Go by other settings from now on; address and port stay.
+
+        Connections that are open are closed, after what is under way: who made them may not be
+        allowed any more.
+        """
+        self._settings, self._credentials = settings, credentials
+        for timed in self._timed:
+            timed.expire()
+
+    def present(self, credentials: AdminCredentials) -> None:
+        """Present a certificate that was renewed to those who connect from now on."""
+        self._credentials = credentials
+
+    async def close(self) -> None:
+        """Stop; idempotent."""
+        if self._accepting is not None:
+            self._accepting.cancel()
+            await asyncio.wait({self._accepting})
+        self._socket.close()
+        await self._runner.cleanup()
+        for connection in self._connections:
+            connection.cancel()
+        if self._connections:
+            await asyncio.wait(self._connections)
+
+    async def _accept(self) -> None:
+        while True:
+            try:
+                connection, peer = await self._loop.sock_accept(self._socket)
+            except OSError as error:
+                logger.error("the control API accepts no connection: %s", error.strerror or error)
+                await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
+                continue
+            if refusal := self._refusal(str(peer[0])):
+                connection.close()
+                self._on_refused(str(peer[0]), refusal)
+                continue
+            task = self._loop.create_task(self._serve(connection))
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
+
+    def _refusal(self, address: str) -> str:
+        """Return why a connection is closed at once; empty if it is not."""
+        if len(self._connections) >= self._settings.max_connections:
+            return "too_many_connections"
+        networks = self._settings.ip_allowlist.cidrs
+        if networks and not any(_contains(network, address) for network in networks):
+            return "source_ip_not_allowed"
+        return ""
+
+    async def _serve(self, connection: socket.socket) -> None:
+        """Serve a connection until it ends."""
+        server = self._runner.server
+        assert server is not None
+        seconds = self._settings.connection_timeout_ms / 1000
+        timed = TimedConnection(server(), seconds, self._is_busy)
+        transport: asyncio.Transport | None = None
+        self._timed.add(timed)
+        try:
+            transport, _ = await self._loop.connect_accepted_socket(
+                lambda: timed,
+                connection,
+                ssl=self._credentials.context,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS,
+            )
+            await timed.lost
+        except (OSError, ssl.SSLError, TimeoutError) as error:
+            # Scanners and callers without a certificate: theirs, and no answer can reach them.
+            logger.debug("a connection to the control API did not begin: %s", error)
+        finally:
+            timed.end()
+            self._timed.discard(timed)
+            if transport is not None:
+                transport.abort()
+            else:
+                with contextlib.suppress(OSError):
+                    connection.close()
+
+
+def _contains(network: str, address: str) -> bool:
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+    return (mapped or parsed) in ipaddress.ip_network(network)
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        made.bind((address, port))
+    except OSError as error:
+        made.close()
+        raise bind_error(address, port, "control API", error) from error
+    return made

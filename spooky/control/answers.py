@@ -1,0 +1,225 @@
+"""What the control API takes and gives, as values; their schemas are in the OpenAPI document."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from spooky.config.control import PROBATION_MAX
+from spooky.control.history import Record
+from spooky.control.overrides import OverriddenSetting, Overrides, Weight
+from spooky.control.plan import Plan
+from spooky.control.state import State
+
+TEXT_MAX = 1024
+"""Longest reason and requester that the history keeps; characters."""
+
+Generation = Annotated[int, Meta(ge=1, le=10**18 - 1)]
+Text = Annotated[str, Meta(max_length=TEXT_MAX)]
+
+
+# --- what is asked ----------------------------------------------------------------------------
+class Body(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of what a request may say."""
+
+
+class ChangeBody(Body, frozen=True, kw_only=True):
+    """Who asks for a change, and what they know."""
+
+    requested_by: Text = ""
+    reason: Text = ""
+    expected_generation: Generation | None = None
+
+
+class FileBody(Body, frozen=True, kw_only=True):
+    """A file to look at; without one, the file that a reload reads."""
+
+    config_path: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+
+
+class ReloadBody(ChangeBody, frozen=True, kw_only=True):
+    """A change that may be watched."""
+
+    probation_seconds: Annotated[float, Meta(ge=0, le=PROBATION_MAX)] | None = None
+
+
+class ActivateBody(ReloadBody, frozen=True, kw_only=True):
+    """A file to put in force."""
+
+    config_path: Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class RollbackBody(ChangeBody, frozen=True, kw_only=True):
+    """A generation to go back to; without one, that before the one in force."""
+
+    target_generation: Generation | None = None
+
+
+class WeightBody(ChangeBody, frozen=True, kw_only=True):
+    """A share of the requests."""
+
+    weight: Weight
+
+
+# --- what is answered -------------------------------------------------------------------------
+class Health(Struct, frozen=True):
+    """That it lives."""
+
+    status: str
+    state: State
+
+
+class Readiness(Struct, frozen=True):
+    """Whether clients should come."""
+
+    ready: bool
+    state: State
+    probation: bool
+
+
+class Summary(Struct, frozen=True, kw_only=True):
+    """A generation without its text."""
+
+    number: int
+    time: float
+    source: str
+    path: str
+    origin: int
+    requested_by: str
+    reason: str
+    overrides: Overrides
+    digest: str
+
+
+class Whole(Summary, frozen=True, kw_only=True):
+    """A generation with its text, and the digests of the files that it names."""
+
+    text: str
+    files: dict[str, str]
+
+
+class GenerationList(Struct, frozen=True):
+    """The generations that are kept, the newest first."""
+
+    active_generation: int
+    entries: list[Summary]
+
+
+class Judgement(Struct, frozen=True):
+    """What would become of a file."""
+
+    valid: bool
+    problems: list[Any]
+    plan: Plan | None
+
+
+class ChangeAnswer(Struct, frozen=True):
+    """What came of a change."""
+
+    changed: bool
+    generation: Summary
+    milliseconds: float
+    plan: Plan
+    probation: dict[str, Any] | None
+
+
+class WorkerView(Struct, frozen=True):
+    """A worker process; one that leaves finishes what it has, and one that begins has no beat."""
+
+    slot: int
+    pid: int
+    leaving: bool
+    heartbeat_age_seconds: float | None
+
+
+class ListenerView(Struct, frozen=True):
+    """Where clients come in."""
+
+    address: str
+    port: int
+
+
+class CertificateView(Struct, frozen=True):
+    """A certificate that is presented; times are of ISO 8601, in UTC."""
+
+    listener: str
+    names: tuple[str, ...]
+    fingerprint: str
+    not_before: str
+    not_after: str
+    seconds_left: int
+
+
+class BackendView(Struct, frozen=True):
+    """A backend; its requests in flight are those of all workers."""
+
+    upstream: str
+    id: str
+    address: str
+    state: str
+    weight: int
+    in_flight: int
+    overridden: tuple[str, ...]
+
+
+class UpstreamView(Struct, frozen=True):
+    """An upstream."""
+
+    name: str
+    protocol: str
+    balancing: str
+    in_flight: int
+    backends: tuple[BackendView, ...]
+
+
+class RouteView(Struct, frozen=True):
+    """A route; null stands for any."""
+
+    upstream: str
+    host: str | None
+    path_prefix: str | None
+    method: str | None
+
+
+class Runtime(Struct, frozen=True, kw_only=True):
+    """What runs."""
+
+    version: str
+    pid: int
+    started: float
+    source: str
+    ready: bool
+    state: State
+    generation: Summary
+    probation: dict[str, Any] | None
+    overrides: tuple[OverriddenSetting, ...]
+    workers: tuple[WorkerView, ...]
+    worker_restarts: int
+    listeners: tuple[ListenerView, ...]
+    certificates: tuple[CertificateView, ...]
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What went wrong (RFC 9457); ``code`` is for programs."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    problems: list[Any] = []
+    text: str = ""
+
+
+def summary(record: Record) -> Summary:
+    """Return a generation without its text."""
+    return Summary(**_common(record))
+
+
+def whole(record: Record) -> Whole:
+    """Return a generation with its text."""
+    return Whole(**_common(record), text=record.text, files=record.files)
+
+
+def _common(record: Record) -> dict[str, Any]:
+    names = ("number", "time", "source", "path", "origin", "requested_by", "reason", "overrides")
+    return {**{name: getattr(record, name) for name in names}, "digest": record.digest}

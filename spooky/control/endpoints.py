@@ -1,0 +1,132 @@
+"""The endpoints of the control API: the one table that routes, roles and documents come from."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from spooky.control.answers import (
+    ActivateBody,
+    BackendView,
+    Body,
+    CertificateView,
+    ChangeAnswer,
+    ChangeBody,
+    FileBody,
+    GenerationList,
+    Health,
+    Judgement,
+    ListenerView,
+    Readiness,
+    ReloadBody,
+    RollbackBody,
+    RouteView,
+    Runtime,
+    UpstreamView,
+    WeightBody,
+    Whole,
+    WorkerView,
+)
+from spooky.control.backend_acts import STATES
+from spooky.control.plan import Plan
+from spooky.control.roles import Role
+
+RUNTIME: Final = "/admin/runtime"
+BACKEND: Final = f"{RUNTIME}/upstreams/{{upstream}}/backends/{{backend}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One thing to ask for.
+
+    Attributes:
+        name: What it is called in documents, logs and code.
+        method: ``GET`` or ``POST``.
+        path: As OpenAPI writes paths.
+        role: What it takes; ``None`` for nothing.
+        summary: What it does.
+        answer: The type of a good answer.
+        body: The type of what is sent, for a POST.
+        refusals: Statuses of other answers, those that every endpoint has left out.
+    """
+
+    name: str
+    method: str
+    path: str
+    role: Role | None
+    summary: str
+    answer: Any
+    body: type[Body] | None = None
+    refusals: tuple[int, ...] = ()
+
+
+def _read(name: str, path: str, summary: str, answer: Any, *refusals: int) -> Endpoint:
+    return Endpoint(name, "GET", path, Role.VIEWER, summary, answer, None, refusals)
+
+
+def _change(
+    name: str, path: str, summary: str, body: type[Body] = ChangeBody, *refusals: int
+) -> Endpoint:
+    every = (400, 409, 412, 413, 503, *refusals)
+    return Endpoint(name, "POST", path, Role.OPERATOR, summary, ChangeAnswer, body, every)
+
+
+_ACTS: Final = {
+    "drain": "Give a backend no new requests; those it has finish.",
+    "undrain": "Give a drained backend requests again.",
+    "enable": "Give a backend requests, whether it was drained or disabled.",
+    "disable": "Treat a backend as if it were not listed.",
+}
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    Endpoint("health", "GET", "/health", None, "Say that it lives.", Health),
+    Endpoint(
+        "ready", "GET", "/ready", None, "Say whether clients should come; 503 if not.", Readiness,
+        None, (503,),
+    ),
+    _read("openapi", "/openapi.json", "Give this document.", dict[str, Any]),
+    _read("runtime", RUNTIME, "Show what runs.", Runtime),
+    _read("workers", f"{RUNTIME}/workers", "List the workers.", tuple[WorkerView, ...]),
+    _read("listeners", f"{RUNTIME}/listeners", "List the listeners.", tuple[ListenerView, ...]),
+    _read(
+        "certificates", f"{RUNTIME}/certificates", "List the certificates that are presented.",
+        tuple[CertificateView, ...],
+    ),
+    _read("routes", f"{RUNTIME}/routes", "List the routes.", tuple[RouteView, ...]),
+    _read("upstreams", f"{RUNTIME}/upstreams", "List the upstreams.", tuple[UpstreamView, ...]),
+    _read("upstream", f"{RUNTIME}/upstreams/{{upstream}}", "Show an upstream.", UpstreamView, 404),
+    _read("backends", f"{RUNTIME}/backends", "List the backends.", tuple[BackendView, ...]),
+    _read("backend", BACKEND, "Show a backend.", BackendView, 404),
+    _read(
+        "history", f"{RUNTIME}/history", "List the generations that were in force.", GenerationList
+    ),
+    _read(
+        "generation", f"{RUNTIME}/history/{{generation}}", "Show a generation with its text.",
+        Whole, 404,
+    ),
+    Endpoint(
+        "validate", "POST", f"{RUNTIME}/validate", Role.OPERATOR,
+        "Say whether a file could be put in force, all that is wrong with it, and what it would "
+        "change.",
+        Judgement, FileBody, (400, 413),
+    ),
+    Endpoint(
+        "preview", "POST", f"{RUNTIME}/preview", Role.OPERATOR,
+        "Say what a file would change.", Plan, FileBody, (400, 413),
+    ),
+    _change("activate", f"{RUNTIME}/activate", "Put a file in force.", ActivateBody),
+    _change(
+        "reload", f"{RUNTIME}/reload", "Put in force what the file says now.", ReloadBody
+    ),
+    _change(
+        "rollback", f"{RUNTIME}/rollback", "Put an earlier generation in force again.",
+        RollbackBody, 404,
+    ),
+    *(_change(name, f"{BACKEND}/{name}", _ACTS[name], ChangeBody, 404) for name in STATES),
+    _change(
+        "weight", f"{BACKEND}/weight", "Give a backend another share of the requests.",
+        WeightBody, 404,
+    ),
+    _change("reset", f"{BACKEND}/reset", "Take a backend as the file has it.", ChangeBody, 404),
+)  # fmt: skip
+
+OPEN: Final = frozenset(("health", "ready"))
+"""What is asked all the time, and not worth a line of the audit log when it is answered."""
