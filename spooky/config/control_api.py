@@ -24,7 +24,7 @@ _ROLES: Final = (
 )
 
 
-class ClientAuth(Section, frozen=True):
+class ControlApiClientAuth(Section, frozen=True):
     """Client certificates of callers."""
 
     mode: Annotated[
@@ -51,7 +51,9 @@ class ControlApiTls(Section, frozen=True):
         ),
     ] = ""
     key: Annotated[str, described("PEM file of its private key.", path=True, secret=True)] = ""
-    client_auth: Annotated[ClientAuth, described("Client certificates.")] = ClientAuth()
+    client_auth: Annotated[ControlApiClientAuth, described("Client certificates.")] = (
+        ControlApiClientAuth()
+    )
 
 
 class BearerToken(Section, frozen=True):

@@ -343,7 +343,7 @@ class Changes:
                 f"generation {active} is in force, not {asked.generation}: look at it first"
             )
         made = await self._plan(candidate)
-        self._refuse_if_ending()
+        self._refuse_out_of_time()
         if not made.changes and not made.settled:
             return Outcome(self.record, made, time.monotonic() - began, changed=False)
         # A number is never used again: a worker may still speak of one that came to nothing.

@@ -34,6 +34,13 @@ BASE["listeners"] = [BASE.pop("listen")]
 BASE["routes"] = [
     {"host": "routes.example", "method": "PUT", "path_prefix": "/", "upstream": "api"}
 ]
+BASE.setdefault("observability", {})["control_api"] = {
+    "tls": {"client_auth": {"mode": "required", "ca_file": "callers.pem"}},
+    "auth": {
+        "bearer_tokens": [{"actor_id": "ci", "token_file": "ci.token"}],
+        "certificates": [{"name": "ops.example"}],
+    },
+}
 
 
 def configuration(mapping: dict[str, Any]) -> Configuration:
