@@ -8,6 +8,7 @@ import pytest
 
 from spooky.control import crew as crew_module
 from spooky.control.crew import Crew, StartError
+from spooky.control.slots import Slots
 from spooky.observe.segment import create_segment
 from tests.control.serve import until
 from tests.support.proxy import run
@@ -38,7 +39,7 @@ def crew_with(monkeypatch: pytest.MonkeyPatch, failing: range) -> Crew:
     monkeypatch.setattr(crew_module, "WorkerProcess", Worker)
     monkeypatch.setattr(crew_module, "REPLACE_DELAY_MIN", 0.01)
     segment, _ = create_segment(1)
-    return Crew(1, segment, lambda *_: (None, {}), lambda *_: None)  # type: ignore[arg-type, return-value]
+    return Crew(Slots(1), segment, lambda *_: (None, {}), lambda *_: None, lambda _: None)
 
 
 def test_a_slot_whose_worker_cannot_be_started_is_tried_again(
