@@ -1,10 +1,13 @@
 """What networks do beyond the interop runner's cases: disorder, small paths, marks, silence."""
 
 import dataclasses
+from collections import Counter
+from typing import Any, cast
 
 import pytest
 from aioquic.quic.packet import QuicPacketType
 
+from spooky._core.quic.errors import TransportError
 from spooky.protocol.quic.engines import Feature
 from tests.protocol.quic.support import open_stream, pattern, upload
 from tests.scenario.endpoints import Engines, Scenario
@@ -106,6 +109,37 @@ class TestKeys:
         assert max(generations) <= 1
         pair.network.link = Link()
         pair.download(10 * KIB)
+
+
+@pytest.mark.needs(Feature.AEAD_LIMITS, of="server")
+class TestSealingLimits:
+    """RFC 9001 section 6.6, with AEADs that bear less than there are."""
+
+    def test_keys_change_before_they_are_used_up(self, engines: Engines) -> None:
+        pair = Scenario(engines).handshake()
+        pair.download(10 * KIB)
+        cast(Any, pair.server).limit_sealing(1000)
+        pair.download(3 * MIB)
+        sealed = Counter(packet.key_generation for packet in pair.packets(from_server=True))
+        assert max(sealed) >= 3
+        assert max(sealed.values()) < 1000
+        assert not pair.server_handler.closes
+
+    def test_keys_that_cannot_be_changed_are_not_used_beyond(self, engines: Engines) -> None:
+        """The peer acknowledges nothing of what they sealed (section 6.1)."""
+        pair = Scenario(engines).handshake()
+        pair.download(5 * MIB)
+        cast(Any, pair.server).limit_sealing(200)
+        pair.start_download(20 * MIB, seed=1)
+        pair.run(seconds=0.021)
+        pair.network.drop = lambda source, payload: source == CLIENT
+        assert pair.run(lambda: bool(pair.server_handler.closes), 20)
+        [close] = pair.server_handler.closes
+        assert close.error_code == TransportError.AEAD_LIMIT_REACHED
+        assert pair.run(lambda: bool(pair.client_handler.closes), 5)
+        assert pair.client_handler.closes[0].error_code == TransportError.AEAD_LIMIT_REACHED
+        sealed = Counter(packet.key_generation for packet in pair.packets(from_server=True))
+        assert 100 < sealed[max(sealed)] < 200
 
 
 class TestPathSize:

@@ -93,6 +93,9 @@ class Connection:
     def request_key_update(self) -> None:
         """Change the 1-RTT keys before the next packet that may (RFC 9001 section 6.1)."""
 
+    def limit_sealing(self, packets: int) -> None:
+        """Bear only so many more packets under a 1-RTT key, fewer than its AEAD; for tests."""
+
     def close(self, error_code: int, phrase: str, is_application: bool) -> None: ...
     def statistics(self) -> dict[str, Any]:
         """Return figures of the transport; times in seconds, sizes in bytes."""

@@ -358,14 +358,24 @@ cdef class Connection(Receiving):
 
     def probe_path(self):
         """Go on from another address of ours, with another connection ID of the peer's."""
-        if self.peer_ids.use_next():
-            self.recovery.reset_for_path(self.now)
-            self.challenge(self.path)
+        try:
+            if not self.peer_ids.use_next():
+                return
+        except QuicError as error:
+            # The peer acknowledges no retirement (CVE-2024-22189).
+            self.fail(error.error_code, error.frame_type, error.phrase, False)
+            return
+        self.recovery.reset_for_path(self.now)
+        self.challenge(self.path)
 
     def request_key_update(self):
         """Change the 1-RTT keys before the next packet that may (RFC 9001 section 6.1)."""
         if self.application_keys is not None:
             self.application_keys.update_wanted = True
+
+    def limit_sealing(self, uint64_t packets):
+        """Bear only so many more packets under a 1-RTT key, fewer than its AEAD; for tests."""
+        self.application_keys.set_limit(packets)
 
     def close(self, uint64_t error_code, str phrase, bint is_application):
         """Close the connection."""

@@ -64,6 +64,10 @@ cdef enum:
     PATH_DATA_LENGTH = 8
     # Of PATH_CHALLENGE and PATH_RESPONSE (RFC 9000 section 19.17).
 
+    RETRY_TOKEN_MAX = 512
+    # Bytes of a token that a client repeats in each Initial, beside a TLS hello; those of the servers
+    # known have below 200.
+
     UNDECRYPTABLE_SIZE_MAX = 2048
     # Of such a datagram, bytes: no handshake sends larger ones, and half-open connections are
     # many.

@@ -30,6 +30,7 @@ cdef class PhasedKeys(EpochKeys):
     cdef PacketKey _following
     cdef uint64_t _sealed
     cdef uint64_t _change_after
+    cdef uint64_t _limit
     cdef readonly uint64_t forged  # Packets that did not authenticate, in all.
 
     # Returns the size of the payload, -1 if it is not authentic.
@@ -42,6 +43,8 @@ cdef class PhasedKeys(EpochKeys):
         self, uint64_t number, int64_t largest_acknowledged, bint confirmed, double now,
         double keep,
     ) except -1
+    cdef void set_limit(self, uint64_t limit) noexcept
+    cdef bint at_confidentiality_limit(self) noexcept
     cdef bint beyond_integrity_limit(self) except -1
     cdef int _update(self, uint64_t next_number, double now, double keep) except -1
     cdef PacketKey _next_opening(self)

@@ -19,6 +19,10 @@ cdef enum:
     LIMIT_FRACTION = 2
     # Keys are changed at half of their limit: the change may have to wait for the last one.
 
+    KEPT_TO_CLOSE = 64
+    # Packets below the limit at which nothing but the close is sent any more: it is one, and probes
+    # of paths may go before it.
+
 cdef uint64_t NONE_RECEIVED = <uint64_t>-1
 
 
@@ -55,7 +59,7 @@ cdef class PhasedKeys(EpochKeys):
     ) except -1:
         self.cipher_suite = cipher_suite
         self._version = version
-        self._change_after = confidentiality_limit(cipher_suite) // LIMIT_FRACTION
+        self.set_limit(confidentiality_limit(cipher_suite))
         if sending:
             self._send_secret = secret
         else:
@@ -119,6 +123,16 @@ cdef class PhasedKeys(EpochKeys):
             return 0
         self._update(number, now, keep)
         return 0
+
+    cdef void set_limit(self, uint64_t limit) noexcept:
+        """Let so many packets be sealed under one key from now on (RFC 9001 section 6.6)."""
+        self._sealed = 0
+        self._change_after = limit // LIMIT_FRACTION
+        self._limit = limit
+
+    cdef bint at_confidentiality_limit(self) noexcept:
+        """Whether the keys must not be used on, and could not be changed."""
+        return self._sealed + KEPT_TO_CLOSE >= self._limit
 
     cdef bint beyond_integrity_limit(self) except -1:
         """Whether more forgeries came than the AEAD bears (RFC 9001 section 6.6)."""

@@ -40,6 +40,7 @@ from spooky._core.quic.limits cimport (
     OTHER_PATHS_MAX,
     PATH_DATA_LENGTH,
     RESET_TOKEN_LENGTH,
+    RETRY_TOKEN_MAX,
 )
 from spooky._core.quic.path cimport Path
 from spooky._core.quic.protection cimport EpochKeys
@@ -402,6 +403,7 @@ cdef class Receiving(FrameProcessing):
             or self.retry_source_id is not None
             or packet.version != self.version
             or tag <= packet.number_at
+            or tag - packet.number_at > RETRY_TOKEN_MAX
             # Section 17.2.5.1.
             or packet.source[: packet.source_size] == self.original_destination_id
         ):

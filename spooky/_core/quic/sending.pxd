@@ -43,6 +43,7 @@ cdef class Sending(Endpoint):
     cdef Py_ssize_t build_probe(
         self, uint8_t* out, Path path, Py_ssize_t size, bint is_mtu_probe
     ) except -1
+    cdef bint must_not_seal(self) noexcept
     cdef int add_path_probes(self, list runs, uint8_t* buffer) except -1
     cdef int add_size_probe(self, list runs, uint8_t* buffer) except -1
     cdef object make_run(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t segment, Path path)

@@ -77,8 +77,12 @@ cdef class Sending(Endpoint):
         if self.state == ACTIVE:
             runs = self.build_runs()
             self.acknowledgments_held = self.owes_acknowledgment()
-        elif self.state == CLOSE_DUE:
-            runs = self.build_close()
+            if self.must_not_seal():
+                self.fail(
+                    TransportError.AEAD_LIMIT_REACHED, 0, "too many packets under one key", False
+                )
+        if self.state == CLOSE_DUE:
+            runs += self.build_close()
         elif self.state == CLOSING and self.goodbye_due:
             self.goodbye_due = False
             runs = self.goodbye
@@ -92,6 +96,12 @@ cdef class Sending(Endpoint):
             if self.keys_of(epoch) is not None and self.recovery.space(epoch).ack_due(self.now):
                 return True
         return False
+
+    cdef bint must_not_seal(self) noexcept:
+        """Whether the 1-RTT keys are used up because the peer let none follow them."""
+        return self.application_keys is not None and (
+            self.application_keys.at_confidentiality_limit()
+        )
 
     # --- runs -----------------------------------------------------------------------------------
 
@@ -216,6 +226,8 @@ cdef class Sending(Endpoint):
         cdef SentPacket packet
         if limit < SMALLEST_DATAGRAM:
             self.recovery.amplification_limited = True
+            return 0
+        if self.must_not_seal():
             return 0
         self.recovery.amplification_limited = False
         blocked = self.recovery.sending_room(self.now) < <Py_ssize_t>self.path.mtu

@@ -486,6 +486,22 @@ def test_13_4_2_1_counts_that_fall_end_ecn() -> None:
     assert flight.recovery.ecn.state == "failed"
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [((1, 1), (3, 0)), ((2, 0), (1, 2))], ids=["CE", "ECT(0)"]
+)
+def test_13_4_2_1_one_count_that_falls_is_not_made_good_by_the_other(
+    first: tuple[int, int], second: tuple[int, int]
+) -> None:
+    """Their sum is what it should be at least."""
+    flight, numbers = marked(4)
+    flight.wait(RTT).ack(*numbers[:2])
+    flight.ecn(*first)
+    assert flight.recovery.ecn.state == "capable"
+    flight.ack(numbers[2])
+    flight.ecn(*second)
+    assert flight.recovery.ecn.state == "failed"
+
+
 def test_13_4_2_1_an_older_frame_that_comes_late_is_not_judged() -> None:
     flight, numbers = marked()
     flight.wait(RTT).ack(*numbers)

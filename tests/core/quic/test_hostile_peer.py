@@ -11,7 +11,7 @@ from aioquic.tls import Epoch
 from spooky._core.quic.errors import TransportError
 from spooky._core.quic.transport_parameters import TransportParameters, decode
 from spooky.protocol.quic.engines import AIOQUIC, ENGINES
-from spooky.protocol.quic.packet import VERSION_1, parse_header
+from spooky.protocol.quic.packet import VERSION_1, initial_token, parse_header
 from spooky.protocol.quic.session import Address, Datagram, QuicSession
 from tests.protocol.quic.forge import closed_with, new_connection_id, packet, send, varint
 from tests.scenario.endpoints import Scenario
@@ -111,6 +111,36 @@ class TestRetirements:
         assert sequence == 101 + 33
 
 
+class TestConnectionIds:
+    def test_a_peer_that_notes_no_retirement_ends_the_connection_not_the_caller(self) -> None:
+        """CVE-2024-22189, where it is we who go on to the next."""
+        pair = established()
+        for number in range(100, 140):
+            pair.server.probe_path()
+            pair.server.flush(pair.network.now)
+            if pair.server_handler.closes:
+                break
+            send(pair, new_connection_id(number, 0))
+        [close] = pair.server_handler.closes
+        assert close.error_code == TransportError.CONNECTION_ID_LIMIT_ERROR
+        pair.server.probe_path()
+
+    def test_an_id_that_was_retired_is_not_taken_again(self) -> None:
+        """RFC 9000 section 19.15: a frame may be repeated, long after its ID was used."""
+        pair = established()
+        issued = list(pair.client._quic._host_cids)  # type: ignore[attr-defined]
+        assert len(issued) > 3
+        for _ in issued[1:]:
+            pair.server.probe_path()
+        for old in issued[1:-1]:
+            frame = b"\x18" + varint(old.sequence_number) + b"\x00\x08" + old.cid
+            send(pair, frame + old.stateless_reset_token)
+        for _ in range(3):
+            pair.server.probe_path()
+            runs = pair.server.flush(pair.network.now)
+            assert {run.payload[1:9] for run in runs} <= {issued[-1].cid}
+
+
 def peer_in_the_end(session: QuicSession, now: float) -> Address:
     """Let a session do what is due, until it is back at its first peer or has nothing to do."""
     for _ in range(50):
@@ -168,6 +198,26 @@ class TestHandshakePackets:
         assert not pair.client.flush(pair.network.now)
         pair.client.receive(retry(b"fromelse"), pair.network.now)
         assert pair.client.flush(pair.network.now)
+
+    @pytest.mark.parametrize(("size", "heeded"), [(1, True), (512, True), (513, False)])
+    def test_a_token_of_a_retry_leaves_room_for_the_hello(self, size: int, heeded: bool) -> None:
+        """It is repeated in each Initial, which is 1200 bytes long."""
+        pair = Scenario((NATIVE, AIOQUIC))
+        [run] = pair.client.flush(pair.network.now)
+        header = parse_header(run.payload)
+        assert header is not None
+        retry = encode_quic_retry(
+            version=VERSION_1,
+            source_cid=b"fromelse",
+            destination_cid=header.source_connection_id,
+            original_destination_cid=header.destination_connection_id,
+            retry_token=bytes(size),
+        )
+        pair.client.receive([Datagram(retry, SERVER)], pair.network.now)
+        runs = pair.client.flush(pair.network.now)
+        assert bool(runs) == heeded
+        if heeded:
+            assert initial_token(runs[0].payload) == bytes(size)
 
     @pytest.mark.parametrize(("token", "heeded"), [(b"", True), (b"token", False)])
     def test_a_servers_initial_has_no_token(self, token: bytes, heeded: bool) -> None:
