@@ -14,6 +14,7 @@ TEXT_MAX = 1024
 """Longest reason and requester that the history keeps; characters."""
 
 Generation = Annotated[int, Meta(ge=1, le=10**18 - 1)]
+FilePath = Annotated[str, Meta(pattern=r"^/[^\x00]*$", max_length=4096)]
 Text = Annotated[str, Meta(max_length=TEXT_MAX)]
 
 
@@ -33,7 +34,7 @@ class ChangeBody(Body, frozen=True, kw_only=True):
 class FileBody(Body, frozen=True, kw_only=True):
     """A file to look at; without one, the file that a reload reads."""
 
-    config_path: Annotated[str, Meta(min_length=1, max_length=4096)] | None = None
+    config_path: FilePath | None = None
 
 
 class ReloadBody(ChangeBody, frozen=True, kw_only=True):
@@ -45,7 +46,7 @@ class ReloadBody(ChangeBody, frozen=True, kw_only=True):
 class ActivateBody(ReloadBody, frozen=True, kw_only=True):
     """A file to put in force."""
 
-    config_path: Annotated[str, Meta(min_length=1, max_length=4096)]
+    config_path: FilePath
 
 
 class RollbackBody(ChangeBody, frozen=True, kw_only=True):

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from spooky._core import COMPILED
 from tests.certificates import ca, client_leaf, write
 from tests.control.control_api import TOKENS, Answer, ask, port_of, trusting, with_tokens
 from tests.control.serve import served, until
 from tests.support.proxy import run
+
+pytestmark = pytest.mark.skipif(not COMPILED, reason="the twins know nothing of it")
 
 RUNTIME = "/admin/runtime"
 ONE = f"{RUNTIME}/upstreams/backend/backends/one"
