@@ -216,7 +216,8 @@ class Probation:
             try:
                 outcome = await self._go_back(trial.proven, asked)
             except StaleError:
-                # Whoever made it in force knows better.
+                # Whoever changed it meanwhile knows better.
+                self._end("another generation came in force")
                 return
             except (ChangeError, ConfigurationError, HistoryError, MaterialError) as error:
                 text = str(error)
