@@ -378,7 +378,8 @@ class Supervisor:
     @property
     def _status(self) -> str:
         """What it does, as one line."""
-        doing = f"serving generation {self._changes.record.number} with {self._slots} workers"
+        workers = len(self._slots.active)
+        doing = f"serving generation {self._changes.record.number} with {workers} workers"
         return f"{doing}, on probation" if self._probation.is_open else doing
 
     def _show_status(self) -> None:

@@ -17,11 +17,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from spooky._core import COMPILED
 from spooky._core.shared import Segment, segment_size
 from spooky.config.control import Control
+from spooky.config.performance import Performance
 from spooky.config.schema import Configuration
 from spooky.control import changes as changes_module
 from spooky.control import crew as crew_module
+from spooky.control import slots as slots_module
 from spooky.control.candidate import Candidate
 from spooky.control.changes import (
     Asked,
@@ -36,20 +39,26 @@ from spooky.control.changes import (
 )
 from spooky.control.crew import REPLACE_DELAY_MAX, Crew
 from spooky.control.history import History, HistoryError, Record
+from spooky.control.slots import Slots
 from spooky.edge.messages import (
     Discard,
+    Drain,
+    Drained,
+    Draining,
     Prepare,
     Prepared,
     PrepareFailed,
     Ready,
     Start,
+    Stop,
     ToSupervisor,
     ToWorker,
 )
 from spooky.generation.materials import Materials
 from spooky.protocol.quic.keys import Keys
 
-SLOTS = 2
+WORKERS = 2 if COMPILED else 1
+SLOTS = 12 if COMPILED else 1
 KEYS = Keys.generate()
 
 
@@ -106,13 +115,14 @@ class SimulatedWorker:
         on_exit: Callable[[Any], None],
     ) -> None:
         self.slot, self._on_message, self._on_exit = slot, on_message, on_exit
-        self.ready = False
+        self.ready = self.leaves = self.draining = False
         self.prepared: int | None = None
         self.cut: int | None = None
         self.failure = ""
         self.pid, self.exit_text = 1000 + slot, "signal 9"
         self.started = asyncio.get_running_loop().time()
         self.alive = True
+        self.finishes = False
         self.serves: tuple[int, int] | None = None
         self.candidate: tuple[int, int] | None = None
         self.inbox: deque[ToWorker] = deque()
@@ -137,10 +147,17 @@ class SimulatedWorker:
             can: Whether it can do what the message asks.
         """
         match self.inbox.popleft():
-            case Start(generation=number, configuration=configuration):
+            case Start(generation=number, configuration=configuration, waits=waits):
                 self.serves = number, configuration.control.history
-                self.serve()
+                if not waits:
+                    self.serve()
                 self.outbox.append(Ready())
+            case Drain():
+                self.finishes = True
+                self.outbox.append(Draining())
+            case Stop():
+                self.outbox.append(Drained(0))
+                self.kill()
             case Prepare(generation=number, configuration=configuration):
                 self.serve()
                 if can:
@@ -220,7 +237,13 @@ class Resource:
 
 def candidate(content: int) -> Candidate:
     """Return a configuration that can be told from others."""
-    made = Configuration(upstream={}, control=Control(history=content))
+    # Another number of workers takes new ones.
+    workers = WORKERS + (content % 2 if COMPILED else 0)
+    made = Configuration(
+        upstream={},
+        control=Control(history=content),
+        performance=Performance(worker_threads=workers),
+    )
     return Candidate(made, str(content), "/spooky.yaml", Materials({}, b""), (), made)
 
 
@@ -236,6 +259,7 @@ class Pipeline(RuleBasedStateMachine):
             changes_module, "restore_candidate", lambda text, _: candidate(int(text))
         )
         self.patch.setattr(crew_module, "WorkerProcess", SimulatedWorker)
+        self.patch.setattr(slots_module, "SLOTS", SLOTS)
         self.segment = Segment(mmap.mmap(-1, segment_size(SLOTS)), SLOTS)
         SimulatedWorker.segment, SimulatedWorker.every = self.segment, {}
         self.loop = StepLoop()
@@ -255,15 +279,25 @@ class Pipeline(RuleBasedStateMachine):
         self.segment.commit(record.number)
         self.committed[record.number] = 1000
         self.resource = Resource()
-        self.crew = Crew(SLOTS, self.segment, self._make_start, lambda *_: None)
-        participants = [self.resource, self]
+        self.slots = Slots(WORKERS)
+        self.crew = Crew(
+            self.slots, self.segment, self._make_start, lambda *_: None, self.slots.free
+        )
+        participants = [self.slots, self.resource, self]
         self.changes = Changes(first, record, self.history, self.segment, participants)
+        self.changes.starting = False
         self.changes.on_committed = self._on_committed
 
     def _make_start(self, slot: int, _: Any) -> tuple[Start, dict[str, int]]:
         running = self.changes.running.configuration
-        number = self.segment.generation
-        return Start(slot, number, running, {}, b"", KEYS, b"", (), ()), {}
+        return self._start(slot, self.segment.generation, running, waits=False)
+
+    def _start(
+        self, slot: int, number: int, configuration: Configuration, waits: bool
+    ) -> tuple[Start, dict[str, int]]:
+        steering = self.slots.steering
+        start = Start(slot, number, configuration, {}, b"", KEYS, steering, (), waits, ())
+        return start, {}
 
     async def prepare(self, change: NextGeneration) -> Step:
         """Take part in a change as the supervisor does."""
@@ -272,7 +306,10 @@ class Pipeline(RuleBasedStateMachine):
         def make(_: int) -> tuple[Prepare, dict[str, int]]:
             return Prepare(change.number, made, {}, b"", (), 0.0, ()), {}
 
-        await self.crew.prepare(change.number, make)
+        def make_start(slot: int, _: Any) -> tuple[Start, dict[str, int]]:
+            return self._start(slot, change.number, made, waits=True)
+
+        await self.crew.prepare(change, make, make_start)
         return Step(self.crew.committed, self.crew.discard, self.crew.check_prepared)
 
     def _on_committed(self, commit: Committed) -> None:
@@ -284,6 +321,11 @@ class Pipeline(RuleBasedStateMachine):
     def workers(self) -> list[SimulatedWorker]:
         """Those that are alive."""
         return [worker for _, worker in sorted(SimulatedWorker.every.items()) if worker.alive]
+
+    @property
+    def serving(self) -> list[SimulatedWorker]:
+        """Those that clients are led to."""
+        return [one for one in self.workers if one.slot in self.slots.active and one.ready]
 
     # --- what may happen ----------------------------------------------------------------------
 
@@ -351,11 +393,19 @@ class Pipeline(RuleBasedStateMachine):
         self.crash(data)
         self._run(self.loop.finish_thread)
 
-    @precondition(lambda self: any(worker.ready for worker in self.workers))
+    @precondition(lambda self: any(worker.finishes for worker in self.workers))
+    @rule()
+    def finish(self) -> None:
+        """What a worker that leaves had is finished."""
+        worker = next(one for one in self.workers if one.finishes)
+        worker.outbox.append(Drained(0))
+        self._run(worker.kill)
+
+    @precondition(lambda self: self.serving)
     @rule(data=st.data())
     def request(self, data: st.DataObject) -> None:
         """A request comes to a worker, and is served by what is in force."""
-        worker = data.draw(st.sampled_from([one for one in self.workers if one.ready]))
+        worker = data.draw(st.sampled_from(self.serving))
         number, content = worker.serve()
         assert number == self.changes.record.number
         assert content == self.committed[number]
@@ -396,7 +446,7 @@ class Pipeline(RuleBasedStateMachine):
         if not self.asked:
             assert self.resource.held == 0
             assert self.history.disk == self.committed.keys()
-            for worker in self.workers:
+            for worker in self.serving:
                 if worker.candidate is not None and not worker.inbox:
                     assert worker.candidate[0] == self.segment.generation
 
@@ -412,9 +462,11 @@ class Pipeline(RuleBasedStateMachine):
             self._finish()
             assert asked.result().changed
             number = self.segment.generation
-            assert len(self.workers) == SLOTS
-            for worker in self.workers:
-                assert worker.ready
+            assert len(self.serving) == len(self.slots.active)
+            assert (
+                len(self.serving) == self.changes.running.configuration.performance.worker_threads
+            )
+            for worker in self.serving:
                 assert worker.serve() == (number, self.committed[number])
                 assert worker.candidate is None
         finally:
@@ -430,9 +482,11 @@ class Pipeline(RuleBasedStateMachine):
         # replaced.
         for _ in range(14):
             self.go_on([0] * 40)
+            if any(worker.finishes for worker in self.workers):
+                self.finish()
             self.wait(REPLACE_DELAY_MAX)
         self.what_comes_to_nothing_says_so_and_leaves_nothing()
 
 
 TestPipeline = Pipeline.TestCase
-TestPipeline.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestPipeline.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)
