@@ -68,6 +68,7 @@ class Bench:
         history.add(record)
         self.participant = Failing()
         self.changes = Changes(candidate, record, history, private_segment(), [self.participant])
+        self.changes.starting = False
         self.busy = False
         self.certificates = CertificateWatch(self.changes, lambda: self.busy)
         self.configuration = ConfigurationWatch(self.changes)
