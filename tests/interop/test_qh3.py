@@ -25,6 +25,7 @@ from spooky.protocol.stream import Field
 from spooky.runtime import Runtime
 from spooky.upstream.http3 import Http3Connection
 from tests.certificates import ca, leaf, write
+from tests.edge.test_early_data import allow
 from tests.edge.test_ingress import run_with
 from tests.interop.conftest import free_port
 from tests.support.client import Response, request_head
@@ -41,10 +42,14 @@ class Client(QuicConnectionProtocol):
     http: H3Connection
     handshake: HandshakeCompleted
 
-    def quic_event_received(self, event: QuicEvent) -> None:
+    def begin(self) -> None:
+        """Open HTTP/3's own streams, unless that was done."""
         if not hasattr(self, "http"):
             self.http = H3Connection(self._quic)
             self._responses: dict[int, tuple[Response, asyncio.Event]] = {}
+
+    def quic_event_received(self, event: QuicEvent) -> None:
+        self.begin()
         if isinstance(event, HandshakeCompleted):
             self.handshake = event
         for http_event in self.http.handle_event(event):
@@ -58,6 +63,7 @@ class Client(QuicConnectionProtocol):
 
     async def fetch(self, method: str, path: str, body: bytes = b"") -> Response:
         """Make a request and return its response."""
+        self.begin()
         stream_id = self._quic.get_next_available_stream_id()
         response, ended = self._responses[stream_id] = Response(), asyncio.Event()
         fields = [(b"content-length", b"%d" % len(body))] if body else []
@@ -70,8 +76,13 @@ class Client(QuicConnectionProtocol):
 
 
 @contextlib.asynccontextmanager
-async def connected(port: int, tickets: list[Any], **changes: Any) -> AsyncIterator[Client]:
-    """Connect qh3 to a proxy, and keep the tickets it is given."""
+async def connected(
+    port: int, tickets: list[Any], wait: bool = True, **changes: Any
+) -> AsyncIterator[Client]:
+    """Connect qh3 to a proxy, and keep the tickets it is given.
+
+    Without ``wait``, requests go out at once: in 0-RTT data, if a ticket allows that.
+    """
     configuration = QuicConfiguration(
         alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name="localhost", **changes
     )
@@ -81,6 +92,7 @@ async def connected(port: int, tickets: list[Any], **changes: Any) -> AsyncItera
         configuration=configuration,
         create_protocol=Client,
         session_ticket_handler=tickets.append,
+        wait_connected=wait,
     ) as client:
         yield client
 
@@ -106,6 +118,30 @@ def test_qh3_as_a_client(tmp_path: Path, engine: str) -> None:
             assert (await client.fetch("GET", "/size/1000")).status == 200
 
     run_with(tmp_path, scenario, quic_engine=engine)
+
+
+@pytest.mark.skipif("native" not in ENGINES, reason="the kernels are not compiled")
+def test_qh3_sends_requests_in_0_rtt_data(tmp_path: Path) -> None:
+    """Taken once; when it is refused, qh3 sends them again (RFC 9001 section 4.6.2)."""
+
+    async def scenario(setup: Setup) -> None:
+        tickets: list[Any] = []
+        async with connected(setup.proxy.port, tickets) as client:
+            assert (await client.fetch("GET", "/size/1000")).status == 200
+        found = []
+        for _ in range(2):
+            async with connected(
+                setup.proxy.port, [], wait=False, session_ticket=tickets[0]
+            ) as client:
+                safe, unsafe = await asyncio.gather(
+                    client.fetch("GET", "/inspect"), client.fetch("POST", "/count")
+                )
+                await client.wait_connected()
+                taken = client.handshake.early_data_accepted
+                found.append((taken, safe.body.count(b'"early-data"'), unsafe.status))
+        assert found == [(True, 1, 425), (False, 0, 200)]
+
+    run_with(tmp_path, scenario, change=allow())
 
 
 class Server(QuicConnectionProtocol):
