@@ -21,9 +21,9 @@ from spooky.protocol.quic.engines import Engine
 from spooky.protocol.quic.packet import (
     CLIENT_CONNECTION_ID_MIN_LENGTH,
     INITIAL_DATAGRAM_MIN_SIZE,
+    ConnectionIds,
     PacketHeader,
     initial_token,
-    make_connection_id,
     parse_header,
 )
 from spooky.protocol.quic.parameters import ServerParameters
@@ -105,7 +105,7 @@ class QuicListener:
         self.service = service
         self.cap = cap
         self._socket = udp
-        self._slot = slot
+        self._connection_ids = ConnectionIds(slot)
         self._rate = rate
         self._number = number
         self._handover = handover
@@ -345,7 +345,7 @@ class QuicListener:
                 token,
                 source,
                 self.settings.address,
-                self._new_connection_id,
+                self._connection_ids.make,
                 parameters.wall_clock().timestamp(),
             )
         except AddressUnprovenError as error:
@@ -382,7 +382,7 @@ class QuicListener:
             header,
             source,
             now,
-            self._new_connection_id,
+            self._connection_ids.make,
             original_destination_connection_id=original,
             retry_source_connection_id=retry_source,
             address_validated=proof is not None,
@@ -392,9 +392,6 @@ class QuicListener:
         self._values[self._accepted] += 1
         connection.start()
         return connection
-
-    def _new_connection_id(self) -> bytes:
-        return make_connection_id(self._slot)
 
     # --- what connections need ----------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from aioquic.quic.packet import QuicErrorCode
 from spooky.protocol.quic.aioquic_tls import CRYPTO_AHEAD_MAX, HANDSHAKE_MESSAGE_MAX
 from spooky.protocol.quic.certificates import CertificateSelector
 from spooky.protocol.quic.engines import AIOQUIC, Engine
-from spooky.protocol.quic.packet import make_connection_id, parse_header
+from spooky.protocol.quic.packet import ConnectionIds, parse_header
 from spooky.protocol.quic.session import Datagram, QuicSession
 from tests.certificates import leaf, shared_ca
 from tests.protocol.quic.forge import (
@@ -40,7 +40,7 @@ def half_open(engine: Engine, initials: Initials, frames: bytes) -> tuple[QuicSe
     header = parse_header(first.payload)
     assert header is not None
     session = engine.server_session(
-        server_parameters(), header, CLIENT, 1000.0, lambda: make_connection_id(SLOT)
+        server_parameters(), header, CLIENT, 1000.0, ConnectionIds(SLOT).make
     )
     session.handler = recorder = Recorder()
     recorder.session = session
@@ -188,9 +188,7 @@ class TestAmplification:
         ]
         header = parse_header(batch[0].payload)
         assert header is not None
-        session = engine.server_session(
-            parameters, header, CLIENT, now, lambda: make_connection_id(SLOT)
-        )
+        session = engine.server_session(parameters, header, CLIENT, now, ConnectionIds(SLOT).make)
         session.handler = recorder = Recorder()
         recorder.session = session
         for datagram in batch:

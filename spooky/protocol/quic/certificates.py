@@ -24,6 +24,7 @@ from cryptography.x509.verification import (
     VerificationError,
 )
 
+from spooky.protocol.quic.signatures import fitting_schemes
 from spooky.protocol.quic.tls_messages import certificate_message
 
 PrivateKey: TypeAlias = (
@@ -61,6 +62,7 @@ class CertificateChain:
         key: Its private key.
         certificate_pem: Certificate and intermediates.
         key_pem: The private key, unencrypted.
+        schemes: What its key can sign with, by their numbers in TLS, the preferred first.
         message: The TLS message that presents it, the same in every handshake.
         names: The DNS names and IP addresses it covers, lowercase.
         fingerprint: SHA-256 of the certificate, hexadecimal.
@@ -75,6 +77,7 @@ class CertificateChain:
         "key_pem",
         "message",
         "names",
+        "schemes",
     )
 
     def __init__(self, certificate_pem: bytes, key_pem: bytes) -> None:
@@ -92,6 +95,7 @@ class CertificateChain:
         self.certificate = certificates[0]
         self.intermediates = tuple(certificates[1:])
         self.key = _load_key(key_pem)
+        self.schemes = fitting_schemes(self.key)
         self.certificate_pem = certificate_pem
         self.key_pem = key_pem
         self.names = _names(self.certificate)

@@ -15,6 +15,12 @@ VERSION_2: Final = 0x6B3343CF
 CONNECTION_ID_LENGTH: Final = 8
 """Length of the connection IDs this proxy issues: a slot byte and 7 random ones; bytes."""
 
+CONNECTION_IDS_AT_ONCE: Final = 128
+"""For so many random bytes are taken from the kernel at once, which costs little more than for one.
+"""
+
+_RANDOM_BYTES: Final = CONNECTION_ID_LENGTH - 1
+
 CONNECTION_ID_MAX_LENGTH: Final = 20
 """Longest connection ID in versions 1 and 2 (RFC 9000 section 17.2); bytes."""
 
@@ -191,13 +197,24 @@ def version_negotiation(header: PacketHeader, versions: Sequence[int]) -> bytes 
     )
 
 
-def make_connection_id(slot: int) -> bytes:
-    """Make a connection ID that steers packets to a worker slot.
+class ConnectionIds:
+    """Makes connection IDs that steer packets to a worker slot.
 
-    Args:
-        slot: 0 to 255; becomes the first byte.
-
-    Returns:
-        8 bytes, unpredictable but for the first.
+    Arguments:
+        slot: 0 to 255; becomes their first byte.
     """
-    return bytes((slot,)) + secrets.token_bytes(CONNECTION_ID_LENGTH - 1)
+
+    __slots__ = ("_at", "_prefix", "_random")
+
+    def __init__(self, slot: int) -> None:
+        self._prefix = bytes((slot,))
+        self._random = b""
+        self._at = 0
+
+    def make(self) -> bytes:
+        """Return 8 bytes, unpredictable but for the first."""
+        if self._at == len(self._random):
+            self._random = secrets.token_bytes(_RANDOM_BYTES * CONNECTION_IDS_AT_ONCE)
+            self._at = 0
+        begin, self._at = self._at, self._at + _RANDOM_BYTES
+        return self._prefix + self._random[begin : self._at]

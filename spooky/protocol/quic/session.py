@@ -6,7 +6,6 @@ Time is an argument. Received stream data is credited to the peer only by
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
 Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
@@ -47,8 +46,7 @@ class Transmit(NamedTuple):
     ecn: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Handshake:
+class Handshake(NamedTuple):
     """What a completed handshake agreed on.
 
     Attributes:
@@ -68,8 +66,7 @@ class Handshake:
     early_data: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(NamedTuple):
     """How a connection ended.
 
     Attributes:

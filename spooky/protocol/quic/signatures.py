@@ -1,7 +1,7 @@
 """Signatures of TLS 1.3: which scheme fits a key, and what it signs (RFC 8446 section 4.2.3)."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -9,7 +9,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, paddin
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, HashAlgorithm
 
 from spooky._core.quic.errors import Alert, TlsAlert
-from spooky.protocol.quic.certificates import PrivateKey
+
+if TYPE_CHECKING:
+    from spooky.protocol.quic.certificates import PrivateKey
 
 RSA_PKCS1: Final = (0x0401, 0x0501)
 """Allowed in certificates, and never in a handshake (RFC 8446 section 4.4.3)."""
@@ -56,21 +58,30 @@ SCHEMES: Final = (*HANDSHAKE_SCHEMES, *RSA_PKCS1)
 """What clients are told that we verify."""
 
 
-def choose_scheme(key: PrivateKey, offered: Sequence[int] | None) -> int:
-    """Return the scheme for a key that a client can verify.
+def fitting_schemes(key: "PrivateKey") -> tuple[int, ...]:
+    """Return the schemes that a key can sign with, the preferred first."""
+    return tuple(number for number, scheme in HANDSHAKE_SCHEMES.items() if scheme.fits(key))
+
+
+def choose_scheme(fitting: Sequence[int], offered: Sequence[int] | None) -> int:
+    """Return the scheme that a client can verify.
+
+    Arguments:
+        fitting: What the key can sign with, from :func:`fitting_schemes`.
+        offered: What the client can verify.
 
     Raises:
         TlsAlert: There is none.
     """
     if offered is None:
         raise TlsAlert(Alert.MISSING_EXTENSION, "no signature algorithms")
-    for number, scheme in HANDSHAKE_SCHEMES.items():
-        if number in offered and scheme.fits(key):
+    for number in fitting:
+        if number in offered:
             return number
     raise TlsAlert(Alert.HANDSHAKE_FAILURE, "no signature algorithm in common")
 
 
-def sign(key: PrivateKey, number: int, content: bytes) -> bytes:
+def sign(key: "PrivateKey", number: int, content: bytes) -> bytes:
     """Return the signature of a handshake.
 
     Arguments:

@@ -166,7 +166,7 @@ class ServerTls(NativeTls):
             )
         ours = self._tell_peer_parameters(hello.transport_parameters)
         session = self._resumable(hello, cipher_suite)
-        scheme = choose_scheme(chain.key, hello.signature_schemes) if session is None else 0
+        scheme = choose_scheme(chain.schemes, hello.signature_schemes) if session is None else 0
         self._begin_schedule(message, hello, cipher_suite, session)
         if hello.early_data:
             self._consider_early_data(hello, session)

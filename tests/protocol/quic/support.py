@@ -13,7 +13,7 @@ from spooky.protocol.quic.aioquic_session import (
 )
 from spooky.protocol.quic.certificates import CertificateChain, CertificateSelector
 from spooky.protocol.quic.engines import AIOQUIC, Engine
-from spooky.protocol.quic.packet import PacketHeader, make_connection_id
+from spooky.protocol.quic.packet import ConnectionIds, PacketHeader
 from spooky.protocol.quic.session import Address, Close, Datagram, Handshake, QuicSession
 from tests.certificates import Credentials, steady_ca, steady_server
 from tests.simnet import CLIENT, SERVER, Host, Link, Network
@@ -138,7 +138,7 @@ class Endpoints(Generic[SessionT]):
         self.made_ids: list[bytes] = []
 
     def _make_id(self) -> bytes:
-        self.made_ids.append(make_connection_id(SLOT))
+        self.made_ids.append(ConnectionIds(SLOT).make())
         return self.made_ids[-1]
 
     def _accept(self, first: Datagram, header: PacketHeader, now: float) -> SessionT | None:

@@ -15,10 +15,10 @@ from spooky.protocol.quic.packet import (
     CONNECTION_ID_LENGTH,
     VERSION_1,
     VERSION_2,
+    ConnectionIds,
     PacketHeader,
     PacketType,
     initial_token,
-    make_connection_id,
     parse_header,
     version_negotiation,
 )
@@ -147,7 +147,8 @@ def test_version_negotiation_is_not_given_to_everyone() -> None:
 
 
 def test_connection_ids_carry_the_slot_and_do_not_repeat() -> None:
-    made = {make_connection_id(7) for _ in range(1000)}
+    connection_ids = ConnectionIds(7)
+    made = {connection_ids.make() for _ in range(1000)}
     assert len(made) == 1000
     assert {len(each) for each in made} == {CONNECTION_ID_LENGTH}
     assert {each[0] for each in made} == {7}

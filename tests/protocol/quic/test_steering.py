@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from spooky.protocol.quic.packet import make_connection_id
+from spooky.protocol.quic.packet import ConnectionIds
 from spooky.protocol.quic.steering import (
     Instruction,
     Steering,
@@ -66,12 +66,12 @@ def test_what_a_living_worker_issued_stays_with_it_whatever_is_active(active: ra
     leaving = (0, 7, 255)
     steering = Steering(tuple(active), leaving)
     for slot in (*leaving, *active):
-        connection_id = make_connection_id(slot)
+        connection_id = ConnectionIds(slot).make()
         for datagram in (long_header(connection_id), b"\x40" + connection_id + b"rest"):
             assert slot_of(datagram, steering.table) == slot
     # What one that is gone issued goes to a worker that can say so.
     for slot in leaving:
-        assert slot_of(b"\x40" + make_connection_id(slot), steering_table(active)) in active
+        assert slot_of(b"\x40" + ConnectionIds(slot).make(), steering_table(active)) in active
 
 
 def test_a_table_needs_slots_that_fit_a_byte() -> None:
