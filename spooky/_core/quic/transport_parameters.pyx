@@ -235,12 +235,14 @@ cdef int _take_versions(
     cdef uint64_t at
     if size < 4 or size % 4:
         raise _error("have malformed version_information")
+    # Wherever it stands, a 0 makes all of it malformed (RFC 9368 section 4).
+    for at in range(0, size, 4):
+        if read_uint32(value + at) == 0:
+            raise _error("have version 0 in version_information")
     found.chosen_version = read_uint32(value)
     found.available_versions = tuple([
-        read_uint32(value + at) for at in range(4, min(size, 4 + 4 * VERSIONS_MAX), 4)
+        read_uint32(value + at) for at in range(4, min(size, <uint64_t>(4 + 4 * VERSIONS_MAX)), 4)
     ])
-    if not found.chosen_version or 0 in found.available_versions:
-        raise _error("have version 0 in version_information")
     return 0
 
 

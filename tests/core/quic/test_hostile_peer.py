@@ -8,7 +8,7 @@ from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import encode_quic_retry
 from aioquic.tls import Epoch
 
-from spooky._core.quic.errors import TransportError
+from spooky._core.quic.errors import QuicError, TransportError
 from spooky._core.quic.transport_parameters import TransportParameters, decode
 from spooky.protocol.quic.engines import AIOQUIC, ENGINES
 from spooky.protocol.quic.packet import VERSION_1, initial_token, parse_header
@@ -35,6 +35,16 @@ class TestTransportParameters:
         said.initial_source_connection_id = bytes(8)
         said.max_udp_payload_size = size
         assert decode(said.encode(), True).max_udp_payload_size == 65527
+
+    @pytest.mark.parametrize("at", [0, 1, 9, 10, 11, 15])
+    def test_a_version_0_is_malformed_wherever_it_stands(self, at: int) -> None:
+        """RFC 9368 section 4; no more than ten of the versions are looked at otherwise."""
+        versions = [VERSION_1] * 16
+        versions[at] = 0
+        said = b"".join(version.to_bytes(4, "big") for version in versions)
+        parameters = b"\x0f\x00" + varint(0x11) + varint(len(said)) + said
+        with pytest.raises(QuicError, match="version 0"):
+            decode(parameters, True)
 
 
 class TestDeadlines:
