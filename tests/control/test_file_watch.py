@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from spooky.control.candidate import read_candidate
 from spooky.control.changes import (
@@ -182,6 +184,39 @@ def test_a_pair_that_does_not_fit_keeps_the_old_and_takes_nothing_else_along(
         asyncio.run(scenario())
 
 
+def test_certificates_that_share_a_key_are_renewed_together(tmp_path: Path) -> None:
+    def share(settings: dict[str, Any]) -> None:
+        shared = leaf(["other.test"], AUTHORITY, key=load_key(tmp_path / "server.key"))
+        (tmp_path / "other.pem").write_bytes(shared.certificate_pem)
+        settings["listen"]["tls"]["certificates"] = [
+            {
+                "server_name": "other.test",
+                "cert": str(tmp_path / "other.pem"),
+                "key": str(tmp_path / "server.key"),
+            }
+        ]
+
+    async def scenario() -> None:
+        bench = Bench(tmp_path, share)
+        await bench.look()
+        renewed = fresh(tmp_path)
+        await bench.look()
+        assert bench.number == 1
+        other = leaf(["other.test"], AUTHORITY, key=renewed.key)
+        (tmp_path / "other.pem").write_bytes(other.certificate_pem)
+        await bench.look()
+        assert bench.number == 2
+
+    asyncio.run(scenario())
+
+
+def load_key(path: Path) -> EllipticCurvePrivateKey:
+    """Return the key of a file."""
+    key = load_pem_private_key(path.read_bytes(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    return key
+
+
 @pytest.mark.parametrize("content", [None, b"", b"-----BEGIN CERTIFICATE-----\nAAAA\n"])
 def test_a_file_that_is_gone_or_broken_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes | None
@@ -305,7 +340,7 @@ def test_renewal_waits_for_a_probation_and_what_was_taken_back_stays_so(tmp_path
         await bench.look(5)
         assert bench.number == 1
         bench.busy = False
-        await bench.look()
+        await bench.look(3)
         assert bench.number == 2
         # As a probation does: with the certificate as it was, though the file is the new one.
         old = before.candidate.tls[0].selector.chains[0].certificate.serial_number

@@ -133,6 +133,7 @@ async def test_a_good_generation_passes_and_what_fails_later_is_not_its_fault(be
 @scenario
 async def test_what_began_before_the_commit_is_not_counted(bench: Bench) -> None:
     bench.commit(7, 0.15)
+    await asyncio.sleep(0.01)
     bench.serve(100, 100)
     await asyncio.sleep(0.05)
     bench.serve(100, 0)
