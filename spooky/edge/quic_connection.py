@@ -78,7 +78,6 @@ class QuicConnection:
         if self._forgotten:
             return
         self._http3.settle()
-        self._http3.settle()
         if self._shutting_down and self._http3.drained:
             self._quic.close(H3_NO_ERROR, "draining", is_application=True)
         now = self._runtime.now()
@@ -166,7 +165,11 @@ class QuicConnection:
     def _on_timer(self) -> None:
         self._timer = None
         self._quic.expire(self._runtime.now())
-        self.wake()
+        if self._quic.terminated:
+            # It has nothing to send, so there is no turn's end to wait for.
+            self.flush()
+        else:
+            self.wake()
 
     def _schedule_keep_alive(self) -> None:
         idle_timeout = self._settings.parameters.idle_timeout
