@@ -46,6 +46,6 @@ class ExpiryWarnings:
         if left <= WARNINGS[0]:
             logger.error("the certificate%s in %s expired on %s", names, path, end)
         else:
-            logger.warning(
-                "the certificate%s in %s expires on %s, in %d days", names, path, end, left.days
-            )
+            hours = int(left.total_seconds() // 3600)
+            rest = f"{left.days} days" if left.days > 1 else f"{hours} hours"
+            logger.warning("the certificate%s in %s expires on %s, in %s", names, path, end, rest)

@@ -19,7 +19,7 @@ from tests.support.proxy import run
 needs_workers = pytest.mark.skipif(not COMPILED, reason="the twin serves one worker")
 
 SEED = 20261128
-MOMENTS = 5
+MOMENTS = 4
 """How many moments around a commit a worker is killed at."""
 
 

@@ -396,6 +396,8 @@ def test_what_an_expiry_warning_says(tmp_path: Path, caplog: pytest.LogCaptureFi
     (said,) = caplog.messages
     assert f"for localhost in {bench.certificate} expires on" in said
     assert said.endswith("in 4 days")
+    ExpiryWarnings().look(bench.changes.running, now() + datetime.timedelta(days=29, hours=10))
+    assert caplog.messages[-1].endswith("in 13 hours")
     ExpiryWarnings().look(bench.changes.running, now() + datetime.timedelta(days=31))
     assert "expired on" in caplog.messages[-1]
 
