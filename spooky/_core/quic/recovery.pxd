@@ -94,7 +94,6 @@ cdef class Recovery:
     cdef void _leave_flight(self, SentPacket packet) noexcept
     cdef void _sample_rtt(self, int epoch, double ack_delay, double now) noexcept
     cdef int _take_lost(self, PacketNumberSpace space, double now, list lost) except -1
-    cdef int _remember_lost(self, list lost, Py_ssize_t first) except -1
     cdef double _longest_rtt(self) noexcept
     cdef PacketNumberSpace _earliest_loss(self)
     cdef double _pto_deadline(self, int* epoch) noexcept

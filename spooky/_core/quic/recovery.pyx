@@ -206,7 +206,10 @@ cdef class Recovery:
         if self._largest_increased:
             space.largest_acknowledged = <int64_t>largest
         if epoch == SPACE_APPLICATION and self.reordering.on_acknowledged(
-            ranges, <uint64_t>space.largest_acknowledged, self._longest_rtt(), now
+            ranges,
+            <uint64_t>space.largest_acknowledged,
+            max(self._longest_rtt(), GRANULARITY),
+            now,
         ):
             self.congestion.on_spurious_congestion()
             self._pace(now)
@@ -447,7 +450,7 @@ cdef class Recovery:
             self.congestion.on_congestion(last_sent, now)
             self.reordering.begin_period()
         if space is self.application:
-            self._remember_lost(lost, first_lost)
+            self.reordering.on_lost_packets(lost, first_lost, self._path)
         else:
             self.reordering.keep_reduction()
         if longest_run > PERSISTENT_CONGESTION_THRESHOLD * self.probe_timeout():
@@ -455,15 +458,6 @@ cdef class Recovery:
             self.congestion.on_persistent_congestion()
             # Section 5.2: the path may have changed.
             self.min_rtt = INFINITY
-        return 0
-
-    cdef int _remember_lost(self, list lost, Py_ssize_t first) except -1:
-        """Watch for packets that arrive after all, from a place in a list of those lost."""
-        cdef SentPacket packet
-        for index in range(first, len(lost)):
-            packet = lost[index]
-            if packet.path == self._path and not packet.is_mtu_probe:
-                self.reordering.on_lost(packet.number, packet.time_sent)
         return 0
 
     cdef double _longest_rtt(self) noexcept:

@@ -27,6 +27,7 @@ cdef class Reordering:
     cdef void begin_period(self) noexcept
     # The window was reduced for another reason too.
     cdef void keep_reduction(self) noexcept
+    cdef int on_lost_packets(self, list lost, Py_ssize_t first, uint32_t path) except -1
     cdef int on_lost(self, uint64_t number, double time_sent) except -1
     # Returns 1 if everything has arrived for which the window was reduced the last time.
     cdef bint on_acknowledged(

@@ -11,6 +11,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from spooky._core.quic.ranges cimport RangeSet
+from spooky._core.quic.sent_packet cimport SentPacket
 
 # RFC 9002 sections 6.1.1 and 6.1.2: where nothing is known of a path.
 cdef uint64_t PACKET_THRESHOLD = 3
@@ -67,6 +68,16 @@ cdef class Reordering:
         """Note that there is another reason for the reduction than losses that may be none."""
         self._undoable = False
 
+    cdef int on_lost_packets(self, list lost, Py_ssize_t first, uint32_t path) except -1:
+        """Remember the packets of a path in a list, from a place in it, that are declared lost."""
+        cdef SentPacket packet
+        cdef Py_ssize_t index
+        for index in range(first, len(lost)):
+            packet = lost[index]
+            if packet.path == path and not packet.is_mtu_probe:
+                self.on_lost(packet.number, packet.time_sent)
+        return 0
+
     cdef int on_lost(self, uint64_t number, double time_sent) except -1:
         """Remember a packet that is declared lost."""
         cdef Loss* loss
@@ -93,7 +104,7 @@ cdef class Reordering:
         Arguments:
             ranges: What an ACK frame acknowledges.
             largest: The largest number that is acknowledged by now.
-            rtt: Seconds.
+            rtt: Seconds; above zero.
             now: Seconds.
 
         Returns:

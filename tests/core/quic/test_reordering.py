@@ -184,6 +184,15 @@ def test_what_comes_after_all_hope_changes_nothing() -> None:
     assert flight.window < reduced + 2 * SIZE
 
 
+def test_a_path_without_delay_has_thresholds_too() -> None:
+    flight = Flight()
+    late, *others = flight.send(5)
+    flight.ack(*others)
+    assert flight.lost_numbers == [late]
+    flight.ack(late)
+    assert thresholds(flight) == (5, 9 / 8)
+
+
 def test_another_path_begins_with_the_first_thresholds() -> None:
     """RFC 9000 section 9.4; and what was lost on the old one says nothing of the new."""
     flight = Flight()
