@@ -10,7 +10,7 @@ from aioquic.quic.packet import QuicErrorCode
 
 from fuzz.quic_frames import NAMES, PACKETS_MAX, packets, packets_of
 from spooky.protocol.quic.engines import ENGINES
-from spooky.protocol.quic.packet import make_connection_id, parse_header
+from spooky.protocol.quic.packet import ConnectionIds, parse_header
 from tests.protocol.quic.forge import Initials, client_hello, crypto_frame
 from tests.protocol.quic.support import SLOT, Recorder, server_parameters
 from tests.simnet import CLIENT
@@ -47,7 +47,7 @@ def run(data: bytes) -> None:
             header = parse_header(first.payload)
             assert header is not None
             session = engine.server_session(
-                server_parameters(), header, CLIENT, now, lambda: make_connection_id(SLOT)
+                server_parameters(), header, CLIENT, now, ConnectionIds(SLOT).make
             )
             session.handler = handler
             handler.session = session
