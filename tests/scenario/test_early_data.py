@@ -88,6 +88,25 @@ class TestAcceptance:
         assert not came_early(pair)
         assert early_packets(pair)
 
+    def test_it_waits_for_the_rest_of_its_hello(self, engines: Engines) -> None:
+        """A hello in two datagrams, of which the second comes last."""
+        server = Server(engines)
+        many = ("h3", *(f"{number:0>200}" for number in range(8)))
+        pair = server.connect(server.ticket(), client={"alpn": many})
+        stream = open_stream(pair.client)
+        upload(pair.client_handler, stream, bytes(4 * KIB))
+        flight = [
+            run.payload[at : at + run.segment_size]
+            for run in pair.client.flush(pair.network.now)
+            for at in range(0, len(run.payload), run.segment_size)
+        ]
+        pair.network.drop = lambda source, payload: source == CLIENT and payload not in flight
+        for payload in (flight[0], *flight[2:], flight[1]):
+            pair.network.send(payload, CLIENT, SERVER)
+        pair.run(seconds=0.2)
+        assert pair.server_handler.early
+        assert pair.server_handler.total(stream) == 4 * KIB
+
     def test_a_replay_is_refused_at_another_worker(self, engines: Engines) -> None:
         """RFC 9001 section 9.2: recorded, and sent to where nobody saw it before."""
         server = Server(engines)
@@ -253,7 +272,11 @@ class TestFrames:
     ) -> None:
         """RFC 9001 section 4.9.3."""
         pair = half_way(engine)
+        client: Any = pair.client
+        # A number that is not forgotten for being too old.
+        client._quic._packet_number += 1000
         late = packet(pair, stream_frame(8, 0, b"late"), tls.Epoch.ZERO_RTT)
+        client._quic._packet_number -= 1001
         assert pair.run(lambda: pair.server_handler.handshake is not None, 1)
         pair.run(seconds=seconds)
         pair.network.send(late, CLIENT, SERVER)
