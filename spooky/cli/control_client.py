@@ -10,8 +10,9 @@ from typing import Any, Final
 import click
 import msgspec
 
-from spooky.cli.errors import CommandError
+from spooky.cli.errors import EXIT_NO_ANSWER, CommandError
 from spooky.config.problems import ConfigurationError, Problem
+from spooky.control.peer import CREDENTIALS
 from spooky.control.places import SOCKET_VARIABLE, default_socket
 
 ANSWER_SECONDS: Final = 180.0
@@ -57,6 +58,23 @@ class _Connection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(os.fspath(self._path))
+        _check_server(self.sock, self._path)
+
+
+def _check_server(connection: socket.socket, path: Path) -> None:
+    """Make sure that it is no stranger who listens: what they say would be believed.
+
+    Raises:
+        CommandError: It is one.
+    """
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    user = CREDENTIALS.unpack(data)[1]
+    # A service with a user of its own has a directory of its own, which systemd makes for it.
+    if user not in (0, os.geteuid(), path.parent.stat().st_uid):
+        raise CommandError(
+            f"user {user} listens at {path}, who is neither you nor root nor the directory's owner",
+            "say with --socket where Spooky listens",
+        )
 
 
 def get(path: Path, target: str) -> Any:
@@ -94,6 +112,7 @@ def _ask(path: Path, method: str, target: str, body: Mapping[str, Any] | None) -
         raise CommandError(
             f"no answer within {ANSWER_SECONDS:.0f} s: what was asked may still be done",
             "see `spooky status`",
+            EXIT_NO_ANSWER,
         ) from error
     except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
         raise CommandError(f"cannot talk to Spooky at {path}: {error}") from error

@@ -15,6 +15,8 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_REGRESSION: Final = 3
+EXIT_NO_ANSWER: Final = 4
+"""No answer came in time: what was asked may still be done."""
 EXIT_INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
 REBUILD: Final = (

@@ -75,7 +75,9 @@ def _last_good(path: Path, state_dir: Path | None) -> "Candidate":
     given = str(state_dir) if state_dir is not None else None
     control = Control(state_dir=given, history=HISTORY_MAX)
     directory = state_directory(control)
-    newest = History(directory, control.history).newest
+    history = History(directory, control.history)
+    newest = history.newest
+    history.close()
     if newest is None:
         raise CommandError(
             f"{path} is broken, and the history in {directory} has nothing to start with",

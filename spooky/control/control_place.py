@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from aiohttp import web
 
 from spooky.config.control import Control
 from spooky.control.changes import NextGeneration, PrepareError, Step
 from spooky.control.control_socket import ControlSocket, ControlSocketError
-from spooky.control.history import History, HistoryError
+from spooky.control.history import History, HistoryError, Place
 from spooky.control.places import socket_path, state_directory
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,8 @@ class ControlPlace:
         """Stop; idempotent."""
         if self._socket is not None:
             await self._socket.close()
-        await asyncio.gather(*self._closing)
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        self._history.close()
 
     async def prepare(self, change: NextGeneration) -> Step:
         """Open another socket and write the history elsewhere, if they move.
@@ -75,34 +76,48 @@ class ControlPlace:
             PrepareError: One cannot be.
         """
         control, before = change.candidate.configuration.control, self._control
-        directory = self._history.directory
+        # What is closed still may have the path or the directory that is wanted again.
+        await asyncio.gather(*self._closing, return_exceptions=True)
+        left: Place | None = None
         old = new = self._socket
         try:
             if control.state_dir != before.state_dir:
-                self._history.move(state_directory(control))
+                left = await asyncio.to_thread(self._history.move, state_directory(control))
             path = socket_path(control)
             if path != (old.path if old is not None else socket_path(before)):
                 new = ControlSocket(path, self._make_application())
-                await new.start()
+                await new.open()
         except (ControlSocketError, HistoryError) as error:
-            self._history.directory = directory
+            self._go_back(left)
             raise PrepareError(str(error)) from error
+
+        def check() -> None:
+            if new is not None and old is not new:
+                new.listen()
 
         def commit() -> None:
             self._control, self._socket = control, new
+            if left is not None:
+                left.close()
             self._history.keep(control.history)
             if old is not new:
-                self._close_later(old)
+                self._later(new.begin() if new is not None else None)
+                self._later(old.close() if old is not None else None)
 
         def discard() -> None:
-            self._history.directory = directory
+            self._go_back(left)
             if old is not new:
-                self._close_later(new)
+                self._later(new.close() if new is not None else None)
 
-        return Step(commit, discard)
+        return Step(commit, discard, check)
 
-    def _close_later(self, one: ControlSocket | None) -> None:
-        if one is not None:
-            task = asyncio.get_running_loop().create_task(one.close())
+    def _go_back(self, left: Place | None) -> None:
+        """Keep the history where it was before a change that came to nothing."""
+        if left is not None:
+            self._history.use(left).close()
+
+    def _later(self, work: Coroutine[None, None, None] | None) -> None:
+        if work is not None:
+            task = asyncio.get_running_loop().create_task(work)
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)

@@ -6,11 +6,13 @@ import logging
 import os
 import pwd
 import socket
-import struct
 from pathlib import Path
 from typing import Final
 
 from aiohttp import web
+
+from spooky.control.peer import CREDENTIALS
+from spooky.control.safe_files import check_directory, open_lock
 
 logger = logging.getLogger(__name__)
 
@@ -23,9 +25,6 @@ CLOSE_SECONDS: Final = 1.0
 DIRECTORY_MODE: Final = 0o755
 SOCKET_UMASK: Final = 0o177
 """Only the socket's owner connects, and root, whom no mode stops."""
-
-# struct ucred of unix(7).
-_CREDENTIALS: Final = struct.Struct("3i")
 
 
 class ControlSocketError(Exception):
@@ -49,25 +48,48 @@ class ControlSocket:
             application, access_log=None, handle_signals=False, shutdown_timeout=CLOSE_SECONDS
         )
         self._lock: int | None = None
+        self._listening: socket.socket | None = None
 
     async def start(self) -> None:
-        """Listen.
+        """Listen and answer.
+
+        Raises:
+            ControlSocketError: It cannot be; another Spooky may have the path.
+        """
+        await self.open()
+        self.listen()
+        await self.begin()
+
+    async def open(self) -> None:
+        """Take the path; clients that connect are refused until :meth:`listen`.
 
         Raises:
             ControlSocketError: It cannot be; another Spooky may have the path.
         """
         try:
-            listening = self._bind()
+            self._listening = self._bind()
         except OSError as error:
             raise ControlSocketError(
                 f"the control socket {self.path} cannot be made: {error.strerror or error}"
             ) from error
         await self._runner.setup()
-        await web.SockSite(self._runner, listening, backlog=BACKLOG).start()
+
+    def listen(self) -> None:
+        """Have clients wait until :meth:`begin`."""
+        assert self._listening is not None
+        self._listening.listen(BACKLOG)
+
+    async def begin(self) -> None:
+        """Answer."""
+        if self._listening is not None:
+            await web.SockSite(self._runner, self._listening, backlog=BACKLOG).start()
 
     async def close(self) -> None:
         """Stop; idempotent."""
         await self._runner.cleanup()
+        if self._listening is not None:
+            self._listening.close()
+            self._listening = None
         if self._lock is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self.path)
@@ -76,9 +98,10 @@ class ControlSocket:
 
     def _bind(self) -> socket.socket:
         self.path.parent.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        check_directory(self.path.parent, shared=True)
         # Whoever holds the lock owns the path: a socket file that a crash left is replaced, and
         # that of a running Spooky never.
-        self._lock = os.open(f"{self.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = open_lock(Path(f"{self.path}.lock"))
         made = socket.socket(socket.AF_UNIX)
         try:
             try:
@@ -107,8 +130,8 @@ def peer_user(request: web.BaseRequest) -> int | None:
     peer = transport.get_extra_info("socket") if transport is not None else None
     if peer is None:
         return None
-    data = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    return int(_CREDENTIALS.unpack(data)[1])
+    data = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+    return int(CREDENTIALS.unpack(data)[1])
 
 
 def user_name(user: int) -> str:

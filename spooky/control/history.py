@@ -6,10 +6,12 @@ content.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import logging
 import os
 import re
+import secrets
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Final
 import msgspec
 
 from spooky.control.overrides import Overrides
+from spooky.control.safe_files import check_directory, open_lock
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +33,13 @@ FILE_MODE: Final = 0o600
 RECORD_MAX_BYTES: Final = 64 * 1024 * 1024
 """No configuration is longer; a file that is, is not ours."""
 
+LOCK_NAME: Final = ".lock"
+"""Locked by whoever uses the directory; holds what tells this history from others."""
+
+IDENTITY_BYTES: Final = 16
+
+_WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+_IDENTITY: Final = re.compile(f"[0-9a-f]{{{2 * IDENTITY_BYTES}}}")
 _NAME: Final = re.compile(r"(\d{1,19})\.json")
 _UNFINISHED: Final = re.compile(r"\.\d{1,19}\.json\.new")
 _CHECKSUM_LENGTH: Final = hashlib.sha256().digest_size * 2
@@ -97,25 +107,104 @@ def content_digest(text: str, files: Mapping[str, str], overrides: Overrides = (
     return hashlib.sha256(content).hexdigest()
 
 
+class Place:
+    """A directory for a history, ours as long as this is open.
+
+    Arguments:
+        directory: Which; made if it is not there. ``None`` for memory alone.
+        lock: The lock of a program that this one takes over from; it is ours then.
+
+    Attributes:
+        directory: Which.
+        lock: The descriptor of its lock, for a program that takes over.
+        identity: What tells this history from others, wherever it was moved.
+
+    Raises:
+        HistoryError: It cannot be made or used, or another Spooky uses it.
+    """
+
+    def __init__(self, directory: Path | None, lock: int | None = None) -> None:
+        self.directory = directory
+        self.lock = lock
+        self.identity = secrets.token_hex(IDENTITY_BYTES)
+        if directory is None:
+            return
+        try:
+            directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+            check_directory(directory)
+            if self.lock is None:
+                self.lock = _locked(directory / LOCK_NAME)
+            written = os.pread(self.lock, 2 * IDENTITY_BYTES, 0).decode("ascii", "replace")
+            if _IDENTITY.fullmatch(written):
+                self.identity = written
+            else:
+                self.mark(self.identity)
+        except OSError as error:
+            self.close()
+            raise _error(directory, error) from error
+
+    def mark(self, identity: str) -> None:
+        """Say whose history this is.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        self.identity = identity
+        if self.lock is not None:
+            os.pwrite(self.lock, identity.encode(), 0)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the files that are generations."""
+        if self.directory is None:
+            return []
+        return [name for name in os.listdir(self.directory) if _NAME.fullmatch(name)]
+
+    def close(self) -> None:
+        """Leave it to others; idempotent."""
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
+
+
 class History:
     """The latest generations, the newest last.
 
     Arguments:
         directory: Where they are kept; ``None`` to keep them in memory alone.
         limit: How many are kept.
+        lock: The lock of a program that this one takes over from.
 
     Raises:
-        HistoryError: The directory cannot be made or read.
+        HistoryError: The directory cannot be made or read, or another Spooky uses it.
     """
 
-    def __init__(self, directory: Path | None, limit: int) -> None:
-        self.directory = directory
+    def __init__(self, directory: Path | None, limit: int, lock: int | None = None) -> None:
+        self._place = Place(directory, lock)
         self.limit = limit
         self._records: dict[int, Record] = {}
         # Of all files, those that are not used included: none is written over.
         self._highest = 0
         if directory is not None:
-            self._load(directory)
+            try:
+                self._load(directory)
+            except HistoryError:
+                self.close()
+                raise
+
+    @property
+    def directory(self) -> Path | None:
+        """Where they are kept; ``None`` in memory alone."""
+        return self._place.directory
+
+    @property
+    def lock(self) -> int | None:
+        """The descriptor of the directory's lock, for a program that takes over."""
+        return self._place.lock
+
+    def close(self) -> None:
+        """Leave the directory to others; idempotent."""
+        self._place.close()
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self._records.values())
@@ -187,20 +276,40 @@ class History:
         self._records.pop(number, None)
         self._unlink(number)
 
-    def move(self, directory: Path | None) -> None:
+    def move(self, directory: Path | None) -> Place:
         """Keep the generations elsewhere from now on; those in the old place stay there too.
+
+        A place where this history was before is used again. It takes as long as a disk takes: for
+        a thread.
+
+        Returns:
+            The old place, to close, or to :meth:`use` again.
 
         Raises:
             HistoryError: The directory cannot be made or written, or holds another history;
                 nothing changed.
         """
-        if directory is not None and directory != self.directory:
-            _make(directory)
-            if any(_NAME.fullmatch(name) for name in os.listdir(directory)):
+        place = Place(directory)
+        try:
+            if place.identity != self._place.identity and place.names:
                 raise HistoryError(f"{directory} holds another history: empty it, or name another")
-            for record in self._records.values():
-                _write(directory, record)
-        self.directory = directory
+            place.mark(self._place.identity)
+            if directory is not None:
+                for name in set(place.names) - {_name(number) for number in self._records}:
+                    os.unlink(directory / name)
+                for record in list(self._records.values()):
+                    _write(directory, record)
+        except (OSError, HistoryError) as error:
+            place.close()
+            if isinstance(error, OSError) and directory is not None:
+                raise _error(directory, error) from error
+            raise
+        return self.use(place)
+
+    def use(self, place: Place) -> Place:
+        """Keep the generations in a place, as they are there; return the place until now."""
+        old, self._place = self._place, place
+        return old
 
     def keep(self, limit: int) -> None:
         """Keep so many from now on."""
@@ -208,7 +317,6 @@ class History:
         self.prune()
 
     def _load(self, directory: Path) -> None:
-        _make(directory)
         try:
             names = os.listdir(directory)
             for name in names:
@@ -244,17 +352,29 @@ def _name(number: int) -> str:
     return f"{number:010}.json"
 
 
-def _make(directory: Path) -> None:
+def _locked(path: Path) -> int:
+    """Return the descriptor of a lock that is ours.
+
+    Raises:
+        OSError: It is another's.
+    """
+    descriptor = open_lock(path)
     try:
-        directory.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise _error(directory, error) from error
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise OSError(error.errno, "another Spooky uses it") from error
+        raise
+    return descriptor
 
 
 def _read(path: Path) -> Record:
-    if path.stat().st_size > RECORD_MAX_BYTES:
-        raise ValueError("it is too large")
-    data = path.read_bytes()
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    with open(descriptor, "rb") as file:
+        if os.fstat(descriptor).st_size > RECORD_MAX_BYTES:
+            raise ValueError("it is too large")
+        data = file.read()
     checksum, _, content = data.partition(b"\n")
     if len(checksum) != _CHECKSUM_LENGTH:
         raise ValueError("it has no checksum")
@@ -274,7 +394,7 @@ def _write(directory: Path, record: Record) -> None:
     checksum = hashlib.sha256(content).hexdigest().encode()
     temporary = directory / f".{_name(record.number)}.new"
     try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+        descriptor = os.open(temporary, _WRITE_FLAGS, FILE_MODE)
         with open(descriptor, "wb") as file:
             file.write(checksum + b"\n" + content)
             file.flush()

@@ -1,7 +1,7 @@
 """The metrics endpoint through changes: opened, moved, closed."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING
 
 from spooky._core.shared import Segment
@@ -37,6 +37,8 @@ class MetricsEndpoint:
         """
         self._settings = settings
         self._server = await self._open(settings)
+        if self._server is not None:
+            await self._server.begin()
 
     async def close(self) -> None:
         """Stop; idempotent."""
@@ -74,6 +76,7 @@ class MetricsEndpoint:
             if stays and new is not None:
                 new.use(settings)
             else:
+                self._later(new.begin() if new is not None else None)
                 self._close_later(old)
 
         def discard() -> None:
@@ -89,11 +92,14 @@ class MetricsEndpoint:
         from spooky.control.metrics_server import MetricsServer
 
         server = MetricsServer(settings, self._segment, self._facts)
-        await server.start()
+        await server.open()
         return server
 
     def _close_later(self, server: "MetricsServer | None") -> None:
-        if server is not None:
-            task = asyncio.get_running_loop().create_task(server.close())
+        self._later(server.close() if server is not None else None)
+
+    def _later(self, work: Coroutine[None, None, None] | None) -> None:
+        if work is not None:
+            task = asyncio.get_running_loop().create_task(work)
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)

@@ -54,8 +54,8 @@ class MetricsServer:
         host, port = self._listening.sockets[0].getsockname()[:2]
         return host, port
 
-    async def start(self) -> None:
-        """Listen.
+    async def open(self) -> None:
+        """Bind; clients that connect are refused until :meth:`begin`.
 
         Raises:
             BindError: The address cannot be bound, and metrics are required.
@@ -63,11 +63,23 @@ class MetricsServer:
         settings = self._settings
         try:
             self._listening = await self._loop.create_server(
-                self._connect, sock=_bind(settings.address, settings.port), backlog=BACKLOG
+                self._connect,
+                sock=_bind(settings.address, settings.port),
+                backlog=BACKLOG,
+                start_serving=False,
             )
         except BindError as error:
             if settings.required:
                 raise
+            logger.error("serving without metrics: %s", error)
+
+    async def begin(self) -> None:
+        """Listen and answer, if it is bound."""
+        if self._listening is None:
+            return
+        try:
+            await self._listening.start_serving()
+        except OSError as error:
             logger.error("serving without metrics: %s", error)
 
     def use(self, settings: Metrics) -> None:

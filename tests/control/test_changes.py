@@ -276,7 +276,7 @@ def test_the_control_socket_and_the_history_move_with_a_change(tmp_path: Path) -
             code, output = await proxy.command("history", "--socket", str(after))
             assert code == 0, output
             assert len(output.splitlines()) == 3
-            assert len(list((tmp_path / "moved").iterdir())) == 3
+            assert len(list((tmp_path / "moved").glob("*.json"))) == 3
             code, output = await proxy.command("status")
             assert code == 1
             assert "no Spooky listens" in output

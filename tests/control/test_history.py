@@ -36,7 +36,7 @@ def test_generations_outlive_the_process(tmp_path: Path) -> None:
 
 def test_only_the_owner_reads_them(tmp_path: Path) -> None:
     History(tmp_path / "state", 10).add(record(1))
-    (file,) = (tmp_path / "state").iterdir()
+    (file,) = (tmp_path / "state").glob("*.json")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
 
