@@ -160,6 +160,9 @@ class Place:
             return []
         return [name for name in os.listdir(self.directory) if _NAME.fullmatch(name)]
 
+    def __del__(self) -> None:
+        self.close()
+
     def close(self) -> None:
         """Leave it to others; idempotent."""
         if self.lock is not None:

@@ -54,6 +54,15 @@ class MetricsServer:
         host, port = self._listening.sockets[0].getsockname()[:2]
         return host, port
 
+    async def start(self) -> None:
+        """Listen and answer.
+
+        Raises:
+            BindError: The address cannot be bound, and metrics are required.
+        """
+        await self.open()
+        await self.begin()
+
     async def open(self) -> None:
         """Bind; clients that connect are refused until :meth:`begin`.
 

@@ -280,6 +280,14 @@ def test_the_control_socket_and_the_history_move_with_a_change(tmp_path: Path) -
             code, output = await proxy.command("status")
             assert code == 1
             assert "no Spooky listens" in output
+            # And back, though the history that it had there is there still; and once more at once.
+            code, output = await proxy.command("rollback", "--socket", str(after))
+            assert code == 0, output
+            code, output = await proxy.command("rollback", "3")
+            assert code == 0, output
+            code, output = await proxy.command("history", "--socket", str(after))
+            assert code == 0, output
+            assert len(output.splitlines()) == 5
 
     run(scenario)
 

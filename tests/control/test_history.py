@@ -1,13 +1,14 @@
 """The history of generations: what survives crashes, broken files, and going back."""
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from spooky.control.history import History, HistoryError, Record, Source
+from spooky.control.history import LOCK_NAME, History, HistoryError, Record, Source
 
 
 def record(number: int, text: str = "", origin: int | None = None) -> Record:
@@ -28,6 +29,7 @@ def test_generations_outlive_the_process(tmp_path: Path) -> None:
     history = History(tmp_path / "state", 10)
     history.add(record(1))
     history.add(record(2))
+    history.close()
     again = History(tmp_path / "state", 10)
     assert list(again) == [record(1), record(2)]
     assert again.newest == record(2)
@@ -46,8 +48,11 @@ def test_the_oldest_beyond_the_limit_go(tmp_path: Path) -> None:
     for number in range(1, 6):
         history.add(record(number))
     assert [one.number for one in history] == [3, 4, 5]
-    assert [one.number for one in History(tmp_path, 3)] == [3, 4, 5]
+    history.close()
+    history = History(tmp_path, 3)
+    assert [one.number for one in history] == [3, 4, 5]
     history.keep(2)
+    history.close()
     assert [one.number for one in History(tmp_path, 9)] == [4, 5]
 
 
@@ -56,7 +61,8 @@ def test_a_truncated_file_takes_no_other_away(tmp_path: Path, kept: int) -> None
     history = History(tmp_path, 10)
     history.add(record(1))
     history.add(record(2))
-    newest = max(tmp_path.iterdir())
+    history.close()
+    newest = max(tmp_path.glob("*.json"))
     newest.write_bytes(newest.read_bytes()[:kept])
     assert [one.number for one in History(tmp_path, 10)] == [1]
 
@@ -64,7 +70,8 @@ def test_a_truncated_file_takes_no_other_away(tmp_path: Path, kept: int) -> None
 def test_a_changed_file_is_not_used(tmp_path: Path) -> None:
     history = History(tmp_path, 10)
     history.add(record(1, text="first"))
-    (file,) = tmp_path.iterdir()
+    history.close()
+    (file,) = tmp_path.glob("*.json")
     file.write_bytes(file.read_bytes().replace(b"first", b"First"))
     assert len(History(tmp_path, 10)) == 0
 
@@ -72,12 +79,12 @@ def test_a_changed_file_is_not_used(tmp_path: Path) -> None:
 def test_what_a_crash_left_unfinished_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".0000000007.json.new").write_bytes(b"half")
     assert len(History(tmp_path, 10)) == 0
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
 
 
 def test_what_cannot_be_written_is_not_kept(tmp_path: Path) -> None:
     history = History(tmp_path / "state", 10)
-    (tmp_path / "state").rmdir()
+    shutil.rmtree(tmp_path / "state")
     with pytest.raises(HistoryError, match="state"):
         history.add(record(1))
     assert len(history) == 0
@@ -92,7 +99,29 @@ def test_a_full_disk_leaves_no_half_file(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(HistoryError, match="No space left"):
         history.add(record(1))
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
+
+
+def test_a_history_has_one_user_and_its_place_is_nobody_elses(tmp_path: Path) -> None:
+    place = tmp_path / "state"
+    history = History(place, 10)
+    with pytest.raises(HistoryError, match="another Spooky uses it"):
+        History(place, 10)
+    history.close()
+    place.chmod(0o770)
+    with pytest.raises(HistoryError, match="others can write"):
+        History(place, 10)
+    place.chmod(0o700)
+    (place / LOCK_NAME).unlink()
+    (place / LOCK_NAME).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(HistoryError, match="symbolic link"):
+        History(place, 10)
+    assert not (tmp_path / "elsewhere").exists()
+    if os.geteuid() == 0:
+        (place / LOCK_NAME).unlink()
+        os.chown(place, 12345, 12345)
+        with pytest.raises(HistoryError, match="belongs to another user"):
+            History(place, 10)
 
 
 def test_going_back_again_goes_further_back(tmp_path: Path) -> None:
@@ -113,14 +142,21 @@ def test_going_back_again_goes_further_back(tmp_path: Path) -> None:
 def test_it_moves_to_another_directory_and_never_into_another_history(tmp_path: Path) -> None:
     history = History(tmp_path / "one", 10)
     history.add(record(1))
-    history.move(tmp_path / "two")
+    history.move(tmp_path / "two").close()
     history.add(record(2))
-    assert [one.number for one in History(tmp_path / "two", 10)] == [1, 2]
     other = History(tmp_path / "other", 10)
     other.add(record(5))
+    with pytest.raises(HistoryError, match="another Spooky uses it"):
+        history.move(tmp_path / "other")
+    other.close()
     with pytest.raises(HistoryError, match="another history"):
         history.move(tmp_path / "other")
     assert history.directory == tmp_path / "two"
+    # Where it was before is its own, whatever was kept or let go meanwhile.
+    history.keep(1)
+    history.move(tmp_path / "one").close()
+    history.close()
+    assert [one.number for one in History(tmp_path / "one", 10)] == [2]
 
 
 def test_a_renewed_certificate_does_not_stand_in_the_way_back() -> None:

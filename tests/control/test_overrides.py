@@ -84,6 +84,7 @@ def test_a_rollback_steps_over_no_override(tmp_path: Path) -> None:
     history.add(overridden)
     assert history.before(2) == plain
     assert overridden.digest != plain.digest
+    history.close()
     assert History(tmp_path / "state", 10).newest == overridden
 
 
