@@ -531,6 +531,27 @@ def test_shutdown_during_the_handshake_is_told_after_it() -> None:
     assert server.quic.resets == {REQUEST: errors.H3_REQUEST_REJECTED}
 
 
+def test_settings_go_out_with_the_first_answer_to_early_data() -> None:
+    """RFC 9114 section 7.2.4.2: once, though the handshake ends later."""
+    server = make_server(established=False)
+    server.session.on_early_data()
+    server.quic.deliver(REQUEST, headers(GET), fin=True)
+    server.stream().send_head(OK, True)
+    assert [kind for kind, _ in server.quic.frames(SERVER_CONTROL)] == [SETTINGS]
+    assert REQUEST in server.quic.sent
+    server.session.on_handshake(HANDSHAKE)
+    assert list(server.quic.sent) == [SERVER_CONTROL, REQUEST]
+    assert [kind for kind, _ in server.quic.frames(SERVER_CONTROL)] == [SETTINGS]
+
+
+def test_shutdown_after_early_data_is_told_before_the_handshake_ends() -> None:
+    server = make_server(established=False)
+    server.session.on_early_data()
+    server.session.shutdown()
+    server.session.on_handshake(HANDSHAKE)
+    assert [kind for kind, _ in server.quic.frames(SERVER_CONTROL)] == [SETTINGS, GOAWAY]
+
+
 def test_terminating_tells_every_stream_and_the_peer() -> None:
     server = make_server()
     for stream_id in (0, 4):
