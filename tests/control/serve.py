@@ -82,6 +82,17 @@ class Served:
         return await self.process.wait()
 
 
+def generous(settings: dict[str, Any]) -> None:
+    """Let one address have as many connections as it likes, as fast as it likes."""
+    plenty = 100_000
+    settings["performance"] |= {
+        "new_connections_per_sec": plenty,
+        "new_connections_burst": plenty,
+        "new_connections_per_source_per_sec": plenty,
+        "new_connections_per_source_burst": plenty,
+    }
+
+
 async def until(reached: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait for a state."""
     async with asyncio.timeout(seconds):

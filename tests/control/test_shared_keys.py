@@ -5,7 +5,6 @@ import os
 import signal
 import ssl
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,8 @@ from aioquic.quic.configuration import QuicConfiguration
 
 from spooky._core import COMPILED
 from spooky.bench.connecting import slot_of
-from spooky.bench.generator import Load
-from spooky.bench.plan import Kind, LoadPlan
 from spooky.bench.wire import Loop, Wire
 from spooky.protocol.quic.engines import ENGINES, Feature
-from spooky.protocol.quic.packet import parse_header
 from spooky.protocol.quic.parameters import ClientParameters
 from tests.control.serve import Served, served, until
 from tests.control.test_metrics import scrape, sums
@@ -223,67 +219,5 @@ def test_the_successor_of_a_killed_worker_ends_its_connections_at_once(tmp_path:
                 assert close.by_peer
                 assert not close.timed_out
             loop.close()
-
-    run(scenario)
-
-
-@pytest.mark.parametrize("workers", [2, 4])
-def test_new_connections_are_spread_evenly(tmp_path: Path, workers: int) -> None:
-    """Within 20 % of even, if each first byte of a client's connection ID comes as often."""
-    bytes_each = 256
-
-    async def scenario() -> None:
-        async with served(tmp_path, workers) as proxy:
-            slots: Counter[int] = Counter()
-            with wire(proxy.port) as on:
-                for first in range(bytes_each):
-                    client = RawClient()
-                    client.choose_destination(bytes((first,)) + os.urandom(7))
-                    on.send(*client.begin(on))
-                    header = parse_header(await on.receive())
-                    assert header is not None
-                    slots[header.source_connection_id[0]] += 1
-        even = bytes_each / workers
-        assert set(slots) == set(range(workers))
-        assert all(0.8 * even <= count <= 1.2 * even for count in slots.values()), slots
-
-    run(scenario)
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("workers", [2, 4])
-def test_connections_of_clients_as_they_are_spread_evenly(tmp_path: Path, workers: int) -> None:
-    """Within 20 % of even: whole handshakes, whose connection IDs are random."""
-    plenty = 100_000
-
-    def generous(settings: dict[str, Any]) -> None:
-        settings["performance"] |= {
-            "new_connections_per_sec": plenty,
-            "new_connections_burst": plenty,
-            "new_connections_per_source_per_sec": plenty,
-            "new_connections_per_source_burst": plenty,
-        }
-
-    async def scenario() -> None:
-        async with served(tmp_path, workers, generous) as proxy:
-            plan = LoadPlan(
-                host="127.0.0.1",
-                port=proxy.port,
-                server_name="localhost",
-                authority="localhost",
-                kind=Kind.HANDSHAKES,
-                connections=8,
-                streams=1,
-                requests=(),
-                seconds=40,
-            )
-            result = await asyncio.to_thread(Load(plan).run)
-            slots, even = result.connections_by_slot, result.connections / workers
-            # Of so many, a fifth off is more than four standard deviations.
-            assert result.connections > 1_500
-            assert result.errors == {}
-            assert set(slots) == set(range(workers))
-            assert all(0.8 * even <= count <= 1.2 * even for count in slots.values()), slots
 
     run(scenario)

@@ -1,17 +1,23 @@
-"""Connections stay with their worker when the client's port and address change (RFC 9000 9)."""
+"""Connections are spread over the workers, and stay with theirs whatever the client's address."""
 
 import asyncio
+import os
 import typing
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spooky._core import COMPILED
+from spooky.bench.generator import Load
+from spooky.bench.plan import Kind, LoadPlan
 from spooky.bench.relay import udp_relay
 from spooky.config.performance import Performance
-from tests.control.serve import Served, served
+from spooky.protocol.quic.packet import parse_header
+from tests.control.serve import Served, generous, served
 from tests.control.test_metrics import scrape, sums
+from tests.edge.test_stateless import RawClient, wire
 from tests.interop.conftest import free_port
 from tests.support.client import Client, Http3Client
 from tests.support.origin import pattern
@@ -154,5 +160,58 @@ def test_new_connections_reach_all_workers(tmp_path: Path, engine: str) -> None:
             slots = [line.split('"request_id":"')[1][:2] for line in log.read_text().splitlines()]
             assert len(slots) == 10 * WORKERS
             assert {slots.count(f"{slot:02x}") > 2 for slot in range(WORKERS)} == {True}
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_new_connections_are_spread_evenly(tmp_path: Path, workers: int) -> None:
+    """Within 20 % of even, if each first byte of a client's connection ID comes as often."""
+    bytes_each = 256
+
+    async def scenario() -> None:
+        async with served(tmp_path, workers) as proxy:
+            slots: Counter[int] = Counter()
+            with wire(proxy.port) as on:
+                for first in range(bytes_each):
+                    client = RawClient()
+                    client.choose_destination(bytes((first,)) + os.urandom(7))
+                    on.send(*client.begin(on))
+                    header = parse_header(await on.receive())
+                    assert header is not None
+                    slots[header.source_connection_id[0]] += 1
+        even = bytes_each / workers
+        assert set(slots) == set(range(workers))
+        assert all(0.8 * even <= count <= 1.2 * even for count in slots.values()), slots
+
+    run(scenario)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("workers", [2, 4])
+def test_connections_of_clients_as_they_are_spread_evenly(tmp_path: Path, workers: int) -> None:
+    """Within 20 % of even: whole handshakes, whose connection IDs are random."""
+
+    async def scenario() -> None:
+        async with served(tmp_path, workers, generous) as proxy:
+            plan = LoadPlan(
+                host="127.0.0.1",
+                port=proxy.port,
+                server_name="localhost",
+                authority="localhost",
+                kind=Kind.HANDSHAKES,
+                connections=8,
+                streams=1,
+                requests=(),
+                seconds=40,
+            )
+            result = await asyncio.to_thread(Load(plan).run)
+            slots, even = result.connections_by_slot, result.connections / workers
+            # Of so many, a fifth off is more than four standard deviations.
+            assert result.connections > 1_500
+            assert result.errors == {}
+            assert set(slots) == set(range(workers))
+            assert all(0.8 * even <= count <= 1.2 * even for count in slots.values()), slots
 
     run(scenario)
