@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aioquic.asyncio.client import connect as quic_connect
 from aioquic.h3.connection import H3_ALPN
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicProtocolVersion
@@ -154,6 +155,39 @@ def test_datagrams_that_belong_to_nobody_are_counted_and_dropped(tmp_path: Path)
         assert counted(proxy, "connections_refused_total", reason="unknown_connection") == 1
         assert counted(proxy, "connections_refused_total", reason="bad_packet") >= 2
         assert (await (await setup.client()).fetch("GET", "/size/5")).status == 200
+
+    run_with(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("transport", ["tcp", "quic"])
+def test_clients_that_refuse_our_certificate_are_counted_as_failed_handshakes(
+    tmp_path: Path, transport: str
+) -> None:
+    """What a probation watches, and metrics show: not a request comes of it."""
+
+    async def distrust(port: int) -> None:
+        if transport == "tcp":
+            context = ssl.create_default_context()
+            with pytest.raises(ssl.SSLCertVerificationError):
+                await asyncio.open_connection("127.0.0.1", port, ssl=context)
+            return
+        settings = QuicConfiguration(is_client=True, alpn_protocols=H3_ALPN)
+        with pytest.raises(ConnectionError):
+            async with quic_connect("127.0.0.1", port, configuration=settings):
+                pass
+
+    async def scenario(setup: Setup) -> None:
+        def failed() -> int:
+            return counted(setup.proxy, "handshakes_failed_total", transport=transport)
+
+        for ingress in INGRESSES:
+            assert (await (await setup.client(ingress)).fetch("GET", "/size/5")).status == 200
+        await distrust(setup.proxy.port)
+        async with asyncio.timeout(10):
+            while failed() == 0:
+                await asyncio.sleep(0.02)
+        assert failed() == 1
+        assert counted(setup.proxy, "handshakes_failed_total") == 1
 
     run_with(tmp_path, scenario)
 
