@@ -11,7 +11,7 @@ import secrets
 import ssl
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -50,6 +50,14 @@ class AdminCredentials:
             if hmac.compare_digest(digest, shown):
                 found = caller
         return found
+
+    def presenting(self, configuration: Configuration, materials: Materials) -> "AdminCredentials":
+        """Return the same, with the first listener's certificate as it is now, if it is that."""
+        api = configuration.observability.control_api
+        if self.context is None or api.tls.cert:
+            return self
+        certificate, key = _first_certificate(configuration, materials)
+        return replace(self, context=_context(api, certificate, key, self.files))
 
 
 def read_credentials(configuration: Configuration, materials: Materials) -> AdminCredentials:

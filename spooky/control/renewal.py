@@ -56,7 +56,8 @@ def renew(
     tls = tuple(
         load_listener_tls(listener, materials) for listener in configuration.active_listeners
     )
-    return replace(running, materials=materials, tls=tls), problems
+    credentials = running.credentials.presenting(configuration, materials)
+    return replace(running, materials=materials, tls=tls, credentials=credentials), problems
 
 
 def _groups(configuration: Configuration) -> list[set[str]]:

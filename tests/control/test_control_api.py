@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from spooky._core import COMPILED
-from tests.certificates import ca, client_leaf, write
+from tests.certificates import ca, client_leaf, leaf, write
 from tests.control.control_api import TOKENS, Answer, ask, port_of, trusting, with_tokens
 from tests.control.serve import served, until
 from tests.support.proxy import run
@@ -157,6 +157,25 @@ def test_tokens_roles_address_and_certificate_change_live(tmp_path: Path) -> Non
             assert code == 0, output
             with pytest.raises(OSError, match="refused"):
                 socket.create_connection(("127.0.0.1", moved))
+
+    run(scenario)
+
+
+def test_a_renewed_certificate_of_the_first_listener_is_presented(tmp_path: Path) -> None:
+    def change(settings: dict[str, Any]) -> None:
+        with_tokens(tmp_path, settings)
+
+    async def scenario() -> None:
+        async with served(tmp_path, 1, change) as proxy:
+            port = port_of(proxy)
+            before = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+            write(leaf(["localhost", "127.0.0.1"], ca()), tmp_path)
+            after = before
+            async with asyncio.timeout(30):
+                while after == before:
+                    await asyncio.sleep(0.5)
+                    after = await asyncio.to_thread(ssl.get_server_certificate, ("127.0.0.1", port))
+            assert "asked by certificate watch" in proxy.log
 
     run(scenario)
 

@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from spooky import config
 from spooky.cli import control_client
 from spooky.cli.errors import EXIT_NO_ANSWER, CommandError
+from spooky.control.candidate import Candidate
+from spooky.control.changes import Asked, Changes, NotNowError, first_record
 from spooky.control.control_socket import ControlSocket, ControlSocketError
-from tests.support.proxy import run
+from spooky.control.history import History
+from spooky.generation.materials import Materials
+from spooky.observe.segment import create_segment
+from tests.support.proxy import configuration, run
 
 
 async def opened(path: Path) -> ControlSocket:
@@ -79,3 +85,21 @@ def test_no_answer_in_time_has_an_exit_code_of_its_own(
         with pytest.raises(CommandError) as raised:
             control_client.get(tmp_path / "control.sock", "/health")
     assert raised.value.exit_code == EXIT_NO_ANSWER
+
+
+def test_nothing_is_changed_while_the_service_starts(tmp_path: Path) -> None:
+    settings = config.from_mapping(configuration(tmp_path, "http://127.0.0.1:1"))
+    candidate = Candidate(settings, "", "/spooky.yaml", Materials({}, b""), (), settings)
+    history = History(None, 10)
+
+    async def scenario() -> None:
+        segment, _ = create_segment(1)
+        record = first_record(candidate, history, 0.0)
+        changes = Changes(candidate, record, history, segment, [])
+        with pytest.raises(NotNowError) as raised:
+            await changes.renew(candidate, Asked("a test"))
+        assert raised.value.code == "starting"
+        changes.starting = False
+        assert not (await changes.renew(candidate, Asked("a test"))).changed
+
+    run(scenario)
