@@ -18,7 +18,7 @@ from tests.support.proxy import run
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="the twins know nothing of it")
 
-EXAMPLES = 6
+EXAMPLES = 3
 """For each endpoint, with what its schema allows, and again with what it does not."""
 
 
