@@ -37,6 +37,12 @@ def seeds() -> Iterator[bytes]:
     yield settings() + rst_stream(1, 7) + raw_frame(7, 0, 0, bytes(8))
     yield settings({3: 1}) + raw_frame(6, 0, 0, bytes(8)) + window_update(1, 65_536)
     yield settings() + raw_frame(1, 0, 1, b"\x88") + raw_frame(9, 4, 1)
+    # Ends in good order with requests under way that it said it would answer.
+    yield settings() + raw_frame(7, 0, 0, b"\0\0\0\x3d" + bytes(4)) + data(1, b"x", end=True)
+    yield bytes.fromhex(
+        "000000047c000000000000090700000000000000003d0000000000000000000000000000"
+        "0000ffffffffffff00ffffff1b28ff00005702000000000001fe6c6f21"
+    )
 
 
 def receive(pieces: Iterator[bytes]) -> tuple[ClientEnd, list[Recorder]]:

@@ -436,5 +436,7 @@ class Session(h2_stream.Owner):
         streams = list(self._streams.values())
         for stream in streams:
             self._remove(stream)
+        # A connection may end in good order with streams open whose end it had promised.
+        lost = self._role.lost if reason is reasons.COMPLETED else reason
         for stream in streams:
-            stream.handler.on_reset(reason)
+            stream.handler.on_reset(lost)
