@@ -19,6 +19,7 @@ cdef extern from *:
     """
     #define spooky_load(word) __atomic_load_n((word), __ATOMIC_ACQUIRE)
     #define spooky_store(word, value) __atomic_store_n((word), (value), __ATOMIC_RELEASE)
+    #define spooky_exchange(word, value) __atomic_exchange_n((word), (value), __ATOMIC_ACQ_REL)
     #define spooky_subtract(word, value) __atomic_sub_fetch((word), (value), __ATOMIC_ACQ_REL)
     #define spooky_swap(word, expected, value) __atomic_compare_exchange_n( \\
         (word), (expected), (value), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
@@ -28,6 +29,7 @@ cdef extern from *:
     """
     uint64_t load_word "spooky_load"(uint64_t* word) nogil
     void store_word "spooky_store"(uint64_t* word, uint64_t value) nogil
+    uint64_t exchange_word "spooky_exchange"(uint64_t* word, uint64_t value) nogil
     uint64_t subtract_word "spooky_subtract"(uint64_t* word, uint64_t value) nogil
     bint swap_word "spooky_swap"(uint64_t* word, uint64_t* expected, uint64_t value) nogil
     # In one order for all: of two who write and then look, at least one sees the other.
@@ -247,9 +249,9 @@ cdef class Segment:
         cdef uint64_t share
         cdef Py_ssize_t entry
         for entry in range(ENTRIES):
-            share = load_word(shares + entry)
+            # Two programs may do it at once, for a worker of one that hands over to the other.
+            share = exchange_word(shares + entry, 0) if load_word(shares + entry) else 0
             if share:
-                store_word(shares + entry, 0)
                 subtract_word(self._words + ENTRY_BASE + entry * LINE + 1, share)
 
     cdef uint64_t* _slot(self, int slot) except NULL:

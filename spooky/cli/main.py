@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "certs": "List the certificates that are presented, and when they expire.",
     "workers": "List the worker processes.",
     "backend": "List backends; drain one, weigh or disable it, at run time.",
+    "upgrade": "Have another program take over what a running one serves.",
     "history": "List the generations that were in force.",
     "diff": "Show how the texts of two generations differ.",
     "init": "Write a commented configuration to start from.",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spooky.cli.errors import EXIT_FAILED, EXIT_OK, CommandError, print_problems
-from spooky.cli.serving import serve_until_stopped
+from spooky.cli.serving import serve_until_stopped, take_over
 from spooky.config.schema import DEFAULT_PATH
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Where --resume finds the history, if the broken file named a place (control.state_dir).",
 )
-def command(path: Path, resume: bool, state_dir: Path | None) -> int:
+@click.option("--take-over", "descriptor", type=int, hidden=True)
+def command(path: Path, resume: bool, state_dir: Path | None, descriptor: int | None) -> int:
     """Run the proxy that a configuration file describes.
 
     SIGTERM and SIGINT let requests in flight finish for up to
@@ -44,6 +45,10 @@ def command(path: Path, resume: bool, state_dir: Path | None) -> int:
     Exit codes: 0 after an orderly end, 1 if requests were cut or it could not start, 2 for wrong
     usage.
     """
+    if descriptor is not None:
+        # For `spooky upgrade`: what to serve comes from the program that serves it now.
+        return EXIT_OK if take_over(descriptor, _announce) else EXIT_FAILED
+
     from spooky.config import ConfigurationError
     from spooky.control.candidate import read_candidate
     from spooky.generation.materials import MaterialError

@@ -78,6 +78,12 @@ class AdminEndpoint:
         await asyncio.gather(*self._closing)
         self._audit.close()
 
+    async def leave(self) -> None:
+        """Stop listening, for the program that took over to listen there."""
+        left, self._listener = self._listener, None
+        if left is not None:
+            await left.close()
+
     def reopen(self) -> None:
         """Open the audit log anew.
 

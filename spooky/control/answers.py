@@ -31,6 +31,20 @@ class ChangeBody(Body, frozen=True, kw_only=True):
     expected_generation: Generation | None = None
 
 
+class UpgradeBody(Body, frozen=True, kw_only=True):
+    """Which program takes over; without one, what is running, as it is now on disk."""
+
+    program: FilePath | None = None
+
+
+class UpgradeAnswer(Struct, frozen=True):
+    """What took over."""
+
+    version: str
+    pid: int
+    milliseconds: float
+
+
 class FileBody(Body, frozen=True, kw_only=True):
     """A file to look at; without one, the file that a reload reads."""
 

@@ -12,7 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 from spooky.config.control import PROBATION_MIN
 from spooky.config.problems import ConfigurationError
 from spooky.control import answers, openapi
-from spooky.control.access import CALLER, Access
+from spooky.control.access import CALLER, Access, OwnerAccess
 from spooky.control.answers import ChangeBody
 from spooky.control.api_errors import CODE, answer_errors, json_answer
 from spooky.control.audit import AuditEvent, AuditLog, audit_text
@@ -25,12 +25,13 @@ from spooky.control.changes import (
     UnknownBackendError,
     UnknownGenerationError,
 )
-from spooky.control.endpoints import ENDPOINTS, OPEN, Endpoint
+from spooky.control.endpoints import ENDPOINTS, OPEN, UPGRADE, Endpoint
 from spooky.control.inspection import Inspection
 from spooky.control.overrides import overridden_settings
 from spooky.control.probation import Probation
 from spooky.control.roles import Role
 from spooky.control.state import State
+from spooky.control.upgrade import Upgraded
 from spooky.generation.materials import MaterialError
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _ENDPOINT: Final = web.RequestKey("endpoint", Endpoint)
 _REASON: Final = web.RequestKey("reason", str)
-_BY_ROUTE: Final = {(each.method, each.path): each for each in ENDPOINTS}
+_BY_ROUTE: Final = {(each.method, each.path): each for each in (*ENDPOINTS, UPGRADE)}
 
 
 class ControlApi:
@@ -55,6 +56,7 @@ class ControlApi:
         inspection: What looks at the rest.
         process: Gives what is known of this process: version, number, start, restarts.
         state: Says whether clients are served.
+        upgrade: Has a program take over; takes its path.
         audit: Where requests are written down.
 
     Attributes:
@@ -68,6 +70,7 @@ class ControlApi:
         inspection: Inspection,
         process: Callable[[], Mapping[str, Any]],
         state: Callable[[], State],
+        upgrade: Callable[[str | None], Awaitable[Upgraded]],
         audit: AuditLog,
     ) -> None:
         self._changes = changes
@@ -75,6 +78,7 @@ class ControlApi:
         self._inspection = inspection
         self._process = process
         self._state = state
+        self._upgrade = upgrade
         self._audit = audit
         self.busy: set[RequestHandler] = set()
 
@@ -110,6 +114,8 @@ class ControlApi:
         )
         for endpoint in ENDPOINTS:
             application.router.add_route(endpoint.method, endpoint.path, by_name[endpoint.name])
+        if isinstance(access, OwnerAccess):
+            application.router.add_route(UPGRADE.method, UPGRADE.path, self._take_over)
         return application
 
     # --- reading ------------------------------------------------------------------------------
@@ -248,6 +254,12 @@ class ControlApi:
     async def _override(self, request: web.Request, wanted: ChangeBody, act: Act) -> web.Response:
         asked = _asked(request, wanted)
         return self._outcome(await self._changes.override(*_names(request), act, asked))
+
+    async def _take_over(self, request: web.Request) -> web.Response:
+        wanted = await self._body(request, answers.UpgradeBody)
+        upgraded = await self._upgrade(wanted.program)
+        milliseconds = round(1000 * upgraded.seconds, 1)
+        return json_answer(answers.UpgradeAnswer(upgraded.version, upgraded.pid, milliseconds))
 
     def _outcome(self, outcome: Outcome) -> web.Response:
         status = self._probation.status

@@ -78,6 +78,17 @@ def restore_candidate(text: str, path: str) -> Candidate:
     return make_candidate(diagnosis.result(), text, path)
 
 
+def inherit_candidate(text: str, path: str, materials: Materials) -> Candidate:
+    """Return what is in force in another program, with the files as it has them.
+
+    Raises:
+        ConfigurationError: It is not valid for this one.
+        MaterialError: A certificate or key cannot be used.
+    """
+    configuration = diagnose_text(text, path, directory=Path(path).parent).result()
+    return _with_materials(configuration, text, path, materials)
+
+
 def make_candidate(configuration: Configuration, text: str = "", path: str = "") -> Candidate:
     """Read the files that a configuration names.
 
@@ -89,7 +100,12 @@ def make_candidate(configuration: Configuration, text: str = "", path: str = "")
     Raises:
         MaterialError: A certificate or key cannot be used.
     """
-    materials = read_materials(configuration)
+    return _with_materials(configuration, text, path, read_materials(configuration))
+
+
+def _with_materials(
+    configuration: Configuration, text: str, path: str, materials: Materials
+) -> Candidate:
     tls = tuple(
         load_listener_tls(listener, materials) for listener in configuration.active_listeners
     )

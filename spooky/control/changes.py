@@ -7,10 +7,11 @@ can fail; if anything failed before, every participant undoes what it made.
 """
 
 import asyncio
+import contextlib
 import datetime
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -224,6 +225,17 @@ class Changes:
         self._segment = segment
         self.participants = participants
         self._one_at_a_time = asyncio.Lock()
+
+    @contextlib.asynccontextmanager
+    async def halted(self) -> AsyncIterator[None]:
+        """Make no change as long as this is open.
+
+        Raises:
+            ChangeError: Spooky is ending.
+        """
+        async with self._one_at_a_time:
+            self._refuse_out_of_time()
+            yield
 
     async def preview(self, path: Path) -> Plan:
         """Return what it would mean to put a file in force.

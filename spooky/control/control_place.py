@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Coroutine
 
 from aiohttp import web
@@ -15,14 +16,17 @@ from spooky.control.places import socket_path, state_directory
 logger = logging.getLogger(__name__)
 
 
-def open_history(control: Control) -> History:
+def open_history(control: Control, lock: int | None = None) -> History:
     """Open the history; if the place is not chosen and cannot be used, keep it in memory.
+
+    Arguments:
+        lock: The lock of a program that this one takes over from; it is the history's then.
 
     Raises:
         HistoryError: The chosen directory cannot be used.
     """
     try:
-        return History(state_directory(control), control.history)
+        return History(state_directory(control), control.history, lock)
     except HistoryError as error:
         if control.state_dir is not None:
             raise
@@ -45,8 +49,18 @@ class ControlPlace:
         self._socket: ControlSocket | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def start(self, control: Control) -> None:
+    @property
+    def descriptors(self) -> dict[str, int]:
+        """What a program that takes over needs, by name."""
+        return self._socket.descriptors if self._socket is not None else {}
+
+    async def start(
+        self, control: Control, inherited: tuple[socket.socket, int] | None = None
+    ) -> None:
         """Listen; if the place is not chosen and cannot be used, go without.
+
+        Arguments:
+            inherited: The socket and the lock of a program that this one takes over from.
 
         Raises:
             ControlSocketError: The chosen path cannot be used.
@@ -54,13 +68,19 @@ class ControlPlace:
         self._control = control
         made = ControlSocket(socket_path(control), self._make_application())
         try:
-            await made.start()
+            await made.start(inherited)
         except ControlSocketError as error:
             if control.socket is not None:
                 raise
             logger.warning("%s; commands cannot reach this process (control.socket)", error)
             return
         self._socket = made
+
+    def leave(self) -> None:
+        """Stop, and leave everything to the program that took over."""
+        left, self._socket = self._socket, None
+        if left is not None:
+            self._later(left.leave())
 
     async def close(self) -> None:
         """Stop; idempotent."""

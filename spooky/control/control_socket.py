@@ -50,14 +50,28 @@ class ControlSocket:
         self._lock: int | None = None
         self._listening: socket.socket | None = None
 
-    async def start(self) -> None:
+    @property
+    def descriptors(self) -> dict[str, int]:
+        """The descriptors of the socket and of the lock, by name, for a program that takes over."""
+        if self._lock is None or self._listening is None:
+            return {}
+        return {"control": self._listening.fileno(), "lock": self._lock}
+
+    async def start(self, inherited: tuple[socket.socket, int] | None = None) -> None:
         """Listen and answer.
+
+        Arguments:
+            inherited: The socket and the lock of a program that this one takes over from.
 
         Raises:
             ControlSocketError: It cannot be; another Spooky may have the path.
         """
-        await self.open()
-        self.listen()
+        if inherited is None:
+            await self.open()
+            self.listen()
+        else:
+            self._listening, self._lock = inherited
+            await self._runner.setup()
         await self.begin()
 
     async def open(self) -> None:
@@ -83,6 +97,13 @@ class ControlSocket:
         """Answer."""
         if self._listening is not None:
             await web.SockSite(self._runner, self._listening, backlog=BACKLOG).start()
+
+    async def leave(self) -> None:
+        """Stop, and leave the path to the program that took over."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+        await self._runner.cleanup()
 
     async def close(self) -> None:
         """Stop; idempotent."""

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from spooky.edge.messages import (
     ToWorker,
 )
 from spooky.observe.counters import forget_gauges
+from spooky.protocol.quic.steering import Steering
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +58,9 @@ STABLE_SECONDS: Final = 10.0
 REPLACE_DELAY_MIN: Final = 0.1
 REPLACE_DELAY_MAX: Final = 5.0
 """One that did not is replaced after a pause, which doubles up to this; seconds."""
+
+DRAINING_SECONDS: Final = 10.0
+"""How long workers may take to begin to finish when another program takes over."""
 
 EXIT_SECONDS: Final = 10.0
 """How long workers may take to exit beyond the time they have for draining; then they are
@@ -125,6 +130,8 @@ class Crew:
         # What others hand over to a slot, and the way there; kept here, so that a successor finds
         # what was sent to it.
         self._inboxes: dict[int, tuple[socket.socket, socket.socket]] = {}
+        # Processes of workers of the program before, by slot.
+        self._strangers: dict[int, int] = {}
 
     @property
     def pids(self) -> dict[int, int]:
@@ -150,13 +157,76 @@ class Crew:
             self._open_inbox(slot)
         for slot in self._slots.active:
             self._spawn(slot)
-        if not await self._wait(lambda: self._all_ready or self._ending, READY_SECONDS):
+        if not await self._wait(lambda: self.all_ready or self._ending, READY_SECONDS):
             self._fail(f"the workers did not begin within {READY_SECONDS:.0f} s")
         if self._failure:
             await self.stop()
             raise StartError(self._failure)
         self._started = True
         self._check = self._loop.call_later(CHECK_SECONDS, self._check_heartbeats)
+
+    # --- from one program to another ----------------------------------------------------------
+
+    def inboxes(self) -> dict[str, int]:
+        """Return the descriptors of all inboxes, of the ways there and of the processes, by name.
+
+        Those of processes are new, and the caller's to close.
+        """
+        named: dict[str, int] = {}
+        for slot, worker in self._workers.items():
+            named[f"process:{slot}"] = os.pidfd_open(worker.pid)
+        for slot, process in self._strangers.items():
+            named[f"process:{slot}"] = os.dup(process)
+        for slot in (*self._workers, *self._strangers):
+            inbox, way = self._inboxes[slot]
+            named[f"inbox:{slot}"], named[f"way:{slot}"] = inbox.fileno(), way.fileno()
+        return named
+
+    def inherit(self, slot: int, inbox: socket.socket, way: socket.socket, process: int) -> None:
+        """Know another program's worker: its inbox, the way there, and its process."""
+        self._inboxes[slot] = inbox, way
+        self._strangers[slot] = process
+
+    def ways(self) -> dict[int, int]:
+        """Return the descriptors of the ways to those that serve, by slot."""
+        return {slot: self._inboxes[slot][1].fileno() for slot in self._slots.active}
+
+    def begin(self) -> None:
+        """Have those that wait serve clients, and see to it that the others finish."""
+        for worker in self._at(self._slots.active):
+            worker.send(Begin())
+        for slot, process in self._strangers.items():
+            self._loop.add_reader(process, self._on_stranger_exit, slot)
+
+    def _on_stranger_exit(self, slot: int) -> None:
+        process = self._strangers.pop(slot)
+        self._loop.remove_reader(process)
+        os.close(process)
+        logger.info("worker %d of the old program has finished", slot)
+        # The old program does the same, if it lives.
+        self._segment.reclaim(slot)
+        forget_gauges(self._segment, slot)
+        self._give_free(slot)
+
+    async def hand_over(self, steering: Steering, ways: Mapping[int, int], seconds: float) -> None:
+        """Have all workers finish what they have; return when none takes anything new.
+
+        Arguments:
+            steering: Which slots there are from now on.
+            ways: Descriptors of the ways to those that are new, by slot.
+            seconds: How long they have.
+        """
+        self._end()
+        named = {f"way:{slot}": descriptor for slot, descriptor in ways.items()}
+        self.tell(Steer(steering, tuple(named)), named)
+        self.tell(Drain(seconds))
+        if not await self._wait(
+            lambda: all(worker.draining for worker in self._workers.values()), DRAINING_SECONDS
+        ):
+            for worker in self._workers.values():
+                if not worker.draining:
+                    logger.error("worker %d does not begin to finish; killing it", worker.slot)
+                    worker.kill()
 
     def tell(self, message: ToWorker, descriptors: Mapping[str, int] | None = None) -> None:
         """Tell all workers something."""
@@ -252,7 +322,7 @@ class Crew:
         """Whether the change under way can come in force."""
         preparation = self._preparation
         return (
-            self._all_ready
+            self.all_ready
             and all(
                 preparation is None or worker.prepared == preparation.change.number
                 for worker in self._at(self._slots.active)
@@ -286,6 +356,10 @@ class Crew:
         """Close the ways between workers; idempotent."""
         for slot in list(self._inboxes):
             self._close_inbox(slot)
+        for process in self._strangers.values():
+            self._loop.remove_reader(process)
+            os.close(process)
+        self._strangers = {}
 
     # --- one worker ---------------------------------------------------------------------------
 
@@ -373,6 +447,9 @@ class Crew:
             logger.error("a worker died that was to finish what it had: %s", text)
         else:
             logger.info("worker %d has finished; %d requests were cut", slot, worker.cut)
+        self._give_free(slot)
+
+    def _give_free(self, slot: int) -> None:
         self._close_inbox(slot)
         self._on_left(slot)
         steering = self._slots.steering
@@ -411,7 +488,8 @@ class Crew:
     # --- all of them --------------------------------------------------------------------------
 
     @property
-    def _all_ready(self) -> bool:
+    def all_ready(self) -> bool:
+        """Whether all that shall serve do."""
         serving = self._at(self._slots.active)
         return len(serving) == len(self._slots.active) and all(worker.ready for worker in serving)
 

@@ -20,6 +20,8 @@ from spooky.control.answers import (
     RollbackBody,
     RouteView,
     Runtime,
+    UpgradeAnswer,
+    UpgradeBody,
     UpstreamView,
     WeightBody,
     Whole,
@@ -127,6 +129,12 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     ),
     _change("reset", f"{BACKEND}/reset", "Take a backend as the file has it.", ChangeBody, 404),
 )  # fmt: skip
+
+UPGRADE: Final = Endpoint(
+    "upgrade", "POST", f"{RUNTIME}/upgrade", Role.ADMIN, "Have another program take over.",
+    UpgradeAnswer, UpgradeBody,
+)  # fmt: skip
+"""Answered on the Unix socket alone: who may do it runs programs on this machine."""
 
 OPEN: Final = frozenset(("health", "ready"))
 """What is asked all the time, and not worth a line of the audit log when it is answered."""

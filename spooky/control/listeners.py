@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from spooky.config.performance import Performance
 from spooky.config.schema import Configuration, Listener
 from spooky.control.changes import NextGeneration, PrepareError, Step
+from spooky.control.heir import Heir
 from spooky.control.slots import Slots
 from spooky.control.sockets import BindError, ListenerSockets, bind_listener, listen
+from spooky.control.takeover import InheritedListener, TakeOverError
 from spooky.edge.listener import CLOSE_SECONDS
 from spooky.edge.listener_numbers import ListenerIdentity, listener_identities, number_listeners
 from spooky.protocol.quic.steering import steering_table
@@ -66,6 +69,49 @@ class Listeners:
             listen(sockets)
         self._adopt()
 
+    # --- from one program to another ----------------------------------------------------------
+
+    def inheritance(self) -> tuple[tuple[InheritedListener, ...], dict[str, int]]:
+        """Return the listeners in force, and their descriptors by name."""
+        listeners, descriptors = [], {}
+        for identity, number in self.numbers.items():
+            sockets = self._sockets[number]
+            descriptors[f"tcp:{number}"] = sockets.tcp.fileno()
+            for position, udp in enumerate(sockets.udp):
+                descriptors[f"udp:{number}:{position}"] = udp.fileno()
+            unread = tuple(sockets.unread)
+            listeners.append(
+                InheritedListener(identity, number, len(sockets.udp), sockets.steered, unread)
+            )
+        return tuple(listeners), descriptors
+
+    def inherit(self, heir: Heir, performance: Performance) -> None:
+        """Take what another program listens on.
+
+        Raises:
+            TakeOverError: A socket is missing.
+            BindError: A socket for another slot cannot be bound.
+        """
+        for listener in heir.left.listeners:
+            number = listener.number
+            tcp = heir.take(f"tcp:{number}")
+            udp = [heir.take(f"udp:{number}:{position}") for position in range(listener.sockets)]
+            there = [one for one in udp if one is not None]
+            if tcp is None or len(there) < len(udp):
+                raise TakeOverError(f"a socket of listener {number} is missing")
+            sockets = ListenerSockets(there, tcp, listener.steered, set(listener.unread))
+            self._sockets[number] = sockets
+            self.numbers[listener.identity] = number
+            sockets.grow(self._slots.count, performance)
+
+    def steer(self) -> None:
+        """Have the kernel go by the slots that there are now."""
+        steering = self._slots.steering
+        for sockets in self._sockets.values():
+            if sockets.steered:
+                leaving = set(steering.leaving) - sockets.unread
+                sockets.steer(steering_table(steering.active, leaving))
+
     def descriptors(self, slot: int) -> dict[str, int]:
         """Return the descriptors of a slot's sockets, as messages name them."""
         in_force = {number: self._sockets[number] for number in self.numbers.values()}
@@ -96,7 +142,7 @@ class Listeners:
             for number in self.numbers.values():
                 self._sockets[number].use_buffers(configuration.performance)
             if change.rolling:
-                self._steer()
+                self.steer()
 
         return Step(commit, self._discard, self._listen)
 
@@ -119,14 +165,7 @@ class Listeners:
         """Have the kernel give nothing to a slot any more whose worker is gone."""
         for sockets in self._sockets.values():
             sockets.unread.discard(slot)
-        self._steer()
-
-    def _steer(self) -> None:
-        steering = self._slots.steering
-        for sockets in self._sockets.values():
-            if sockets.steered:
-                leaving = set(steering.leaving) - sockets.unread
-                sockets.steer(steering_table(steering.active, leaving))
+        self.steer()
 
     def close(self) -> None:
         """Close all; idempotent."""

@@ -1,6 +1,7 @@
 """The metrics endpoint through changes: opened, moved, closed."""
 
 import asyncio
+import socket
 from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING
 
@@ -29,14 +30,28 @@ class MetricsEndpoint:
         self._server: MetricsServer | None = None
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def start(self, settings: Metrics) -> None:
+    @property
+    def descriptors(self) -> dict[str, int]:
+        """What a program that takes over needs, by name."""
+        listening = self._server.listening if self._server is not None else None
+        return {"metrics": listening.fileno()} if listening is not None else {}
+
+    def leave(self) -> None:
+        """Stop, and leave the address to the program that took over."""
+        left, self._server = self._server, None
+        self._close_later(left)
+
+    async def start(self, settings: Metrics, inherited: socket.socket | None = None) -> None:
         """Begin.
+
+        Arguments:
+            inherited: The socket of a program that this one takes over from, if that has one.
 
         Raises:
             BindError: The address cannot be bound, and metrics are required.
         """
         self._settings = settings
-        self._server = await self._open(settings)
+        self._server = await self._open(settings, inherited)
         if self._server is not None:
             await self._server.begin()
 
@@ -85,14 +100,16 @@ class MetricsEndpoint:
 
         return Step(commit, discard)
 
-    async def _open(self, settings: Metrics) -> "MetricsServer | None":
+    async def _open(
+        self, settings: Metrics, inherited: socket.socket | None = None
+    ) -> "MetricsServer | None":
         if not settings.enabled:
             return None
         # Only who wants metrics waits for aiohttp.
         from spooky.control.metrics_server import MetricsServer
 
         server = MetricsServer(settings, self._segment, self._facts)
-        await server.open()
+        await server.open(inherited)
         return server
 
     def _close_later(self, server: "MetricsServer | None") -> None:

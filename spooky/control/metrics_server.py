@@ -45,6 +45,7 @@ class MetricsServer:
         self._loop = asyncio.get_running_loop()
         self._server = web.Server(self._answer)
         self._listening: asyncio.Server | None = None
+        self._socket: socket.socket | None = None
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -53,6 +54,11 @@ class MetricsServer:
             return None
         host, port = self._listening.sockets[0].getsockname()[:2]
         return host, port
+
+    @property
+    def listening(self) -> socket.socket | None:
+        """The socket that it listens on; ``None`` if it does not."""
+        return self._socket if self.address is not None else None
 
     async def start(self) -> None:
         """Listen and answer.
@@ -63,19 +69,20 @@ class MetricsServer:
         await self.open()
         await self.begin()
 
-    async def open(self) -> None:
+    async def open(self, inherited: socket.socket | None = None) -> None:
         """Bind; clients that connect are refused until :meth:`begin`.
+
+        Arguments:
+            inherited: A socket to listen on instead of one of its own.
 
         Raises:
             BindError: The address cannot be bound, and metrics are required.
         """
         settings = self._settings
         try:
+            self._socket = inherited or _bind(settings.address, settings.port)
             self._listening = await self._loop.create_server(
-                self._connect,
-                sock=_bind(settings.address, settings.port),
-                backlog=BACKLOG,
-                start_serving=False,
+                self._connect, sock=self._socket, backlog=BACKLOG, start_serving=False
             )
         except BindError as error:
             if settings.required:

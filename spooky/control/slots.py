@@ -1,8 +1,8 @@
 """Worker slots: who has which, while workers take over from others."""
 
 import asyncio
+import math
 import os
-from collections.abc import Iterable
 from typing import Final
 
 from spooky._core import COMPILED
@@ -25,7 +25,7 @@ class Slots:
 
     Arguments:
         count: How many workers there are at first.
-        taken: Slots that others have, whose workers leave.
+        before: Those of a program that this one takes over from.
 
     Attributes:
         active: Of the workers that serve.
@@ -33,15 +33,18 @@ class Slots:
         leaving: Of those that finish what they have.
     """
 
-    def __init__(self, count: int, taken: Iterable[int] = ()) -> None:
+    def __init__(self, count: int, before: Steering | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self.leaving = set(taken)
+        self.leaving: set[int] = set()
         self.active: tuple[int, ...] = ()
         self.coming: tuple[int, ...] = ()
         # Of workers that were started for a change that came to nothing, and did not exit yet.
         self._discarded: set[int] = set()
         self._before = b""
         self._swapped = 0.0
+        if before is not None:
+            self.leaving.update(before.active, before.leaving)
+            self._before, self._swapped = before.table, math.inf
         self.active = self._free(count)
 
     @property
@@ -80,6 +83,10 @@ class Slots:
         except StartError as error:
             raise PrepareError(str(error)) from error
         return Step(self._commit, self._discard)
+
+    def swapped(self) -> None:
+        """Take note that new connections come here, from another program, from now on."""
+        self._swapped = self._loop.time()
 
     def free(self, slot: int) -> None:
         """Take note that the worker of a slot is gone, and none follows it there."""

@@ -6,8 +6,9 @@ import os
 import resource
 import secrets
 import signal
+import socket
 import time
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from spooky._version import __version__
@@ -35,22 +36,25 @@ from spooky.control.facts import (
     worker_facts,
 )
 from spooky.control.file_watch import FileWatch
-from spooky.control.history import History, HistoryError
+from spooky.control.heir import Heir, shared_segment
+from spooky.control.history import History, HistoryError, Record
 from spooky.control.inspection import Inspection
 from spooky.control.listeners import Listeners
 from spooky.control.logs import Logs
 from spooky.control.metrics_endpoint import MetricsEndpoint
 from spooky.control.names import Names
+from spooky.control.orders import prepare_order, start_order
 from spooky.control.probation import Probation
 from spooky.control.service_manager import ServiceManager
-from spooky.control.slots import SLOTS, Slots, StartError, worker_count
+from spooky.control.slots import Slots, StartError, worker_count
 from spooky.control.state import State
+from spooky.control.takeover import TakeOver, TakeOverError
 from spooky.control.traffic import TrafficReader
+from spooky.control.upgrade import Upgrade
 from spooky.control.worker_process import WorkerProcess
 from spooky.edge.messages import Prepare, Resolve, Start, UseKeys, UseLogs
 from spooky.generation.materials import MaterialError
 from spooky.observe.metrics import Fact
-from spooky.observe.segment import create_segment
 from spooky.protocol.quic.keys import SECRET_BYTES, Keys
 from spooky.protocol.quic.steering import Steering
 from spooky.upstream.dial import system_resolver
@@ -71,20 +75,26 @@ class Supervisor:
     Arguments:
         candidate: What to serve.
         announce: Called with the bound addresses once clients can connect.
+        heir: What takes over from another program, if this does.
     """
 
     def __init__(
         self,
         candidate: Candidate,
         announce: Callable[[list[tuple[str, int]]], None],
+        heir: Heir | None = None,
     ) -> None:
+        self._heir = heir
         self._announce = announce
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self._slots = Slots(worker_count(candidate.configuration))
-        self._keys = Keys.generate()
+        count = worker_count(candidate.configuration)
+        self._slots = Slots(count, heir.left.steering if heir is not None else None)
+        self._keys = heir.left.keys if heir is not None else Keys.generate()
+        self._waits = heir is not None
+        self._handed_over = False
         self._names = Names(system_resolver(self._loop))
-        self._segment, self._segment_file = create_segment(SLOTS)
+        self._segment, self._segment_file = shared_segment(heir)
         self._started = time.time()
         self._phase = State.STARTING
         self._service_manager = ServiceManager(os.environ)
@@ -99,6 +109,7 @@ class Supervisor:
         self._admin: AdminEndpoint | None = None
         self._changes: Changes
         self._probation: Probation
+        self._upgrade: Upgrade
         self._file_watch: FileWatch | None = None
         self._logs: Logs
 
@@ -120,10 +131,13 @@ class Supervisor:
         self._loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
         try:
             self._open()
-            await self._open_control()
-            await self._metrics.start(self._configuration.observability.metrics)
+            self._open_changes()
+            if self._heir is None:
+                await self._open_endpoints()
             self._segment.commit(self._changes.record.number)
             await self._crew.start()
+            if self._heir is not None:
+                await self._take_over(self._heir)
             await self._keep_start()
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._on_stop_signal, number)
@@ -171,9 +185,38 @@ class Supervisor:
         except OSError as error:
             raise StartError(f"cannot open a log: {error}") from error
         _allow_many_files()
-        self._listeners.open(configuration)
+        if self._heir is None:
+            self._listeners.open(configuration)
+            return
+        for slot in self._heir.slots:
+            inbox, way = self._heir.take(f"inbox:{slot}"), self._heir.take(f"way:{slot}")
+            process = self._heir.descriptors.pop(f"process:{slot}", None)
+            if inbox is None or way is None or process is None:
+                raise TakeOverError(f"worker {slot} is missing")
+            self._crew.inherit(slot, inbox, way, process)
+        self._listeners.inherit(self._heir, configuration.performance)
 
-    async def _open_control(self) -> None:
+    async def _open_endpoints(
+        self,
+        metrics: socket.socket | None = None,
+        control: tuple[socket.socket, int] | None = None,
+    ) -> None:
+        """Answer scrapers and commands.
+
+        Arguments:
+            metrics: The socket for scrapers of a program that this one takes over from.
+            control: Its socket for commands, and the lock of that.
+        """
+        await self._metrics.start(self._configuration.observability.metrics, metrics)
+        if self._admin is not None:
+            try:
+                await self._admin.start(self._changes.running)
+            except OSError as error:
+                raise StartError(f"cannot open the audit log: {error}") from error
+        if self._control is not None:
+            await self._control.start(self._configuration.control, control)
+
+    def _open_changes(self) -> None:
         """Make what changes the service, if it came from a file that may change."""
         candidate = self._candidate
         if not candidate.path:
@@ -186,7 +229,8 @@ class Supervisor:
         from spooky.control.api import ControlApi
         from spooky.control.control_place import ControlPlace, open_history
 
-        history = open_history(candidate.configuration.control)
+        lock = self._heir.descriptors.pop("history", None) if self._heir is not None else None
+        history = open_history(candidate.configuration.control, lock)
         self._use_history(history)
         audit = AuditLog()
         api = ControlApi(
@@ -195,16 +239,12 @@ class Supervisor:
             self._inspection(),
             self._process_facts,
             self._state,
+            self._upgrade.run,
             audit,
         )
         self._control = ControlPlace(history, lambda: api.application(OwnerAccess()))
         self._admin = AdminEndpoint(api, audit, lambda: self._changes.record.number)
         self._changes.participants += [self._admin, self._control]
-        try:
-            await self._admin.start(self._changes.running)
-        except OSError as error:
-            raise StartError(f"cannot open the audit log: {error}") from error
-        await self._control.start(candidate.configuration.control)
 
     def _inspection(self) -> Inspection:
         return Inspection(
@@ -216,6 +256,26 @@ class Supervisor:
         )
 
     def _use_history(self, history: History) -> None:
+        if self._heir is not None:
+            record = self._heir.left.record
+            for one in self._heir.left.history:
+                history.remember(one)
+        else:
+            record = self._first_record(history)
+        participants: list[Participant] = [
+            self._slots, self._logs, self._listeners, self, self._metrics,
+        ]  # fmt: skip
+        self._changes = Changes(self._candidate, record, history, self._segment, participants)
+        self._probation = Probation(
+            TrafficReader(self._segment), self._changes.restore, self._show_status
+        )
+        self._changes.on_committed = self._on_committed
+        self._upgrade = Upgrade(self, self._changes)
+        if self._heir is not None:
+            self._changes.source = self._heir.left.source
+
+    def _first_record(self, history: History) -> Record:
+        """Return the generation to start with."""
         newest = history.newest
         if newest is not None and newest.overrides:
             self._candidate = self._candidate.overridden(newest.overrides)
@@ -227,14 +287,7 @@ class Supervisor:
                 "%s differs from generation %d, the last that was in force; this starts as %d",
                 self._candidate.path, newest.number, record.number,
             )  # fmt: skip
-        participants: list[Participant] = [
-            self._slots, self._logs, self._listeners, self, self._metrics,
-        ]  # fmt: skip
-        self._changes = Changes(self._candidate, record, history, self._segment, participants)
-        self._probation = Probation(
-            TrafficReader(self._segment), self._changes.restore, self._show_status
-        )
-        self._changes.on_committed = self._on_committed
+        return record
 
     async def _keep_start(self) -> None:
         """Put into the history what it started with, now that it serves."""
@@ -251,7 +304,9 @@ class Supervisor:
         """Drain, unless a second signal comes."""
         milliseconds = self._configuration.performance.shutdown_drain_timeout_ms
         logger.info("draining for up to %.1f s; signal again to stop at once", milliseconds / 1000)
-        self._service_manager.stopping("draining")
+        self._upgrade.abort()
+        if not self._handed_over:
+            self._service_manager.stopping("draining")
         self._changes.ending = True
         self._listeners.stop_accepting()
         self._wake.clear()
@@ -274,6 +329,81 @@ class Supervisor:
         if hasattr(self, "_logs"):
             self._logs.close()
 
+    # --- from one program to another ----------------------------------------------------------
+
+    def inheritance(self) -> tuple[TakeOver, dict[str, int]]:
+        """Return everything there is, and its descriptors by name."""
+        changes = self._changes
+        listeners, sockets = self._listeners.inheritance()
+        descriptors = {
+            "segment": self._segment_file,
+            **sockets,
+            **self._crew.inboxes(),
+            **self._metrics.descriptors,
+            **(self._control.descriptors if self._control is not None else {}),
+        }
+        if changes.history.lock is not None:
+            descriptors["history"] = changes.history.lock
+        take_over = TakeOver(
+            changes.record,
+            dict(changes.running.materials.files),
+            changes.running.materials.authorities,
+            changes.source,
+            tuple(changes.history) if changes.history.directory is None else (),
+            self._keys,
+            self._slots.steering,
+            listeners,
+            tuple(descriptors),
+        )
+        return take_over, descriptors
+
+    def may_hand_over(self) -> str:
+        """Return why another program must not take over now; empty if it may."""
+        if self._probation.is_open:
+            return f"generation {self._changes.record.number} is on probation; wait for its end"
+        if not self._crew.all_ready:
+            return "a worker died meanwhile"
+        return ""
+
+    def keep(self) -> None:
+        """Serve on, after the new program may have begun."""
+        self._listeners.steer()
+
+    async def hand_over(self, pid: int, slots: Sequence[int], ways: Mapping[int, int]) -> None:
+        """Finish what there is; return when nothing new is taken any more."""
+        self._handed_over = True
+        self._service_manager.main_process(pid)
+        self._service_manager.close()
+        before = self._slots.steering
+        leaving = (*before.active, *before.leaving)
+        seconds = self._configuration.performance.shutdown_drain_timeout_ms / 1000
+        steering = Steering(tuple(slots), leaving, before.table)
+        await self._crew.hand_over(steering, ways, seconds)
+        if self._admin is not None:
+            await self._admin.leave()
+        if self._control is not None:
+            self._control.leave()
+        self._metrics.leave()
+        self._wake.set()
+
+    async def _take_over(self, heir: Heir) -> None:
+        """Serve in place of another program, as soon as it says so.
+
+        Raises:
+            TakeOverError: It says something else.
+        """
+        logger.info("taking over as process %d", os.getpid())
+        await heir.wait_for_begin(self._crew.ways())
+        self._waits = False
+        self._slots.swapped()
+        self._listeners.steer()
+        self._crew.begin()
+        await heir.wait_until_over()
+        listening, lock = heir.take("control"), heir.descriptors.pop("lock", None)
+        control = (listening, lock) if listening is not None and lock is not None else None
+        await self._open_endpoints(heir.take("metrics"), control)
+        heir.close()
+
     # --- what workers need --------------------------------------------------------------------
 
     def _make_start(self, slot: int, ways: dict[str, int]) -> tuple[Start, dict[str, int]]:
@@ -284,7 +414,7 @@ class Supervisor:
             **ways,
             **self._listeners.descriptors(slot),
         }
-        return _start(
+        return start_order(
             slot,
             self._segment.generation,
             self._changes.running,
@@ -292,6 +422,7 @@ class Supervisor:
             self._slots.steering,
             self._listeners.numbers.values(),
             descriptors,
+            waits=self._waits,
         )
 
     async def prepare(self, change: NextGeneration) -> Step:
@@ -302,21 +433,11 @@ class Supervisor:
         """
 
         def make(slot: int) -> tuple[Prepare, dict[str, int]]:
-            candidate = change.candidate
             descriptors = {
                 **(self._logs.prepared or {}),
                 **self._listeners.prepared_descriptors(slot),
             }
-            prepare = Prepare(
-                change.number,
-                candidate.configuration,
-                dict(candidate.materials.files),
-                candidate.materials.authorities,
-                self._listeners.prepared_numbers,
-                change.drain_seconds,
-                tuple(descriptors),
-            )
-            return prepare, descriptors
+            return prepare_order(change, self._listeners.prepared_numbers, descriptors)
 
         logs = self._logs.prepared
 
@@ -327,7 +448,7 @@ class Supervisor:
                 **ways,
                 **self._listeners.coming_descriptors(slot),
             }
-            return _start(
+            return start_order(
                 slot,
                 change.number,
                 change.candidate,
@@ -378,8 +499,8 @@ class Supervisor:
     @property
     def _status(self) -> str:
         """What it does, as one line."""
-        workers = len(self._slots.active)
-        doing = f"serving generation {self._changes.record.number} with {workers} workers"
+        number, workers = self._changes.record.number, len(self._slots.active)
+        doing = f"serving generation {number} with {workers} workers"
         return f"{doing}, on probation" if self._probation.is_open else doing
 
     def _show_status(self) -> None:
@@ -450,32 +571,6 @@ class Supervisor:
             return
         descriptors = self._logs.descriptors
         self._crew.tell(UseLogs(tuple(descriptors)), descriptors)
-
-
-def _start(
-    slot: int,
-    generation: int,
-    candidate: Candidate,
-    keys: Keys,
-    steering: Steering,
-    listeners: Iterable[int],
-    descriptors: dict[str, int],
-    *,
-    waits: bool = False,
-) -> tuple[Start, dict[str, int]]:
-    start = Start(
-        slot,
-        generation,
-        candidate.configuration,
-        dict(candidate.materials.files),
-        candidate.materials.authorities,
-        keys,
-        steering,
-        tuple(listeners),
-        waits,
-        tuple(descriptors),
-    )
-    return start, descriptors
 
 
 def _allow_many_files() -> None:
