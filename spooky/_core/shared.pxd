@@ -30,6 +30,7 @@ cdef class Segment:
     cdef readonly int slots
 
     cpdef Limit limit(self, uint64_t key, int slot)
+    cpdef Words words(self, uint64_t key)
     cpdef bint take_rate(self, uint64_t key, uint64_t now, uint64_t interval, uint64_t burst)
     cpdef bint take_source_rate(
         self, uint64_t key, uint64_t now, uint64_t interval, uint64_t burst
@@ -46,6 +47,17 @@ cdef class Limit:
 
     cpdef bint take(self, uint64_t maximum, uint64_t count=*)
     cpdef give(self, uint64_t count=*)
+
+
+cdef class Words:
+    cdef Segment _segment
+    cdef uint64_t* _first
+
+    cpdef uint64_t load(self, Py_ssize_t position) except? 0
+    cpdef store(self, Py_ssize_t position, uint64_t value)
+    cpdef uint64_t add(self, Py_ssize_t position, uint64_t count=*) except? 0
+    cpdef bint swap(self, Py_ssize_t position, uint64_t expected, uint64_t value) except -1
+    cdef uint64_t* _at(self, Py_ssize_t position) except NULL
 
 
 cdef class Histogram:

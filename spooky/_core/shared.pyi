@@ -16,7 +16,10 @@ NAMES_MAX_BYTES: Final[int]
 """Room for the names of one slot's values; bytes."""
 
 LIMITS_MAX: Final[int]
-"""Limits and rates that can be shared."""
+"""Limits and rates that can be shared, and groups of words."""
+
+WORDS: Final[int]
+"""Words of one group."""
 
 SOURCES_MAX: Final[int]
 """Sources whose rates are remembered; of each set of four the one unseen longest is replaced."""
@@ -57,6 +60,13 @@ class Segment:
 
     def commit(self, generation: int) -> None:
         """Put a generation in force, in all workers at once."""
+
+    @property
+    def health_version(self) -> int:
+        """Another number whenever the health of a backend changed."""
+
+    def note_health(self) -> None:
+        """Say that the health of a backend changed."""
 
     def beat(self, slot: int, now: int) -> None:
         """Say that a slot's worker is alive; milliseconds on the monotonic clock."""
@@ -99,6 +109,16 @@ class Segment:
 
         Returns:
             ``None`` if there are too many limits already.
+        """
+
+    def words(self, key: int) -> Words | None:
+        """Return :data:`WORDS` words that all who use this key share, of 0 at first.
+
+        Arguments:
+            key: A hash of what they are about, 64 bits.
+
+        Returns:
+            ``None`` if there are too many limits and words already.
         """
 
     def take_rate(self, key: int, now: int, interval: int, burst: int) -> bool:
@@ -165,6 +185,25 @@ class Limit:
         Raises:
             ValueError: It has fewer.
         """
+
+class Words:
+    """Words that all workers share; made by :meth:`Segment.words`.
+
+    Raises:
+        IndexError: By every method, for a word that does not exist.
+    """
+
+    def load(self, position: int) -> int:
+        """Read a word."""
+
+    def store(self, position: int, value: int) -> None:
+        """Write a word."""
+
+    def add(self, position: int, count: int = 1) -> int:
+        """Add to a word; return what it is then."""
+
+    def swap(self, position: int, expected: int, value: int) -> bool:
+        """Write a word if it is what it is expected to be; return whether it was."""
 
 class Histogram:
     """One slot's histogram of durations; made by :meth:`Segment.histogram`."""

@@ -21,6 +21,7 @@ cdef extern from *:
     #define spooky_store(word, value) __atomic_store_n((word), (value), __ATOMIC_RELEASE)
     #define spooky_exchange(word, value) __atomic_exchange_n((word), (value), __ATOMIC_ACQ_REL)
     #define spooky_subtract(word, value) __atomic_sub_fetch((word), (value), __ATOMIC_ACQ_REL)
+    #define spooky_add(word, value) __atomic_add_fetch((word), (value), __ATOMIC_ACQ_REL)
     #define spooky_swap(word, expected, value) __atomic_compare_exchange_n( \\
         (word), (expected), (value), 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)
     #define spooky_load_ordered(word) __atomic_load_n((word), __ATOMIC_SEQ_CST)
@@ -31,6 +32,7 @@ cdef extern from *:
     void store_word "spooky_store"(uint64_t* word, uint64_t value) nogil
     uint64_t exchange_word "spooky_exchange"(uint64_t* word, uint64_t value) nogil
     uint64_t subtract_word "spooky_subtract"(uint64_t* word, uint64_t value) nogil
+    uint64_t add_word "spooky_add"(uint64_t* word, uint64_t value) nogil
     bint swap_word "spooky_swap"(uint64_t* word, uint64_t* expected, uint64_t value) nogil
     # In one order for all: of two who write and then look, at least one sees the other.
     uint64_t load_ordered "spooky_load_ordered"(uint64_t* word) nogil
@@ -38,11 +40,12 @@ cdef extern from *:
         uint64_t* word, uint64_t* expected, uint64_t value
     ) nogil
 
-VERSION = 2
+VERSION = 3
 SLOTS_MAX = 256
 VALUES_MAX = VALUES
 NAMES_MAX_BYTES = NAMES_BYTES
 LIMITS_MAX = ENTRIES
+WORDS = LINE - 1
 SOURCES_MAX = SOURCE_SETS * SOURCE_WAYS
 STRIKES_MAX = STRIKE_SETS * STRIKE_WAYS
 LATENCY_BOUNDS = (
@@ -61,6 +64,7 @@ cdef enum:
     AT_SLOTS = 2
     AT_REGISTER = 3
     AT_GENERATION = 8
+    AT_HEALTH = 9
 
 cdef double[BUCKETS] BOUNDS
 for _position, _bound in enumerate(LATENCY_BOUNDS):
@@ -123,6 +127,14 @@ cdef class Segment:
         """Put a generation in force, in all workers at once."""
         store_word(&self._words[AT_GENERATION], generation)
 
+    @property
+    def health_version(self):
+        return load_word(&self._words[AT_HEALTH])
+
+    def note_health(self):
+        """Say that the health of a backend changed."""
+        add_word(&self._words[AT_HEALTH], 1)
+
     def beat(self, int slot, uint64_t now):
         """Say that a slot's worker is alive; milliseconds on the monotonic clock."""
         store_word(self._slot(slot), now)
@@ -180,6 +192,17 @@ cdef class Segment:
         made._segment = self
         made._total = self._words + ENTRY_BASE + entry * LINE + 1
         made._share = words + SHARES_AT + entry
+        return made
+
+    cpdef Words words(self, uint64_t key):
+        """Return words that all who use this key share, of 0 at first."""
+        cdef Py_ssize_t entry = self._entry(key)
+        cdef Words made
+        if entry < 0:
+            return None
+        made = Words.__new__(Words)
+        made._segment = self
+        made._first = self._words + ENTRY_BASE + entry * LINE + 1
         return made
 
     cpdef bint take_rate(self, uint64_t key, uint64_t now, uint64_t interval, uint64_t burst):
@@ -324,6 +347,35 @@ cdef class Limit:
             raise ValueError("fewer places were taken")
         store_word(self._share, self._share[0] - count)
         subtract_word(self._total, count)
+
+
+@cython.final
+cdef class Words:
+    """Words that all workers share; made by ``Segment.words``."""
+
+    def __init__(self):
+        raise TypeError("words are made by Segment.words")
+
+    cpdef uint64_t load(self, Py_ssize_t position) except? 0:
+        """Read a word."""
+        return load_word(self._at(position))
+
+    cpdef store(self, Py_ssize_t position, uint64_t value):
+        """Write a word."""
+        store_word(self._at(position), value)
+
+    cpdef uint64_t add(self, Py_ssize_t position, uint64_t count=1) except? 0:
+        """Add to a word; return what it is then."""
+        return add_word(self._at(position), count)
+
+    cpdef bint swap(self, Py_ssize_t position, uint64_t expected, uint64_t value) except -1:
+        """Write a word if it is what it is expected to be; return whether it was."""
+        return swap_word(self._at(position), &expected, value)
+
+    cdef uint64_t* _at(self, Py_ssize_t position) except NULL:
+        if not 0 <= position < LINE - 1:
+            raise IndexError("there is no such word")
+        return self._first + position
 
 
 @cython.final

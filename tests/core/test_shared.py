@@ -18,6 +18,7 @@ from spooky._core.shared import (
     SLOTS_MAX,
     STRIKES_MAX,
     VALUES_MAX,
+    WORDS,
     Segment,
     segment_size,
 )
@@ -128,6 +129,33 @@ def test_limits_that_hash_to_one_place_are_apart_and_their_number_is_bounded() -
     for key in range(100, 100 + LIMITS_MAX * 2, 2):
         made.limit(key, 0)
     assert made.limit(LIMITS_MAX * 6 + 7, 0) is None
+
+
+@pytest.mark.parametrize("build", [shared, pure])
+def test_words_are_shared_by_all_who_use_their_key(build: ModuleType) -> None:
+    memory = mmap.mmap(-1, build.segment_size(2))
+    words, same = build.Segment(memory, 2).words(42), build.Segment(memory).words(42)
+    other = build.Segment(memory).words(44)
+    words.store(0, 5)
+    assert same.load(0) == 5
+    assert [same.add(0), words.add(0, 4)] == [6, 10]
+    assert [words.swap(0, 9, 1), words.swap(0, 10, 1), same.load(0)] == [False, True, 1]
+    words.store(WORDS - 1, 2**64 - 1)
+    assert [other.load(position) for position in range(WORDS)] == [0] * WORDS
+    for position in (-1, WORDS):
+        for call in (words.load, words.add, lambda at: words.store(at, 1)):
+            with pytest.raises(IndexError):
+                call(position)
+        with pytest.raises(IndexError):
+            words.swap(position, 0, 1)
+
+
+def test_a_change_of_health_is_seen_by_all() -> None:
+    memory = mmap.mmap(-1, segment_size(1))
+    one, other = Segment(memory, 1), Segment(memory)
+    before = other.health_version
+    one.note_health()
+    assert other.health_version == before + 1
 
 
 def test_a_rate_gives_its_burst_at_once_and_then_one_each_interval() -> None:

@@ -8,11 +8,12 @@ import secrets
 from mmap import mmap
 from typing import Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 SLOTS_MAX: Final = 256
 VALUES_MAX: Final = 65_536
 NAMES_MAX_BYTES: Final = 4_194_304
 LIMITS_MAX: Final = 16_384
+WORDS: Final = 7
 SOURCE_WAYS: Final = 4
 SOURCE_SETS: Final = 1_024
 SOURCES_MAX: Final = SOURCE_SETS * SOURCE_WAYS
@@ -36,6 +37,7 @@ AT_VERSION: Final = 1
 AT_SLOTS: Final = 2
 AT_REGISTER: Final = 3
 AT_GENERATION: Final = 8
+AT_HEALTH: Final = 9
 ENTRY_BASE: Final = 16
 SOURCE_BASE: Final = ENTRY_BASE + LIMITS_MAX * LINE
 STRIKE_BASE: Final = SOURCE_BASE + SOURCES_MAX * 2
@@ -81,6 +83,14 @@ class Segment:
     def commit(self, generation: int) -> None:
         """Put a generation in force, in all workers at once."""
         self._words[AT_GENERATION] = generation
+
+    @property
+    def health_version(self) -> int:
+        return self._words[AT_HEALTH]
+
+    def note_health(self) -> None:
+        """Say that the health of a backend changed."""
+        self._words[AT_HEALTH] += 1
 
     def beat(self, slot: int, now: int) -> None:
         """Say that a slot's worker is alive; milliseconds on the monotonic clock."""
@@ -132,6 +142,11 @@ class Segment:
         if entry is None:
             return None
         return Limit(self._words, ENTRY_BASE + entry * LINE + 1, start + SHARES_AT + entry)
+
+    def words(self, key: int) -> "Words | None":
+        """Return words that all who use this key share, of 0 at first."""
+        entry = self._entry(key)
+        return None if entry is None else Words(self._words, ENTRY_BASE + entry * LINE + 1)
 
     def take_rate(self, key: int, now: int, interval: int, burst: int) -> bool:
         """Take a token of a bucket that all who use this key share."""
@@ -246,6 +261,40 @@ class Limit:
             raise ValueError("fewer places were taken")
         self._words[self._at_share] -= count
         self._words[self._at_total] -= count
+
+
+class Words:
+    """Words that all workers share; made by ``Segment.words``."""
+
+    __slots__ = ("_words",)
+
+    def __init__(self, words: "memoryview[int]", first: int) -> None:
+        self._words = words[first : first + WORDS]
+
+    def load(self, position: int) -> int:
+        """Read a word."""
+        return self._words[self._checked(position)]
+
+    def store(self, position: int, value: int) -> None:
+        """Write a word."""
+        self._words[self._checked(position)] = value
+
+    def add(self, position: int, count: int = 1) -> int:
+        """Add to a word; return what it is then."""
+        self._words[self._checked(position)] += count
+        return self._words[position]
+
+    def swap(self, position: int, expected: int, value: int) -> bool:
+        """Write a word if it is what it is expected to be; return whether it was."""
+        if self._words[self._checked(position)] != expected:
+            return False
+        self._words[position] = value
+        return True
+
+    def _checked(self, position: int) -> int:
+        if not 0 <= position < WORDS:
+            raise IndexError("there is no such word")
+        return position
 
 
 class Histogram:
