@@ -12,6 +12,7 @@ from msgspec.structs import force_setattr
 
 from spooky.config.control import Control
 from spooky.config.fields import Section, described
+from spooky.config.health import HealthCheck
 from spooky.config.observability import Observability
 from spooky.config.performance import Performance
 
@@ -237,6 +238,12 @@ class Backend(Section, frozen=True):
             hazard="An upstream without an enabled backend answers 503.",
         ),
     ] = "enabled"
+    health_check: Annotated[
+        HealthCheck | None,
+        described(
+            "How it is asked whether it can serve. Null: it is not asked, and always in the choice."
+        ),
+    ] = None
 
     @property
     def is_listed(self) -> bool:
@@ -370,6 +377,15 @@ class Upstream(Section, frozen=True, kw_only=True):
             "HTTP/1.1), without TLS HTTP/1.1. `http2` without TLS is HTTP/2 by prior knowledge."
         ),
     ] = "auto"
+    panic_threshold_percent: Annotated[
+        int,
+        Meta(ge=0, le=100),
+        described(
+            "Where fewer than this share of the backends can serve, all of them get requests: "
+            "those left would only fail too. Where none can, requests get 503 at once.",
+            hazard="At 100, one failing backend is not taken out of the choice.",
+        ),
+    ] = 50
     load_balancing: Annotated[
         LoadBalancing | None,
         described("How requests are spread; null for the top-level `load_balancing`."),

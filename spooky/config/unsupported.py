@@ -17,9 +17,6 @@ _CONTROL_API: Final = "observability.control_api"
 _QUOTA: Final = "resilience.quota"
 
 UNSUPPORTED_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
-    "upstream.*.backends.[].health_check": (
-        "path", "interval", "timeout_ms", "failure_threshold", "success_threshold", "cooldown_ms",
-    ),
     "upstream.*.tls": _TLS_REFERENCES,
     "upstream_tls": _TLS_REFERENCES,
     f"{_AUTH}.api_key": ("header_name", "keys"),

@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection
 from typing import Final
 
+from spooky.config.health import check_health_check
 from spooky.config.hosts import (
     EMBEDDED_SCHEME,
     BackendAddress,
@@ -23,6 +24,7 @@ from spooky.config.schema import (
     Configuration,
     HostPolicy,
     LoadBalancing,
+    Upstream,
     UpstreamTLS,
 )
 
@@ -45,6 +47,7 @@ def check_upstreams(configuration: Configuration, apps: Collection[str], report:
         if len(name) > NAME_LENGTH_MAX:
             report.error(path, f"the name is longer than {NAME_LENGTH_MAX} characters")
         addresses = _check_backends((*path, "backends"), upstream.backends, apps, report)
+        _check_health_checks((*path, "backends"), upstream, report)
         if upstream.load_balancing is not None:
             _check_balancing((*path, "load_balancing"), upstream.load_balancing, report)
         _check_host_policy((*path, "host_policy"), upstream.host_policy, report)
@@ -90,6 +93,18 @@ def _check_backends(
                 "remove one of them, and give the other more weight",
             )
     return list(origins)
+
+
+def _check_health_checks(path: Path, upstream: Upstream, report: Report) -> None:
+    for i, backend in enumerate(upstream.backends):
+        if backend.health_check is None:
+            continue
+        where = (*path, i, "health_check")
+        if backend.address.startswith(f"{EMBEDDED_SCHEME}:"):
+            report.error(
+                where, "an embedded application is not checked: it is there", "remove the key"
+            )
+        check_health_check(where, backend.health_check, upstream.protocol, report)
 
 
 def _check_balancing(path: Path, balancing: LoadBalancing, report: Report) -> None:

@@ -79,6 +79,19 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         ),
     ),
     (Effect.LIVE, Reach.REQUESTS, "routes[]", ("host", "path_prefix", "method", "upstream")),
+    (
+        Effect.LIVE,
+        Reach.AT_ONCE,
+        "upstream.<name>",
+        (
+            "panic_threshold_percent", "backends[].health_check", "backends[].health_check.type",
+            "backends[].health_check.path", "backends[].health_check.interval",
+            "backends[].health_check.timeout_ms", "backends[].health_check.failure_threshold",
+            "backends[].health_check.success_threshold", "backends[].health_check.cooldown_ms",
+            "backends[].health_check.expected_status", "backends[].health_check.expected_body",
+            "backends[].health_check.grpc_service",
+        ),
+    ),
     # Each is part of the identity of a backend or of its pool.
     (
         Effect.DRAINS,

@@ -10,6 +10,8 @@ class State(StrEnum):
     SERVING = "serving"
     NO_WORKER = "no_worker"
     """Every worker is dead or hangs; their successors are on the way."""
+    NO_BACKEND = "no_backend"
+    """The checks of every backend fail: requests get 503."""
     DRAINING = "draining"
 
     @property

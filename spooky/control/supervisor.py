@@ -36,6 +36,7 @@ from spooky.control.facts import (
     worker_facts,
 )
 from spooky.control.file_watch import FileWatch
+from spooky.control.health_checks import HealthChecks
 from spooky.control.heir import Heir, shared_segment
 from spooky.control.history import History, HistoryError, Record
 from spooky.control.inspection import Inspection
@@ -57,6 +58,7 @@ from spooky.generation.materials import MaterialError
 from spooky.observe.metrics import Fact
 from spooky.protocol.quic.keys import SECRET_BYTES, Keys
 from spooky.protocol.quic.steering import Steering
+from spooky.runtime import Runtime
 from spooky.upstream.dial import system_resolver
 
 if TYPE_CHECKING:
@@ -99,6 +101,10 @@ class Supervisor:
         self._phase = State.STARTING
         self._service_manager = ServiceManager(os.environ)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._runtime = Runtime(self._loop)
+        self._health_checks = HealthChecks(
+            self._runtime, self._segment, system_resolver(self._loop)
+        )
         self._metrics = MetricsEndpoint(self._segment, self._facts)
         self._listeners = Listeners(self._slots)
         self._crew = Crew(
@@ -146,6 +152,7 @@ class Supervisor:
             addresses = self._listeners.addresses
             self._phase = State.SERVING
             self._changes.starting = False
+            self._follow_health()
             self._probation.start()
             if self._candidate.path:
                 self._file_watch = FileWatch(self._changes, lambda: self._probation.is_open)
@@ -156,12 +163,15 @@ class Supervisor:
             logger.info("serving on %s with %d workers", _shown(addresses), len(self._slots.active))
             await self._wake.wait()
             self._phase = State.DRAINING
+            self._health_checks.close()
             self._probation.close()
             if self._file_watch is not None:
                 self._file_watch.close()
             rotation.cancel()
             return await self._end()
         finally:
+            self._health_checks.close()
+            await self._runtime.close()
             self._service_manager.close()
             if self._control is not None:
                 await self._control.close()
@@ -490,6 +500,8 @@ class Supervisor:
     def _state(self) -> State:
         if self._phase is State.SERVING and not self._crew.any_alive:
             return State.NO_WORKER
+        if self._phase is State.SERVING and not self._health_checks.any_can_serve:
+            return State.NO_BACKEND
         return self._phase
 
     def _is_alive(self) -> bool:
@@ -508,8 +520,13 @@ class Supervisor:
             self._service_manager.show(self._status)
 
     def _on_committed(self, commit: Committed) -> None:
+        self._follow_health()
         self._probation.committed(commit)
         self._show_status()
+
+    def _follow_health(self) -> None:
+        running = self._changes.running
+        self._health_checks.follow(running.configuration, running.materials)
 
     def _facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell that no worker counts."""
@@ -518,6 +535,7 @@ class Supervisor:
         for listener, tls in zip(running.configuration.active_listeners, running.tls, strict=True):
             yield from certificate_facts(listener, tls)
         yield from client_certificate_facts(running)
+        yield from self._health_checks.facts()
         yield from probation_facts(self._probation.is_open, self._probation.rollbacks)
         workers = self._crew.pids
         yield from worker_facts(self._segment, workers, self._crew.restarts)

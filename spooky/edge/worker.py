@@ -141,6 +141,7 @@ class Worker:
             raise
         if self._handover is not None:
             self._handover.start(self._take_over)
+        self.service.generation.activate()
 
     @property
     def idle(self) -> bool:

@@ -42,6 +42,7 @@ from spooky.runtime import Runtime
 from spooky.upstream.application import Application
 from spooky.upstream.dial import DialSettings, Resolve
 from spooky.upstream.embedded import EmbeddedPool
+from spooky.upstream.health import BackendHealth, HealthWatch, UpstreamHealth
 from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
 from spooky.upstream.pool import Pool, PoolSettings, RequestPool
 
@@ -85,6 +86,7 @@ class Environment:
         self.runtime = runtime
         self.counters = counters
         self.watch = GateWatch(runtime)
+        self.health = HealthWatch(runtime, counters.segment)
         self.resolve = resolve
         self.applications = applications
         self.seed = seed
@@ -244,6 +246,7 @@ class _Compiler:
         for backend in upstream.listed_backends:
             yield
             backends.append(self._backend(name, backend))
+        self._follow_health(name, balancer)
         return Upstream(
             name=name,
             balancer=balancer,
@@ -258,6 +261,21 @@ class _Compiler:
             inflight_limit=self._performance.per_upstream_inflight_limit,
             report_failure=balancer.failed if isinstance(balancer, LatencyAware) else None,
         )
+
+    def _follow_health(self, name: str, balancer: Balancer) -> None:
+        upstream, watch = self._configuration.upstream[name], self._environment.health
+        segment = self._environment.counters.segment
+        health = UpstreamHealth(
+            balancer,
+            {
+                position: BackendHealth(segment, name, backend.id) if backend.health_check else None
+                for position, backend in enumerate(upstream.listed_backends)
+                if backend.state == "enabled"
+            },
+            upstream.panic_threshold_percent,
+        )
+        self._activations.append(lambda: watch.add(health))
+        self._releases.append(lambda _: watch.remove(health))
 
     def _balancer(self, name: str) -> Balancer:
         backends = self._configuration.upstream[name].listed_backends

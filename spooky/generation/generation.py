@@ -133,8 +133,8 @@ class Generation:
         routes: Leads to :class:`Upstream` objects.
         policy: For all requests alike.
         listener_tls: What each active listener presents and demands, in their order.
-        activate: Puts what changed in force on things that were kept; call it once, after the
-            switch. Until then the generation has no effect.
+        activate: Puts what changed in force on things that were kept; call it once, when it is
+            in force. Until then the generation has no effect.
         release: Gives up what the generation refers to, in force or not; call it once, with the
             seconds that the streams of removed backends have until they are cut.
     """

@@ -24,7 +24,7 @@ def test_every_mistake_of_a_file_is_reported_in_one_run():
         (15, 13, "upstream.api.backends[1].id", "upstream.api.backends[0] has the same id"),
         (16, 18, "upstream.api.backends[1].address",
          'the port "80800" is not a number from 1 to 65535'),
-        (17, 9, "upstream.api.backends[1].health_check", "this key is not supported yet"),
+        (17, 30, "upstream.api.backends[1].health_check.path", '"health" cannot be asked for'),
         (20, 12, "upstream.api.load_balancing.key", "header needs a name"),
         (22, 49, "upstream.web.route.path_prefix",
          "expected text, found no, which YAML reads as false"),

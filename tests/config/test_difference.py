@@ -31,6 +31,7 @@ from tests.config.support import DELETE, GOOD, edited
 
 BASE: dict[str, Any] = yaml.safe_load(GOOD)
 BASE["listeners"] = [BASE.pop("listen")]
+BASE["upstream"]["api"]["backends"][0]["health_check"] = {"expected_body": "fine"}
 BASE["routes"] = [
     {"host": "routes.example", "method": "PUT", "path_prefix": "/", "upstream": "api"}
 ]
@@ -72,9 +73,10 @@ def other_value(leaf: str) -> Any:
         case inspect.LiteralType():
             canonical = [msgspec.convert(value, str, strict=False) for value in type_.values]
             return next(value for value in canonical if value not in (place, "rr", "ch"))
-        case inspect.VarTupleType(item_type=inspect.LiteralType()):
-            return place[:-1]
-        case inspect.VarTupleType():
+        case inspect.VarTupleType(item_type=item):
+            literal = bare(item)
+            if isinstance(literal, inspect.LiteralType):
+                return place[:-1] or [value for value in literal.values if value not in place]
             return [*(place or ()), "/zzz"]
     return f"{place}x" if place else "/x"
 

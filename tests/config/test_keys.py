@@ -137,7 +137,7 @@ REFERENCE = TABLE.split()
 SUPPORTED = re.compile(
     r"listen(ers\[\])?\..*|load_balancing\..*"
     r"|upstream\.\*\.(route|load_balancing|host_policy|forwarded_headers)\..*"
-    r"|upstream\.\*\.backends\[\]\.(id|address|weight)"
+    r"|upstream\.\*\.backends\[\]\.(id|address|weight|health_check\..*)"
     r"|upstream(\.\*\.tls|_tls)\.(verify_certificates|strict_sni|ca_file|ca_dir|client_certificate"
     r"|client_key)"
     r"|log\..*|observability\.metrics\..*"

@@ -6,7 +6,7 @@ The mark ⟦ stands before the place that must be named.
 import pytest
 
 from spooky import _core
-from spooky.config import Severity, load_text
+from spooky.config import Severity, diagnose_text, load_text
 from tests.config.support import marked, minimal, only, problems, where, with_backend
 
 BACKENDS = "backends: [{id: a, address: 'http://127.0.0.1:80'}]"
@@ -272,6 +272,40 @@ def test_an_upstream_that_no_route_leads_to_is_refused():
     problem = only(text)
     assert problem.message == "no route leads to this upstream"
     assert problem.path == "upstream.one"
+
+
+@pytest.mark.parametrize(
+    ("check", "protocol", "path", "words"),
+    [
+        ("{interval: 500, timeout_ms: ⟦600}", "auto", ".timeout_ms", "more than interval"),
+        ("{path: ⟦health}", "auto", ".path", "cannot be asked for"),
+        ("{path: ⟦'/a b'}", "auto", ".path", "cannot be asked for"),
+        ("{expected_status: ['200', ⟦'2xx']}", "auto", ".expected_status[1]", "no status"),
+        ("{expected_status: [⟦'299-200']}", "auto", ".expected_status[0]", "no status"),
+        ("{type: tcp, path: ⟦/x}", "auto", ".path", "a tcp check makes no request"),
+        ("{type: grpc, expected_body: ⟦x}", "auto", ".expected_body", "a grpc check"),
+        ("{grpc_service: ⟦a.B}", "auto", ".grpc_service", "asks about no service"),
+        ("{type: ⟦grpc}", "http1", ".type", "gRPC needs HTTP/2"),
+    ],
+)
+def test_health_checks_that_contradict_themselves_are_refused(check, protocol, path, words):
+    text, line, column = marked(
+        minimal(
+            f"protocol: {protocol}\nroute: {{path_prefix: /}}\n"
+            f"backends: [{{id: a, address: 'http://a', health_check: {check}}}]"
+        )
+    )
+    problem = only(text)
+    assert words in problem.message
+    assert where(problem) == (line, column, f"upstream.api.backends[0].health_check{path}")
+
+
+def test_an_embedded_application_is_not_checked():
+    text = minimal(
+        "route: {path_prefix: /}\nbackends: [{id: a, address: 'app:x', health_check: {path: /}}]"
+    )
+    (problem,) = diagnose_text(text, apps=["x"]).problems
+    assert problem.message == "an embedded application is not checked: it is there"
 
 
 def test_upstream_names_are_bounded():

@@ -76,3 +76,35 @@ async def drains(proxy: Served, control: Path) -> None:
     proxy.origin.gate.opened.set()
     assert (await stream.whole()).status == 200
     assert await proxy.exited() == 0
+
+
+def test_a_service_whose_backends_all_fail_their_checks_is_not_ready_and_sheds(
+    tmp_path: Path,
+) -> None:
+    control = tmp_path / "control.sock"
+
+    def here(settings: dict[str, Any]) -> None:
+        settings["control"] = {"socket": str(control)}
+        settings["upstream"]["backend"]["backends"][0]["health_check"] = {
+            "path": "/wait", "interval": 200, "timeout_ms": 100, "failure_threshold": 1,
+            "success_threshold": 1, "cooldown_ms": 0,
+        }  # fmt: skip
+
+    async def scenario() -> None:
+        async with served(tmp_path, 1, here) as proxy:
+            client = await proxy.client("h2")
+            while (await ask(control, "/ready"))[1]["state"] != "no_backend":
+                await asyncio.sleep(0.02)
+            while (await client.fetch("GET", "/echo")).status != 503:
+                await asyncio.sleep(0.02)
+            assert (await ask(control, "/ready"))[0] == 503
+            assert (await ask(control, "/health"))[0] == 200
+            assert "backend one of backend cannot serve: no answer within 100 ms" in proxy.log
+            proxy.origin.gate.opened.set()
+            while (await client.fetch("GET", "/echo")).status != 200:
+                await asyncio.sleep(0.02)
+            assert (await ask(control, "/ready"))[0] == 200
+            proxy.signal(signal.SIGTERM)
+            assert await proxy.exited() == 0
+
+    run(scenario)

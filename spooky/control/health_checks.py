@@ -1,0 +1,211 @@
+"""Checking backends, once for the whole machine, whatever the number of workers."""
+
+import asyncio
+import logging
+import random
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from spooky._core.shared import Segment
+from spooky.config.health import HealthCheck
+from spooky.config.schema import Configuration
+from spooky.generation.identities import PoolIdentity, upstream_tls
+from spooky.generation.materials import Materials
+from spooky.observe.metrics import Fact, Kind
+from spooky.runtime import Runtime
+from spooky.upstream.dial import DialSettings, Resolve
+from spooky.upstream.health import BackendHealth, CheckState
+from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
+from spooky.upstream.probe import CheckError, CheckInconclusive, probe
+
+logger = logging.getLogger(__name__)
+
+JITTER: Final = 0.1
+"""Each check is up to this share of its delay earlier or later, so that many do not meet."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckIdentity:
+    """What makes two checks the same, which then go on through a change.
+
+    Attributes:
+        upstream: Name of the upstream.
+        backend: Id of the backend.
+        pool: How it is reached.
+        check: What is asked.
+    """
+
+    upstream: str
+    backend: str
+    pool: PoolIdentity
+    check: HealthCheck
+
+
+class _Checked:
+    """One backend that is checked, again and again."""
+
+    def __init__(
+        self,
+        identity: CheckIdentity,
+        dial_settings: DialSettings,
+        runtime: Runtime,
+        segment: Segment,
+        resolve: Resolve,
+        randoms: random.Random,
+    ) -> None:
+        self._health = BackendHealth(segment, identity.upstream, identity.backend)
+        # A program that takes over goes on with what the one before it found.
+        self.state = CheckState(identity.check, self._health.can_serve)
+        self.succeeded = 0
+        self.failed = 0
+        self.inconclusive = 0
+        self.detail = ""
+        self._identity = identity
+        self._dial_settings = dial_settings
+        self._runtime = runtime
+        self._resolve = resolve
+        self._randoms = randoms
+        self._told = self.state.healthy
+        self._task = runtime.start_task(self._run())
+
+    def close(self) -> None:
+        """Check no more."""
+        self._task.cancel()
+
+    def forget(self) -> None:
+        """Check no more, and count the backend as one that can serve."""
+        self.close()
+        self._health.set_failing(False)
+
+    async def _run(self) -> None:
+        # The first ones are spread over an interval, too.
+        await asyncio.sleep(self._randoms.random() * self._identity.check.interval / 1000)
+        while True:
+            await self._check()
+            await asyncio.sleep(self.state.delay * self._randoms.uniform(1 - JITTER, 1 + JITTER))
+
+    async def _check(self) -> None:
+        identity = self._identity
+        try:
+            await probe(identity.check, self._dial_settings, self._runtime, self._resolve)
+        except CheckInconclusive:
+            self.inconclusive += 1
+            return
+        except CheckError as error:
+            self.failed += 1
+            self.detail = str(error)
+            self.state.failed(self._runtime.now())
+        else:
+            self.succeeded += 1
+            self.state.succeeded(self._runtime.now())
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the workers and the log if the judgement changed."""
+        healthy = self.state.healthy
+        if healthy == self._told:
+            return
+        self._told = healthy
+        self._health.set_failing(not healthy)
+        backend, upstream = self._identity.backend, self._identity.upstream
+        if healthy:
+            logger.info("backend %s of %s can serve again", backend, upstream)
+        else:
+            logger.warning("backend %s of %s cannot serve: %s", backend, upstream, self.detail)
+
+
+class HealthChecks:
+    """All checks of a configuration.
+
+    Arguments:
+        runtime: Whose loop to use.
+        segment: Where workers learn of the results.
+        resolve: Gives the addresses of backends.
+    """
+
+    def __init__(self, runtime: Runtime, segment: Segment, resolve: Resolve) -> None:
+        self._runtime = runtime
+        self._segment = segment
+        self._resolve = resolve
+        self._randoms = random.Random()
+        self._checked: dict[CheckIdentity, _Checked] = {}
+        self._backends = 0
+
+    def follow(self, configuration: Configuration, materials: Materials) -> None:
+        """Check what a configuration says; checks that are the same go on.
+
+        Arguments:
+            materials: The files that it names.
+        """
+        wanted = dict(_wanted(configuration, materials))
+        for identity in self._checked.keys() - wanted.keys():
+            self._checked.pop(identity).forget()
+        for identity in wanted.keys() - self._checked.keys():
+            self._checked[identity] = _Checked(
+                identity,
+                wanted[identity],
+                self._runtime,
+                self._segment,
+                self._resolve,
+                self._randoms,
+            )
+        self._backends = sum(
+            backend.state == "enabled"
+            for upstream in configuration.upstream.values()
+            for backend in upstream.backends
+        )
+
+    @property
+    def any_can_serve(self) -> bool:
+        """Whether any backend can serve, checked or not; true where there is none at all."""
+        failing = sum(not checked.state.healthy for checked in self._checked.values())
+        return self._backends == 0 or failing < self._backends
+
+    def facts(self) -> Iterator[Fact]:
+        """Yield what the metrics tell of checks."""
+        for identity, checked in self._checked.items():
+            labels = (("upstream", identity.upstream), ("backend", identity.backend))
+            yield Fact(
+                "backend_healthy",
+                "Whether the checks of a backend say that it can serve.",
+                int(checked.state.healthy),
+                labels,
+            )
+            for outcome in ("succeeded", "failed", "inconclusive"):
+                yield Fact(
+                    "health_checks_total",
+                    "Checks of backends, by how they ended.",
+                    getattr(checked, outcome),
+                    (*labels, ("outcome", outcome)),
+                    Kind.COUNTER,
+                )
+
+    def close(self) -> None:
+        """Check no more; what was found stays, for whoever takes over."""
+        while self._checked:
+            self._checked.popitem()[1].close()
+
+
+def _wanted(
+    configuration: Configuration, materials: Materials
+) -> Iterator[tuple[CheckIdentity, DialSettings]]:
+    for name, upstream in configuration.upstream.items():
+        tls = upstream_tls(configuration.tls_of(name), materials)
+        contexts: dict[str, ssl.SSLContext] = {}
+        for backend in upstream.backends:
+            check, origin = backend.health_check, Origin.parse(backend.address)
+            if check is None or backend.state != "enabled" or origin.scheme == EMBEDDED_SCHEME:
+                continue
+            # gRPC is HTTP/2, with TLS and without.
+            protocol = "http2" if check.type == "grpc" else upstream.protocol
+            context = None
+            if origin.scheme == "https":
+                if protocol not in contexts:
+                    contexts[protocol] = tls.context(protocol)
+                context = contexts[protocol]
+            identity = CheckIdentity(
+                name, backend.id, PoolIdentity.of(origin, protocol, tls), check
+            )
+            yield identity, DialSettings(origin, protocol, context)
