@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import random
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -22,24 +23,36 @@ SEED = 20261128
 MOMENTS = 4
 """How many moments around a commit a worker is killed at."""
 
+FILE_MAX_BYTES = 1024 * 1024
+"""More than messages to workers have, which are files in memory, and less than the history gets."""
+
+
+def generations(directory: Path) -> list[str]:
+    """Return the files of the history, unfinished ones included."""
+    return sorted(one for one in os.listdir(directory / "state") if ".json" in one)
+
 
 def test_a_disk_that_is_full_stops_the_change_and_not_the_next(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with served(tmp_path, WORKERS) as proxy:
             clients = await connected(proxy)
-            # What is written to this device finds the disk full (full(4)).
-            (tmp_path / "state" / ".0000000002.json.new").symlink_to("/dev/full")
             proxy.write(deny)
+            with proxy.path.open("a") as file:
+                file.write(f"# {'x' * 2 * FILE_MAX_BYTES}\n")
+            # To whoever writes a longer file the disk is full.
+            limits = (FILE_MAX_BYTES, resource.RLIM_INFINITY)
+            unlimited = resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE, limits)
             code, output = await proxy.command("reload")
             assert code == 1
-            assert "No space left on device" in output
+            assert "the history in" in output
+            assert "File too large" in output
             assert await statuses(clients) == {200}
-            assert sorted(os.listdir(tmp_path / "state")) == ["0000000001.json"]
+            assert generations(tmp_path) == ["0000000001.json"]
+            resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE, unlimited)
             code, output = await proxy.command("reload")
             assert code == 0, output
             assert await statuses(clients) == {403}
-            files = sorted(os.listdir(tmp_path / "state"))
-            assert files == ["0000000001.json", "0000000003.json"]
+            assert generations(tmp_path) == ["0000000001.json", "0000000003.json"]
 
     run(scenario)
 
