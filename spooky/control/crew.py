@@ -193,7 +193,9 @@ class Crew:
 
     def begin(self) -> None:
         """Have those that wait serve clients, and see to it that the others finish."""
-        for worker in self._at(self._slots.active):
+        steering = self._slots.steering
+        for worker in self._at(steering.active):
+            worker.send(Steer(steering, ()))
             worker.send(Begin())
         for slot, process in self._strangers.items():
             self._loop.add_reader(process, self._on_stranger_exit, slot)

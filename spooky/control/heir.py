@@ -86,7 +86,7 @@ class Heir:
         """Say that this program cannot take over."""
         self._send(Failed(text[:TEXT_MAX]))
 
-    async def wait_for_begin(self, ways: Mapping[int, int]) -> None:
+    async def wait_for_begin(self, ways: Mapping[int, int]) -> bool:
         """Say that the workers are ready, and wait until they shall serve.
 
         If the other program dies meanwhile, that is now.
@@ -94,14 +94,18 @@ class Heir:
         Arguments:
             ways: Descriptors of the ways to their inboxes, by slot.
 
+        Returns:
+            Whether the other program lives.
+
         Raises:
-            TakeOverError: The other program says something else.
+            TakeOverError: It says something else.
         """
         names = tuple(f"way:{slot}" for slot in ways)
         self._send(Prepared(__version__, tuple(ways), names), ways.values())
         message = await self._hear(None)
         if not isinstance(message, Begin | None):
             raise TakeOverError("the old program speaks out of turn")
+        return message is not None
 
     async def wait_until_over(self) -> None:
         """Say that this program serves, and wait until the other takes nothing new."""

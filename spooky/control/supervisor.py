@@ -403,9 +403,9 @@ class Supervisor:
             TakeOverError: It says something else.
         """
         logger.info("taking over as process %d", os.getpid())
-        await heir.wait_for_begin(self._crew.ways())
+        told = await heir.wait_for_begin(self._crew.ways())
         self._waits = False
-        self._slots.swapped()
+        self._slots.swapped(give_back=told)
         self._listeners.steer()
         self._crew.begin()
         await heir.wait_until_over()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from spooky._core import COMPILED
 from tests.control.serve import Served, served, until
@@ -121,7 +122,8 @@ def test_no_request_fails_while_one_program_follows_another(tmp_path: Path, upgr
             await until(lambda: gone(service.pids[-1]))
             assert "died" not in proxy.log
 
-    run(scenario)
+    # Twenty take longer than a scenario may.
+    uvloop.run(scenario())
 
 
 CRASH = "#!/bin/sh\necho no such library >&2\nexit 3\n"
