@@ -151,7 +151,7 @@ def test_tokens_roles_address_and_certificate_change_live(tmp_path: Path) -> Non
             assert (await ask(moved, f"{RUNTIME}/reload", "admin", {})).status == 200
             with pytest.raises(OSError, match=r"."):
                 await ask(moved, "/health")
-            assert "source_ip_not_allowed" in proxy.log
+            await until(lambda: "source_ip_not_allowed" in proxy.log)
             proxy.write(lambda s: s["observability"].pop("control_api"))
             code, output = await proxy.command("reload")
             assert code == 0, output
