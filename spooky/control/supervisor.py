@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import resource
 import secrets
 import signal
 import socket
@@ -35,6 +34,7 @@ from spooky.control.facts import (
     process_facts,
     worker_facts,
 )
+from spooky.control.file_limit import allow_many_files
 from spooky.control.file_watch import FileWatch
 from spooky.control.health_checks import HealthChecks
 from spooky.control.heir import Heir, shared_segment
@@ -194,7 +194,7 @@ class Supervisor:
             self._logs = Logs(configuration)
         except OSError as error:
             raise StartError(f"cannot open a log: {error}") from error
-        _allow_many_files()
+        allow_many_files()
         if self._heir is None:
             self._listeners.open(configuration)
             return
@@ -589,12 +589,6 @@ class Supervisor:
             return
         descriptors = self._logs.descriptors
         self._crew.tell(UseLogs(tuple(descriptors)), descriptors)
-
-
-def _allow_many_files() -> None:
-    """Raise the limit on open files as far as it goes; each TCP connection takes one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _shown(addresses: list[tuple[str, int]]) -> str:
