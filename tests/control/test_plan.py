@@ -10,6 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spooky import _core
 from spooky.config import from_mapping
 from spooky.config.difference import Change, ChangeKind
 from spooky.config.inventory import Object, ObjectKind
@@ -304,6 +305,7 @@ def test_client_authentication_that_is_weakened(client_auth):
     assert hazards(("listeners/1/tls/client_auth", stronger)) == []
 
 
+@pytest.mark.skipif(not _core.COMPILED, reason="only the native engine takes early data")
 def test_early_data_that_is_taken():
     allowed = ("resilience/protocol/allow_0rtt", True)
     (found,) = plan(snapshot(BASE), snapshot(edited(BASE, allowed)), NOW).hazards
