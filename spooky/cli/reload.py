@@ -9,12 +9,22 @@ from spooky.cli.probation import probation_option, show_watched
 
 
 @click.command()
+@click.option(
+    "--certificates", is_flag=True, help="Only certificates, keys, authorities and tokens."
+)
+@click.option("--workers", is_flag=True, help="Nothing of the file: have new workers take over.")
 @asked_options
 @probation_option
 @click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON.")
 @socket_option
 def command(
-    reason: str, expect: int | None, probation: int | None, as_json: bool, path: Path
+    certificates: bool,
+    workers: bool,
+    reason: str,
+    expect: int | None,
+    probation: int | None,
+    as_json: bool,
+    path: Path,
 ) -> int:
     """Put in force what the configuration file says now.
 
@@ -23,13 +33,22 @@ def command(
 
     If it is on probation, the command waits for the end of it.
 
+    Certificates are taken by themselves when they change: `--certificates` is for those who want to
+    hear at once whether they can be used. `--workers` replaces worker processes, one generation for
+    another; their streams have the time for draining.
+
     Exit codes: 0 if it is in force, 1 if not, 2 for wrong usage, 3 if it was taken back because
     traffic fared worse.
     """
-    wanted = {
-        "reason": reason,
-        "expected_generation": expect,
-        "probation_seconds": probation,
-    }
-    answer = post(path, "/admin/runtime/reload", wanted)
+    wanted = {"reason": reason, "expected_generation": expect}
+    act = "reload"
+    if certificates or workers:
+        if certificates and workers:
+            raise click.UsageError("--certificates and --workers are two different changes")
+        if probation is not None:
+            raise click.UsageError("--probation is for a reload of the configuration")
+        act = "reload-certs" if certificates else "restart"
+    else:
+        wanted["probation_seconds"] = probation
+    answer = post(path, f"/admin/runtime/{act}", wanted)
     return show_watched(path, answer, as_json)

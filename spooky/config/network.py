@@ -47,17 +47,21 @@ def check_network(configuration: Configuration, report: Report) -> None:
 
 # --- addresses --------------------------------------------------------------------------------
 def check_addresses(configuration: Configuration, report: Report) -> None:
-    """Report addresses of listeners and of the metrics endpoint that cannot be bound."""
+    """Report addresses of listeners, metrics and control API that cannot be bound."""
     place = ("listeners",) if configuration.listeners else ("listen",)
     for number, listener in enumerate(configuration.active_listeners):
         path: Path = (*place, number) if configuration.listeners else place
         for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
             if not _check_address(path, kind, listener.address, listener.port, report):
                 break
-    metrics = configuration.observability.metrics
-    if metrics.enabled:
-        path = ("observability", "metrics")
-        _check_address(path, socket.SOCK_STREAM, metrics.address, metrics.port, report)
+    observability = configuration.observability
+    metrics, api = observability.metrics, observability.control_api
+    for name, enabled, address, port in (
+        ("metrics", metrics.enabled, metrics.address, metrics.port),
+        ("control_api", api.enabled, api.address, api.port),
+    ):
+        if enabled:
+            _check_address(("observability", name), socket.SOCK_STREAM, address, port, report)
 
 
 def _check_address(

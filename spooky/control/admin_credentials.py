@@ -10,7 +10,7 @@ import os
 import secrets
 import ssl
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -69,13 +69,59 @@ def read_credentials(configuration: Configuration, materials: Materials) -> Admi
     Raises:
         MaterialError: A file cannot be used.
     """
+    files = {
+        path: content
+        for group in credential_groups(configuration)
+        for path, content in read_group(configuration, group).items()
+    }
+    return make_credentials(configuration, materials, files)
+
+
+def credential_groups(configuration: Configuration) -> list[tuple[str, ...]]:
+    """Return the files that the control API needs, if it is enabled: groups that fit together."""
+    api = configuration.observability.control_api
+    if not api.enabled:
+        return []
+    groups: list[tuple[str, ...]] = [(one.token_file,) for one in api.auth.bearer_tokens]
+    if api.tls.cert:
+        groups.append((api.tls.cert, api.tls.key))
+    if api.tls.client_auth.mode != "disabled":
+        groups.append((api.tls.client_auth.ca_file or "",))
+    return groups
+
+
+def read_group(configuration: Configuration, group: Iterable[str]) -> dict[str, bytes]:
+    """Return what a plan compares of some files, by path.
+
+    Raises:
+        MaterialError: One cannot be used.
+    """
+    api = configuration.observability.control_api
+    tokens = {one.token_file for one in api.auth.bearer_tokens}
+    return {
+        path: _digest(_read_token(path)) if path in tokens else read_file(Path(path))
+        for path in group
+    }
+
+
+def make_credentials(
+    configuration: Configuration, materials: Materials, files: Mapping[str, bytes]
+) -> AdminCredentials:
+    """Return what files make that were read.
+
+    Arguments:
+        materials: The files of the rest, where the certificate of the first listener is.
+        files: What :func:`read_group` gave of each group.
+
+    Raises:
+        MaterialError: They do not fit together.
+    """
     api = configuration.observability.control_api
     if not api.enabled:
         return AdminCredentials()
-    files = {path: read_file(Path(path)) for path in _plain_files(api)}
     tokens: dict[bytes, Caller] = {}
     for token in api.auth.bearer_tokens:
-        digest = files[token.token_file] = _digest(_read_token(token.token_file))
+        digest = files[token.token_file]
         if digest in tokens:
             raise MaterialError(f"{token.token_file} holds the token of another caller")
         tokens[digest] = Caller(token.actor_id, Role(token.role))
@@ -85,13 +131,6 @@ def read_credentials(configuration: Configuration, materials: Materials) -> Admi
     else:
         certificate, key = _first_certificate(configuration, materials)
     return AdminCredentials(files, _context(api, certificate, key, files), tokens)
-
-
-def _plain_files(api: ControlApi) -> Iterator[str]:
-    candidates = [api.tls.cert, api.tls.key]
-    if api.tls.client_auth.mode != "disabled":
-        candidates.append(api.tls.client_auth.ca_file or "")
-    yield from (path for path in candidates if path)
 
 
 def _first_certificate(configuration: Configuration, materials: Materials) -> tuple[bytes, bytes]:

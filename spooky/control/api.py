@@ -97,6 +97,8 @@ class ControlApi:
             "preview": self._preview,
             "activate": self._activate,
             "reload": self._reload,
+            "reload-certs": self._reload_certificates,
+            "restart": self._restart,
             "rollback": self._rollback,
             "weight": self._weigh,
             "reset": self._reset,
@@ -232,6 +234,14 @@ class ControlApi:
         wanted = await self._body(request, answers.ReloadBody)
         asked = _asked(request, wanted, wanted.probation_seconds)
         return self._outcome(await self._changes.reload(asked))
+
+    async def _reload_certificates(self, request: web.Request) -> web.Response:
+        wanted = await self._body(request, ChangeBody)
+        return self._outcome(await self._changes.renew_now(_asked(request, wanted)))
+
+    async def _restart(self, request: web.Request) -> web.Response:
+        wanted = await self._body(request, ChangeBody)
+        return self._outcome(await self._changes.restart(_asked(request, wanted)))
 
     async def _rollback(self, request: web.Request) -> web.Response:
         wanted = await self._body(request, answers.RollbackBody)

@@ -12,7 +12,7 @@ import datetime
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias
 
@@ -23,6 +23,7 @@ from spooky.control.effects import Effect
 from spooky.control.history import History, Record, Source, content_digest
 from spooky.control.overrides import Overrides, find_backend, overridden_settings
 from spooky.control.plan import Plan, Snapshot, plan
+from spooky.control.renewal import read_renewal
 from spooky.generation.materials import MaterialError
 
 logger = logging.getLogger(__name__)
@@ -285,7 +286,7 @@ class Changes:
         """Put in force again what was, with the files as they were; raises as :meth:`apply`."""
         async with self._one_at_a_time:
             candidate = earlier.candidate
-            if self.record.source is Source.OVERRIDE:
+            if self.record.source.is_by_the_way:
                 # Done by hand since, and for another reason.
                 candidate = candidate.overridden(self.running.overrides)
             return await self._make(candidate, Source.ROLLBACK, asked, earlier.record.origin)
@@ -313,6 +314,27 @@ class Changes:
             return await self._make(
                 self.running.overridden(overrides), Source.OVERRIDE, asked, None
             )
+
+    async def restart(self, asked: Asked) -> Outcome:
+        """Have new workers take over with what is in force; raises as :meth:`apply`."""
+        async with self._one_at_a_time:
+            asked = replace(asked, probation_seconds=0.0)
+            origin = self.record.origin
+            return await self._make(self.running, Source.RESTART, asked, origin, new_workers=True)
+
+    async def renew_now(self, asked: Asked) -> Outcome:
+        """Put in force certificates, keys, authorities and tokens as the files are now.
+
+        Raises:
+            MaterialError: One cannot be used, so none is taken.
+            ChangeError: The change cannot be made.
+        """
+        async with self._one_at_a_time:
+            now = datetime.datetime.now(datetime.UTC)
+            renewal = await asyncio.to_thread(read_renewal, self.running, {}, now)
+            if renewal.problems:
+                raise MaterialError("; ".join(renewal.problems))
+            return await self._make(renewal.candidate, Source.RENEWAL, asked, None)
 
     async def renew(self, candidate: Candidate, asked: Asked) -> Outcome:
         """Put in force what differs in certificates alone; raises as :meth:`apply`."""
@@ -344,9 +366,15 @@ class Changes:
             return outcome
 
     async def _make(
-        self, candidate: Candidate, source: Source, asked: Asked, origin: int | None
+        self,
+        candidate: Candidate,
+        source: Source,
+        asked: Asked,
+        origin: int | None,
+        *,
+        new_workers: bool = False,
     ) -> Outcome:
-        """Plan, prepare and commit."""
+        """Plan, prepare and commit; with new workers, even if nothing differs."""
         self._refuse_out_of_time()
         began = time.monotonic()
         active = self.record.number
@@ -356,13 +384,13 @@ class Changes:
             )
         made = await self._plan(candidate)
         self._refuse_out_of_time()
-        if not made.changes and not made.settled:
+        if not made.changes and not made.settled and not new_workers:
             return Outcome(self.record, made, time.monotonic() - began, changed=False)
         # A number is never used again: a worker may still speak of one that came to nothing.
         number = self._tried = max(self.history.next_number, active + 1, self._tried + 1)
         record = _record(number, candidate, source, asked, time.time(), origin)
         before = InForce(self.running, self.record)
-        rolling = made.effect is Effect.ROLLING
+        rolling = new_workers or made.effect is Effect.ROLLING
         await self._carry_out(NextGeneration(number, candidate, rolling), record)
         seconds = time.monotonic() - began
         logger.info(

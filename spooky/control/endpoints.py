@@ -119,6 +119,15 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         "reload", f"{RUNTIME}/reload", "Put in force what the file says now.", ReloadBody
     ),
     _change(
+        "reload-certs", f"{RUNTIME}/reload-certs",
+        "Take certificates, keys, authorities and tokens as the files are now.",
+    ),
+    Endpoint(
+        "restart", "POST", f"{RUNTIME}/restart", Role.ADMIN,
+        "Have new workers take over, which loses nothing.", ChangeAnswer, ChangeBody,
+        (400, 409, 412, 413, 503),
+    ),
+    _change(
         "rollback", f"{RUNTIME}/rollback", "Put an earlier generation in force again.",
         RollbackBody, 404,
     ),

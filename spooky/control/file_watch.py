@@ -13,9 +13,9 @@ from spooky.control.candidate import Candidate
 from spooky.control.changes import Asked, ChangeError, Changes, StaleError
 from spooky.control.expiry import ExpiryWarnings
 from spooky.control.history import HistoryError
-from spooky.control.renewal import renew
+from spooky.control.renewal import read_renewal, watched_files
 from spooky.control.stillness import Stillness, states_of
-from spooky.generation.materials import MaterialError, named_files, read_file
+from spooky.generation.materials import MaterialError
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ RETRY_SECONDS: Final = 30.0
 
 
 class CertificateWatch:
-    """Puts renewed certificates, keys and authorities in force.
+    """Puts renewed certificates, keys, authorities and tokens in force.
 
     Arguments:
         changes: What makes changes.
@@ -62,26 +62,23 @@ class CertificateWatch:
             await asyncio.to_thread(self._expiry.look, running, _utc())
         if self._is_busy() or now < self._retry_at:
             return
-        paths = sorted(set(named_files(running.configuration)))
+        paths = watched_files(running)
         states = await asyncio.to_thread(states_of, paths)
         if not self._stillness.has_come(states):
             return
-        changed = await asyncio.to_thread(self._read_changed, running, paths)
+        renewal = await asyncio.to_thread(read_renewal, running, self._taken, _utc())
         if await asyncio.to_thread(states_of, paths) != states:
             # Written just now: what was read may be half of it.
             self._stillness.forget()
-        elif changed:
-            candidate, problems = await asyncio.to_thread(renew, running, changed, _utc())
-            for problem in problems:
-                logger.warning("%s; what is in use stays", problem)
-            files = candidate.materials.files
-            renewed = {path: content for path, content in changed.items() if files[path] == content}
-            if renewed:
-                reason = f"renewed: {', '.join(sorted(renewed))}"
-                await self._put(candidate, Asked("certificate watch", reason, number), renewed, now)
+            return
+        for problem in renewal.problems:
+            logger.warning("%s; what is in use stays", problem)
+        if renewal.taken:
+            asked = Asked("certificate watch", renewal.reason, number)
+            await self._put(renewal.candidate, asked, renewal.taken, now)
 
     async def _put(
-        self, candidate: Candidate, asked: Asked, renewed: Mapping[str, bytes], now: float
+        self, candidate: Candidate, asked: Asked, taken: Mapping[str, bytes], now: float
     ) -> None:
         try:
             await self._changes.renew(candidate, asked)
@@ -92,21 +89,7 @@ class CertificateWatch:
             self._stillness.forget()
             self._retry_at = now + RETRY_SECONDS
         else:
-            self._taken |= {path: _digest(content) for path, content in renewed.items()}
-
-    def _read_changed(self, running: Candidate, paths: list[str]) -> dict[str, bytes]:
-        """Return the content of files that are neither in use nor were taken back."""
-        changed: dict[str, bytes] = {}
-        for path in paths:
-            try:
-                content = read_file(Path(path))
-            except MaterialError as error:
-                logger.warning("%s; what is in use stays", error)
-                continue
-            known = self._taken.get(path)
-            if content != running.materials.files[path] and _digest(content) != known:
-                changed[path] = content
-        return changed
+            self._taken |= taken
 
 
 class ConfigurationWatch:

@@ -58,6 +58,12 @@ class Source(StrEnum):
     OVERRIDE = "override"
     ROLLBACK = "rollback"
     RENEWAL = "renewal"
+    RESTART = "restart"
+
+    @property
+    def is_by_the_way(self) -> bool:
+        """Whether it leaves alone what the file says, and what is on probation."""
+        return self in (Source.OVERRIDE, Source.RESTART)
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

@@ -150,9 +150,10 @@ class Probation:
 
         Another change ends a probation. If the new generation is on probation too, it is held
         against the last one that proved itself, and would go back to that. What is overridden at
-        run time, such as a backend that is drained, is neither watched nor an end.
+        run time, such as a backend that is drained, is neither watched nor an end; nor are new
+        workers with the same configuration.
         """
-        if commit.source is Source.OVERRIDE:
+        if commit.source.is_by_the_way:
             if self._trial is not None:
                 self._trial.in_force = commit.number
             return

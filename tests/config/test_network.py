@@ -59,15 +59,19 @@ def test_a_port_that_another_program_holds_is_an_error_that_names_it(kind, addre
     assert "process" in problem.message
 
 
-def test_each_listener_and_the_metrics_endpoint_are_looked_at():
-    with held(socket.SOCK_STREAM) as one, held(socket.SOCK_STREAM) as other:
+def test_each_listener_and_each_endpoint_is_looked_at():
+    held_ports = (held(socket.SOCK_STREAM) for _ in range(3))
+    one_held, other_held, third_held = held_ports
+    with one_held as one, other_held as other, third_held as third:
         listeners = f"listeners: [{{port: 0, {TLS}}}, {{address: 127.0.0.1, port: {one}, {TLS}}}]\n"
-        metrics = f"observability: {{metrics: {{enabled: true, port: {other}}}}}"
-        assert [problem.path for problem in addresses(listeners + metrics)] == [
+        metrics = f"metrics: {{enabled: true, port: {other}}}"
+        endpoints = f"observability: {{{metrics}, control_api: {{enabled: true, port: {third}}}}}"
+        assert [problem.path for problem in addresses(listeners + endpoints)] == [
             "listeners[1].port",
             "observability.metrics.port",
+            "observability.control_api.port",
         ]
-        assert len(addresses(listeners + metrics.replace("true", "false"))) == 1
+        assert len(addresses(listeners + endpoints.replace("true", "false"))) == 1
 
 
 def test_what_the_running_proxy_holds_is_not_in_its_way(monkeypatch):

@@ -120,6 +120,23 @@ def test_tokens_roles_address_and_certificate_change_live(tmp_path: Path) -> Non
             assert (await ask(first, RUNTIME, old)).status == 401
             assert (await ask(first, RUNTIME, "f" * 64)).status == 200
 
+            # Files alone; one that cannot be used keeps all as they were.
+            (tmp_path / "operator.token").write_text("short")
+            (tmp_path / "viewer.token").write_text("e" * 64)
+            certificates = f"{RUNTIME}/reload-certs"
+            refused = await ask(first, certificates, "operator", {})
+            assert (refused.status, refused.json["code"]) == (400, "invalid")
+            assert "operator.token holds no token" in refused.json["detail"]
+            assert (await ask(first, RUNTIME, "f" * 64)).status == 200
+            (tmp_path / "operator.token").write_text(TOKENS["operator"])
+            renewed = await ask(first, certificates, "operator", {})
+            assert renewed.json["generation"]["source"] == "renewal"
+            assert (await ask(first, RUNTIME, "f" * 64)).status == 401
+            assert (await ask(first, RUNTIME, "e" * 64)).status == 200
+            code, output = await proxy.command("reload", "--certificates")
+            assert (code, "nothing changed" in output) == (0, True)
+            assert (await ask(first, f"{RUNTIME}/restart", "operator", {})).status == 403
+
             # A file that others can read is refused, and what was in force stays.
             (tmp_path / "viewer.token").chmod(0o644)
             refused = await ask(first, f"{RUNTIME}/reload", "operator", {})

@@ -32,6 +32,7 @@ from spooky.control.history import History, Source
 from spooky.control.stillness import Stillness, states_of
 from spooky.observe.segment import private_segment
 from tests.certificates import Credentials, ca, client_leaf, leaf, now, write
+from tests.control.control_api import TOKENS, with_tokens
 from tests.control.serve import Served, served, until
 from tests.support.proxy import configuration, run
 
@@ -326,6 +327,50 @@ def test_authorities_and_client_certificates_towards_backends_are_renewed(
         assert bench.number == 3
         (fact,) = client_certificate_facts(bench.changes.running)
         assert fact.value == renewed.certificate.not_valid_after_utc.timestamp()
+
+    asyncio.run(scenario())
+
+
+def test_tokens_and_the_certificate_of_the_control_api_are_renewed_each_for_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write(leaf(NAMES, AUTHORITY), tmp_path, "admin")
+
+    def with_api(settings: dict[str, Any]) -> None:
+        tls = {"cert": str(tmp_path / "admin.pem"), "key": str(tmp_path / "admin.key")}
+        with_tokens(tmp_path, settings, tls=tls)
+
+    async def scenario() -> None:
+        bench = Bench(tmp_path, with_api)
+        await bench.look()
+        (tmp_path / "viewer.token").write_text("f" * 64)
+        (tmp_path / "operator.token").write_text("short")
+        fresh(tmp_path, "admin")
+        await bench.look()
+        assert bench.number == 2
+        credentials = bench.changes.running.credentials
+        callers = {token: credentials.who_shows(token.encode()) for token in TOKENS.values()}
+        assert [caller and caller.name for caller in callers.values()] == [
+            None, "the-operator", "the-admin",
+        ]  # fmt: skip
+        shown = credentials.who_shows(b"f" * 64)
+        assert shown is not None
+        assert shown.name == "the-viewer"
+        assert (
+            credentials.files[str(tmp_path / "admin.pem")] == (tmp_path / "admin.pem").read_bytes()
+        )
+        (said,) = said_by_watch(caplog)
+        assert "operator.token holds no token" in said
+        assert "f" * 64 not in bench.changes.record.reason
+        # A certificate without its key is waited for, and what is taken once is not again.
+        half = leaf(NAMES, AUTHORITY)
+        (tmp_path / "admin.pem").write_bytes(half.certificate_pem)
+        await bench.look(5)
+        assert bench.number == 2
+        assert "control_api.tls" in said_by_watch(caplog)[-1]
+        (tmp_path / "admin.key").write_bytes(half.key_pem)
+        await bench.look(5)
+        assert bench.number == 3
 
     asyncio.run(scenario())
 

@@ -68,6 +68,12 @@ def test_workers_come_and_go_and_those_before_finish_what_they_have(tmp_path: Pa
             assert code == 0, output
             await until(lambda: len(proxy.workers) == 3)
             assert await statuses(await connected(proxy)) == {200}
+            # Nothing of the configuration differs, and all workers are other ones.
+            before = proxy.workers
+            code, output = await proxy.command("reload", "--workers")
+            assert code == 0, output
+            await until(lambda: len(proxy.workers) == 3 and not set(before) & set(proxy.workers))
+            assert await statuses(await connected(proxy)) == {200}
             assert "died" not in proxy.log
 
     run(scenario)
