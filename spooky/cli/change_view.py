@@ -31,8 +31,10 @@ def generation_line(entry: dict[str, Any], active: int) -> str:
     mark = "*" if entry["number"] == active else " "
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(entry["time"]))
     what = entry["source"]
-    if entry["origin"] != entry["number"]:
+    if entry["source"] == "rollback":
         what = f"{what} to {entry['origin']}"
+    if entry["unproven"]:
+        what = f"{what}, unproven"
     reason = f": {entry['reason']}" if entry["reason"] else ""
     line = f"{mark} {entry['number']:>5}  {when}  {what:<16} {entry['path']}"
     return printable(f"{line} ({entry['requested_by']}{reason})")

@@ -81,13 +81,15 @@ def _last_good(path: Path, state_dir: Path | None) -> "Candidate":
     control = Control(state_dir=given, history=HISTORY_MAX)
     directory = state_directory(control)
     history = History(directory, control.history)
-    newest = history.newest
+    newest, last = history.newest_proven, history.newest
     history.close()
     if newest is None:
         raise CommandError(
             f"{path} is broken, and the history in {directory} has nothing to start with",
             "mend the file, or say with --state-dir where the history is",
         )
+    if last is not None and last is not newest:
+        click.echo(f"generation {last.number} was on probation, and is not used", err=True)
     click.echo(f"{path} is broken: starting with generation {newest.number}", err=True)
     return restore_candidate(newest.text, newest.path)
 

@@ -103,6 +103,7 @@ class Summary(Struct, frozen=True, kw_only=True):
     reason: str
     overrides: Overrides
     digest: str
+    unproven: bool
 
 
 class Whole(Summary, frozen=True, kw_only=True):
@@ -236,5 +237,8 @@ def whole(record: Record) -> Whole:
 
 
 def _common(record: Record) -> dict[str, Any]:
-    names = ("number", "time", "source", "path", "origin", "requested_by", "reason", "overrides")
+    names = (
+        "number", "time", "source", "path", "origin", "requested_by", "reason", "overrides",
+        "unproven",
+    )  # fmt: skip
     return {**{name: getattr(record, name) for name in names}, "digest": record.digest}

@@ -14,13 +14,15 @@ import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
+
+import msgspec
 
 from spooky._core.shared import Segment
 from spooky.config.schema import Backend
 from spooky.control.candidate import Candidate, read_candidate, restore_candidate
 from spooky.control.effects import Effect
-from spooky.control.history import History, Record, Source, content_digest
+from spooky.control.history import History, HistoryError, Record, Source, content_digest
 from spooky.control.overrides import Overrides, find_backend, overridden_settings
 from spooky.control.plan import Plan, Snapshot, plan
 from spooky.control.renewal import read_renewal
@@ -60,6 +62,8 @@ class UnknownBackendError(ChangeError):
 class PrepareError(ChangeError):
     """A participant cannot take part."""
 
+
+Read = TypeVar("Read")
 
 Act: TypeAlias = Callable[[Overrides, Backend], Overrides]
 """What is done to a backend at run time: from the overrides there are, and the backend as it is
@@ -278,7 +282,7 @@ class Changes:
         """
         async with self._one_at_a_time:
             target = self._rollback_target(number)
-            restored = await asyncio.to_thread(restore_candidate, target.text, target.path)
+            restored = await _in_thread(lambda: restore_candidate(target.text, target.path))
             candidate = restored.overridden(target.overrides)
             return await self._make(candidate, Source.ROLLBACK, asked, target.origin)
 
@@ -331,7 +335,7 @@ class Changes:
         """
         async with self._one_at_a_time:
             now = datetime.datetime.now(datetime.UTC)
-            renewal = await asyncio.to_thread(read_renewal, self.running, {}, now)
+            renewal = await _in_thread(lambda: read_renewal(self.running, {}, now))
             if renewal.problems:
                 raise MaterialError("; ".join(renewal.problems))
             return await self._make(renewal.candidate, Source.RENEWAL, asked, None)
@@ -341,9 +345,40 @@ class Changes:
         async with self._one_at_a_time:
             return await self._make(candidate, Source.RENEWAL, asked, None)
 
+    async def keep_first(self, *, inherited: bool) -> None:
+        """Put into the history what it started with, now that it serves.
+
+        Arguments:
+            inherited: Whether that was in force in another program until now.
+
+        Raises:
+            HistoryError: It cannot be.
+        """
+        number = self.record.number
+        if self.history.get(number) is None:
+            self.history.add(self.record)
+        elif self.record.unproven and not inherited:
+            text = "generation %d was on probation when Spooky ended; it is in force without now"
+            logger.warning("%s, as the file has not changed", text % number)
+            await self.prove(number)
+
+    async def prove(self, first: int) -> None:
+        """Take note that a generation has passed its probation, and what it became since."""
+        async with self._one_at_a_time:
+            for record in [one for one in self.history if one.number >= first and one.unproven]:
+                proven = msgspec.structs.replace(record, unproven=False)
+                try:
+                    await asyncio.to_thread(self.history.write, proven)
+                except HistoryError as error:
+                    logger.warning("generation %d stays unproven: %s", record.number, error)
+                    continue
+                self.history.remember(proven)
+                if self.record is record:
+                    self.record = proven
+
     async def _read(self, path: Path) -> Candidate:
         """Read a file, with what is overridden now."""
-        read = await asyncio.to_thread(_read, path)
+        read = await _in_thread(lambda: _read(path))
         return read.overridden(self.running.overrides)
 
     def _rollback_target(self, number: int | None) -> Record:
@@ -388,7 +423,14 @@ class Changes:
             return Outcome(self.record, made, time.monotonic() - began, changed=False)
         # A number is never used again: a worker may still speak of one that came to nothing.
         number = self._tried = max(self.history.next_number, active + 1, self._tried + 1)
+        probation: float = candidate.configuration.control.probation
+        if asked.probation_seconds is not None:
+            probation = asked.probation_seconds
+        if source is Source.ROLLBACK or source.is_by_the_way:
+            probation = 0.0
         record = _record(number, candidate, source, asked, time.time(), origin)
+        unproven = probation > 0 or (source.is_by_the_way and self.record.unproven)
+        record = msgspec.structs.replace(record, unproven=unproven)
         before = InForce(self.running, self.record)
         rolling = new_workers or made.effect is Effect.ROLLING
         await self._carry_out(NextGeneration(number, candidate, rolling), record)
@@ -397,9 +439,6 @@ class Changes:
             "generation %d is in force after %.0f ms: %s of %s, asked by %s",
             number, 1000 * seconds, source, candidate.path, asked.requested_by,
         )  # fmt: skip
-        probation: float = candidate.configuration.control.probation
-        if asked.probation_seconds is not None:
-            probation = asked.probation_seconds
         self.on_committed(Committed(number, source, before, probation))
         return Outcome(record, made, seconds, changed=True)
 
@@ -452,6 +491,18 @@ def _snapshot(candidate: Candidate, number: int | None = None) -> Snapshot:
     return Snapshot(
         candidate.configuration, candidate.materials, number, overrides, candidate.credentials.files
     )
+
+
+async def _in_thread(read: Callable[[], Read]) -> Read:
+    """Return what reading files gives, which takes as long as a disk takes.
+
+    Raises:
+        ChangeError: The machine has no room for it, or no descriptor.
+    """
+    try:
+        return await asyncio.to_thread(read)
+    except OSError as error:
+        raise ChangeError(f"the files cannot be used: {error.strerror or error}") from error
 
 
 def _read(path: Path) -> Candidate:

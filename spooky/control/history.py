@@ -81,6 +81,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         requested_by: Who asked for it.
         reason: What they gave as the reason; may be empty.
         overrides: What was in force in place of what the text says.
+        unproven: Whether it was put on probation, and has not passed that.
     """
 
     version: int = VERSION
@@ -94,6 +95,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     requested_by: str
     reason: str = ""
     overrides: Overrides = ()
+    unproven: bool = False
 
     @property
     def digest(self) -> str:
@@ -225,6 +227,11 @@ class History:
     def newest(self) -> Record | None:
         """The last that was committed: the last good one."""
         return next(reversed(self._records.values()), None)
+
+    @property
+    def newest_proven(self) -> Record | None:
+        """The last that was committed, those left out whose probation did not end well."""
+        return next((one for one in reversed(self._records.values()) if not one.unproven), None)
 
     @property
     def next_number(self) -> int:

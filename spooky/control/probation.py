@@ -92,6 +92,7 @@ class Probation:
         reader: Reads how traffic fares.
         go_back: Puts in force again what was.
         on_verdict: Called when what is known has changed.
+        on_passed: Called with a generation that has passed.
 
     Attributes:
         rollbacks: How often a generation was taken back.
@@ -102,11 +103,13 @@ class Probation:
         reader: TrafficReader,
         go_back: Callable[[InForce, Asked], Awaitable[Outcome]],
         on_verdict: Callable[[], None],
+        on_passed: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._reader = reader
         self._go_back = go_back
         self._on_verdict = on_verdict
+        self._on_passed = on_passed
         self._samples: deque[tuple[float, Traffic]] = deque([(self._loop.time(), reader.read())])
         self._trial: _Trial | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -204,6 +207,7 @@ class Probation:
                 await self._take_back(trial, worse)
             elif self._loop.time() >= trial.deadline:
                 self._say(trial, Verdict.PASSED, "")
+                self._on_passed(trial.generation)
                 logger.info("generation %d has passed its probation", trial.generation)
 
     async def _take_back(self, trial: _Trial, worse: str) -> None:

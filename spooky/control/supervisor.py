@@ -277,7 +277,10 @@ class Supervisor:
         ]  # fmt: skip
         self._changes = Changes(self._candidate, record, history, self._segment, participants)
         self._probation = Probation(
-            TrafficReader(self._segment), self._changes.restore, self._show_status
+            TrafficReader(self._segment),
+            self._changes.restore,
+            self._show_status,
+            lambda number: self._begin(self._changes.prove(number)),
         )
         self._changes.on_committed = self._on_committed
         self._upgrade = Upgrade(self, self._changes)
@@ -301,11 +304,8 @@ class Supervisor:
 
     async def _keep_start(self) -> None:
         """Put into the history what it started with, now that it serves."""
-        changes = self._changes
-        if changes.history.get(changes.record.number) is not None:
-            return
         try:
-            changes.history.add(changes.record)
+            await self._changes.keep_first(inherited=self._heir is not None)
         except HistoryError:
             await self._crew.stop()
             raise

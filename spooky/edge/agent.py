@@ -218,7 +218,7 @@ class Agent:
     async def _prepare_change(self, worker: Worker, change: Change) -> None:
         try:
             await worker.prepare(change)
-        except (CompileError, MaterialError, ValueError) as error:
+        except (CompileError, MaterialError, OSError, ValueError) as error:
             logger.error("generation %d cannot be prepared: %s", change.number, error)
             self._send(PrepareFailed(change.number, str(error)[: messages.TEXT_MAX]))
         except Exception as error:

@@ -65,20 +65,23 @@ class Channel:
 
         Raises:
             ChannelFullError: Too much is unsent.
+            OSError: There is no room for it, or no descriptor; nothing is sent.
         """
         if self._socket.fileno() < 0:
             return
         if len(self._unsent) >= UNSENT_MAX:
             raise ChannelFullError
-        copies = [os.dup(descriptor) for descriptor in descriptors]
+        # First, as it may fail, and then nothing of the message may be on its way.
+        file = [_memory_file(message)] if len(message) > INLINE_MAX_BYTES else []
+        try:
+            copies = [*_duplicates(descriptors), *file]
+        except OSError:
+            _close_all(file)
+            raise
         while len(copies) >= DESCRIPTORS_PER_PACKET:
             part, copies = copies[:DESCRIPTORS_PER_PACKET], copies[DESCRIPTORS_PER_PACKET:]
             self._unsent.append((_ONLY_DESCRIPTORS, part))
-        if len(message) > INLINE_MAX_BYTES:
-            copies.append(_memory_file(message))
-            self._unsent.append((_IN_MEMORY_FILE, copies))
-        else:
-            self._unsent.append((_WHOLE + message, copies))
+        self._unsent.append((_IN_MEMORY_FILE if file else _WHOLE + message, copies))
         self._flush()
 
     def read_rest(self) -> None:
@@ -157,9 +160,23 @@ class Channel:
 def _memory_file(content: bytes) -> int:
     descriptor = os.memfd_create("spooky-message", os.MFD_CLOEXEC)
     view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    try:
+        while view:
+            view = view[os.write(descriptor, view) :]
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
+
+
+def _duplicates(descriptors: Sequence[int]) -> list[int]:
+    made: list[int] = []
+    try:
+        made += (os.dup(descriptor) for descriptor in descriptors)
+    except OSError:
+        _close_all(made)
+        raise
+    return made
 
 
 def _read_memory_file(descriptor: int) -> bytes | None:

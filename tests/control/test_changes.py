@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from spooky._core import COMPILED
+from spooky.cli.control_client import post
 from tests.control.serve import Served, served, until
 from tests.control.test_metrics import scrape
 from tests.support.client import Client
@@ -399,7 +400,13 @@ def test_a_broken_file_starts_from_the_last_good_generation_when_told_to(tmp_pat
         async with served(tmp_path, WORKERS) as proxy:
             proxy.write(deny)
             assert (await proxy.command("reload"))[0] == 0
+            proxy.write(allow)
+            control = Path(os.environ["XDG_RUNTIME_DIR"]) / "spooky" / "control.sock"
+            wanted = {"probation_seconds": 600}
+            answer = await asyncio.to_thread(post, control, "/admin/runtime/reload", wanted)
+            assert answer["generation"]["unproven"]
             proxy.path.write_text("version: [")
+            # Ended before anything could be said of the third.
             proxy.signal(signal.SIGTERM)
             assert await proxy.exited() == 0
             state = str(tmp_path / "state")
@@ -412,6 +419,7 @@ def test_a_broken_file_starts_from_the_last_good_generation_when_told_to(tmp_pat
             async with asyncio.timeout(60):
                 while b"serving HTTP/3" not in said:
                     said += await process.stderr.readline()
+            assert b"generation 3 was on probation, and is not used" in said
             assert b"starting with generation 2" in said
             port = int(said.rpartition(b"port ")[2])
             again = Served(process, port, proxy.origin, tmp_path)

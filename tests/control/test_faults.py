@@ -40,19 +40,26 @@ def test_a_disk_that_is_full_stops_the_change_and_not_the_next(tmp_path: Path) -
             with proxy.path.open("a") as file:
                 file.write(f"# {'x' * 2 * FILE_MAX_BYTES}\n")
             # To whoever writes a longer file the disk is full.
-            limits = (FILE_MAX_BYTES, resource.RLIM_INFINITY)
-            unlimited = resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE, limits)
-            code, output = await proxy.command("reload")
-            assert code == 1
-            assert "the history in" in output
-            assert "File too large" in output
+            unlimited = resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE)
+            # With no room at all not even certificates can be loaded, nor workers be told.
+            for room, said in (
+                (0, "the files cannot be used"),
+                (4096, "the workers cannot be told"),
+                (FILE_MAX_BYTES, "the history in"),
+            ):
+                limits = (room, resource.RLIM_INFINITY)
+                resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE, limits)
+                code, output = await proxy.command("reload")
+                assert code == 1
+                assert said in output
+                assert "File too large" in output
             assert await statuses(clients) == {200}
             assert generations(tmp_path) == ["0000000001.json"]
             resource.prlimit(proxy.process.pid, resource.RLIMIT_FSIZE, unlimited)
             code, output = await proxy.command("reload")
             assert code == 0, output
             assert await statuses(clients) == {403}
-            assert generations(tmp_path) == ["0000000001.json", "0000000003.json"]
+            assert generations(tmp_path) == ["0000000001.json", "0000000004.json"]
 
     run(scenario)
 

@@ -43,7 +43,13 @@ class Bench:
         self.failures = 0
         self.went_back: list[tuple[int, Asked]] = []
         self.errors: list[Exception] = []
-        self.probation = Probation(self, self._go_back, lambda: None)  # type: ignore[arg-type]
+        self.passed: list[int] = []
+        self.probation = Probation(
+            self,  # type: ignore[arg-type]
+            self._go_back,
+            lambda: None,
+            self.passed.append,
+        )
         # What came before the change.
         self.serve(1000, 0)
 
@@ -128,6 +134,7 @@ async def test_a_good_generation_passes_and_what_fails_later_is_not_its_fault(be
     bench.serve(500, 500)
     await asyncio.sleep(0.05)
     assert bench.went_back == []
+    assert bench.passed == [7]
 
 
 @scenario

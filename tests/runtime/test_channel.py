@@ -72,6 +72,28 @@ def test_many_descriptors_arrive_in_order_with_a_long_message() -> None:
     run(scenario)
 
 
+@pytest.mark.parametrize("fails", ["_memory_file", "_duplicates"])
+def test_a_message_there_is_no_room_for_is_not_sent_in_part(
+    fails: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(27, "File too large")
+
+    async def scenario(one: End, other: End) -> None:
+        files = [os.memfd_create(str(n)) for n in range(450)]
+        with monkeypatch.context() as patch:
+            patch.setattr(module, fails, fail)
+            with pytest.raises(OSError, match="too large"):
+                one.channel.send(b"x" * (INLINE_MAX_BYTES + 1), files)
+        one.channel.send(b"next", files[:1])
+        ((message, descriptors),) = await other.messages(1)
+        assert (message, len(descriptors)) == (b"next", 1)
+        for descriptor in [*files, *descriptors]:
+            os.close(descriptor)
+
+    run(scenario)
+
+
 def test_the_end_of_the_other_side_is_told_once_after_what_it_sent() -> None:
     async def scenario(one: End, other: End) -> None:
         for number in range(50):
