@@ -18,8 +18,9 @@ cdef enum:
     STAMP_MASK = 16777215
     # Heartbeat and the length of the names, a line each.
     SLOT_HEAD_WORDS = 16
-    VALUES = 65536
+    VALUES = 262144
     NAMES_BYTES = 4194304
+    DECISIONS_BYTES = 16777216
     BUCKETS = 17
 
 

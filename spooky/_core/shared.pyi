@@ -15,6 +15,9 @@ VALUES_MAX: Final[int]
 NAMES_MAX_BYTES: Final[int]
 """Room for the names of one slot's values; bytes."""
 
+DECISIONS_MAX_BYTES: Final[int]
+"""Room for one slot's recent decisions; bytes."""
+
 LIMITS_MAX: Final[int]
 """Limits and rates that can be shared, and groups of words."""
 
@@ -93,6 +96,9 @@ class Segment:
         Returns:
             Whether there was room.
         """
+
+    def decisions(self, slot: int) -> memoryview[int]:
+        """Return the memory of a slot's ring of decisions, for its one writer to change."""
 
     def histogram(self, slot: int, position: int) -> Histogram:
         """Return a writer for the histogram whose first value has this position.

@@ -4,8 +4,8 @@
 It is a row of 64-bit words: a header; a table of entries, each a key and a word that is changed by
 compare-and-swap (the total of a limit, or the theoretical arrival time of a rate); a smaller
 table of sources, set by set; the strike register, set by set too; then for each worker slot its
-heartbeat, its share of every limit, its values and their names. What is sparse costs no memory
-until it is touched.
+heartbeat, its share of every limit, its values, their names and its recent decisions. What is
+sparse costs no memory until it is touched.
 """
 
 import secrets
@@ -40,10 +40,11 @@ cdef extern from *:
         uint64_t* word, uint64_t* expected, uint64_t value
     ) nogil
 
-VERSION = 3
+VERSION = 4
 SLOTS_MAX = 256
 VALUES_MAX = VALUES
 NAMES_MAX_BYTES = NAMES_BYTES
+DECISIONS_MAX_BYTES = DECISIONS_BYTES
 LIMITS_MAX = ENTRIES
 WORDS = LINE - 1
 SOURCES_MAX = SOURCE_SETS * SOURCE_WAYS
@@ -79,7 +80,8 @@ cdef Py_ssize_t SLOT_BASE = STRIKE_BASE + STRIKE_SETS * STRIKE_WAYS
 cdef Py_ssize_t SHARES_AT = SLOT_HEAD_WORDS
 cdef Py_ssize_t VALUES_AT = SHARES_AT + ENTRIES
 cdef Py_ssize_t NAMES_AT = VALUES_AT + VALUES
-cdef Py_ssize_t SLOT_WORDS = NAMES_AT + NAMES_BYTES // WORD
+cdef Py_ssize_t DECISIONS_AT = NAMES_AT + NAMES_BYTES // WORD
+cdef Py_ssize_t SLOT_WORDS = DECISIONS_AT + DECISIONS_BYTES // WORD
 
 
 def segment_size(int slots):
@@ -171,6 +173,12 @@ cdef class Segment:
         memcpy(<uint8_t*>(words + NAMES_AT) + length, <char*>name, size)
         store_word(words + LINE, length + size)
         return True
+
+    def decisions(self, int slot):
+        """Return the memory of a slot's ring of decisions."""
+        self._slot(slot)
+        at = (SLOT_BASE + slot * SLOT_WORDS + DECISIONS_AT) * WORD
+        return memoryview(self._buffer.obj).cast("B")[at : at + DECISIONS_BYTES]
 
     def histogram(self, int slot, Py_ssize_t position):
         """Return a writer for the histogram whose first value has this position."""

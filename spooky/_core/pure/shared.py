@@ -8,10 +8,11 @@ import secrets
 from mmap import mmap
 from typing import Final
 
-VERSION: Final = 3
+VERSION: Final = 4
 SLOTS_MAX: Final = 256
-VALUES_MAX: Final = 65_536
+VALUES_MAX: Final = 262_144
 NAMES_MAX_BYTES: Final = 4_194_304
+DECISIONS_MAX_BYTES: Final = 16_777_216
 LIMITS_MAX: Final = 16_384
 WORDS: Final = 7
 SOURCE_WAYS: Final = 4
@@ -45,7 +46,8 @@ SLOT_BASE: Final = STRIKE_BASE + STRIKES_MAX
 SHARES_AT: Final = 16
 VALUES_AT: Final = SHARES_AT + LIMITS_MAX
 NAMES_AT: Final = VALUES_AT + VALUES_MAX
-SLOT_WORDS: Final = NAMES_AT + NAMES_MAX_BYTES // WORD
+DECISIONS_AT: Final = NAMES_AT + NAMES_MAX_BYTES // WORD
+SLOT_WORDS: Final = DECISIONS_AT + DECISIONS_MAX_BYTES // WORD
 
 
 def segment_size(slots: int) -> int:
@@ -127,6 +129,11 @@ class Segment:
         self._bytes[at : at + len(name)] = name
         self._words[start + LINE] = length + len(name)
         return True
+
+    def decisions(self, slot: int) -> "memoryview[int]":
+        """Return the memory of a slot's ring of decisions."""
+        at = (self._slot(slot) + DECISIONS_AT) * WORD
+        return self._bytes[at : at + DECISIONS_MAX_BYTES]
 
     def histogram(self, slot: int, position: int) -> "Histogram":
         """Return a writer for the histogram whose first value has this position."""
