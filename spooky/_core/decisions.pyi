@@ -1,4 +1,4 @@
-"""The ring of recent decisions: what became of each request that a worker ended, the newest last."""
+"""The ring of recent decisions: what became of each request that a worker ended, newest last."""
 
 from mmap import mmap
 from struct import Struct

@@ -21,7 +21,14 @@ cdef enum:
     VALUES = 262144
     NAMES_BYTES = 4194304
     DECISIONS_BYTES = 16777216
+    # A histogram: classic buckets and what is above them, the sum, and the native buckets, of which
+    # the first takes what is next to nothing.
     BUCKETS = 17
+    SUM_CELL = 18
+    ZERO_CELL = 19
+    NATIVE_CELL = 20
+    NATIVE = 100
+    FIRST_NATIVE = -51
 
 
 cdef class Segment:

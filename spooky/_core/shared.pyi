@@ -33,8 +33,32 @@ STRIKES_MAX: Final[int]
 LATENCY_BOUNDS: Final[tuple[float, ...]]
 """Upper bounds of a histogram's buckets, seconds; one more bucket takes what is above them."""
 
+BUCKET_VALUES: Final[int]
+"""How many buckets that is; they are a histogram's first values."""
+
+SUM_AT: Final[int]
+"""Which of a histogram's values is the sum; microseconds."""
+
+ZERO_AT: Final[int]
+"""Which counts durations up to :data:`ZERO_THRESHOLD`, apart from the classic buckets."""
+
+NATIVE_AT: Final[int]
+"""Which is the first of the native buckets, which grow by a power of two."""
+
+NATIVE_SCHEMA: Final[int]
+"""As Prometheus has it: bucket n takes what is above ``2**((n-1)/4)`` s, up to ``2**(n/4)`` s."""
+
+NATIVE_FIRST: Final[int]
+"""The number of the first native bucket."""
+
+NATIVE_BUCKETS: Final[int]
+"""How many there are; the last takes what is above it too."""
+
+ZERO_THRESHOLD: Final[float]
+"""Where the native buckets begin; seconds."""
+
 HISTOGRAM_VALUES: Final[int]
-"""Values a histogram takes: its buckets, and the sum in microseconds."""
+"""Values a histogram takes in all."""
 
 def segment_size(slots: int) -> int:
     """Return how large a segment for so many slots is; bytes."""

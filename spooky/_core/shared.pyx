@@ -12,6 +12,7 @@ import secrets
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from libc.math cimport ceil, log2
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
@@ -53,7 +54,15 @@ LATENCY_BOUNDS = (
     0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
     30.0, 60.0,
 )  # fmt: skip
-HISTOGRAM_VALUES = BUCKETS + 2
+BUCKET_VALUES = BUCKETS + 1
+SUM_AT = SUM_CELL
+ZERO_AT = ZERO_CELL
+NATIVE_AT = NATIVE_CELL
+NATIVE_SCHEMA = 2
+NATIVE_FIRST = FIRST_NATIVE
+NATIVE_BUCKETS = NATIVE
+ZERO_THRESHOLD = 2.0**-13
+HISTOGRAM_VALUES = NATIVE_CELL + NATIVE
 
 cdef uint64_t MAGIC = 0x73706F6F6B792E31
 cdef uint64_t LAYOUT = VERSION
@@ -66,6 +75,10 @@ cdef enum:
     AT_REGISTER = 3
     AT_GENERATION = 8
     AT_HEALTH = 9
+
+cdef double ZERO_SECONDS = ZERO_THRESHOLD
+# Beyond the last native bucket, which takes it all the same.
+cdef double NATIVE_MAX = 1e12
 
 cdef double[BUCKETS] BOUNDS
 for _position, _bound in enumerate(LATENCY_BOUNDS):
@@ -183,7 +196,7 @@ cdef class Segment:
     def histogram(self, int slot, Py_ssize_t position):
         """Return a writer for the histogram whose first value has this position."""
         cdef Histogram made = Histogram.__new__(Histogram)
-        if not 0 <= position <= VALUES - (BUCKETS + 2):
+        if not 0 <= position <= VALUES - (NATIVE_CELL + NATIVE):
             raise IndexError("the histogram does not fit")
         made._segment = self
         made._cells = self._slot(slot) + VALUES_AT + position
@@ -397,8 +410,16 @@ cdef class Histogram:
         """Count a duration; a negative one counts as 0."""
         cdef uint64_t* cells = self._cells
         cdef int bucket = 0
+        cdef Py_ssize_t native
         seconds = max(seconds, 0.0)
         while bucket < BUCKETS and seconds > BOUNDS[bucket]:
             bucket += 1
         store_word(cells + bucket, cells[bucket] + 1)
-        store_word(cells + BUCKETS + 1, cells[BUCKETS + 1] + <uint64_t>(seconds * 1e6))
+        store_word(cells + SUM_CELL, cells[SUM_CELL] + <uint64_t>(seconds * 1e6))
+        if seconds <= ZERO_SECONDS:
+            store_word(cells + ZERO_CELL, cells[ZERO_CELL] + 1)
+            return
+        # Bucket n ends at 2 ** (n / 4): four to the octave.
+        native = <Py_ssize_t>ceil(log2(min(seconds, NATIVE_MAX)) * 4.0) - FIRST_NATIVE
+        native = NATIVE_CELL + min(native, <Py_ssize_t>NATIVE - 1)
+        store_word(cells + native, cells[native] + 1)

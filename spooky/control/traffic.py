@@ -3,13 +3,9 @@
 from collections import defaultdict
 from dataclasses import dataclass, field
 from operator import add, sub
-from typing import Final
 
-from spooky._core.shared import HISTOGRAM_VALUES, Segment
+from spooky._core.shared import BUCKET_VALUES, Segment
 from spooky.observe.counters import SlotName, added_slots
-
-BUCKET_VALUES: Final = HISTOGRAM_VALUES - 1
-"""Of a histogram, without its sum."""
 
 
 @dataclass(frozen=True, slots=True)

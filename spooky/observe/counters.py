@@ -7,6 +7,7 @@ without asking any. A worker that replaces another goes on with its numbers, so 
 
 import struct
 from collections.abc import Iterator, Mapping
+from operator import add
 from typing import Final, NamedTuple
 
 import msgspec
@@ -122,20 +123,47 @@ def _parse(names: bytes, at: int) -> Iterator[tuple[SlotName, int]]:
         at += length
 
 
-def totals(segment: Segment) -> dict[SlotName, list[int]]:
-    """Sum every slot over all workers.
+class CounterReader:
+    """Sums every slot over all workers; slots keep their places, so that names are read once.
 
-    Returns:
-        One number for a counter or a gauge; for a histogram its buckets, then its sum in
-        microseconds.
+    Arguments:
+        segment: Where the workers count.
     """
-    sums: dict[SlotName, list[int]] = {}
-    for worker in range(segment.slots):
-        for name, position in named_slots(segment, worker):
-            values = sums.setdefault(name, [0] * _width(name))
-            for offset in range(len(values)):
-                values[offset] += segment.load(worker, position + offset)
-    return sums
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = segment
+        self._read = [0] * segment.slots
+        self._values: dict[int, memoryview[int]] = {}
+        self._places: dict[SlotName, list[tuple[memoryview[int], slice]]] = {}
+
+    def read(self) -> dict[SlotName, list[int]]:
+        """Return the sums.
+
+        Returns:
+            One number for a counter or a gauge; for a histogram its values, as the shared kernel
+            lays them out.
+        """
+        for worker in range(self._segment.slots):
+            slots, self._read[worker] = added_slots(self._segment, worker, self._read[worker])
+            for name, position in slots:
+                values = self._values.get(worker)
+                if values is None:
+                    values = self._values[worker] = self._segment.values(worker)
+                place = values, slice(position, position + _width(name))
+                self._places.setdefault(name, []).append(place)
+        return {name: _sum(places) for name, places in self._places.items()}
+
+
+def _sum(places: list[tuple["memoryview[int]", slice]]) -> list[int]:
+    first, *others = (values[where].tolist() for values, where in places)
+    for other in others:
+        first = list(map(add, first, other))
+    return first
+
+
+def totals(segment: Segment) -> dict[SlotName, list[int]]:
+    """Return what a :class:`CounterReader` reads, once."""
+    return CounterReader(segment).read()
 
 
 def forget_gauges(segment: Segment, worker: int) -> None:

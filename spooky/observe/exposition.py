@@ -1,7 +1,7 @@
 """Metrics as Prometheus reads them: what the shared segment holds, and what else is known."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import accumulate
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -13,11 +13,14 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from spooky._core.shared import LATENCY_BOUNDS, Segment
-from spooky.observe.counters import SlotName, totals
-from spooky.observe.metrics import BY_NAME, PREFIX, Fact, Kind
+from spooky._core.shared import Segment
+from spooky.observe import protobuf
+from spooky.observe.counters import CounterReader
+from spooky.observe.families import Distribution, Family, counted, told
+from spooky.observe.metrics import Fact, Kind
 
-MICROSECONDS: Final = 1e6
+PROTOBUF: Final = "application/vnd.google.protobuf"
+_MESSAGE: Final = "io.prometheus.client.metricfamily"
 
 
 class Exposition:
@@ -29,7 +32,7 @@ class Exposition:
     """
 
     def __init__(self, segment: Segment, facts: Callable[[], Iterable[Fact]]) -> None:
-        self._segment = segment
+        self._counters = CounterReader(segment)
         self._facts = facts
         self._registry = CollectorRegistry(auto_describe=False)
         # Told apart from describing, so that nothing is collected to find out names.
@@ -41,57 +44,64 @@ class Exposition:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric with its present numbers; no worker is asked."""
-        yield from _counted(totals(self._segment))
-        yield from _told(self._facts())
+        return map(_metric, self.families())
+
+    def families(self) -> Iterator[Family]:
+        """Yield every metric with its present numbers, in our own form."""
+        return chain(counted(self._counters.read()), told(self._facts()))
 
     def page(self, accept: str) -> tuple[bytes, str]:
         """Return the page, and its content type.
 
         Arguments:
-            accept: The request's ``Accept``, which may ask for OpenMetrics.
+            accept: The request's ``Accept``, which may ask for OpenMetrics or protocol buffers;
+                only the latter have native histograms.
         """
+        if _prefers_protobuf(accept):
+            return protobuf.encode(self.families()), protobuf.CONTENT_TYPE
         encoder, content_type = choose_encoder(accept)
         return encoder(self._registry), content_type
 
 
-def _counted(sums: dict[SlotName, list[int]]) -> Iterator[Metric]:
-    families: dict[str, Metric] = {}
-    for (name, labels), values in sums.items():
-        metric = BY_NAME[name]
-        names, texts = [key for key, _ in labels], [text for _, text in labels]
-        family = families.get(name)
-        if family is None:
-            family = families[name] = _family(metric.kind, PREFIX + name, metric.help, names)
-        if isinstance(family, HistogramMetricFamily):
-            family.add_metric(texts, _buckets(values[:-1]), values[-1] / MICROSECONDS)
-        elif isinstance(family, CounterMetricFamily | GaugeMetricFamily):
-            family.add_metric(texts, values[0])
-    yield from families.values()
-
-
-def _told(facts: Iterable[Fact]) -> Iterator[Metric]:
-    families: dict[str, Metric] = {}
-    for fact in facts:
-        names = [key for key, _ in fact.labels]
-        family = families.get(fact.name)
-        if family is None:
-            family = families[fact.name] = _family(fact.kind, PREFIX + fact.name, fact.help, names)
-        if isinstance(family, CounterMetricFamily | GaugeMetricFamily):
-            family.add_metric([text for _, text in fact.labels], fact.value)
-    yield from families.values()
-
-
-def _family(kind: Kind, name: str, text: str, labels: Sequence[str]) -> Metric:
-    match kind:
+def _metric(family: Family) -> Metric:
+    names = [key for key, _ in family.samples[0][0]]
+    match family.kind:
         case Kind.COUNTER:
-            return CounterMetricFamily(name, text, labels=labels)
+            made: Metric = CounterMetricFamily(family.name, family.help, labels=names)
         case Kind.GAUGE:
-            return GaugeMetricFamily(name, text, labels=labels)
+            made = GaugeMetricFamily(family.name, family.help, labels=names)
         case Kind.HISTOGRAM:
-            return HistogramMetricFamily(name, text, labels=labels)
+            made = HistogramMetricFamily(family.name, family.help, labels=names)
+    for labels, value in family.samples:
+        texts = [text for _, text in labels]
+        if isinstance(value, Distribution):
+            assert isinstance(made, HistogramMetricFamily)
+            made.add_metric(texts, _buckets(value), value.total)
+        else:
+            assert isinstance(made, CounterMetricFamily | GaugeMetricFamily)
+            made.add_metric(texts, value)
+    return made
 
 
-def _buckets(counts: Sequence[int]) -> list[tuple[str, float]]:
+def _buckets(one: Distribution) -> list[tuple[str, float]]:
     """Return cumulative counts by upper bound."""
-    bounds = [*map(str, LATENCY_BOUNDS), "+Inf"]
-    return list(zip(bounds, map(float, accumulate(counts)), strict=True))
+    bounds = [*map(str, one.bounds), "+Inf"]
+    return list(zip(bounds, map(float, one.counts), strict=True))
+
+
+def _prefers_protobuf(accept: str) -> bool:
+    """Tell whether protocol buffers of our kind are liked best (RFC 9110 section 12.5.1)."""
+    wanted, others = 0.0, 0.0
+    for one in accept.split(","):
+        kind, *parameters = (part.strip() for part in one.split(";"))
+        named = dict(part.split("=", 1) for part in parameters if "=" in part)
+        try:
+            quality = float(named.get("q", "1"))
+        except ValueError:
+            continue
+        if kind.lower() == PROTOBUF and named.get("encoding") == "delimited":
+            if named.get("proto", "").strip('"').lower() == _MESSAGE:
+                wanted = max(wanted, quality)
+        elif kind:
+            others = max(others, quality)
+    return wanted > 0 and wanted >= others

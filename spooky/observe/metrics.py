@@ -19,11 +19,13 @@ class Metric(NamedTuple):
         name: As counters name it; exposed with the prefix ``spooky_``.
         kind: How it behaves.
         help: What it tells, in one sentence.
+        unit: What a histogram's second stands for, of the unit that its name says.
     """
 
     name: str
     kind: Kind
     help: str
+    unit: float = 1.0
 
 
 class Fact(NamedTuple):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spooky._core.shared import LATENCY_BOUNDS
+from spooky._core.shared import BUCKET_VALUES, LATENCY_BOUNDS
 from spooky.control.regression import estimate, find_regression
-from spooky.control.traffic import BUCKET_VALUES, Traffic, UpstreamTraffic
+from spooky.control.traffic import Traffic, UpstreamTraffic
 
 
 def latencies(*seconds: float) -> tuple[int, ...]:

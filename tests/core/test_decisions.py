@@ -1,4 +1,4 @@
-"""The ring of recent decisions: found again, bounded, whole whoever dies, and alike in both builds."""
+"""The ring of recent decisions: found again, bounded, whole whoever dies, alike in both builds."""
 
 import mmap
 import os

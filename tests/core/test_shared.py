@@ -201,9 +201,28 @@ def test_a_histogram_counts_by_its_bounds_and_sums_microseconds() -> None:
     cells = [made.load(0, 10 + n) for n in range(shared.HISTOGRAM_VALUES)]
     assert cells[:2] == [3, 1]
     assert cells[len(bounds) - 1 : len(bounds) + 1] == [1, 1]
-    assert sum(cells[:-1]) == 6
-    assert cells[-1] == 180_000_502
+    assert sum(cells[: shared.BUCKET_VALUES]) == 6
+    assert cells[shared.SUM_AT] == 180_000_502
+    assert sum(cells[shared.ZERO_AT :]) == 6
     assert made.load(0, 9) == made.load(0, 10 + shared.HISTOGRAM_VALUES) == 0
+
+
+@settings(max_examples=200)
+@given(st.floats(0, 1e15) | st.integers(-14, 14).map(lambda n: 2.0**n))
+def test_a_native_bucket_is_where_its_number_says(seconds: float) -> None:
+    made = segment()
+    made.histogram(0, 0).observe(seconds)
+    cells = [made.load(0, n) for n in range(shared.HISTOGRAM_VALUES)]
+    native = cells[shared.NATIVE_AT :]
+    assert cells[shared.ZERO_AT] + sum(native) == 1
+    if cells[shared.ZERO_AT]:
+        assert seconds <= shared.ZERO_THRESHOLD
+        return
+    number = native.index(1) + shared.NATIVE_FIRST
+    base = 2 ** (2**-shared.NATIVE_SCHEMA)
+    assert seconds > base ** (number - 1) * (1 - 1e-9)
+    if native.index(1) < shared.NATIVE_BUCKETS - 1:
+        assert seconds <= base**number * (1 + 1e-9)
 
 
 def test_a_generation_is_seen_through_every_mapping() -> None:
@@ -355,7 +374,7 @@ def play(build: ModuleType, operations: list[tuple[str, int, int]]) -> list[obje
         else:
             made.reclaim(number)
         results.append((limit.total, limit.share))
-    return [results, list(made.values(0)[:40])]
+    return [results, list(made.values(0)[:130])]
 
 
 @pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")

@@ -4,6 +4,7 @@ Plain Python cannot change a word that others change too, so more than one worke
 kernel. The layout is the same, and whoever only reads may be another process.
 """
 
+import math
 import secrets
 from mmap import mmap
 from typing import Final
@@ -28,7 +29,18 @@ LATENCY_BOUNDS: Final = (
     30.0, 60.0,
 )  # fmt: skip
 BUCKETS: Final = len(LATENCY_BOUNDS)
-HISTOGRAM_VALUES: Final = BUCKETS + 2
+BUCKET_VALUES: Final = BUCKETS + 1
+SUM_AT: Final = BUCKET_VALUES
+ZERO_AT: Final = SUM_AT + 1
+NATIVE_AT: Final = ZERO_AT + 1
+NATIVE_SCHEMA: Final = 2
+NATIVE_FIRST: Final = -51
+NATIVE_BUCKETS: Final = 100
+ZERO_THRESHOLD: Final = 2.0**-13
+HISTOGRAM_VALUES: Final = NATIVE_AT + NATIVE_BUCKETS
+
+# Beyond the last bucket, which takes it all the same.
+_NATIVE_MAX: Final = 1e12
 
 MAGIC: Final = 0x73706F6F6B792E31
 WORD: Final = 8
@@ -319,4 +331,10 @@ class Histogram:
         while bucket < BUCKETS and seconds > LATENCY_BOUNDS[bucket]:
             bucket += 1
         self._cells[bucket] += 1
-        self._cells[BUCKETS + 1] += int(seconds * 1e6)
+        self._cells[SUM_AT] += int(seconds * 1e6)
+        if seconds <= ZERO_THRESHOLD:
+            self._cells[ZERO_AT] += 1
+            return
+        # Bucket n ends at 2 ** (n / 4): four to the octave.
+        native = math.ceil(math.log2(min(seconds, _NATIVE_MAX)) * (1 << NATIVE_SCHEMA))
+        self._cells[NATIVE_AT + min(native - NATIVE_FIRST, NATIVE_BUCKETS - 1)] += 1

@@ -5,6 +5,7 @@ from typing import Final
 from spooky.bench.kernels import (
     balance,
     crypto,
+    decisions,
     fields,
     h2,
     h3,
@@ -29,6 +30,7 @@ CASES: Final = (
     *balance.CASES,
     *timers.CASES,
     *shared.CASES,
+    *decisions.CASES,
     *udp.CASES,
     *crypto.CASES,
     *recovery.CASES,
