@@ -8,6 +8,7 @@ from struct import Struct
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_Resize
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -107,15 +108,18 @@ cdef class Notes:
         cdef Note note
         cdef Py_ssize_t length
         cdef const char* text = PyUnicode_AsUTF8AndSize(name, &length)
+        cdef Py_ssize_t before = len(self._data)
         length = min(length, <Py_ssize_t>NAME_BYTES)
-        if len(self._data) + <Py_ssize_t>sizeof(Note) + length > NOTES_BYTES:
+        if before + <Py_ssize_t>sizeof(Note) + length > NOTES_BYTES:
             self.dropped += 1
             return False
         note.kind, note.length, note.reason, note.unused = kind & 255, length, reason & 65535, 0
         note.at = at
         note.numbers[0], note.numbers[1] = first, second
         note.numbers[2], note.numbers[3] = third, fourth
-        self._data += (<char*>&note)[:sizeof(Note)] + text[:length]
+        PyByteArray_Resize(self._data, before + sizeof(Note) + length)
+        memcpy(PyByteArray_AS_STRING(self._data) + before, &note, sizeof(Note))
+        memcpy(PyByteArray_AS_STRING(self._data) + before + sizeof(Note), text, length)
         self.count += 1
         return True
 

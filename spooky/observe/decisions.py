@@ -1,0 +1,208 @@
+"""Recent decisions: which notes a request's record may have, and reading it.
+
+The records themselves are kept by :mod:`spooky._core.decisions`, in the shared segment, where they
+outlive the worker that wrote them.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from spooky._core import reasons
+from spooky._core.decisions import NOTE, NOTES_CUT, PATH_CUT, RECORD, Ring, key_of
+from spooky._core.reasons import Reason
+from spooky._core.shared import Segment
+
+ID_DIGITS: Final = 18
+"""Of a request id: two for the worker's slot, eight for the second in which the worker started, and
+eight that count its requests."""
+
+
+class NoteKind(IntEnum):
+    """What a note says; its name and numbers are described here."""
+
+    WAITED = 1
+    """It waited for a place: at what (name), taken, limit."""
+
+    REFUSED = 2
+    """A stage of admission refused it: which (name), its numbers (as many as it has)."""
+
+    ADMITTED = 3
+    """A stage of admission let it in: which (name), its numbers."""
+
+    CANDIDATE = 4
+    """A backend that might have been chosen: id (name), score, requests in flight, weight."""
+
+    EXCLUDED = 5
+    """A backend that could not be chosen: id (name), why (reason or number of the state)."""
+
+    PASSED_OVER = 6
+    """A backend that was chosen and had no room: id (name), taken, limit."""
+
+    TRY_BEGAN = 7
+    """A try began: the backend's id (name), which try it is."""
+
+    TRY_CONNECTED = 8
+    """A try has a connection: the backend's id (name), whether it was used before."""
+
+    TRY_ENDED = 9
+    """A try ended, and why: the backend's id (name), status."""
+
+    RETRY_DENIED = 10
+    """Another try was not made, and why: name of the rule, its numbers."""
+
+    HEDGE_BEGAN = 11
+    """A second try began beside the first: the backend's id (name), delay in ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Something out of the ordinary.
+
+    Attributes:
+        kind: What.
+        at: When; seconds on the monotonic clock.
+        reason: Why, where that says anything.
+        name: What it happened to.
+        numbers: What the kind says.
+    """
+
+    kind: NoteKind
+    at: float
+    reason: Reason
+    name: str
+    numbers: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Requests in flight when a request was let in, itself included, and how many there may be."""
+
+    taken: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What became of a request.
+
+    Attributes:
+        request_id: Its id.
+        generation: The number of the generation that served it; 0 if none did.
+        started: When its head came; seconds on the monotonic clock, as all moments, negative for
+            what was not.
+        places: On this machine, at the upstream and at the backend.
+        path_cut: Whether only the beginning of the path is known.
+        notes_cut: Whether there were more notes.
+    """
+
+    request_id: str
+    generation: int
+    started: float
+    connected: float
+    first_byte: float
+    ended: float
+    bytes_received: int
+    bytes_sent: int
+    reason: Reason
+    status: int
+    protocol: str
+    upstream_protocol: str
+    upstream: str
+    backend: str
+    method: bytes
+    host: bytes
+    path: bytes
+    places: tuple[Places, Places, Places]
+    path_cut: bool
+    notes_cut: bool
+    notes: tuple[Note, ...]
+
+
+def parse_id(text: str) -> tuple[int, int]:
+    """Return the slot of a request id, and what its record is found by.
+
+    Raises:
+        ValueError: It is no request id; says why.
+    """
+    if len(text) != ID_DIGITS:
+        raise ValueError(
+            f"a request id has {ID_DIGITS} digits, as in the access log; this has {len(text)}"
+        )
+    try:
+        return int(text[:2], 16), key_of(text)
+    except ValueError as error:
+        raise ValueError(
+            "a request id has lowercase hexadecimal digits alone, as in the access log"
+        ) from error
+
+
+def decode(slot: int, record: bytes) -> Decision | None:
+    """Return what a record says; ``None`` if it cannot be one."""
+    size, _, _, _, key, generation, started, connected, first_byte, ended, *rest = (
+        RECORD.unpack_from(record)
+    )
+    received, sent, *places, reason, status, flags, count = rest[:12]
+    lengths = rest[12:]
+    if RECORD.size + sum(lengths) > min(size, len(record)) or reason >= len(reasons.TABLE):
+        return None
+    texts, at = [], RECORD.size
+    for length in lengths:
+        texts.append(record[at : at + length])
+        at += length
+    protocol, upstream_protocol, upstream, backend = (_text(text) for text in texts[:4])
+    return Decision(
+        request_id=f"{slot:02x}{key:016x}",
+        generation=generation,
+        started=started,
+        connected=connected,
+        first_byte=first_byte,
+        ended=ended,
+        bytes_received=received,
+        bytes_sent=sent,
+        reason=reasons.TABLE[reason],
+        status=status,
+        protocol=protocol,
+        upstream_protocol=upstream_protocol,
+        upstream=upstream,
+        backend=backend,
+        method=texts[4],
+        host=texts[5],
+        path=texts[6],
+        places=(Places(*places[:2]), Places(*places[2:4]), Places(*places[4:])),
+        path_cut=bool(flags & PATH_CUT),
+        notes_cut=bool(flags & NOTES_CUT),
+        notes=_notes(texts[7], count),
+    )
+
+
+def ring_of(segment: Segment, slot: int) -> Ring:
+    """Return a slot's ring."""
+    return Ring(segment.decisions(slot))
+
+
+def _notes(data: bytes, count: int) -> tuple[Note, ...]:
+    notes = []
+    at = 0
+    for _ in range(count):
+        if at + NOTE.size > len(data):
+            break
+        kind, length, reason, _, moment, *numbers = NOTE.unpack_from(data, at)
+        at += NOTE.size
+        name = _text(data[at : at + length])
+        at += length
+        if kind in _KINDS and reason < len(reasons.TABLE):
+            first, second, third, fourth = numbers
+            note = Note(
+                NoteKind(kind), moment, reasons.TABLE[reason], name, (first, second, third, fourth)
+            )
+            notes.append(note)
+    return tuple(notes)
+
+
+_KINDS: Final = frozenset(NoteKind)
+
+
+def _text(data: bytes) -> str:
+    """Return a name; one that was cut within a character loses that."""
+    return data.decode("utf-8", "ignore")
