@@ -12,7 +12,7 @@ from spooky.config.report import Report
 from spooky.config.scalars import expected, found, read_scalar
 from spooky.config.schema import Configuration
 from spooky.config.suggestions import suggest_key
-from spooky.config.unsupported import Tree, is_unsupported_value, unsupported_tree
+from spooky.config.unsupported import REMEDIES, Tree, is_unsupported_value, unsupported_tree
 
 NOT_YET = "not supported yet"
 
@@ -172,7 +172,8 @@ class _Reader:
             remedy = suggest_key(str(key), siblings)
             self._report.broken(path, "there is no such key", remedy, place)
             return
-        self._report.broken(path, f"this key is {NOT_YET}", "remove it", place)
+        remedy = REMEDIES.get(path, "remove it")
+        self._report.broken(path, f"this key is {NOT_YET}", remedy, place)
         self._refuse_below(path, value, tree)
 
     def _refuse_below(self, path: Path, node: Node, tree: Tree) -> None:

@@ -14,6 +14,7 @@ from spooky.config.report import Report
 from spooky.config.route_rules import check_routes
 from spooky.config.schema import Configuration, ProtocolLimits
 from spooky.config.upstream_rules import TOKEN, check_upstreams
+from spooky.config.watchdog import check_watchdog
 
 
 def check(configuration: Configuration, apps: Collection[str], report: Report) -> None:
@@ -28,6 +29,7 @@ def check(configuration: Configuration, apps: Collection[str], report: Report) -
     _check_performance(configuration.performance, report)
     _check_protocol_limits(configuration.resilience.protocol, report)
     _check_early_data(configuration, report)
+    check_watchdog(configuration.resilience.watchdog, report)
     _check_logs(configuration, report)
     check_control(configuration.control, report)
     check_observability(configuration.observability, report)

@@ -15,6 +15,7 @@ from spooky.config.fields import Section, described
 from spooky.config.health import HealthCheck
 from spooky.config.observability import Observability
 from spooky.config.performance import Performance
+from spooky.config.watchdog import Watchdog
 
 DEFAULT_PATH: Final = "/etc/spooky/config.yaml"
 DEFAULT_PORT: Final = 9889
@@ -512,6 +513,9 @@ class Resilience(Section, frozen=True):
     protocol: Annotated[
         ProtocolLimits, described("What a request may look like, on every protocol.")
     ] = ProtocolLimits()
+    watchdog: Annotated[
+        Watchdog, described("When a worker that runs and does not serve is replaced.")
+    ] = Watchdog()
 
 
 # --- the whole --------------------------------------------------------------------------------

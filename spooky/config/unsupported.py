@@ -86,14 +86,25 @@ UNSUPPORTED_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "resilience.brownout": (
         "enabled", "trigger_inflight_percent", "recover_inflight_percent", "core_routes",
     ),
-    "resilience.watchdog": (
-        "enabled", "check_interval_ms", "poll_stall_timeout_ms", "timeout_error_rate_percent",
-        "min_requests_per_window", "overload_inflight_percent", "unhealthy_consecutive_windows",
-        "drain_grace_ms", "restart_cooldown_ms", "restart_command", "restart_hook",
-    ),
+    "resilience.watchdog": ("overload_inflight_percent", "restart_command", "restart_hook"),
     "security.privileges": ("enabled", "user", "group"),
 }  # fmt: skip
 """Keys by the path of the mapping they are in."""
+
+_NO_COMMAND: Final = (
+    "remove it: the supervisor replaces the worker itself, and the service manager the service "
+    "(docs/operations/systemd.md)"
+)
+
+REMEDIES: Final[Mapping[Path, str]] = {
+    ("resilience", "watchdog", "overload_inflight_percent"): (
+        "remove it: many requests in flight are load, which admission limits; a new worker would "
+        "have no less of it"
+    ),
+    ("resilience", "watchdog", "restart_command"): _NO_COMMAND,
+    ("resilience", "watchdog", "restart_hook"): _NO_COMMAND,
+}
+"""What to do about a key that will never be supported, and why; of others it is to remove it."""
 
 UNSUPPORTED_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
     "upstream.*.protocol": ("http3",),

@@ -42,15 +42,9 @@ READY_SECONDS: Final = 60.0
 PREPARE_SECONDS: Final = 60.0
 """How long workers may take to prepare a change; as long as they may take to begin."""
 
-HANG_SECONDS: Final = 30.0
-"""A worker whose loop has not turned for so long is killed."""
-
 SILENT_SECONDS: Final = 10.0
 """A worker whose loop has not turned for so long is not counted on: it misses ten beats, which a
 busy machine alone does not do."""
-
-CHECK_SECONDS: Final = 5.0
-"""How often heartbeats are looked at."""
 
 STABLE_SECONDS: Final = 10.0
 """A worker that lived so long is replaced at once."""
@@ -124,7 +118,6 @@ class Crew:
         self._ending = False
         self._all_finished = True
         self._changed = asyncio.Event()
-        self._check: asyncio.TimerHandle | None = None
         self._preparation: _Preparation | None = None
         self.restarts = 0
         # What others hand over to a slot, and the way there; kept here, so that a successor finds
@@ -137,6 +130,16 @@ class Crew:
     def pids(self) -> dict[int, int]:
         """The process number of each slot's worker."""
         return {slot: worker.pid for slot, worker in self._workers.items()}
+
+    @property
+    def workers(self) -> Mapping[int, WorkerProcess]:
+        """Each slot's worker."""
+        return self._workers
+
+    @property
+    def serving(self) -> tuple[int, ...]:
+        """The slots of workers that serve."""
+        return self._slots.active
 
     @property
     def any_alive(self) -> bool:
@@ -163,7 +166,6 @@ class Crew:
             await self.stop()
             raise StartError(self._failure)
         self._started = True
-        self._check = self._loop.call_later(CHECK_SECONDS, self._check_heartbeats)
 
     # --- from one program to another ----------------------------------------------------------
 
@@ -365,6 +367,20 @@ class Crew:
 
     # --- one worker ---------------------------------------------------------------------------
 
+    def replace(self, slot: int, grace: float | None) -> None:
+        """End the worker of a slot, so that another takes its place if it served.
+
+        Arguments:
+            grace: How long it has to finish what it has; seconds, ``None`` to kill it.
+        """
+        worker = self._workers.get(slot)
+        if worker is None:
+            return
+        if grace is None:
+            worker.kill()
+        else:
+            worker.send(Drain(grace))
+
     def _spawn(self, slot: int) -> None:
         """Start the worker of a slot that serves, if it still does."""
         if self._ending or slot not in self._slots.active:
@@ -478,15 +494,6 @@ class Crew:
         self._delays[slot] = min(2 * delay, REPLACE_DELAY_MAX)
         return delay
 
-    def _check_heartbeats(self) -> None:
-        now = self._loop.time()
-        for slot, worker in self._workers.items():
-            alive = max(worker.started + READY_SECONDS, self._segment.last_beat(slot) / 1000)
-            if now - alive > HANG_SECONDS:
-                logger.error("worker %d has not moved for %.0f s; killing it", slot, now - alive)
-                worker.kill()
-        self._check = self._loop.call_later(CHECK_SECONDS, self._check_heartbeats)
-
     # --- all of them --------------------------------------------------------------------------
 
     @property
@@ -520,8 +527,6 @@ class Crew:
     def _end(self) -> None:
         self._ending = True
         self._changed.set()
-        if self._check is not None:
-            self._check.cancel()
 
     async def _gone(self, seconds: float) -> None:
         """Wait until all workers have exited, and kill those that do not."""

@@ -209,6 +209,16 @@ _GROUPS: Final[tuple[_Group, ...]] = (
             "allowed_methods", "denied_path_prefixes",
         ),
     ),
+    (
+        Effect.LIVE,
+        Reach.AT_ONCE,
+        "resilience.watchdog",
+        (
+            "enabled", "check_interval_ms", "poll_stall_timeout_ms", "timeout_error_rate_percent",
+            "min_requests_per_window", "unhealthy_consecutive_windows", "drain_grace_ms",
+            "restart_cooldown_ms",
+        ),
+    ),
 )  # fmt: skip
 
 

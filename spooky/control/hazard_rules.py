@@ -49,6 +49,7 @@ LIMITS: Final = frozenset(
         ),
         "resilience.protocol.max_headers_count",
         "resilience.protocol.max_headers_bytes",
+        "resilience.watchdog.poll_stall_timeout_ms",
         "upstream.<name>.load_balancing.balance_factor",
     )
 )  # fmt: skip
@@ -257,7 +258,7 @@ def _lifts(change: Change) -> bool:
     """Return whether a change takes a limit away or makes it next to nothing."""
     old, new = change.old, change.new
     match change.path:
-        case "resilience.protocol.enforce_authority_host_match":
+        case "resilience.protocol.enforce_authority_host_match" | "resilience.watchdog.enabled":
             return new is False
         case "resilience.protocol.allowed_methods":
             return isinstance(old, tuple) and isinstance(new, tuple) and old != () and new == ()

@@ -21,6 +21,9 @@ WATCHDOG_PROCESS_VARIABLE: Final = "WATCHDOG_PID"
 VARIABLES: Final = (SOCKET_VARIABLE, WATCHDOG_VARIABLE, WATCHDOG_PROCESS_VARIABLE)
 """What the service manager says to its main process alone; others are not given them."""
 
+LOOK_SECONDS: Final = 1.0
+"""How soon it is looked again after nothing was alive: what is being replaced soon is."""
+
 MICROSECONDS: Final = 1_000_000
 
 
@@ -38,7 +41,13 @@ class ServiceManager:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._address = _address(environment.get(SOCKET_VARIABLE, ""))
         self._watching: asyncio.TimerHandle | None = None
+        self._kept_silent = False
         self.watchdog_seconds = _watchdog_seconds(environment) if self._address else None
+
+    @property
+    def patience(self) -> float | None:
+        """After how much silence it gives us up; seconds, ``None`` if it does not."""
+        return None if self.watchdog_seconds is None else 2 * self.watchdog_seconds
 
     def ready(self, status: str) -> None:
         """Say that we serve, and with what; also the end of :meth:`reloading`."""
@@ -73,12 +82,17 @@ class ServiceManager:
         """
         if self.watchdog_seconds is None:
             return
+        seconds = self.watchdog_seconds
         if is_alive():
             self._tell("WATCHDOG=1")
+            self._kept_silent = False
         else:
-            logger.error("the service manager is not told that we live: no worker does")
+            seconds = min(seconds, LOOK_SECONDS)
+            if not self._kept_silent:
+                logger.error("the service manager is not told that we live: no worker does")
+            self._kept_silent = True
         loop = asyncio.get_running_loop()
-        self._watching = loop.call_later(self.watchdog_seconds, self.watch, is_alive)
+        self._watching = loop.call_later(seconds, self.watch, is_alive)
 
     def close(self) -> None:
         """Say no more that we live; idempotent."""

@@ -53,6 +53,7 @@ from spooky.control.takeover import TakeOver, TakeOverError
 from spooky.control.traffic import TrafficReader
 from spooky.control.upgrade import Upgrade
 from spooky.control.worker_process import WorkerProcess
+from spooky.control.worker_watch import WorkerWatch
 from spooky.edge.messages import Prepare, Resolve, Start, UseKeys, UseLogs
 from spooky.generation.materials import MaterialError
 from spooky.observe.metrics import Fact
@@ -110,6 +111,8 @@ class Supervisor:
         self._crew = Crew(
             self._slots, self._segment, self._make_start, self._on_resolve, self._on_left
         )
+        patience = self._service_manager.patience
+        self._watch = WorkerWatch(self._runtime, self._segment, self._crew, patience)
         self._candidate = candidate
         self._control: ControlPlace | None = None
         self._admin: AdminEndpoint | None = None
@@ -152,7 +155,7 @@ class Supervisor:
             addresses = self._listeners.addresses
             self._phase = State.SERVING
             self._changes.starting = False
-            self._follow_health()
+            self._follow()
             self._probation.start()
             if self._candidate.path:
                 self._file_watch = FileWatch(self._changes, lambda: self._probation.is_open)
@@ -160,9 +163,11 @@ class Supervisor:
             self._announce(addresses)
             self._service_manager.ready(self._status)
             self._service_manager.watch(self._is_alive)
-            logger.info("serving on %s with %d workers", _shown(addresses), len(self._slots.active))
+            shown = ", ".join(f"{host} port {port}" for host, port in addresses)
+            logger.info("serving on %s with %d workers", shown, len(self._slots.active))
             await self._wake.wait()
             self._phase = State.DRAINING
+            self._watch.close()
             self._health_checks.close()
             self._probation.close()
             if self._file_watch is not None:
@@ -520,12 +525,14 @@ class Supervisor:
             self._service_manager.show(self._status)
 
     def _on_committed(self, commit: Committed) -> None:
-        self._follow_health()
+        self._follow()
         self._probation.committed(commit)
         self._show_status()
 
-    def _follow_health(self) -> None:
+    def _follow(self) -> None:
+        """Have what looks at workers and backends go by what is in force."""
         running = self._changes.running
+        self._watch.follow(running.configuration)
         self._health_checks.follow(running.configuration, running.materials)
 
     def _facts(self) -> Iterator[Fact]:
@@ -539,6 +546,7 @@ class Supervisor:
         yield from probation_facts(self._probation.is_open, self._probation.rollbacks)
         workers = self._crew.pids
         yield from worker_facts(self._segment, workers, self._crew.restarts)
+        yield from self._watch.facts()
         yield from process_facts(
             {"supervisor": os.getpid()} | {f"worker-{slot}": pid for slot, pid in workers.items()}
         )
@@ -589,7 +597,3 @@ class Supervisor:
             return
         descriptors = self._logs.descriptors
         self._crew.tell(UseLogs(tuple(descriptors)), descriptors)
-
-
-def _shown(addresses: list[tuple[str, int]]) -> str:
-    return ", ".join(f"{host} port {port}" for host, port in addresses)

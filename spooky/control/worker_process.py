@@ -11,12 +11,15 @@ from typing import Final
 
 from spooky.control import service_manager
 from spooky.edge import messages
-from spooky.edge.messages import MessageError, ToSupervisor, ToWorker
+from spooky.edge.messages import STACK_SIGNAL, MessageError, ToSupervisor, ToWorker
 from spooky.runtime.channel import Channel, ChannelFullError
 
 logger = logging.getLogger(__name__)
 
 MODULE: Final = "spooky.edge.process"
+
+STACKS_MAX_BYTES: Final = 65_536
+"""How much of what a worker wrote of its stacks is read at once."""
 
 
 class WorkerProcess:
@@ -58,17 +61,22 @@ class WorkerProcess:
         self._on_message = on_message
         self._on_exit = on_exit
         self.started = self._loop.time()
+        # A file and not a pipe: who crashes must not wait for us to read.
+        self._stacks = os.memfd_create("spooky-stacks")
+        self._stacks_read = 0
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             try:
-                self._process = _start(theirs.fileno())
+                self._process = _start(theirs.fileno(), self._stacks)
             except OSError:
+                os.close(self._stacks)
                 ours.close()
                 raise
         try:
             self._exit = os.pidfd_open(self._process.pid)
         except OSError:
             # Nobody would see it end.
+            os.close(self._stacks)
             ours.close()
             self._process.kill()
             self._process.wait()
@@ -105,6 +113,18 @@ class WorkerProcess:
         """End the process at once."""
         self._process.kill()
 
+    def ask_for_stack(self) -> None:
+        """Have the worker write its stack, which :meth:`read_stacks` then gives."""
+        self._process.send_signal(STACK_SIGNAL)
+
+    def read_stacks(self) -> str:
+        """Return what the worker wrote of its stacks since the last call: asked, or crashing."""
+        if self._stacks < 0:
+            return ""
+        data = os.pread(self._stacks, STACKS_MAX_BYTES, self._stacks_read)
+        self._stacks_read += len(data)
+        return data.decode(errors="replace").rstrip()
+
     def _on_data(self, data: bytes, descriptors: list[int]) -> None:
         for descriptor in descriptors:
             # Workers have nothing to pass.
@@ -127,18 +147,23 @@ class WorkerProcess:
         # What it said last may still be unread.
         self._channel.read_rest()
         self._channel.close()
+        stacks = self.read_stacks()
+        if stacks:
+            logger.error("worker %d (process %d) ended at:\n%s", self.slot, self.pid, stacks)
+        os.close(self._stacks)
+        self._stacks = -1
         self._on_exit(self)
 
 
-def _start(channel: int) -> subprocess.Popen[bytes]:
+def _start(channel: int, stacks: int) -> subprocess.Popen[bytes]:
     # The same import path as ours, and nothing that the directory or a user site adds.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     for variable in service_manager.VARIABLES:
         environment.pop(variable, None)
     return subprocess.Popen(
-        [sys.executable, "-P", "-s", "-m", MODULE, str(channel)],
+        [sys.executable, "-P", "-s", "-m", MODULE, str(channel), str(stacks)],
         stdin=subprocess.DEVNULL,
-        pass_fds=[channel],
+        pass_fds=[channel, stacks],
         env=environment,
         # A terminal's signals are the supervisor's.
         process_group=0,

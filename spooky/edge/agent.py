@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from spooky.config.schema import Configuration
+from spooky.config.watchdog import BEAT_MS
 from spooky.edge import messages
 from spooky.edge.change import Change
 from spooky.edge.collector import pace
@@ -52,7 +53,7 @@ BEHIND_SECONDS: Final = 1.0
 """How long a worker without the generation in force finishes what it has; its slot waits for a
 successor."""
 
-BEAT_SECONDS: Final = 1.0
+BEAT_SECONDS: Final = BEAT_MS / 1000
 """How often a worker says that its loop turns."""
 
 

@@ -18,6 +18,7 @@ One that is started later gets the number in the segment with its :class:`Start`
 number there which it has not prepared says :class:`Failed` and exits, to be replaced.
 """
 
+import signal
 from typing import Final, TypeAlias, TypeVar
 
 import msgspec
@@ -28,6 +29,9 @@ from spooky.protocol.quic.steering import Steering
 
 VERSION: Final = 1
 """The first byte of every message; another version is not spoken."""
+
+STACK_SIGNAL: Final = signal.SIGUSR2
+"""Asks a worker for the stacks of its threads, though it may read no message any more."""
 
 TEXT_MAX: Final = 4096
 """Longest text a worker may say about a failure; characters."""

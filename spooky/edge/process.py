@@ -1,6 +1,11 @@
-"""A worker as a process of its own: ``python -m spooky.edge.process DESCRIPTOR``."""
+"""A worker as a process of its own: ``python -m spooky.edge.process CHANNEL STACKS``.
+
+``CHANNEL`` is the descriptor of its control channel, ``STACKS`` that of a file for its stack: that
+is written there when it crashes, and when ``STACK_SIGNAL`` asks for it, even if its loop hangs.
+"""
 
 import asyncio
+import faulthandler
 import importlib
 import signal
 import socket
@@ -10,6 +15,7 @@ import uvloop
 
 from spooky._core import COMPILED
 from spooky.edge.agent import Agent
+from spooky.edge.messages import STACK_SIGNAL
 from spooky.protocol.h1.engine import field_parser
 from spooky.protocol.h2.engine import engine_class
 
@@ -39,7 +45,10 @@ def _import_what_is_imported_late() -> None:
 
 
 def main() -> int:
-    """Run the worker of a control channel, which is given by its descriptor's number."""
+    """Run the worker of a control channel, with a file for its stacks; see the module."""
+    stacks = int(sys.argv[2])
+    faulthandler.enable(stacks)
+    faulthandler.register(STACK_SIGNAL, stacks)
     control = socket.socket(fileno=int(sys.argv[1]))
     return 0 if uvloop.run(work(control)) else 1
 

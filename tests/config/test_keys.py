@@ -147,7 +147,7 @@ SUPPORTED = re.compile(
     r"|audit\.(enabled|sink|file_path))"
     r"|performance\.(?!control_plane_|reuseport|pin_|packet_|backend_dns_).*"
     r"|resilience\.protocol\.(max_headers_.*|enforce_.*|allow(ed_methods|_0rtt)|early_.*"
-    r"|denied_.*)"
+    r"|denied_.*)|resilience\.watchdog\.(?!restart_(command|hook)|overload_).*"
 )
 """What this version does."""
 

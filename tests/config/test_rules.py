@@ -653,3 +653,24 @@ def test_only_safe_methods_are_taken_in_0_rtt(methods):
     text = f"resilience: {{protocol: {{early_data_safe_methods: {methods}}}}}\n"
     (problem,) = problems(marked(minimal(more=text))[0])
     assert problem.path.startswith("resilience.protocol.early_data_safe_methods")
+
+
+# --- resilience -------------------------------------------------------------------------------
+def test_a_watchdog_looks_no_more_rarely_than_stalls_last():
+    text = minimal(
+        more="resilience:\n  watchdog: {check_interval_ms: ⟦9000, poll_stall_timeout_ms: 5000}\n"
+    )
+    problem = check(text, "resilience.watchdog.check_interval_ms", "9000 is more than")
+    assert problem.remedy == "lower it to 5000 or less"
+
+
+@pytest.mark.parametrize(
+    ("key", "why"),
+    [
+        ("restart_command: [/bin/true]", "the supervisor replaces the worker itself"),
+        ("overload_inflight_percent: 95", "which admission limits"),
+    ],
+)
+def test_keys_of_the_watchdog_that_make_no_sense_here_are_refused_with_a_reason(key, why):
+    text = minimal(more=f"resilience: {{watchdog: {{{key}}}}}\n")
+    assert why in only(text).remedy

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from spooky.control import service_manager as module
 from spooky.control.service_manager import ServiceManager
 from tests.control.serve import served
 from tests.support.proxy import run
@@ -84,6 +85,24 @@ def test_the_watchdog_is_told_in_half_of_its_time_by_the_process_that_it_watches
     listening: socket.socket, variables: dict[str, str], seconds: float | None
 ) -> None:
     assert manager(listening, **variables).watchdog_seconds == seconds
+
+
+def test_the_watchdog_is_told_soon_after_workers_live_again(
+    listening: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not in another half of its time: by then it may have given the service up."""
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        alive = False
+        one = manager(listening, WATCHDOG_USEC="3600000000")
+        one.watch(lambda: alive)
+        alive = True
+        await asyncio.sleep(0.2)
+        assert listening.recv(4096) == b"WATCHDOG=1"
+        one.close()
+
+    run(scenario)
 
 
 def test_the_watchdog_is_told_only_while_workers_live(listening: socket.socket) -> None:

@@ -1,0 +1,161 @@
+"""Workers that hang, with real processes: found, shown, replaced; what they held is given back."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+from spooky._core import COMPILED
+from spooky.control.worker_watch import is_traced, process_state
+from tests.control.serve import Served, served, until
+from tests.control.test_processes import is_alive
+from tests.support.client import Client, Http3Client
+from tests.support.proxy import run
+
+WORKERS = 2 if COMPILED else 1
+
+PLACES = 4
+
+
+def impatient(settings: dict[str, Any]) -> None:
+    """Find stalls as fast as that may be, and let few requests be in flight."""
+    settings["performance"]["global_inflight_limit"] = PLACES
+    settings["resilience"] = {
+        "watchdog": {
+            "check_interval_ms": 200,
+            "poll_stall_timeout_ms": 2000,
+            "unhealthy_consecutive_windows": 4,
+        }
+    }
+
+
+def slot_of(client: Client) -> int:
+    """Return the slot of a connection's worker: it is in the IDs that the worker gave it."""
+    assert isinstance(client, Http3Client)
+    return client.protocol._quic._peer_cid.cid[0]
+
+
+async def clients_by_slot(proxy: Served) -> dict[int, Client]:
+    """Return a client of each worker."""
+    clients: dict[int, Client] = {}
+    while len(clients) < WORKERS:
+        client = await proxy.client("h3")
+        assert await is_alive(client)
+        clients.setdefault(slot_of(client) if WORKERS > 1 else 0, client)
+    return clients
+
+
+async def keep_asking(client: Client, stop: asyncio.Event) -> set[int]:
+    """Ask again and again; return how it was answered."""
+    statuses = set()
+    while not stop.is_set():
+        async with asyncio.timeout(3):
+            statuses.add((await client.fetch("GET", "/echo")).status)
+        await asyncio.sleep(0.01)
+    return statuses
+
+
+def test_a_stopped_worker_is_replaced_and_gives_back_its_places_and_others_notice_nothing(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS, impatient) as proxy:
+            clients = await clients_by_slot(proxy)
+            victim = proxy.workers[0]
+            unlucky = clients.pop(0)
+            # It has every place that there is.
+            for _ in range(PLACES):
+                await unlucky.open("GET", "/wait")
+            await until(lambda: proxy.origin.gate.requests["/wait"] == PLACES)
+            fresh = await proxy.client("h2")
+            refused = await fresh.fetch("GET", "/echo")
+            assert refused.status == 503
+            stop = asyncio.Event()
+            asking = [asyncio.ensure_future(keep_asking(one, stop)) for one in clients.values()]
+            os.kill(victim, signal.SIGSTOP)
+            await until(lambda: victim not in proxy.workers and len(proxy.workers) == WORKERS)
+            again = await proxy.client("h3")
+            await until(lambda: "replaces worker 0 (stalled)" in proxy.log)
+            assert await is_alive(again)
+            stop.set()
+            for statuses in await asyncio.gather(*asking):
+                # Refused while the places were taken, and answered all the time.
+                assert statuses == {200, 503}
+            # Who cannot run cannot write, and the log says why.
+            assert "writes no stack: it is in state T" in proxy.log
+            # The successor is not replaced in turn.
+            await asyncio.sleep(1)
+            assert proxy.log.count("the watchdog replaces") == 1
+
+    run(scenario)
+
+
+HANG = """
+import signal, sys, time
+
+if "spooky.edge.process" in sys.orig_argv:
+    def hang_in_here(*_):
+        time.sleep(60)
+
+    signal.signal(signal.SIGWINCH, hang_in_here)
+"""
+
+
+def test_the_stack_of_a_worker_that_hangs_is_in_the_log_under_its_name(tmp_path: Path) -> None:
+    place = tmp_path / "hang"
+    place.mkdir()
+    (place / "sitecustomize.py").write_text(HANG)
+
+    async def scenario() -> None:
+        path = os.pathsep.join([str(place), os.environ.get("PYTHONPATH", "")])
+        async with served(tmp_path, 1, impatient, {"PYTHONPATH": path}) as proxy:
+            (victim,) = proxy.workers
+            os.kill(victim, signal.SIGWINCH)
+            # Whatever wakes the loop up has Python call the handler.
+            connecting = asyncio.ensure_future(proxy.client("h2"))
+            await until(lambda: "hang_in_here" in proxy.log)
+            assert f"worker 0 (process {victim}) is at:" in proxy.log
+            assert await is_alive(await connecting)
+            assert victim not in proxy.workers
+
+    run(scenario)
+
+
+def test_a_worker_that_crashes_leaves_its_stack_in_the_log(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, 1) as proxy:
+            (victim,) = proxy.workers
+            os.kill(victim, signal.SIGSEGV)
+            await until(lambda: "Segmentation fault" in proxy.log)
+            assert f"worker 0 (process {victim}) ended at:" in proxy.log
+
+    run(scenario)
+
+
+def test_a_watchdog_that_is_switched_off_kills_nobody_until_it_is_on_again(tmp_path: Path) -> None:
+    def off(settings: dict[str, Any]) -> None:
+        impatient(settings)
+        settings["resilience"]["watchdog"]["enabled"] = False
+
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS, off) as proxy:
+            victim = proxy.workers[0]
+            os.kill(victim, signal.SIGSTOP)
+            await asyncio.sleep(3.5)
+            assert victim in proxy.workers
+            assert "the watchdog" not in proxy.log
+            os.kill(victim, signal.SIGCONT)
+            proxy.write(impatient)
+            code, output = await proxy.command("reload")
+            assert code == 0, output
+            os.kill(victim, signal.SIGSTOP)
+            await until(lambda: victim not in proxy.workers)
+
+    run(scenario)
+
+
+def test_a_process_that_nobody_debugs_is_not_taken_for_one() -> None:
+    assert not is_traced(os.getpid())
+    assert process_state(os.getpid()) == "R"
+    assert process_state(2**30) == "gone"
