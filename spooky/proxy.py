@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from spooky import config
 from spooky.config.schema import Configuration
 from spooky.control.facts import build_facts, certificate_facts, process_facts
-from spooky.control.health_checks import HealthChecks
+from spooky.control.health import Health
 from spooky.control.sockets import BindError, ListenerSockets, bind_listener, listen
 from spooky.edge.change import Change
 from spooky.edge.listener import WorkerSockets
@@ -75,7 +75,7 @@ class Proxy:
         self._runtime: Runtime | None = None
         self._worker: Worker | None = None
         self._metrics: MetricsServer | None = None
-        self._health_checks: HealthChecks | None = None
+        self._health: Health | None = None
         self._started = time.time()
 
     @property
@@ -140,8 +140,8 @@ class Proxy:
             self._release()
             raise
         self._runtime = runtime
-        self._health_checks = HealthChecks(runtime, self.counters.segment, environment.resolve)
-        self._health_checks.follow(configuration, materials)
+        self._health = Health(runtime, self.counters.segment, environment.resolve)
+        self._health.follow(configuration, materials)
 
     async def apply(
         self, configuration: Configuration | Mapping[str, Any] | str | os.PathLike[str]
@@ -190,8 +190,8 @@ class Proxy:
             raise
         self.counters.segment.commit(number)
         worker.look()
-        if self._health_checks is not None:
-            self._health_checks.follow(configuration, materials)
+        if self._health is not None:
+            self._health.follow(configuration, materials)
         self.configuration = configuration
         self._numbers = numbers
         every = self._sockets | opened
@@ -240,9 +240,9 @@ class Proxy:
 
     async def _stop(self) -> None:
         self._worker = None
-        if self._health_checks is not None:
-            self._health_checks.close()
-            self._health_checks = None
+        if self._health is not None:
+            self._health.close()
+            self._health = None
         for lifespan in self._lifespans:
             await lifespan.shutdown()
         await self._stop_metrics()
@@ -271,8 +271,8 @@ class Proxy:
         yield from process_facts({"embedded": os.getpid()})
         if self._worker is None:
             return
-        if self._health_checks is not None:
-            yield from self._health_checks.facts()
+        if self._health is not None:
+            yield from self._health.facts()
         listener_tls = self._worker.service.generation.listener_tls
         for listener, tls in zip(self.configuration.active_listeners, listener_tls, strict=True):
             yield from certificate_facts(listener, tls)

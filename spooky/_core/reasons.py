@@ -48,6 +48,7 @@ class Stage(StrEnum):
     CONNECT = "connect"
     REQUEST = "request"
     RESPONSE = "response"
+    HEALTH = "health"
     END = "end"
 
 
@@ -385,4 +386,24 @@ STATELESS_RESET_RATE = Reason(
 CLIENT_EXCESSIVE_LOAD = Reason(
     Stage.CONNECTION, "client_excessive_load", 0, "The client exceeded a protocol budget.",
     Fault.CLIENT, h3_error=H3_EXCESSIVE_LOAD,
+)  # fmt: skip
+
+# --- health: why a backend is ejected ---------------------------------------------------------
+EJECTED_CONSECUTIVE_ERRORS = Reason(
+    Stage.HEALTH, "consecutive_errors", 0, "The backend failed too many requests in a row.",
+    Fault.UPSTREAM,
+)  # fmt: skip
+EJECTED_CONSECUTIVE_GATEWAY_ERRORS = Reason(
+    Stage.HEALTH, "consecutive_gateway_errors", 0,
+    "The backend did not answer, or as a gateway that cannot, too many times in a row.",
+    Fault.UPSTREAM,
+)  # fmt: skip
+EJECTED_SUCCESS_RATE = Reason(
+    Stage.HEALTH, "success_rate", 0,
+    "The backend failed a larger share of its requests than the others of its upstream.",
+    Fault.UPSTREAM,
+)  # fmt: skip
+EJECTED_LATENCY = Reason(
+    Stage.HEALTH, "latency", 0,
+    "The backend was much slower than the others of its upstream.", Fault.UPSTREAM,
 )  # fmt: skip

@@ -14,6 +14,7 @@ from spooky.config.control import Control
 from spooky.config.fields import Section, described
 from spooky.config.health import HealthCheck
 from spooky.config.observability import Observability
+from spooky.config.outlier_detection import OutlierDetection
 from spooky.config.performance import Performance
 from spooky.config.watchdog import Watchdog
 
@@ -387,6 +388,10 @@ class Upstream(Section, frozen=True, kw_only=True):
             hazard="At 100, one failing backend is not taken out of the choice.",
         ),
     ] = 50
+    outlier_detection: Annotated[
+        OutlierDetection,
+        described("How backends are found that serve worse than the others."),
+    ] = OutlierDetection()
     load_balancing: Annotated[
         LoadBalancing | None,
         described("How requests are spread; null for the top-level `load_balancing`."),

@@ -13,6 +13,7 @@ from spooky.config.hosts import (
     split_port,
 )
 from spooky.config.listener_rules import check_pair
+from spooky.config.outlier_detection import check_outlier_detection
 from spooky.config.problems import InvalidValueError, Path, format_path, quoted
 from spooky.config.report import Report
 from spooky.config.schema import (
@@ -48,6 +49,7 @@ def check_upstreams(configuration: Configuration, apps: Collection[str], report:
             report.error(path, f"the name is longer than {NAME_LENGTH_MAX} characters")
         addresses = _check_backends((*path, "backends"), upstream.backends, apps, report)
         _check_health_checks((*path, "backends"), upstream, report)
+        check_outlier_detection((*path, "outlier_detection"), upstream.outlier_detection, report)
         if upstream.load_balancing is not None:
             _check_balancing((*path, "load_balancing"), upstream.load_balancing, report)
         _check_host_policy((*path, "host_policy"), upstream.host_policy, report)

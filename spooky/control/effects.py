@@ -89,7 +89,12 @@ _GROUPS: Final[tuple[_Group, ...]] = (
             "backends[].health_check.timeout_ms", "backends[].health_check.failure_threshold",
             "backends[].health_check.success_threshold", "backends[].health_check.cooldown_ms",
             "backends[].health_check.expected_status", "backends[].health_check.expected_body",
-            "backends[].health_check.grpc_service",
+            "backends[].health_check.grpc_service", "outlier_detection.enabled",
+            "outlier_detection.consecutive_errors", "outlier_detection.consecutive_gateway_errors",
+            "outlier_detection.success_rate_stdev_factor", "outlier_detection.latency_factor",
+            "outlier_detection.min_hosts", "outlier_detection.request_volume",
+            "outlier_detection.interval_ms", "outlier_detection.base_ejection_ms",
+            "outlier_detection.max_ejection_ms", "outlier_detection.max_ejected_percent",
         ),
     ),
     # Each is part of the identity of a backend or of its pool.

@@ -34,6 +34,8 @@ LIFTED_FACTOR: Final = 10
 
 HEALTH_CHECK: Final = "upstream.<name>.backends[].health_check"
 
+OUTLIER_DETECTION: Final = "upstream.<name>.outlier_detection.enabled"
+
 LIMITS: Final = frozenset(
     (
         *(
@@ -238,6 +240,8 @@ def _setting_hazards(change: Change) -> Iterator[Hazard]:
         yield hazard("certificate_changed", each, name=_asked_for(each))
     if change.path == HEALTH_CHECK and change.new is None:
         yield hazard("health_check_removed", each, backend=f"{each.parent} {each.name}")
+    if change.path == OUTLIER_DETECTION and change.new is False:
+        yield hazard("outlier_detection_off", each, upstream=each.name)
     if _lifts(change):
         yield hazard(
             "limit_lifted", each, key=change.key, old=_said(change.old), new=_said(change.new)

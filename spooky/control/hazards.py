@@ -77,6 +77,12 @@ _KINDS: Final = (
         "{backend} is not checked any more: it gets requests even when it is broken",
     ),
     HazardKind(
+        "outlier_detection_off",
+        "The backends of an upstream would not be ejected any more for how their requests end.",
+        "a backend of {upstream} that fails or is slow goes on getting requests, unless its checks "
+        "fail",
+    ),
+    HazardKind(
         "limit_lifted",
         "A limit is removed, switched off, made to exempt more, or raised at least tenfold.",
         "{key} goes from {old} to {new}",

@@ -57,7 +57,7 @@ class _Checked:
     ) -> None:
         self._health = BackendHealth(segment, identity.upstream, identity.backend)
         # A program that takes over goes on with what the one before it found.
-        self.state = CheckState(identity.check, self._health.can_serve)
+        self.state = CheckState(identity.check, not self._health.is_failing)
         self.succeeded = 0
         self.failed = 0
         self.inconclusive = 0

@@ -36,7 +36,7 @@ from spooky.control.facts import (
 )
 from spooky.control.file_limit import allow_many_files
 from spooky.control.file_watch import FileWatch
-from spooky.control.health_checks import HealthChecks
+from spooky.control.health import Health
 from spooky.control.heir import Heir, shared_segment
 from spooky.control.history import History, HistoryError, Record
 from spooky.control.inspection import Inspection
@@ -103,9 +103,7 @@ class Supervisor:
         self._service_manager = ServiceManager(os.environ)
         self._tasks: set[asyncio.Task[None]] = set()
         self._runtime = Runtime(self._loop)
-        self._health_checks = HealthChecks(
-            self._runtime, self._segment, system_resolver(self._loop)
-        )
+        self._health = Health(self._runtime, self._segment, system_resolver(self._loop))
         self._metrics = MetricsEndpoint(self._segment, self._facts)
         self._listeners = Listeners(self._slots)
         self._crew = Crew(
@@ -168,14 +166,14 @@ class Supervisor:
             await self._wake.wait()
             self._phase = State.DRAINING
             self._watch.close()
-            self._health_checks.close()
+            self._health.close()
             self._probation.close()
             if self._file_watch is not None:
                 self._file_watch.close()
             rotation.cancel()
             return await self._end()
         finally:
-            self._health_checks.close()
+            self._health.close()
             await self._runtime.close()
             self._service_manager.close()
             if self._control is not None:
@@ -505,7 +503,7 @@ class Supervisor:
     def _state(self) -> State:
         if self._phase is State.SERVING and not self._crew.any_alive:
             return State.NO_WORKER
-        if self._phase is State.SERVING and not self._health_checks.any_can_serve:
+        if self._phase is State.SERVING and not self._health.any_can_serve:
             return State.NO_BACKEND
         return self._phase
 
@@ -533,7 +531,7 @@ class Supervisor:
         """Have what looks at workers and backends go by what is in force."""
         running = self._changes.running
         self._watch.follow(running.configuration)
-        self._health_checks.follow(running.configuration, running.materials)
+        self._health.follow(running.configuration, running.materials)
 
     def _facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell that no worker counts."""
@@ -542,7 +540,7 @@ class Supervisor:
         for listener, tls in zip(running.configuration.active_listeners, running.tls, strict=True):
             yield from certificate_facts(listener, tls)
         yield from client_certificate_facts(running)
-        yield from self._health_checks.facts()
+        yield from self._health.facts()
         yield from probation_facts(self._probation.is_open, self._probation.rollbacks)
         workers = self._crew.pids
         yield from worker_facts(self._segment, workers, self._crew.restarts)

@@ -44,6 +44,7 @@ from spooky.upstream.dial import DialSettings, Resolve
 from spooky.upstream.embedded import EmbeddedPool
 from spooky.upstream.health import BackendHealth, HealthWatch, UpstreamHealth
 from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
+from spooky.upstream.outlier import make_tally
 from spooky.upstream.pool import Pool, PoolSettings, RequestPool
 
 HOLD_SECONDS: Final = 0.002
@@ -265,10 +266,13 @@ class _Compiler:
     def _follow_health(self, name: str, balancer: Balancer) -> None:
         upstream, watch = self._configuration.upstream[name], self._environment.health
         segment = self._environment.counters.segment
+        ejects = upstream.outlier_detection.enabled
         health = UpstreamHealth(
             balancer,
             {
-                position: BackendHealth(segment, name, backend.id) if backend.health_check else None
+                position: BackendHealth(segment, name, backend.id)
+                if ejects or backend.health_check is not None
+                else None
                 for position, backend in enumerate(upstream.listed_backends)
                 if backend.state == "enabled"
             },
@@ -328,6 +332,12 @@ class _Compiler:
             pool,
             self._gate("backend", upstream, backend.id),
             self._performance.per_backend_inflight_limit,
+            make_tally(
+                self._environment.counters.segment,
+                upstream,
+                backend.id,
+                self._configuration.upstream[upstream].outlier_detection,
+            ),
         )
 
     def _embedded_pool(self, origin: Origin) -> RequestPool:

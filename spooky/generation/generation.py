@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from spooky._core.balance import Balancer
 from spooky._core.fields import ForwardingPolicy
+from spooky._core.outcomes import Tally
 from spooky._core.routes import RouteTable
 from spooky._core.validate import Limits
 from spooky.balancing.key import KeySource
@@ -25,6 +26,7 @@ class Backend:
         pool: Its connections.
         gate: Counts its requests in flight.
         inflight_limit: How many there may be.
+        tally: Counts how tries end there.
     """
 
     id: str
@@ -33,6 +35,7 @@ class Backend:
     pool: RequestPool
     gate: Gate
     inflight_limit: int
+    tally: Tally
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -23,6 +23,7 @@ STAGE_TEXTS = {
     Stage.CONNECT: "connecting to the backend",
     Stage.REQUEST: "sending the request",
     Stage.RESPONSE: "returning the response",
+    Stage.HEALTH: "why a backend is ejected, that is out of the choice for a time",
     Stage.END: "nothing went wrong",
 }
 

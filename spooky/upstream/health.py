@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from spooky._core.balance import Balancer, hash_key
-from spooky._core.shared import Segment
+from spooky._core.reasons import TABLE, Reason
+from spooky._core.shared import Segment, Words
 from spooky.config.health import HealthCheck
 from spooky.runtime import Runtime
 
@@ -14,11 +15,23 @@ LOOK_SECONDS: Final = 0.1
 DELAY_FACTORS: Final = (1, 2, 4)
 """After no, one, and more failures in a row, so many intervals pass until the next check."""
 
-_FAILING_CHECKS: Final = 0  # position of the word
+# Positions of the words.
+_FAILING_CHECKS: Final = 0
+_EJECTED_FOR: Final = 1  # One more than the index of the reason; 0 where it is not ejected.
+_EJECTED_UNTIL: Final = 2  # Milliseconds on the monotonic clock, which all processes share.
+_EJECTIONS: Final = 3
+_CALM_SINCE: Final = 4
+
+
+def backend_words(segment: Segment, purpose: str, upstream: str, backend: str) -> Words | None:
+    """Return words about a backend that all processes share; ``None`` if there is no room."""
+    return segment.words(hash_key("\0".join((purpose, upstream, backend)).encode()))
 
 
 class BackendHealth:
     """What is known of one backend, in the segment that all processes share.
+
+    Only one process changes it: the one that checks backends and judges how requests end.
 
     Arguments:
         segment: The segment.
@@ -30,18 +43,70 @@ class BackendHealth:
 
     def __init__(self, segment: Segment, upstream: str, backend: str) -> None:
         self._segment = segment
-        self._words = segment.words(hash_key("\0".join(("health", upstream, backend)).encode()))
+        self._words = backend_words(segment, "health", upstream, backend)
 
     @property
     def can_serve(self) -> bool:
         """Whether it should get requests; always where the segment has no room to say otherwise."""
-        return self._words is None or self._words.load(_FAILING_CHECKS) == 0
+        return not self.is_failing and self.ejected_for is None
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether its checks fail."""
+        return self._load(_FAILING_CHECKS) != 0
 
     def set_failing(self, failing: bool) -> None:
-        """Say whether its checks fail; one process alone may."""
-        if self._words is not None and self._words.load(_FAILING_CHECKS) != failing:
+        """Say whether its checks fail."""
+        if self._words is not None and self.is_failing != failing:
             self._words.store(_FAILING_CHECKS, int(failing))
             self._segment.note_health()
+
+    # --- ejection -----------------------------------------------------------------------------
+
+    @property
+    def ejected_for(self) -> Reason | None:
+        """Why it is ejected, if it is."""
+        code = self._load(_EJECTED_FOR)
+        return TABLE[code - 1] if code else None
+
+    @property
+    def ejected_until(self) -> float:
+        """When its ejection ends; seconds."""
+        return self._load(_EJECTED_UNTIL) / 1000
+
+    @property
+    def ejections(self) -> int:
+        """How many of its ejections followed closely on each other, up to now."""
+        return self._load(_EJECTIONS)
+
+    @property
+    def calm_since(self) -> float:
+        """Since when nothing was held against it; seconds."""
+        return self._load(_CALM_SINCE) / 1000
+
+    def eject(self, reason: Reason, until: float) -> None:
+        """Say that it is ejected once more, until a time in seconds."""
+        if self._words is not None:
+            self._words.store(_EJECTED_UNTIL, int(until * 1000))
+            self._words.add(_EJECTIONS)
+            self._words.store(_EJECTED_FOR, reason.index + 1)
+            self._segment.note_health()
+
+    def readmit(self, now: float) -> None:
+        """Say that its ejection is over."""
+        if self._words is not None:
+            self._words.store(_EJECTED_FOR, 0)
+            self._words.store(_CALM_SINCE, int(now * 1000))
+            self._segment.note_health()
+
+    def forgive(self, now: float, ejections: int) -> None:
+        """Count no more ejections than so many, as nothing was held against it for long."""
+        if self._words is not None:
+            self._words.store(_EJECTIONS, ejections)
+            self._words.store(_CALM_SINCE, int(now * 1000))
+
+    def _load(self, position: int) -> int:
+        return self._words.load(position) if self._words is not None else 0
 
 
 class UpstreamHealth:
@@ -49,8 +114,8 @@ class UpstreamHealth:
 
     Arguments:
         balancer: The upstream's.
-        backends: Health of each enabled backend by its position; ``None`` for one that is not
-            checked and always can serve.
+        backends: Health of each enabled backend by its position; ``None`` for one that is
+            neither checked nor ejected, and always can serve.
         panic_threshold_percent: Where fewer can serve, all get requests, unless none can.
     """
 
@@ -66,12 +131,15 @@ class UpstreamHealth:
 
     @property
     def can_change(self) -> bool:
-        """Whether any backend is checked."""
+        """Whether any backend can be out of the choice."""
         return any(one is not None for one in self._backends.values())
 
     def apply(self) -> None:
         """Put each backend in or out of the choice."""
         serving = {at: one is None or one.can_serve for at, one in self._backends.items()}
+        if not any(serving.values()):
+            # Those that are ejected served some, at least.
+            serving = {at: one is None or not one.is_failing for at, one in self._backends.items()}
         count = sum(serving.values())
         panic = count > 0 and count * 100 < self._panic_threshold_percent * len(serving)
         for position, can_serve in serving.items():

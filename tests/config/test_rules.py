@@ -300,6 +300,35 @@ def test_health_checks_that_contradict_themselves_are_refused(check, protocol, p
     assert where(problem) == (line, column, f"upstream.api.backends[0].health_check{path}")
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "words"),
+    [
+        ("{base_ejection_ms: 2000, max_ejection_ms: ⟦1000}", "max_ejection_ms", "less than base"),
+        (
+            "{consecutive_errors: 3, consecutive_gateway_errors: ⟦4}",
+            "consecutive_gateway_errors",
+            "never reached",
+        ),
+        (
+            "{consecutive_errors: null, consecutive_gateway_errors: null, "
+            "success_rate_stdev_factor: null, latency_factor: null, enabled: ⟦true}",
+            "enabled",
+            "every way of detection is null",
+        ),
+    ],
+)
+def test_outlier_detection_that_contradicts_itself_is_refused(section, key, words):
+    text, line, column = marked(
+        minimal(
+            f"outlier_detection: {section}\nroute: {{path_prefix: /}}\n"
+            "backends: [{id: a, address: 'http://a'}]"
+        )
+    )
+    problem = only(text)
+    assert words in problem.message
+    assert where(problem) == (line, column, f"upstream.api.outlier_detection.{key}")
+
+
 def test_an_embedded_application_is_not_checked():
     text = minimal(
         "route: {path_prefix: /}\nbackends: [{id: a, address: 'app:x', health_check: {path: /}}]"

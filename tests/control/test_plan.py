@@ -249,6 +249,12 @@ def test_the_whole_that_loses_half_of_its_capacity():
     assert ("total_capacity_halved", "settings") not in hazards(("upstream/web", DELETE))
 
 
+def test_outlier_detection_that_is_switched_off():
+    off = ("upstream/api/outlier_detection", {"enabled": False})
+    assert hazards(off) == [("outlier_detection_off", "upstream api")]
+    assert hazards(("upstream/api/outlier_detection", {"interval_ms": 1000})) == []
+
+
 def test_a_health_check_that_is_dropped():
     backend = Object(ObjectKind.BACKEND, "api", "api-1")
     dropped = Change(

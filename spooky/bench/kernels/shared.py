@@ -12,13 +12,13 @@ from spooky.bench.kernels.loops import calls
 COUNTS: Final = 1_000
 
 
-def _segment() -> Segment:
+def segment() -> Segment:
     """Return a segment of four slots."""
     return Segment(mmap.mmap(-1, segment_size(4)), 4)
 
 
 def _count() -> Work:
-    values = _segment().values(1)
+    values = segment().values(1)
 
     def count_up() -> int:
         for _ in range(COUNTS):
@@ -29,7 +29,7 @@ def _count() -> Work:
 
 
 def _limit() -> Work:
-    limit = _segment().limit(6, 1)
+    limit = segment().limit(6, 1)
     assert limit is not None
 
     def take_and_give() -> int:
@@ -41,14 +41,14 @@ def _limit() -> Work:
 
 
 def _source_rate() -> Work:
-    made = _segment()
+    made = segment()
     for source in range(1_000):
         made.take_source_rate(source * 7919, 10**12, 1, 100)
     return calls(bool, made.take_source_rate, 7919, 10**12, 1, 10**9)
 
 
 def _strike() -> Work:
-    made = _segment()
+    made = segment()
     numbers, seconds = random.Random(1), count(1_000)
 
     def strike() -> int:
@@ -59,7 +59,7 @@ def _strike() -> Work:
 
 
 def _observe() -> Work:
-    return calls(lambda result: result is None, _segment().histogram(1, 20).observe, 0.012)
+    return calls(lambda result: result is None, segment().histogram(1, 20).observe, 0.012)
 
 
 CASES: Final = (

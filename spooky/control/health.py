@@ -1,0 +1,50 @@
+"""What one process of the machine does to know which backends can serve: checks, and ejection."""
+
+from collections.abc import Iterator
+
+from spooky._core.shared import Segment
+from spooky.config.schema import Configuration
+from spooky.control.health_checks import HealthChecks
+from spooky.control.outlier_detection import OutlierEjection
+from spooky.generation.materials import Materials
+from spooky.observe.metrics import Fact
+from spooky.runtime import Runtime
+from spooky.upstream.dial import Resolve
+
+
+class Health:
+    """Active checks and outlier detection of all backends.
+
+    Arguments:
+        runtime: Whose loop to use.
+        segment: Where workers count, and learn of the results.
+        resolve: Gives the addresses of backends.
+    """
+
+    def __init__(self, runtime: Runtime, segment: Segment, resolve: Resolve) -> None:
+        self._checks = HealthChecks(runtime, segment, resolve)
+        self._ejection = OutlierEjection(runtime, segment)
+
+    @property
+    def any_can_serve(self) -> bool:
+        """Whether any backend can serve, checked or not; true where there is none at all."""
+        return self._checks.any_can_serve
+
+    def follow(self, configuration: Configuration, materials: Materials) -> None:
+        """Go by a configuration; what is known of backends that stay is kept.
+
+        Arguments:
+            materials: The files that it names.
+        """
+        self._checks.follow(configuration, materials)
+        self._ejection.follow(configuration, materials)
+
+    def facts(self) -> Iterator[Fact]:
+        """Yield what the metrics tell of it."""
+        yield from self._checks.facts()
+        yield from self._ejection.facts()
+
+    def close(self) -> None:
+        """Stop; what was found stays, for whoever takes over."""
+        self._checks.close()
+        self._ejection.close()

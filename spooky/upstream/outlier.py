@@ -1,0 +1,318 @@
+"""Finding backends that serve worse than the others, and how long they are ejected for it.
+
+Workers count how tries end (:mod:`spooky._core.outcomes`), one process looks at the counts of all
+and decides; the time is an argument.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, log2, sqrt
+from statistics import median
+from typing import Final, TypeVar
+
+from spooky._core import reasons
+from spooky._core.balance import hash_key
+from spooky._core.outcomes import (
+    CONSECUTIVE_ERRORS,
+    CONSECUTIVE_GATEWAY_ERRORS,
+    ERRORS,
+    LATENCIES,
+    TRIES,
+    UNITS_PER_DOUBLING,
+    Tally,
+)
+from spooky._core.reasons import Reason
+from spooky._core.shared import Segment, Words
+from spooky.config.outlier_detection import OutlierDetection
+from spooky.upstream.health import BackendHealth, backend_words
+
+logger = logging.getLogger(__name__)
+
+ERROR_SHARE_RISE_MIN: Final = 0.03
+"""The share of errors must be above that of the others by this: below it, retries do."""
+
+LATENCY_RISE_MIN_MS: Final = 10.0
+"""A typical latency must be above that of the others by this: nobody notices less."""
+
+NORMAL_DEVIATIONS: Final = 1.4826
+"""Standard deviations of a normal distribution for one median absolute deviation."""
+
+_ALARM_KEY: Final = hash_key(b"outlier alarm")
+
+Key = TypeVar("Key")
+
+
+def make_tally(segment: Segment, upstream: str, backend: str, settings: OutlierDetection) -> Tally:
+    """Return where a worker counts how tries at a backend end.
+
+    It counts even where nothing is detected: others want to know, too.
+    """
+    enabled = settings.enabled
+    return Tally(
+        outcome_words(segment, upstream, backend),
+        alarm_words(segment),
+        (settings.consecutive_errors or 0) if enabled else 0,
+        (settings.consecutive_gateway_errors or 0) if enabled else 0,
+    )
+
+
+def outcome_words(segment: Segment, upstream: str, backend: str) -> Words | None:
+    """Return the words where the outcomes at a backend are counted."""
+    return backend_words(segment, "outcomes", upstream, backend)
+
+
+def alarm_words(segment: Segment) -> Words | None:
+    """Return the words whose first one changes when some backend has too many errors in a row."""
+    return segment.words(_ALARM_KEY)
+
+
+# --- comparing --------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What became of the tries at a backend in an interval.
+
+    Attributes:
+        tries: How many there were.
+        errors: How many of them were errors.
+        latencies: Sum of the latency units of the others.
+    """
+
+    tries: int
+    errors: int
+    latencies: int
+
+    @property
+    def error_share(self) -> float:
+        """Which share were errors."""
+        return self.errors / self.tries
+
+    @property
+    def typical_latency(self) -> float:
+        """The geometric mean of the latencies, in latency units."""
+        return self.latencies / (self.tries - self.errors)
+
+
+def find_failing(samples: Mapping[Key, Sample], factor: float) -> list[Key]:
+    """Return whose share of errors deviates from that of the others, the worst first.
+
+    The yardstick is the median of the others, and the standard deviation what they differ by
+    among themselves and what chance does to shares of so many. A second bad backend moves
+    neither much.
+
+    Arguments:
+        samples: Of the backends that had enough tries.
+        factor: How many standard deviations are too many.
+    """
+    deviating = []
+    for key, sample in samples.items():
+        others = [other for one, other in samples.items() if one != key]
+        shares = [other.error_share for other in others]
+        middle = median(shares)
+        rise = sample.error_share - middle
+        if rise < ERROR_SHARE_RISE_MIN:
+            continue
+        between = NORMAL_DEVIATIONS * median(abs(share - middle) for share in shares)
+        tries = sum(other.tries for other in others)
+        together = (sample.errors + sum(other.errors for other in others)) / (sample.tries + tries)
+        chance = together * (1 - together) * (1 / sample.tries + 1 / tries)
+        if rise > factor * sqrt(between * between + chance):
+            deviating.append((rise, key))
+    deviating.sort(key=lambda one: -one[0])
+    return [key for _, key in deviating]
+
+
+def find_slow(samples: Mapping[Key, Sample], factor: float) -> list[Key]:
+    """Return whose typical latency is too many times that of the others, the slowest first.
+
+    Arguments:
+        samples: Of the backends that had enough tries that were no errors.
+        factor: How many times are too many.
+    """
+    deviating = []
+    for key, sample in samples.items():
+        latency = sample.typical_latency
+        middle = median(other.typical_latency for one, other in samples.items() if one != key)
+        rise_ms = _milliseconds(latency) - _milliseconds(middle)
+        if latency - middle > UNITS_PER_DOUBLING * log2(factor) and rise_ms >= LATENCY_RISE_MIN_MS:
+            deviating.append((latency, key))
+    deviating.sort(key=lambda one: -one[0])
+    return [key for _, key in deviating]
+
+
+def _milliseconds(units: float) -> float:
+    return float(2 ** (units / UNITS_PER_DOUBLING) / 1000)
+
+
+# --- ejecting ---------------------------------------------------------------------------------
+class ObservedBackend:
+    """A backend whose outcomes are looked at, for as long as it is the same.
+
+    Arguments:
+        segment: Where they are counted.
+        upstream: Name of its upstream.
+        backend: Its id.
+
+    Attributes:
+        health: What follows.
+        ejections: How often it was ejected, by reason.
+    """
+
+    def __init__(self, segment: Segment, upstream: str, backend: str) -> None:
+        self.health = BackendHealth(segment, upstream, backend)
+        self.ejections: Counter[Reason] = Counter()
+        self._name = f"backend {backend} of {upstream}"
+        self._words = outcome_words(segment, upstream, backend)
+        self._was_failing = False
+        self._begun = self._counts()
+
+    def take_sample(self) -> Sample:
+        """Return what became of tries since the last time this was called."""
+        before, self._begun = self._begun, self._counts()
+        return Sample(*(now - then for now, then in zip(self._begun, before, strict=True)))
+
+    def errors_in_a_row(self, settings: OutlierDetection) -> Reason | None:
+        """Return which limit its errors in a row have reached, if any."""
+        for position, limit, reason in (
+            (CONSECUTIVE_GATEWAY_ERRORS, settings.consecutive_gateway_errors,
+             reasons.EJECTED_CONSECUTIVE_GATEWAY_ERRORS),
+            (CONSECUTIVE_ERRORS, settings.consecutive_errors, reasons.EJECTED_CONSECUTIVE_ERRORS),
+        ):  # fmt: skip
+            if limit is not None and self._load(position) >= limit:
+                return reason
+        return None
+
+    def eject(self, reason: Reason, settings: OutlierDetection, now: float) -> None:
+        """Take it out of the choice; longer each time that this comes soon after the last."""
+        seconds = ejection_seconds(settings, self.health.ejections + 1)
+        self.health.eject(reason, now + seconds)
+        self.ejections[reason] += 1
+        self._was_failing = False
+        logger.warning("%s is ejected for %.0f s: %s", self._name, seconds, reason.text)
+
+    def look(self, settings: OutlierDetection, now: float) -> None:
+        """Readmit it if it is ejected no more, or forgive it an ejection if that is long ago."""
+        health = self.health
+        if health.ejected_for is not None:
+            has_recovered = self._was_failing and not health.is_failing
+            self._was_failing = health.is_failing
+            if has_recovered or now >= health.ejected_until:
+                self.readmit(now)
+        elif health.ejections:
+            long = ejection_seconds(settings, health.ejections)
+            if now >= health.calm_since + long:
+                health.forgive(now, health.ejections - 1)
+
+    def readmit(self, now: float) -> None:
+        """Put it into the choice again; what came in meanwhile is not held against it."""
+        if self._words is not None:
+            self._words.store(CONSECUTIVE_ERRORS, 0)
+            self._words.store(CONSECUTIVE_GATEWAY_ERRORS, 0)
+        self._begun = self._counts()
+        if self.health.ejected_for is not None:
+            self.health.readmit(now)
+            logger.info("%s is ejected no more", self._name)
+
+    def forget(self, now: float) -> None:
+        """Put it into the choice again, with nothing known of it."""
+        self.readmit(now)
+        self.health.forgive(now, 0)
+
+    def _counts(self) -> tuple[int, int, int]:
+        return self._load(TRIES), self._load(ERRORS), self._load(LATENCIES)
+
+    def _load(self, position: int) -> int:
+        return self._words.load(position) if self._words is not None else 0
+
+
+def ejection_seconds(settings: OutlierDetection, ejections: int) -> float:
+    """Return how long a backend is ejected, by how many ejections followed on each other."""
+    # More doublings than this exceed every maximum.
+    doublings = min(ejections - 1, 32)
+    return float(min(settings.base_ejection_ms << doublings, settings.max_ejection_ms) / 1000)
+
+
+class OutlierDetector:
+    """Ejects the outliers among the backends of one upstream, and readmits them.
+
+    Arguments:
+        settings: How.
+        backends: All enabled ones.
+        compare_at: When they are compared first; seconds.
+
+    Attributes:
+        settings: How.
+        compare_at: When they are compared next.
+    """
+
+    def __init__(
+        self, settings: OutlierDetection, backends: Sequence[ObservedBackend], compare_at: float
+    ) -> None:
+        self.settings = settings
+        self.compare_at = compare_at
+        self._backends = backends
+        self._ejected = {one for one in backends if one.health.ejected_for is not None}
+
+    def look(self, now: float, alarmed: bool) -> None:
+        """Do what there is to do.
+
+        Arguments:
+            now: Seconds.
+            alarmed: Whether some backend, of this upstream or another, has too many errors in a
+                row.
+        """
+        compares = now >= self.compare_at
+        for backend in self._backends if compares else tuple(self._ejected):
+            backend.look(self.settings, now)
+            if backend.health.ejected_for is None:
+                self._ejected.discard(backend)
+        if compares or alarmed:
+            self._eject_by_errors_in_a_row(now)
+        if compares:
+            self.compare_at = now + self.settings.interval_ms / 1000
+            self._compare(now)
+
+    def _eject_by_errors_in_a_row(self, now: float) -> None:
+        for backend in self._backends:
+            reason = backend.errors_in_a_row(self.settings)
+            if reason is not None:
+                self._eject(backend, reason, now)
+
+    def _compare(self, now: float) -> None:
+        settings = self.settings
+        samples = {
+            backend: backend.take_sample()
+            for backend in self._backends
+            if backend not in self._ejected
+        }
+        if settings.success_rate_stdev_factor is not None:
+            enough = {
+                backend: sample
+                for backend, sample in samples.items()
+                if sample.tries >= settings.request_volume
+            }
+            if len(enough) >= settings.min_hosts:
+                for backend in find_failing(enough, settings.success_rate_stdev_factor):
+                    self._eject(backend, reasons.EJECTED_SUCCESS_RATE, now)
+        if settings.latency_factor is not None:
+            enough = {
+                backend: sample
+                for backend, sample in samples.items()
+                if sample.tries - sample.errors >= settings.request_volume
+            }
+            if len(enough) >= settings.min_hosts:
+                for backend in find_slow(enough, settings.latency_factor):
+                    self._eject(backend, reasons.EJECTED_LATENCY, now)
+
+    def _eject(self, backend: ObservedBackend, reason: Reason, now: float) -> None:
+        """Eject a backend unless it is ejected, or too many others are."""
+        if backend in self._ejected:
+            return
+        share = len(self._backends) * self.settings.max_ejected_percent / 100
+        others_serve = any(
+            other.health.can_serve for other in self._backends if other is not backend
+        )
+        if others_serve and len(self._ejected) < ceil(share):
+            backend.eject(reason, self.settings, now)
+            self._ejected.add(backend)

@@ -1,0 +1,94 @@
+"""Ejection through changes of the configuration: what is kept, what begins anew, what is told."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from spooky._core import reasons
+from spooky._core.shared import Segment
+from spooky.config import from_mapping
+from spooky.control.outlier_detection import OutlierEjection
+from spooky.generation.materials import Materials
+from spooky.observe.segment import private_segment
+from spooky.runtime import Runtime
+from spooky.upstream.health import BackendHealth
+from spooky.upstream.outlier import make_tally
+from tests.support.proxy import run
+
+MATERIALS = Materials({}, b"")
+
+
+def configured(*addresses: str, **upstream: Any) -> Any:
+    """Return a configuration with so many backends."""
+    return from_mapping(
+        {
+            "listen": {"tls": {"cert": "c", "key": "k"}},
+            "upstream": {
+                "api": {
+                    "route": {"path_prefix": "/"},
+                    "backends": [
+                        {"id": f"b{at}", "address": f"http://{address}"}
+                        for at, address in enumerate(addresses)
+                    ],
+                    **upstream,
+                }
+            },
+        }
+    )
+
+
+THREE = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
+
+
+def ejected(segment: Segment) -> list[int]:
+    health = (BackendHealth(segment, "api", f"b{at}") for at in range(3))
+    return [at for at, one in enumerate(health) if one.ejected_for is not None]
+
+
+@pytest.mark.parametrize(
+    ("after", "kept"),
+    [
+        (configured(*THREE), [1]),
+        (configured(*THREE, outlier_detection={"base_ejection_ms": 1_000}), [1]),
+        (configured(*THREE, panic_threshold_percent=0), [1]),
+        (configured(THREE[0], THREE[1]), [1]),
+        (configured(THREE[0], "10.0.0.9", THREE[2]), []),
+        (configured(*THREE, protocol="http2"), []),
+        (configured(*THREE, outlier_detection={"enabled": False}), []),
+    ],
+)
+def test_what_is_known_of_a_backend_is_kept_while_the_way_to_it_is_the_same(
+    after: Any, kept: list[int]
+) -> None:
+    async def scenario() -> None:
+        runtime, segment = Runtime(asyncio.get_running_loop()), private_segment()
+        now = 100.0
+        runtime.now = lambda: now
+        ejection = OutlierEjection(runtime, segment)
+        before = configured(*THREE)
+        ejection.follow(before, MATERIALS)
+        tally = make_tally(segment, "api", "b1", before.upstream["api"].outlier_detection)
+        for _ in range(5):
+            tally.failed(reasons.CONNECT_REFUSED)
+        ejection._look()
+        assert ejected(segment) == [1]
+        facts = {(fact.name, fact.labels): fact.value for fact in ejection.facts()}
+        labels = (("upstream", "api"), ("backend", "b1"))
+        assert facts["backend_ejected", labels] == 1
+        reason = ("reason", "consecutive_gateway_errors")
+        assert facts["backend_ejections_total", (*labels, reason)] == 1
+        ejection.follow(after, MATERIALS)
+        ejection._look()
+        assert ejected(segment) == kept
+        # As long as was said at first.
+        now = 129.0
+        ejection._look()
+        assert ejected(segment) == kept
+        now = 130.1
+        ejection._look()
+        assert ejected(segment) == []
+        ejection.close()
+        await runtime.close()
+
+    run(scenario)
