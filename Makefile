@@ -10,7 +10,7 @@ TEST_PACKAGES := chromium-headless-shell nghttp2-server nginx
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test build lint format docs wheel bench-micro soak fuzz clean \
+.PHONY: help demo test build lint format lock docs wheel bench-micro soak fuzz clean \
 	build-packages test-packages test-install test-pure test-sanitize test-packaging test-compiled
 
 help: ## list the targets
@@ -25,33 +25,36 @@ test: test-packages ## everything: lint, build, and the whole suite on compiled,
 build: $(VENV)/.spooky ## compile the kernels in place, for `.venv/bin/spooky`
 	$(BIN)/python setup.py -q build_ext --inplace --parallel $$(nproc)
 
-lint: $(VENV)/.lint $(VENV)/.spooky ## ruff and mypy
+lint: $(VENV)/.suite $(VENV)/.spooky ## ruff and mypy
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-format: $(VENV)/.lint ## let ruff format and repair what it can
+format: $(VENV)/.suite ## let ruff format and repair what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+lock: $(VENV)/.suite ## pin what the build and the suite install, with hashes, in requirements/
+	$(BIN)/python tools/lock.py
 
 docs: $(VENV)/.spooky ## write again the pages that come from the source
 	$(BIN)/python -m spooky.config.reference >build/page.md && mv build/page.md docs/configuration.md
 	$(BIN)/python -m spooky.observe.reasons_page >build/page.md && mv build/page.md docs/reasons.md
 	$(BIN)/python -m spooky.control.plan_page >build/page.md && mv build/page.md docs/operations/hazards.md
 
-wheel: $(VENV)/.wheel $(VENV)/.build ## build the sdist and the manylinux_2_28 wheel into dist/
-	$(BIN)/python tools/build_wheel.py dist
+wheel: $(VENV)/.suite ## build the sdist, the manylinux_2_28 wheel and its SBOM into dist/
+	$(BIN)/python tools/sbom.py "$$($(BIN)/python tools/build_wheel.py dist | tail -n 1)" dist/spooky.cdx.json
 
-bench-micro: build $(VENV)/.test ## measure the kernels against their twins, and what stands on them
+bench-micro: build $(VENV)/.suite ## measure the kernels against their twins, and what stands on them
 	$(BIN)/spooky bench micro
 	$(BIN)/pytest benchmarks --ignore=benchmarks/test_bench_kernels.py \
 		--benchmark-only --benchmark-json=build/bench-micro.json -q
 	$(BIN)/python tools/bench_table.py build/bench-micro.json
 
-soak: build $(VENV)/.test ## the long tests
+soak: build $(VENV)/.suite ## the long tests
 	$(BIN)/pytest -m soak --timeout=3600
 
-fuzz: build $(VENV)/.test ## fuzz each target for TIME seconds, or only TARGET
+fuzz: build $(VENV)/.suite ## fuzz each target for TIME seconds, or only TARGET
 	@for target in $(or $(TARGET),$$($(BIN)/python -m fuzz --list)); do \
 		$(BIN)/python tools/fuzz.py $$target --time $(or $(TIME),60) || exit 1; done
 
@@ -66,7 +69,7 @@ clean: ## remove what was built, but not $(VENV)
 SIDE_BY_SIDE := $(addprefix tests/,config core generation house observe protocol scenario)
 ONE_BY_ONE = $(filter-out $(SIDE_BY_SIDE),$(patsubst %/,%,$(wildcard tests/[a-z]*/))) benchmarks
 
-test-install: test-packages $(VENV)/.lint $(VENV)/.test $(VENV)/.spooky
+test-install: test-packages $(VENV)/.suite $(VENV)/.spooky
 
 # The scenarios of aioquic's engine have no kernel to be without: the compiled run has them all.
 test-pure: test-install
@@ -92,19 +95,18 @@ build-packages:
 test-packages:
 	@tools/debian-packages $(BUILD_PACKAGES) $(TEST_PACKAGES)
 
-# Debian's pip knows no dependency groups.
 $(VENV)/.pip: | build-packages
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade "pip>=25.1"
 	touch $@
 
-$(VENV)/.build $(VENV)/.wheel $(VENV)/.lint $(VENV)/.test: $(VENV)/.%: pyproject.toml $(VENV)/.pip
-	$(BIN)/pip install --quiet --group $*
+# Only what `make lock` wrote down: these versions, and files of these hashes.
+$(VENV)/.build $(VENV)/.suite: $(VENV)/.%: requirements/%.txt $(VENV)/.pip
+	$(BIN)/pip install --quiet --require-hashes --requirement $<
 	touch $@
 
 # Without extensions: `build` compiles them in place, and again only those whose source changed.
 # The warning to ignore is that a folder of the package's name comes first here; so it should.
 $(VENV)/.spooky: pyproject.toml setup.py $(VENV)/.build
 	mkdir -p build
-	SPOOKY_PURE=1 PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --no-build-isolation --editable .
+	SPOOKY_PURE=1 PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --no-build-isolation --no-deps --editable .
 	touch $@

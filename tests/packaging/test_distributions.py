@@ -13,24 +13,10 @@ from typing import Any
 import pytest
 
 from spooky._core import KERNELS
-from tools.build_wheel import build
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(600)]
 
 DEMO = Path("tools/demo.py").resolve()
-
-
-@pytest.fixture(scope="session")
-def distributions(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the wheel and the sdist, and return their folder."""
-    folder = tmp_path_factory.mktemp("distributions")
-    build(folder)
-    return folder
-
-
-@pytest.fixture(scope="session")
-def wheel(distributions: Path) -> Path:
-    return next(distributions.glob("*.whl"))
 
 
 @pytest.fixture(scope="session")
