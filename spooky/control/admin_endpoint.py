@@ -104,12 +104,20 @@ class AdminEndpoint:
         # What could not be bound before and is not touched stays so, and stops no other change.
         moves = _place(settings) != _place(self._settings)
         sink = self._prepared_sink(settings)
-        try:
-            if moves:
-                new = await self._open(settings, credentials) if settings.enabled else None
-        except BindError as error:
+
+        def discard() -> None:
             if sink is not None:
                 sink.close()
+            if old is not None:
+                old.keep_port()
+            if new is not old:
+                self._close_later(new)
+
+        try:
+            if moves:
+                new = await self._open(settings, credentials, old) if settings.enabled else None
+        except BindError as error:
+            discard()
             raise PrepareError(str(error)) from error
 
         def check() -> None:
@@ -126,18 +134,13 @@ class AdminEndpoint:
                 self._audit.use(sink)
             if moves:
                 if new is not None:
+                    new.keep_port()
                     new.begin()
                 self._close_later(old)
             elif new is not None and changed:
                 new.use(settings, credentials)
             elif new is not None:
                 new.present(credentials)
-
-        def discard() -> None:
-            if sink is not None:
-                sink.close()
-            if moves:
-                self._close_later(new)
 
         return Step(commit, discard, check)
 
@@ -149,7 +152,12 @@ class AdminEndpoint:
         except OSError as error:
             raise PrepareError(f"cannot open the audit log: {error}") from error
 
-    async def _open(self, settings: Settings, credentials: AdminCredentials) -> AdminListener:
+    async def _open(
+        self,
+        settings: Settings,
+        credentials: AdminCredentials,
+        beside: AdminListener | None = None,
+    ) -> AdminListener:
         access = RemoteAccess(lambda: (self._settings, self._credentials))
         listener = AdminListener(
             self._api.application(access),
@@ -157,6 +165,7 @@ class AdminEndpoint:
             credentials,
             self._api.busy.__contains__,
             self._on_refused,
+            beside,
         )
         await listener.prepare()
         return listener

@@ -14,7 +14,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from spooky.config.control_api import ControlApi
 from spooky.control.admin_credentials import AdminCredentials
-from spooky.control.sockets import bind_error
+from spooky.control.sockets import bind_endpoint, bind_error, share_port
 from spooky.control.timed_connection import TimedConnection
 
 logger = logging.getLogger(__name__)
@@ -41,6 +41,7 @@ class AdminListener:
         credentials: What is presented.
         is_busy: Says whether a change is being made for a connection.
         on_refused: Takes the address of a connection that was closed, and why.
+        beside: What listens now, and closes later.
 
     Raises:
         BindError: The address cannot be bound.
@@ -53,6 +54,7 @@ class AdminListener:
         credentials: AdminCredentials,
         is_busy: Callable[[RequestHandler], bool],
         on_refused: Callable[[str, str], None],
+        beside: "AdminListener | None" = None,
     ) -> None:
         self._settings = settings
         self._credentials = credentials
@@ -65,7 +67,13 @@ class AdminListener:
         self._connections: set[asyncio.Task[None]] = set()
         self._timed: set[TimedConnection] = set()
         self._accepting: asyncio.Task[None] | None = None
-        self._socket = _bind(settings.address, settings.port)
+        before = beside.listening if beside is not None else None
+        self._socket = bind_endpoint(settings.address, settings.port, "control API", before)
+
+    @property
+    def listening(self) -> socket.socket:
+        """The socket that it listens on."""
+        return self._socket
 
     @property
     def address(self) -> tuple[str, int]:
@@ -88,6 +96,10 @@ class AdminListener:
         except OSError as error:
             address, port = self._settings.address, self._settings.port
             raise bind_error(address, port, "control API", error) from error
+
+    def keep_port(self) -> None:
+        """Share the port with no other socket any more."""
+        share_port(self._socket, False)
 
     def begin(self) -> None:
         """Accept connections."""
@@ -177,15 +189,3 @@ def _contains(network: str, address: str) -> bool:
     parsed = ipaddress.ip_address(address.partition("%")[0])
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
     return (mapped or parsed) in ipaddress.ip_network(network)
-
-
-def _bind(address: str, port: int) -> socket.socket:
-    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        made.bind((address, port))
-    except OSError as error:
-        made.close()
-        raise bind_error(address, port, "control API", error) from error
-    return made

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +11,13 @@ from spooky.config.schema import Configuration, Listener
 from spooky.control.changes import NextGeneration, PrepareError, Step
 from spooky.control.heir import Heir
 from spooky.control.slots import Slots
-from spooky.control.sockets import BindError, ListenerSockets, bind_listener, listen
+from spooky.control.sockets import (
+    BindError,
+    ListenerSockets,
+    bind_listener,
+    listen,
+    share_port,
+)
 from spooky.control.takeover import InheritedListener, TakeOverError
 from spooky.edge.listener import CLOSE_SECONDS
 from spooky.edge.listener_numbers import ListenerIdentity, listener_identities, number_listeners
@@ -137,7 +143,11 @@ class Listeners:
             raise PrepareError(str(error)) from error
 
         def commit() -> None:
-            self._retire(self.numbers.keys() - self._bound_numbers.keys(), change.drain_seconds)
+            for sockets in self._bound.values():
+                share_port(sockets.tcp, False)
+            kept = set(self._bound_numbers.values())
+            removed = {one for one, number in self.numbers.items() if number not in kept}
+            self._retire(removed, change.drain_seconds)
             self._adopt()
             for number in self.numbers.values():
                 self._sockets[number].use_buffers(configuration.performance)
@@ -188,22 +198,41 @@ class Listeners:
                 strict=True,
             )
         )
-        numbers = number_listeners(listeners.values(), self.numbers, self._draining)
+        in_force = self._known_as(listeners)
+        leaving = [self._sockets[in_force[one]] for one in in_force.keys() - listeners.keys()]
+        numbers = number_listeners(listeners.values(), in_force, self._draining)
         count, table = self._slots.count, steering_table(self._slots.active)
         performance = configuration.performance
         try:
             for identity, number in numbers.items():
-                if identity in self.numbers:
+                if identity in in_force:
                     self._sockets[number].grow(count, performance)
                 else:
+                    place = identity.address, identity.port
+                    beside = (one for one in leaving if one.overlaps(*place))
                     self._bound[number] = bind_listener(
-                        listeners[identity], performance, count, table
+                        listeners[identity], performance, count, table, beside=next(beside, None)
                     )
                     self._bound[number].unread.update(self._slots.leaving)
         except BaseException:
             self._discard()
             raise
         self._bound_numbers = numbers
+
+    def _known_as(self, wanted: Iterable[ListenerIdentity]) -> dict[ListenerIdentity, int]:
+        """Return the numbers in force, under another identity if that names the same place.
+
+        So a listener is kept whose free port is written down.
+        """
+        numbers = dict(self.numbers)
+        for identity in wanted:
+            if identity not in numbers:
+                for known in numbers.keys() - set(wanted):
+                    same_place = self._sockets[numbers[known]].address == identity[:2]
+                    if same_place and known.protocol == identity.protocol:
+                        numbers[identity] = numbers.pop(known)
+                        break
+        return numbers
 
     def _listen(self) -> None:
         for sockets in self._bound.values():
@@ -218,6 +247,9 @@ class Listeners:
         self._bound, self._bound_numbers = {}, {}
 
     def _discard(self) -> None:
+        if self._bound:
+            for sockets in self._sockets.values():
+                share_port(sockets.tcp, False)
         for sockets in self._bound.values():
             sockets.close()
         self._bound, self._bound_numbers = {}, {}

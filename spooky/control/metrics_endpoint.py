@@ -77,7 +77,7 @@ class MetricsEndpoint:
             and (settings.address, settings.port) == (self._settings.address, self._settings.port)
         )
         try:
-            new = old if stays else await self._open(settings)
+            new = old if stays else await self._open(settings, beside=old)
         except BindError as error:
             raise PrepareError(str(error)) from error
         if not stays and new is not None and new.address is None:
@@ -97,11 +97,16 @@ class MetricsEndpoint:
         def discard() -> None:
             if not stays:
                 self._close_later(new)
+            if old is not None:
+                old.keep_port()
 
         return Step(commit, discard)
 
     async def _open(
-        self, settings: Metrics, inherited: socket.socket | None = None
+        self,
+        settings: Metrics,
+        inherited: socket.socket | None = None,
+        beside: "MetricsServer | None" = None,
     ) -> "MetricsServer | None":
         if not settings.enabled:
             return None
@@ -109,7 +114,7 @@ class MetricsEndpoint:
         from spooky.control.metrics_server import MetricsServer
 
         server = MetricsServer(settings, self._segment, self._facts)
-        await server.open(inherited)
+        await server.open(inherited, beside)
         return server
 
     def _close_later(self, server: "MetricsServer | None") -> None:

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from spooky._core.shared import Segment
 from spooky.config.observability import Metrics
-from spooky.control.sockets import BindError, bind_error
+from spooky.control.sockets import BindError, bind_endpoint, share_port
 from spooky.control.timed_connection import TimedConnection
 from spooky.observe.exposition import Exposition
 from spooky.observe.metrics import Fact
@@ -69,18 +69,24 @@ class MetricsServer:
         await self.open()
         await self.begin()
 
-    async def open(self, inherited: socket.socket | None = None) -> None:
+    async def open(
+        self, inherited: socket.socket | None = None, beside: "MetricsServer | None" = None
+    ) -> None:
         """Bind; clients that connect are refused until :meth:`begin`.
 
         Arguments:
             inherited: A socket to listen on instead of one of its own.
+            beside: What serves now, and closes later.
 
         Raises:
             BindError: The address cannot be bound, and metrics are required.
         """
         settings = self._settings
         try:
-            self._socket = inherited or _bind(settings.address, settings.port)
+            before = beside.listening if beside is not None else None
+            self._socket = inherited or bind_endpoint(
+                settings.address, settings.port, "metrics", before
+            )
             self._listening = await self._loop.create_server(
                 self._connect, sock=self._socket, backlog=BACKLOG, start_serving=False
             )
@@ -97,6 +103,12 @@ class MetricsServer:
             await self._listening.start_serving()
         except OSError as error:
             logger.error("serving without metrics: %s", error)
+        self.keep_port()
+
+    def keep_port(self) -> None:
+        """Share the port with no other socket any more."""
+        if self.listening is not None:
+            share_port(self.listening, False)
 
     def use(self, settings: Metrics) -> None:
         """Go by other settings from now on; the address and the port stay."""
@@ -120,14 +132,3 @@ class MetricsServer:
             return web.Response(status=405, headers={"Allow": "GET, HEAD"})
         body, content_type = self._exposition.page(request.headers.get("Accept", ""))
         return web.Response(body=body, headers={"Content-Type": content_type})
-
-
-def _bind(address: str, port: int) -> socket.socket:
-    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        made.bind((address, port))
-    except OSError as error:
-        made.close()
-        raise bind_error(address, port, "metrics", error) from error
-    return made

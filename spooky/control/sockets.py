@@ -2,9 +2,11 @@
 
 import ctypes
 import errno
+import ipaddress
 import logging
 import socket
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -41,12 +43,14 @@ class ListenerSockets:
         tcp: Bound, non-blocking; shared by all workers.
         steered: Whether the kernel gives each datagram to its slot.
         unread: Slots whose workers do not serve this listener: they were leaving when it began.
+        unbound: Binds ``udp``, if that waits for :func:`listen`.
     """
 
     udp: list[socket.socket]
     tcp: socket.socket
     steered: bool = False
     unread: set[int] = field(default_factory=set)
+    unbound: Callable[[], None] | None = None
 
     @property
     def address(self) -> tuple[str, int]:
@@ -64,11 +68,34 @@ class ListenerSockets:
         Raises:
             BindError: The address cannot be bound any more.
         """
-        host, port = self.address
-        family = self.tcp.family
         while self.steered and len(self.udp) < slots:
-            self.udp.append(_bind(socket.SOCK_DGRAM, family, host, port, shared=True))
+            self.udp.append(_made(socket.SOCK_DGRAM, self.tcp.family, shared=True))
             _use_buffers(self.udp[-1], performance)
+            if self.unbound is None:
+                self._bind_udp(self.udp[-1])
+
+    def bind_late(self, table: bytes) -> None:
+        """Bind the UDP sockets in :func:`listen`, and then have the kernel steer."""
+
+        def bind() -> None:
+            first, *others = self.udp
+            self._bind_udp(first)
+            if self.steered and not self.steer(table):
+                raise BindError(f"the kernel steers no datagrams on port {self.address[1]}")
+            for one in others:
+                self._bind_udp(one)
+
+        self.unbound = bind
+
+    def _bind_udp(self, udp: socket.socket) -> None:
+        _bind(udp, *self.address, "UDP")
+
+    def overlaps(self, address: str, port: int) -> bool:
+        """Return whether some address is an address of both, on the same port."""
+        ours, wanted = ipaddress.ip_address(self.address[0]), ipaddress.ip_address(address)
+        return self.address[1] == port and (
+            ours == wanted or ours.is_unspecified or wanted.is_unspecified
+        )
 
     def steer(self, table: bytes) -> bool:
         """Have the kernel give each datagram to the slot that a table names.
@@ -102,7 +129,12 @@ class ListenerSockets:
 
 
 def bind_listener(
-    listener: Listener, performance: Performance, slots: int = 1, table: bytes = b""
+    listener: Listener,
+    performance: Performance,
+    slots: int = 1,
+    table: bytes = b"",
+    *,
+    beside: "ListenerSockets | None" = None,
 ) -> ListenerSockets:
     """Bind the UDP sockets and the TCP socket of a listener, on the same port.
 
@@ -113,6 +145,9 @@ def bind_listener(
         slots: How many worker slots there are.
         table: The slot for each first byte of a connection ID; empty for one socket that shares its
             port with no other.
+        beside: What listens there now and ends with the change, if the addresses overlap. It shares
+            its port from now on. Where the new address is the more specific one it gets everything
+            that is sent there, so its UDP sockets are bound by :func:`listen`.
 
     Raises:
         BindError: The address cannot be bound.
@@ -122,10 +157,20 @@ def bind_listener(
     while True:
         tries -= 1
         # TCP first: it shares its port with no other program, so that two of us cannot meet there.
-        tcp = _bind(socket.SOCK_STREAM, family, listener.address, listener.port)
+        tcp = _made(socket.SOCK_STREAM, family, shared=beside is not None)
+        if beside is not None:
+            share_port(beside.tcp, True)
+        _bind(tcp, listener.address, listener.port, "TCP")
         port = listener.port or tcp.getsockname()[1]
+        udp = _made(socket.SOCK_DGRAM, family, shared=bool(table) or beside is not None)
+        if beside is not None:
+            sockets = ListenerSockets([udp], tcp, steered=beside.steered)
+            sockets.use_buffers(performance)
+            sockets.bind_late(table)
+            sockets.grow(slots, performance)
+            return sockets
         try:
-            udp = _bind(socket.SOCK_DGRAM, family, listener.address, port, shared=bool(table))
+            _bind(udp, listener.address, port, "UDP")
         except BindError:
             tcp.close()
             if tries > 0:
@@ -144,6 +189,33 @@ def bind_listener(
         return sockets
 
 
+def bind_endpoint(
+    address: str, port: int, what: str, beside: socket.socket | None = None
+) -> socket.socket:
+    """Bind a TCP socket for callers of ours.
+
+    Arguments:
+        what: Of which endpoint, for errors.
+        beside: What it has now and closes later; if it has the same port, they share that.
+
+    Raises:
+        BindError: The address cannot be bound.
+    """
+    shared = beside is not None and beside.getsockname()[1] == port
+    if beside is not None and shared:
+        share_port(beside, True)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    made = _made(socket.SOCK_STREAM, family, shared=shared, dual=False)
+    _bind(made, address, port, what)
+    return made
+
+
+def share_port(tcp: socket.socket, shared: bool) -> None:
+    """Let another socket of this user with an overlapping address have the port too, or not."""
+    if tcp.fileno() >= 0:
+        tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shared)
+
+
 def listen(sockets: ListenerSockets) -> None:
     """Have a listener's TCP socket queue connections, just before somebody accepts them.
 
@@ -151,6 +223,9 @@ def listen(sockets: ListenerSockets) -> None:
         BindError: Another program listens there since it was bound.
     """
     host, port = sockets.address
+    unbound, sockets.unbound = sockets.unbound, None
+    if unbound is not None:
+        unbound()
     try:
         sockets.tcp.listen(TCP_BACKLOG)
     except OSError as error:
@@ -162,25 +237,32 @@ def _use_buffers(udp: socket.socket, performance: Performance) -> None:
     udp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, performance.udp_send_buffer_bytes)
 
 
-def _bind(
-    kind: socket.SocketKind, family: int, address: str, port: int, *, shared: bool = False
+def _made(
+    kind: socket.SocketKind, family: int, *, shared: bool, dual: bool = True
 ) -> socket.socket:
-    transport = "UDP" if kind is socket.SOCK_DGRAM else "TCP"
     made = socket.socket(family, kind)
+    made.setblocking(False)
+    if kind is socket.SOCK_STREAM:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if family == socket.AF_INET6 and dual:
+        # `::` means all addresses, IPv4 too, as the configuration reference says.
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    return made
+
+
+def _bind(made: socket.socket, address: str, port: int, transport: str) -> None:
+    """Bind a socket, or close it.
+
+    Raises:
+        BindError: The address cannot be bound.
+    """
     try:
-        made.setblocking(False)
-        if kind is socket.SOCK_STREAM:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared:
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            # `::` means all addresses, IPv4 too, as the configuration reference says.
-            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         made.bind((address, port))
     except OSError as error:
         made.close()
         raise bind_error(address, port, transport, error) from error
-    return made
 
 
 def bind_error(address: str, port: int, what: str, error: OSError) -> BindError:

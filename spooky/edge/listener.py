@@ -28,6 +28,11 @@ CLOSE_SECONDS: Final = 0.2
 """How long connections that were closed by force have for their last packets."""
 
 
+KIN_SECONDS: Final = 2.0
+"""How much longer one is read in whose place there is another: until the supervisor has closed its
+sockets too, the kernel goes on giving them datagrams that are the other's."""
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerSockets:
     """What a worker listens on for one listener; bound, and the worker's own to close.
@@ -130,6 +135,11 @@ class Listener:
             around.handover,
         )
 
+    @property
+    def port(self) -> int:
+        """The port of both sockets."""
+        return self._port
+
     def use(self, configuration: Configuration, tls: ListenerTls, keys: Keys) -> None:
         """Have new connections behave as a configuration says; those there are stay as they are."""
         self.tcp.settings = tcp_settings(configuration, tls, self._port)
@@ -172,7 +182,8 @@ class Listener:
     def _watch_removal(self) -> None:
         now = self._runtime.now()
         idle = not self.tcp.active and not self.quic.active
-        if idle or now >= self._close_at:
+        over = idle or now >= self._close_at
+        if over and (not self.quic.kin or now >= self._close_at + KIN_SECONDS):
             self.close()
             self._on_gone(self)
             return

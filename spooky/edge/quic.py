@@ -12,6 +12,7 @@ from spooky._core.udp import UdpSocket
 from spooky.edge.early_packets import EarlyPackets
 from spooky.edge.handover import HandedOver, Handover
 from spooky.edge.handshake_queue import HandshakeQueue, Opening
+from spooky.edge.kin import bound_address, translated
 from spooky.edge.limits import ConnectionCap, ConnectionRate
 from spooky.edge.quic_connection import QuicConnection
 from spooky.edge.stateless import AddressSettings, AddressUnprovenError, StatelessAnswers
@@ -110,6 +111,9 @@ class QuicListener:
         self._number = number
         self._handover = handover
         self.draining = False
+        # Others on the same port; the kernel gives them what is ours, or us what is theirs.
+        self.kin: tuple[QuicListener, ...] = ()
+        self._bound_address = bound_address(udp)
         # Every connection ID in use, issued by us or chosen by a client for its first packets.
         self._by_connection_id: dict[bytes, QuicConnection] = {}
         self._connections: set[QuicConnection] = set()
@@ -219,7 +223,11 @@ class QuicListener:
             return
         connection = self._by_connection_id.get(header.destination_connection_id)
         if connection is None:
+            if self.kin and not returned and self._given_to_kin(datagram, header, known=True):
+                return
             if not self._passed_on(datagram, header, handed_over, returned):
+                if self.kin and not returned and self._given_to_kin(datagram, header, known=False):
+                    return
                 if header.is_long:
                     self._wait(self._handshakes.add_opening((datagram, header)))
                 else:
@@ -232,6 +240,26 @@ class QuicListener:
             batch.append(datagram)
         else:
             self._wait(self._handshakes.add(connection, datagram))
+
+    def _given_to_kin(
+        self, datagram: ReceivedDatagram, header: PacketHeader, *, known: bool
+    ) -> bool:
+        """Give a datagram of no connection of ours to another listener on the same port.
+
+        Arguments:
+            known: Whether only to one that has the connection; else to one that may begin it,
+                where we may not.
+        """
+        for kin in self.kin:
+            if known:
+                takes = header.destination_connection_id in kin._by_connection_id
+            else:
+                takes = self.draining and header.is_long and not kin.draining
+            if takes:
+                asked = self._udp.asked(datagram[1]) or self._bound_address
+                kin.take_over([translated(datagram, asked, kin._socket.family)], returned=True)
+                return True
+        return False
 
     def _passed_on(
         self, datagram: ReceivedDatagram, header: PacketHeader, handed_over: bool, returned: bool

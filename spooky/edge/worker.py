@@ -120,6 +120,8 @@ class Worker:
         )
         self._listeners: dict[int, Listener] = {}
         self._removed: dict[int, Listener] = {}
+        # The ports of those that are gone: others may still hand over what came there.
+        self._ports: dict[int, int] = {}
         self._first: Change | None = change
         self._drain_until = math.inf
         if not waits:
@@ -259,6 +261,7 @@ class Worker:
         for number in self._listeners.keys() - set(change.listeners):
             removed = self._removed[number] = self._listeners.pop(number)
             removed.remove(change.drain_seconds, self._forget)
+        self._introduce()
         superseded.release(change.drain_seconds)
         self._on_switched(change)
 
@@ -280,6 +283,18 @@ class Worker:
     def _forget(self, removed: Listener) -> None:
         if self._removed.get(removed.number) is removed:
             del self._removed[removed.number]
+            self._ports[removed.number] = removed.port
+            self._introduce()
+
+    def _introduce(self) -> None:
+        """Have listeners on the same port know each other: one may have been rebound."""
+        every = self._all_listeners()
+        for listener in every:
+            listener.quic.kin = tuple(
+                other.quic
+                for other in every
+                if other is not listener and other.port == listener.port
+            )
 
     def _fall_behind(self, number: int) -> None:
         if not self._is_behind:
@@ -345,6 +360,9 @@ class Worker:
 
     def _take_over(self, number: int, datagrams: list[HandedOver], returned: bool) -> None:
         listener = self._listeners.get(number) or self._removed.get(number)
+        if listener is None:
+            port = self._ports.get(number)
+            listener = next((one for one in self._listeners.values() if one.port == port), None)
         if listener is not None:
             listener.quic.take_over(datagrams, returned)
         elif self._handover is not None and not returned:

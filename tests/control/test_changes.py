@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from spooky._core import COMPILED
 from spooky.cli.control_client import post
 from tests.control.serve import Served, served, until
 from tests.control.test_metrics import scrape
-from tests.support.client import Client
+from tests.support.client import Client, ClientStream
 from tests.support.proxy import INGRESSES, run
 
 WORKERS = 2 if COMPILED else 1
@@ -204,6 +205,12 @@ def test_the_metrics_endpoint_moves_and_its_port_in_use_stops_only_its_own_chang
                 assert code == 1
                 assert str(port) in output
                 assert "spooky_generation 3" in await scrape(free)
+                proxy.write(lambda settings: metrics(settings, free))
+                anywhere = {"address": "0.0.0.0", "allow_non_loopback": True}
+                proxy.write(lambda settings: settings["observability"]["metrics"].update(anywhere))
+                code, output = await proxy.command("reload")
+                assert code == 0, output
+                assert "spooky_generation 5" in await scrape(free)
 
         run(scenario)
 
@@ -240,6 +247,45 @@ def test_listeners_come_and_go_while_others_keep_their_connections(tmp_path: Pat
             again = Served(proxy.process, port, proxy.origin, tmp_path)
             assert await statuses([await again.client(one) for one in INGRESSES]) == {200}
             assert await statuses(clients) == {200}
+
+    run(scenario)
+
+
+def test_an_address_is_widened_and_narrowed_on_the_same_port(tmp_path: Path) -> None:
+    """Sockets with the more specific address get what is sent there, whoever has the connection."""
+
+    def patient(settings: dict[str, Any]) -> None:
+        times = ("shutdown_drain_timeout_ms", "backend_timeout_ms", "backend_body_idle_timeout_ms")
+        settings["performance"] |= dict.fromkeys(times, 60_000)
+        settings["listen"]["address"] = "0.0.0.0"
+
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS, patient) as proxy:
+            clients = await connected(proxy)
+
+            def listen_on(address: str) -> Callable[[dict[str, Any]], None]:
+                listen = {"address": address, "port": proxy.port}
+                return lambda settings: settings["listen"].update(listen)
+
+            # The free port, written down: the listener is the same.
+            proxy.write(listen_on("0.0.0.0"))
+            assert (await proxy.command("reload"))[0] == 0
+            assert await statuses(clients) == {200}
+            streams: list[ClientStream] = []
+            for address in ("127.0.0.1", "::"):
+                streams += [await client.open("GET", "/wait") for client in clients]
+                await until(lambda: proxy.origin.gate.requests["/wait"] == len(streams))  # noqa: B023
+                proxy.write(listen_on(address))
+                code, output = await proxy.command("reload")
+                assert code == 0, output
+                clients = await connected(proxy)
+                assert await statuses(clients) == {200}
+            proxy.origin.gate.opened.set()
+            responses = [await stream.whole() for stream in streams]
+            assert {(one.status, one.cut) for one in responses} == {(200, None)}
+            assert await statuses(clients) == {200}
+            assert await statuses(await connected(proxy)) == {200}
+            assert "died" not in proxy.log
 
     run(scenario)
 

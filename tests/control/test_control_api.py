@@ -159,6 +159,13 @@ def test_tokens_roles_address_and_certificate_change_live(tmp_path: Path) -> Non
             with pytest.raises(OSError, match="refused"):
                 await ask(first, RUNTIME, "admin")
 
+            # Wider, on the same port.
+            proxy.write(
+                lambda s: s["observability"]["control_api"].update(address="0.0.0.0", port=moved)
+            )
+            assert (await ask(moved, f"{RUNTIME}/reload", "admin", {})).status == 200
+            assert (await ask(moved, RUNTIME, "admin")).status == 200
+
             # Only from elsewhere: closed before TLS.
             proxy.write(
                 lambda s: s["observability"]["control_api"].update(
