@@ -196,6 +196,71 @@ class RouteView(Struct, frozen=True):
     method: str | None
 
 
+class RouteChoice(Struct, frozen=True):
+    """Why a request went to its upstream; the candidates are routes that match, best first."""
+
+    upstream: str | None
+    route: str | None
+    decided_by: str
+    text: str
+    candidates: tuple[str, ...]
+
+
+class BackendChoice(Struct, frozen=True):
+    """Why a request went to its backend, of those that could be chosen."""
+
+    id: str
+    balancing: str
+    text: str
+    candidates: tuple[str, ...]
+
+
+class PlacesView(Struct, frozen=True):
+    """Requests in flight when a request was let in, itself included, and how many there may be."""
+
+    where: str
+    in_flight: int
+    limit: int
+
+
+class LifeEvent(Struct, frozen=True):
+    """Something that happened to a request; milliseconds since its head came."""
+
+    at_ms: float
+    event: str
+    name: str
+    reason: str | None
+    numbers: tuple[float, ...]
+    text: str
+
+
+class RequestLife(Struct, frozen=True, kw_only=True):
+    """What became of a request, and why; what it was refused before is null."""
+
+    request_id: str
+    worker: int
+    generation: int
+    started: str
+    duration_ms: float
+    protocol: str
+    method: str
+    authority: str
+    path: str
+    path_cut: bool
+    status: int | None
+    stage: str
+    reason: str
+    text: str
+    fault: str
+    bytes_received: int
+    bytes_sent: int
+    route: RouteChoice | None
+    backend: BackendChoice | None
+    admission: tuple[PlacesView, ...]
+    events: tuple[LifeEvent, ...]
+    events_cut: bool
+
+
 class Runtime(Struct, frozen=True, kw_only=True):
     """What runs."""
 

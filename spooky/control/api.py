@@ -27,6 +27,7 @@ from spooky.control.changes import (
 )
 from spooky.control.endpoints import ENDPOINTS, OPEN, UPGRADE, Endpoint
 from spooky.control.inspection import Inspection
+from spooky.control.lives import Lives
 from spooky.control.overrides import overridden_settings
 from spooky.control.probation import Probation
 from spooky.control.roles import Role
@@ -54,6 +55,7 @@ class ControlApi:
         changes: What makes changes.
         probation: What watches them.
         inspection: What looks at the rest.
+        lives: What knows of requests.
         process: Gives what is known of this process: version, number, start, restarts.
         state: Says whether clients are served.
         upgrade: Has a program take over; takes its path.
@@ -68,6 +70,7 @@ class ControlApi:
         changes: Changes,
         probation: Probation,
         inspection: Inspection,
+        lives: Lives,
         process: Callable[[], Mapping[str, Any]],
         state: Callable[[], State],
         upgrade: Callable[[str | None], Awaitable[Upgraded]],
@@ -76,6 +79,7 @@ class ControlApi:
         self._changes = changes
         self._probation = probation
         self._inspection = inspection
+        self._lives = lives
         self._process = process
         self._state = state
         self._upgrade = upgrade
@@ -93,6 +97,7 @@ class ControlApi:
             "generation": self._generation,
             "upstream": self._upstream,
             "backend": self._backend,
+            "request": self._life,
             "validate": self._validate,
             "preview": self._preview,
             "activate": self._activate,
@@ -184,6 +189,13 @@ class ControlApi:
         if record is None:
             raise UnknownGenerationError(f"generation {text} is not kept")
         return json_answer(answers.whole(record))
+
+    async def _life(self, request: web.Request) -> web.Response:
+        try:
+            life = self._lives.life(request.match_info["request_id"])
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        return json_answer(life)
 
     def _tag(self) -> Mapping[str, str]:
         return {"ETag": f'"{self._changes.record.number}"'}

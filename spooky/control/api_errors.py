@@ -20,6 +20,7 @@ from spooky.control.changes import (
     UnknownGenerationError,
 )
 from spooky.control.history import HistoryError
+from spooky.control.lives import UnknownRequestError
 from spooky.control.roles import DeniedError, Role
 from spooky.generation.materials import MaterialError
 
@@ -38,6 +39,7 @@ _CHANGE_ERRORS: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (MaterialError, 400, "invalid"),
     (UnknownGenerationError, 404, "unknown_generation"),
     (UnknownBackendError, 404, "unknown_object"),
+    (UnknownRequestError, 404, "unknown_request"),
     (WrongStateError, 409, "wrong_state"),
     (StaleError, 412, "stale"),
     (ChangeError, 500, "not_changed"),

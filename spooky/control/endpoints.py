@@ -18,6 +18,7 @@ from spooky.control.answers import (
     Readiness,
     ReloadBody,
     RollbackBody,
+    RequestLife,
     RouteView,
     Runtime,
     UpgradeAnswer,
@@ -103,6 +104,10 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     _read(
         "generation", f"{RUNTIME}/history/{{generation}}", "Show a generation with its text.",
         Whole, 404,
+    ),
+    Endpoint(
+        "request", "GET", f"{RUNTIME}/requests/{{request_id}}", Role.OPERATOR,
+        "Tell what became of a request, and why.", RequestLife, None, (400, 404),
     ),
     Endpoint(
         "validate", "POST", f"{RUNTIME}/validate", Role.OPERATOR,

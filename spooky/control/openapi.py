@@ -10,6 +10,7 @@ import msgspec
 from spooky._version import __version__
 from spooky.control.answers import Problem
 from spooky.control.endpoints import ENDPOINTS, Endpoint
+from spooky.observe.decisions import ID_DIGITS
 
 OPENAPI_VERSION: Final = "3.1.0"
 REFERENCES: Final = "#/components/schemas/{name}"
@@ -97,4 +98,6 @@ def _parameter(name: str) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string", "minLength": 1}
     if name == "generation":
         schema = {"type": "integer", "minimum": 1, "maximum": 10**18 - 1}
+    if name == "request_id":
+        schema = {"type": "string", "pattern": f"^[0-9a-f]{{{ID_DIGITS}}}$"}
     return {"name": name, "in": "path", "required": True, "schema": schema}
