@@ -55,7 +55,6 @@ class ControlApi:
         changes: What makes changes.
         probation: What watches them.
         inspection: What looks at the rest.
-        lives: What knows of requests.
         process: Gives what is known of this process: version, number, start, restarts.
         state: Says whether clients are served.
         upgrade: Has a program take over; takes its path.
@@ -70,7 +69,6 @@ class ControlApi:
         changes: Changes,
         probation: Probation,
         inspection: Inspection,
-        lives: Lives,
         process: Callable[[], Mapping[str, Any]],
         state: Callable[[], State],
         upgrade: Callable[[str | None], Awaitable[Upgraded]],
@@ -79,7 +77,7 @@ class ControlApi:
         self._changes = changes
         self._probation = probation
         self._inspection = inspection
-        self._lives = lives
+        self._lives = Lives(inspection.segment, changes)
         self._process = process
         self._state = state
         self._upgrade = upgrade

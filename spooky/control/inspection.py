@@ -29,6 +29,9 @@ class Inspection:
         workers: Gives the process number of each slot's worker.
         active: Gives the slots that new connections are spread over.
         addresses: Gives where the listeners are bound.
+
+    Attributes:
+        segment: What the workers share.
     """
 
     def __init__(
@@ -39,7 +42,7 @@ class Inspection:
         active: Callable[[], Container[int]],
         addresses: Callable[[], Iterable[tuple[str, int]]],
     ) -> None:
-        self._segment = segment
+        self.segment = segment
         self._running = running
         self._workers = workers
         self._active = active
@@ -78,7 +81,7 @@ class Inspection:
                 name,
                 upstream.protocol,
                 running.load_balancing_of(name).type,
-                shared_total(self._segment, "requests", "upstream", name),
+                shared_total(self.segment, "requests", "upstream", name),
                 tuple(self._backends(name, upstream)),
             )
             for name, upstream in running.upstream.items()
@@ -110,12 +113,12 @@ class Inspection:
             backend.address,
             backend.state,
             backend.weight,
-            shared_total(self._segment, "requests", "backend", name, backend.id),
+            shared_total(self.segment, "requests", "backend", name, backend.id),
             overridden,
         )
 
     def _worker(self, slot: int, pid: int) -> WorkerView:
-        beat = self._segment.last_beat(slot)
+        beat = self.segment.last_beat(slot)
         age = max(0.0, time.monotonic() - beat / 1000) if beat else None
         return WorkerView(slot, pid, slot not in self._active(), age)
 

@@ -3,7 +3,7 @@
 import functools
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -21,7 +21,8 @@ from spooky.control.answers import (
     RequestLife,
     RouteChoice,
 )
-from spooky.control.history import History, Record
+from spooky.control.changes import Changes
+from spooky.control.history import Record
 from spooky.control.overrides import override
 from spooky.observe.decisions import Decision, NoteKind, Places, decode, parse_id, ring_of
 
@@ -62,19 +63,12 @@ class Lives:
 
     Arguments:
         segment: Where the rings are.
-        running: Gives the configuration in force and its number.
-        history: Gives the generations that are kept.
+        changes: Knows what is in force, and what was.
     """
 
-    def __init__(
-        self,
-        segment: Segment,
-        running: Callable[[], tuple[int, Configuration]],
-        history: Callable[[], History],
-    ) -> None:
+    def __init__(self, segment: Segment, changes: Changes) -> None:
         self._segment = segment
-        self._running = running
-        self._history = history
+        self._changes = changes
         self._routes = functools.lru_cache(GENERATIONS_KEPT)(_route_table)
 
     def life(self, request_id: str) -> RequestLife:
@@ -146,10 +140,9 @@ class Lives:
 
     def _configuration(self, number: int) -> Configuration | None:
         """Return what a generation said; ``None`` if it is kept no more."""
-        running, configuration = self._running()
-        if number == running:
-            return configuration
-        record = self._history().get(number)
+        if number == self._changes.record.number:
+            return self._changes.running.configuration
+        record = self._changes.history.get(number)
         return _read(record) if record is not None else None
 
     def _route(self, decision: Decision, configuration: Configuration | None) -> RouteChoice | None:
@@ -214,9 +207,7 @@ def _backend(decision: Decision, configuration: Configuration | None) -> Backend
     """Return why a backend was chosen; ``None`` if none was."""
     if not decision.backend:
         return None
-    upstream = (
-        configuration.upstream.get(decision.upstream) if configuration is not None else None
-    )
+    upstream = configuration.upstream.get(decision.upstream) if configuration is not None else None
     if configuration is None or upstream is None:
         text = f"generation {decision.generation} is kept no more, so nobody can say why"
         return BackendChoice(decision.backend, "", text, ())

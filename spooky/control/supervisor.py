@@ -41,7 +41,6 @@ from spooky.control.heir import Heir, shared_segment
 from spooky.control.history import History, HistoryError, Record
 from spooky.control.inspection import Inspection
 from spooky.control.listeners import Listeners
-from spooky.control.lives import Lives
 from spooky.control.logs import Logs
 from spooky.control.metrics_endpoint import MetricsEndpoint
 from spooky.control.names import Names
@@ -251,7 +250,6 @@ class Supervisor:
             self._changes,
             self._probation,
             self._inspection(),
-            self._lives(),
             self._process_facts,
             self._state,
             self._upgrade.run,
@@ -268,13 +266,6 @@ class Supervisor:
             lambda: self._crew.pids,
             lambda: self._slots.active,
             lambda: self._listeners.addresses,
-        )
-
-    def _lives(self) -> Lives:
-        return Lives(
-            self._segment,
-            lambda: (self._changes.record.number, self._changes.running.configuration),
-            lambda: self._changes.history,
         )
 
     def _use_history(self, history: History) -> None:

@@ -1,0 +1,142 @@
+"""``spooky why``: the life of a request, from the rings of workers alive and dead."""
+
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from spooky._core import reasons
+from spooky._core.decisions import RING_MIN_BYTES, Notes
+from spooky.config import from_mapping
+from spooky.control.changes import Changes
+from spooky.control.lives import Lives, UnknownRequestError
+from spooky.observe.decisions import NoteKind, ring_of
+from spooky.observe.segment import private_segment
+from tests.support.proxy import configuration
+
+ID = "0000000001000000%02x"
+
+
+class Fixture:
+    """Lives over a segment of one slot, and a configuration in force as generation 2."""
+
+    def __init__(self, directory: Path) -> None:
+        settings = configuration(directory, "http://127.0.0.1:1")
+        api = settings["upstream"]["backend"]
+        api["backends"] = [
+            {"id": name, "address": f"http://127.0.0.1:{port}"}
+            for port, name in enumerate(("one", "two", "three"), 1)
+        ]
+        api["route"] = {"host": "example.com"}
+        settings["routes"] = [{"upstream": "backend", "host": "example.com", "path_prefix": "/api"}]
+        changes = SimpleNamespace(
+            running=SimpleNamespace(configuration=from_mapping(settings)),
+            record=SimpleNamespace(number=2),
+            history={},
+        )
+        self.segment = private_segment()
+        self.lives = Lives(self.segment, cast(Changes, changes))
+        self.ring = ring_of(self.segment, 0)
+        self.ring.resize(RING_MIN_BYTES)
+
+    def write(self, number: int = 1, notes: Notes | None = None, **other: Any) -> None:
+        """Write what became of a request."""
+        now = time.monotonic()
+        values: dict[str, Any] = {
+            "request_id": ID % number, "generation": 2, "started": now - 2,
+            "connected": now - 1.5, "first_byte": now - 1, "ended": now,
+            "reason": reasons.COMPLETED.index, "status": 200, "received": 1, "sent": 2,
+            "protocol": "h3", "upstream_protocol": "h2", "upstream": "backend", "backend": "two",
+            "method": b"GET", "host": b"Example.com:443", "path": b"/api/x", "taken": 3,
+            "limit": 9, "notes": notes, **other,
+        }  # fmt: skip
+        assert self.ring.write(**values)
+
+
+@pytest.fixture
+def known(tmp_path: Path) -> Fixture:
+    return Fixture(tmp_path)
+
+
+def test_a_request_is_told_with_its_route_its_backend_and_its_times(known: Fixture) -> None:
+    known.write()
+    life = known.lives.life(ID % 1)
+    assert (life.worker, life.status, life.reason, life.stage) == (0, 200, "completed", "end")
+    assert life.route is not None
+    assert (life.route.route, life.route.decided_by) == ("example.com/api", "path_length")
+    assert life.route.candidates == ("example.com/api -> backend", "example.com/ -> backend")
+    assert life.backend is not None
+    assert life.backend.candidates == ("one", "two", "three")
+    assert [(one.where, one.in_flight, one.limit) for one in life.admission] == [("machine", 3, 9)]
+    moments = [(event.event, round(event.at_ms, -2)) for event in life.events]
+    assert moments == [("began", 0), ("connected", 500), ("answered", 1000), ("ended", 2000)]
+
+
+def test_what_was_out_of_the_ordinary_is_told_in_order(known: Fixture) -> None:
+    notes = Notes()
+    began = time.monotonic() - 2
+    full = reasons.BACKEND_INFLIGHT.index
+    notes.add(NoteKind.EXCLUDED, began + 0.1, reasons.NO_BACKEND.index, "one")
+    notes.add(NoteKind.PASSED_OVER, began + 0.2, full, "three", 8, 8)
+    notes.add(NoteKind.TRY_BEGAN, began + 0.3, 0, "two", 1)
+    notes.add(NoteKind.TRY_ENDED, began + 1.2, reasons.UPSTREAM_REFUSED.index, "two")
+    known.write(notes=notes)
+    life = known.lives.life(ID % 1)
+    assert [event.event for event in life.events] == [
+        "began", "excluded", "passed_over", "try_began", "connected", "answered", "try_ended",
+        "ended",
+    ]  # fmt: skip
+    assert life.events[2].text == "three was passed over, as it was full (8 of 8)"
+    assert life.events[6].reason == "upstream_refused"
+    assert life.backend is not None
+    assert life.backend.candidates == ("two", "three")
+
+
+def test_a_request_that_no_route_takes_is_told_as_such(known: Fixture) -> None:
+    known.write(
+        upstream="", backend="", connected=-1, first_byte=-1, status=404, host=b"example.org",
+        reason=reasons.NO_ROUTE.index,
+    )  # fmt: skip
+    life = known.lives.life(ID % 1)
+    assert life.route is not None
+    assert (life.route.upstream, life.route.decided_by) == (None, "no_match")
+    assert life.backend is None
+    known.write(2, upstream="", backend="", reason=reasons.BODY_TOO_LARGE.index, status=413)
+    assert known.lives.life(ID % 2).route is None
+
+
+def test_nobody_says_why_once_the_generation_or_the_path_is_gone(known: Fixture) -> None:
+    known.write(generation=1)
+    life = known.lives.life(ID % 1)
+    assert life.route is not None
+    assert life.route.decided_by == "unknown"
+    assert "kept no more" in life.route.text
+    assert "kept no more" in life.backend.text
+    known.write(2, upstream="other", path=b"/api/" + b"x" * 900)
+    assert "beginning of the path" in known.lives.life(ID % 2).route.text
+    known.write(3, upstream="other")
+    assert "routes otherwise" in known.lives.life(ID % 3).route.text
+
+
+def test_a_request_that_is_not_known_is_refused_with_the_reason(known: Fixture) -> None:
+    with pytest.raises(UnknownRequestError, match="no worker slot 1"):
+        known.lives.life("01" + ID[2:] % 1)
+    with pytest.raises(UnknownRequestError, match="still in flight, or from before"):
+        known.lives.life(ID % 1)
+    for number in range(600):
+        known.ring.write(
+            f"00{number:016x}", 2, 0, 0, 0, time.monotonic() - 30, 0, 0, 0, 0, "", "", "", "",
+            b"", b"", b"",
+        )  # fmt: skip
+    for number in range(600):
+        known.write(number % 256)
+    with pytest.raises(UnknownRequestError, match=r"in the last \d+ s .*decisions\.bytes"):
+        known.lives.life("00" + "f" * 16)
+    known.ring.resize(0)
+    with pytest.raises(UnknownRequestError, match=r"decisions\.bytes is 0"):
+        known.lives.life(ID % 1)
+    for wrong, why in (("abc", "18 digits"), ("0" * 17 + "G", "hexadecimal")):
+        with pytest.raises(ValueError, match=why):
+            known.lives.life(wrong)
