@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "apply": "Put a configuration file in force, live.",
     "reload": "Put in force what the configuration file says now.",
     "rollback": "Put an earlier generation in force again.",
+    "top": "Watch upstreams and backends: rates, latencies, limits, what is shed.",
     "why": "Tell what became of a request, and why.",
     "certs": "List the certificates that are presented, and when they expire.",
     "workers": "List the worker processes.",

@@ -196,6 +196,44 @@ class RouteView(Struct, frozen=True):
     method: str | None
 
 
+class UpstreamActivity(Struct, frozen=True, kw_only=True):
+    """Requests of an upstream, by class of status, and their durations, since the start; the
+    upstream without a name has those that went to none.
+    """
+
+    name: str
+    in_flight: int
+    limit: int
+    requests: dict[str, int]
+    latencies: tuple[int, ...]
+
+
+class BackendActivity(Struct, frozen=True, kw_only=True):
+    """Requests of a backend, by class of status, since the start."""
+
+    upstream: str
+    id: str
+    state: str
+    can_serve: bool
+    in_flight: int
+    limit: int
+    requests: dict[str, int]
+
+
+class Activity(Struct, frozen=True, kw_only=True):
+    """What goes on; the time is of a clock that only goes forward, in seconds."""
+
+    time: float
+    generation: int
+    bounds: tuple[float, ...]
+    connections: dict[str, int]
+    in_flight: int
+    limit: int
+    upstreams: tuple[UpstreamActivity, ...]
+    backends: tuple[BackendActivity, ...]
+    sheds: dict[str, int]
+
+
 class RouteChoice(Struct, frozen=True):
     """Why a request went to its upstream; the candidates are routes that match, best first."""
 

@@ -13,6 +13,7 @@ from spooky.config.control import PROBATION_MIN
 from spooky.config.problems import ConfigurationError
 from spooky.control import answers, openapi
 from spooky.control.access import CALLER, Access, OwnerAccess
+from spooky.control.activity import ActivityReader
 from spooky.control.answers import ChangeBody
 from spooky.control.api_errors import CODE, answer_errors, json_answer
 from spooky.control.audit import AuditEvent, AuditLog, audit_text
@@ -86,6 +87,10 @@ class ControlApi:
 
     def application(self, access: Access) -> web.Application:
         """Return the application, for whoever gets access."""
+        activity = ActivityReader(
+            self._inspection.segment,
+            lambda: (self._changes.record.number, self._changes.running.configuration),
+        )
         by_name: dict[str, Handler] = {
             "health": self._health,
             "ready": self._ready,
@@ -95,6 +100,7 @@ class ControlApi:
             "generation": self._generation,
             "upstream": self._upstream,
             "backend": self._backend,
+            "activity": self._list(activity.read),
             "request": self._life,
             "validate": self._validate,
             "preview": self._preview,

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from spooky.control.answers import (
     ActivateBody,
+    Activity,
     BackendView,
     Body,
     CertificateView,
@@ -105,6 +106,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         "generation", f"{RUNTIME}/history/{{generation}}", "Show a generation with its text.",
         Whole, 404,
     ),
+    _read("activity", f"{RUNTIME}/activity", "Count what goes on, since the start.", Activity),
     Endpoint(
         "request", "GET", f"{RUNTIME}/requests/{{request_id}}", Role.OPERATOR,
         "Tell what became of a request, and why.", RequestLife, None, (400, 404),

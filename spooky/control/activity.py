@@ -1,0 +1,109 @@
+"""What goes on: how many requests each upstream and backend gets, and what becomes of them."""
+
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from spooky._core import reasons
+from spooky._core.reasons import Reason, Stage
+from spooky._core.shared import BUCKET_VALUES, LATENCY_BOUNDS, Segment
+from spooky.config.schema import Configuration, Upstream
+from spooky.control.answers import Activity, BackendActivity, UpstreamActivity
+from spooky.observe.counters import CounterReader
+from spooky.overload.places import shared_total
+from spooky.upstream.health import BackendHealth
+
+SHED_STAGES: Final = frozenset({Stage.CONNECTION, Stage.ADMIT, Stage.BALANCE})
+"""Where a request is refused for want of room, or of a backend."""
+
+_SHED_STATUSES: Final = frozenset({429, 503})
+
+_BY_LABELS: Final = {(reason.stage.value, reason.code): reason for reason in reasons.TABLE}
+
+
+def is_shed(reason: Reason) -> bool:
+    """Tell whether a reason is one for shedding."""
+    return reason.stage in SHED_STAGES and reason.status in _SHED_STATUSES
+
+
+class ActivityReader:
+    """Reads what the workers counted; it asks none.
+
+    Arguments:
+        segment: Where they count.
+        running: Gives the configuration in force and its number.
+    """
+
+    def __init__(self, segment: Segment, running: Callable[[], tuple[int, Configuration]]) -> None:
+        self._segment = segment
+        self._running = running
+        self._counters = CounterReader(segment)
+
+    def read(self) -> Activity:
+        """Return the counts since the start, and what is in flight now."""
+        number, configuration = self._running()
+        by_upstream: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        by_backend: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        sheds: Counter[str] = Counter()
+        latencies: dict[str, list[int]] = {}
+        connections: Counter[str] = Counter()
+        for (metric, pairs), values in self._counters.read().items():
+            labels = dict(pairs)
+            match metric:
+                case "requests_total":
+                    upstream, status = labels["upstream"], labels["status_class"]
+                    by_upstream[upstream][status] += values[0]
+                    by_backend[upstream, labels["backend"]][status] += values[0]
+                    if is_shed(_BY_LABELS[labels["stage"], labels["reason"]]):
+                        sheds[labels["reason"]] += values[0]
+                case "request_duration_seconds":
+                    latencies[labels["upstream"]] = values[:BUCKET_VALUES]
+                case "connections_active":
+                    connections[labels["transport"]] += values[0]
+        performance = configuration.performance
+        return Activity(
+            time=time.monotonic(),
+            generation=number,
+            bounds=LATENCY_BOUNDS,
+            connections=dict(connections),
+            in_flight=shared_total(self._segment, "requests", "global"),
+            limit=performance.global_inflight_limit,
+            upstreams=tuple(
+                UpstreamActivity(
+                    name=name,
+                    in_flight=shared_total(self._segment, "requests", "upstream", name),
+                    limit=performance.per_upstream_inflight_limit,
+                    requests=dict(by_upstream[name]),
+                    latencies=tuple(latencies.get(name, (0,) * BUCKET_VALUES)),
+                )
+                for name in (*configuration.upstream, "")
+            ),
+            backends=tuple(
+                backend
+                for name, upstream in configuration.upstream.items()
+                for backend in self._backends(
+                    name, upstream, performance.per_backend_inflight_limit, by_backend
+                )
+            ),
+            sheds=dict(sheds),
+        )
+
+    def _backends(
+        self,
+        name: str,
+        upstream: Upstream,
+        limit: int,
+        counts: defaultdict[tuple[str, str], Counter[str]],
+    ) -> Iterator[BackendActivity]:
+        for backend in upstream.backends:
+            health = BackendHealth(self._segment, name, backend.id)
+            yield BackendActivity(
+                upstream=name,
+                id=backend.id,
+                state=backend.state,
+                can_serve=health.can_serve,
+                in_flight=shared_total(self._segment, "requests", "backend", name, backend.id),
+                limit=limit,
+                requests=dict(counts[name, backend.id]),
+            )
