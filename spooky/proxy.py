@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from spooky import config
 from spooky.config.schema import Configuration
-from spooky.control.facts import build_facts, certificate_facts, process_facts
+from spooky.control.facts import (
+    build_facts,
+    certificate_facts,
+    in_flight_facts,
+    process_facts,
+)
 from spooky.control.health import Health
 from spooky.control.sockets import BindError, ListenerSockets, bind_listener, listen
 from spooky.edge.change import Change
@@ -269,6 +274,7 @@ class Proxy:
         """Yield what the metrics tell that the worker does not count."""
         yield from build_facts(self.counters.segment, self._started)
         yield from process_facts({"embedded": os.getpid()})
+        yield from in_flight_facts(self.counters.segment, self.configuration)
         if self._worker is None:
             return
         if self._health is not None:

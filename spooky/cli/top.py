@@ -17,7 +17,7 @@ from spooky.cli.errors import EXIT_OK, printable
 
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
-_OF_BACKEND: Final = ("upstream", "id", "state", "can_serve", "in_flight", "limit")
+_OF_BACKEND: Final = ("upstream", "id", "state", "health", "in_flight", "limit")
 
 Sample = dict[str, Any]
 
@@ -158,10 +158,11 @@ def render(view: dict[str, Any]) -> Group:
         )  # fmt: skip
     backends = _table("BACKEND", "STATE", "REQ/S", "5XX/S", "CUT/S", "IN FLIGHT", "LIMIT")
     for one in view["backends"]:
-        state = one["state"] if one["can_serve"] else "failing"
+        serves = one["health"] == "ok"
+        state = one["state"] if serves else one["health"]
         backends.add_row(
             _name(f"{one['upstream']}/{one['id']}"),
-            Text(state, style="" if one["can_serve"] else "bold red"),
+            Text(state, style="" if serves else "bold red"),
             *_shown_rates(one), str(one["in_flight"]), str(one["limit"]),
         )  # fmt: skip
     sheds = _table("SHED FOR", "PER SECOND", "SINCE THE START")

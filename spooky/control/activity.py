@@ -3,28 +3,14 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from typing import Final
 
-from spooky._core import reasons
-from spooky._core.reasons import Reason, Stage
 from spooky._core.shared import BUCKET_VALUES, LATENCY_BOUNDS, Segment
 from spooky.config.schema import Configuration, Upstream
 from spooky.control.answers import Activity, BackendActivity, UpstreamActivity
 from spooky.observe.counters import CounterReader
+from spooky.observe.outcomes import is_shed, reason_of
 from spooky.overload.places import shared_total
 from spooky.upstream.health import BackendHealth
-
-SHED_STAGES: Final = frozenset({Stage.CONNECTION, Stage.ADMIT, Stage.BALANCE})
-"""Where a request is refused for want of room, or of a backend."""
-
-_SHED_STATUSES: Final = frozenset({429, 503})
-
-_BY_LABELS: Final = {(reason.stage.value, reason.code): reason for reason in reasons.TABLE}
-
-
-def is_shed(reason: Reason) -> bool:
-    """Tell whether a reason is one for shedding."""
-    return reason.stage in SHED_STAGES and reason.status in _SHED_STATUSES
 
 
 class ActivityReader:
@@ -55,8 +41,9 @@ class ActivityReader:
                     upstream, status = labels["upstream"], labels["status_class"]
                     by_upstream[upstream][status] += values[0]
                     by_backend[upstream, labels["backend"]][status] += values[0]
-                    if is_shed(_BY_LABELS[labels["stage"], labels["reason"]]):
-                        sheds[labels["reason"]] += values[0]
+                    reason = reason_of(labels)
+                    if reason is not None and is_shed(reason):
+                        sheds[reason.code] += values[0]
                 case "request_duration_seconds":
                     latencies[labels["upstream"]] = values[:BUCKET_VALUES]
                 case "connections_active":
@@ -102,8 +89,15 @@ class ActivityReader:
                 upstream=name,
                 id=backend.id,
                 state=backend.state,
-                can_serve=health.can_serve,
+                health=_health(health),
                 in_flight=shared_total(self._segment, "requests", "backend", name, backend.id),
                 limit=limit,
                 requests=dict(counts[name, backend.id]),
             )
+
+
+def _health(health: BackendHealth) -> str:
+    if health.is_failing:
+        return "failing"
+    ejected_for = health.ejected_for
+    return "ok" if ejected_for is None else f"ejected: {ejected_for.code}"

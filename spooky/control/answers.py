@@ -209,12 +209,14 @@ class UpstreamActivity(Struct, frozen=True, kw_only=True):
 
 
 class BackendActivity(Struct, frozen=True, kw_only=True):
-    """Requests of a backend, by class of status, since the start."""
+    """Requests of a backend, by class of status, since the start; its health is ``ok``,
+    ``failing`` in checks, or ``ejected`` and for what.
+    """
 
     upstream: str
     id: str
     state: str
-    can_serve: bool
+    health: str
     in_flight: int
     limit: int
     requests: dict[str, int]

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,10 +11,11 @@ from typing import Final
 from spooky._core.shared import Segment
 from spooky._version import __version__
 from spooky.config.files import describe_files
-from spooky.config.schema import Listener
+from spooky.config.schema import Configuration, Listener
 from spooky.control.candidate import Candidate
 from spooky.generation.certificates import ListenerTls
 from spooky.observe.metrics import Fact, Kind
+from spooky.overload.places import shared_total
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
@@ -21,6 +23,7 @@ _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 # Fields of /proc/PID/stat after the name, which may hold spaces: proc_pid_stat(5).
 _USER_TICKS: Final = 11
 _SYSTEM_TICKS: Final = 12
+_THREADS: Final = 17
 _RESIDENT_PAGES: Final = 21
 
 
@@ -102,6 +105,59 @@ def process_facts(processes: Mapping[str, int]) -> Iterator[Fact]:
                 "process_resident_memory_bytes", "Memory that a process holds.",
                 int(fields[_RESIDENT_PAGES]) * _PAGE_BYTES, labels,
             )  # fmt: skip
+            yield Fact("process_threads", "Threads of a process.", int(fields[_THREADS]), labels)
+            yield Fact(
+                "process_open_fds", "File descriptors that a process has open.",
+                _open_files(pid), labels,
+            )  # fmt: skip
+            yield Fact(
+                "process_max_fds", "File descriptors that a process may have open.",
+                resource.prlimit(pid, resource.RLIMIT_NOFILE)[0], labels,
+            )  # fmt: skip
+
+
+def _open_files(pid: int) -> int:
+    """Return how many descriptors a process has open."""
+    directory = f"/proc/{pid}/fd"
+    # Since Linux 6.2 the directory's size says it; before, it has to be listed.
+    return os.stat(directory).st_size or len(os.listdir(directory))
+
+
+def configuration_facts(segment: Segment, running: Candidate) -> Iterator[Fact]:
+    """Yield what is known of what is in force: certificates, and what is in flight."""
+    listeners = running.configuration.active_listeners
+    for listener, tls in zip(listeners, running.tls, strict=True):
+        yield from certificate_facts(listener, tls)
+    yield from client_certificate_facts(running)
+    yield from in_flight_facts(segment, running.configuration)
+
+
+def in_flight_facts(segment: Segment, configuration: Configuration) -> Iterator[Fact]:
+    """Yield what is in flight under each limit, and the limits."""
+    performance = configuration.performance
+    scopes: list[tuple[tuple[str, ...], int]] = [(("global",), performance.global_inflight_limit)]
+    for name, upstream in configuration.upstream.items():
+        scopes.append((("upstream", name), performance.per_upstream_inflight_limit))
+        scopes += [
+            (("backend", name, backend.id), performance.per_backend_inflight_limit)
+            for backend in upstream.backends
+        ]
+    for identity, limit in scopes:
+        scope, upstream_name, backend_id = (*identity, "", "")[:3]
+        labels = (("scope", scope), ("upstream", upstream_name), ("backend", backend_id))
+        yield Fact(
+            "requests_in_flight", "Requests in flight, by what limits them.",
+            shared_total(segment, "requests", *identity), labels,
+        )  # fmt: skip
+        yield Fact("requests_in_flight_limit", "How many requests may be in flight.", limit, labels)
+    yield Fact(
+        "request_buffered_bytes", "Request body bytes that are held, by all workers.",
+        shared_total(segment, "request body bytes"),
+    )  # fmt: skip
+    yield Fact(
+        "request_buffered_bytes_limit", "How many request body bytes may be held.",
+        performance.request_buffer_global_cap_bytes,
+    )  # fmt: skip
 
 
 def worker_facts(segment: Segment, workers: Mapping[int, int], restarts: int) -> Iterator[Fact]:

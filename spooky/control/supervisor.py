@@ -28,8 +28,7 @@ from spooky.control.changes import (
 from spooky.control.crew import Crew
 from spooky.control.facts import (
     build_facts,
-    certificate_facts,
-    client_certificate_facts,
+    configuration_facts,
     probation_facts,
     process_facts,
     worker_facts,
@@ -536,10 +535,7 @@ class Supervisor:
     def _facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell that no worker counts."""
         yield from build_facts(self._segment, self._started)
-        running = self._changes.running
-        for listener, tls in zip(running.configuration.active_listeners, running.tls, strict=True):
-            yield from certificate_facts(listener, tls)
-        yield from client_certificate_facts(running)
+        yield from configuration_facts(self._segment, self._changes.running)
         yield from self._health.facts()
         yield from probation_facts(self._probation.is_open, self._probation.rollbacks)
         workers = self._crew.pids

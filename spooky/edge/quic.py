@@ -15,6 +15,7 @@ from spooky.edge.handshake_queue import HandshakeQueue, Opening
 from spooky.edge.kin import bound_address, translated
 from spooky.edge.limits import ConnectionCap, ConnectionRate
 from spooky.edge.quic_connection import QuicConnection
+from spooky.edge.quic_measures import QuicMeasures
 from spooky.edge.stateless import AddressSettings, AddressUnprovenError, StatelessAnswers
 from spooky.observe.counters import Counters
 from spooky.protocol.h3.limits import Limits as Http3Limits
@@ -131,6 +132,7 @@ class QuicListener:
             taken: counters.slot("early_data_total", {"outcome": outcome})
             for taken, outcome in ((True, "accepted"), (False, "refused"))
         }
+        self.measures = QuicMeasures(counters)
         self._coalesced = counters.slot("datagram_batches_received_total")
         self._truncated = counters.slot("datagrams_truncated_total")
         self._sent = counters.slot("datagrams_sent_total")

@@ -47,6 +47,8 @@ class QuicConnection:
         self._connection_ids: set[bytes] = set()
         self._http3 = Http3Session(session, self._on_stream, self._settings.http3, self)
         self.established = False
+        self._began = self._runtime.now()
+        self._counted_packets = (0, 0, 0)
         self._client = self._make_client()
         self._timer: Timer | None = None
         self._handshake_timer: Timer | None = None
@@ -111,6 +113,7 @@ class QuicConnection:
         for timer in (self._timer, self._handshake_timer, self._keep_alive_timer):
             if timer is not None:
                 timer.cancel()
+        self._measure()
         # It has us as its owner: without this only the collector would free both.
         del self._http3
         self._listener.forget(self, self.established)
@@ -121,6 +124,7 @@ class QuicConnection:
         """Count the handshake as complete; it may have moved the client's address."""
         self.established = True
         self._listener.cap.established()
+        self._listener.measures.handshake.observe(self._runtime.now() - self._began)
         self._client = self._make_client()
         if handshake.early_data is not None:
             self._listener.count_early_data(handshake.early_data)
@@ -181,7 +185,14 @@ class QuicConnection:
         if self._http3.active_streams:
             self._quic.ping()
             self.wake()
+        self._measure()
         self._schedule_keep_alive()
+
+    def _measure(self) -> None:
+        """Count what the transport knows of its path; now and then, and at the end."""
+        statistics = self._quic.statistics() if self.established else None
+        if statistics is not None:
+            self._counted_packets = self._listener.measures.count(statistics, self._counted_packets)
 
     def _on_handshake_timer(self) -> None:
         """Close what never became a connection; else stop taking the client's first ID."""

@@ -264,6 +264,9 @@ class TcpListener:
         self._refused = counters.reason_slots("connections_refused_total")
         self._accepted = counters.slot("connections_total", {"transport": "tcp"})
         self._failed = counters.slot("handshakes_failed_total", {"transport": "tcp"})
+        self._handshake_time = counters.histogram(
+            "handshake_duration_seconds", {"transport": "tcp"}
+        )
         self._connections: set[TcpConnection] = set()
         self._handshakes = 0
         # All workers say so to the socket that they share; it begins with the first.
@@ -331,7 +334,7 @@ class TcpListener:
     async def _handshake(self, accepted: socket.socket, peer: tuple[str, int]) -> None:
         settings = self.settings
         connection = TcpConnection(self._runtime, settings, self._service, peer[:2], self._on_gone)
-        established = False
+        established, began = False, self._runtime.now()
         try:
             async with asyncio.timeout(settings.handshake_timeout):
                 if await self._refuse_by_hello(accepted, settings):
@@ -357,6 +360,7 @@ class TcpListener:
                 self._values[self._failed] += 1
         if not established:
             return
+        self._handshake_time.observe(self._runtime.now() - began)
         self._cap.established()
         if connection.transport is None:
             self._cap.closed(was_established=True)

@@ -134,7 +134,7 @@ class CounterReader:
         self._segment = segment
         self._read = [0] * segment.slots
         self._values: dict[int, memoryview[int]] = {}
-        self._places: dict[SlotName, list[tuple[memoryview[int], slice]]] = {}
+        self._places: dict[SlotName, list[_Place]] = {}
 
     def read(self) -> dict[SlotName, list[int]]:
         """Return the sums.
@@ -149,13 +149,28 @@ class CounterReader:
                 values = self._values.get(worker)
                 if values is None:
                     values = self._values[worker] = self._segment.values(worker)
-                place = values, slice(position, position + _width(name))
+                place = _Place(worker, values, slice(position, position + _width(name)))
                 self._places.setdefault(name, []).append(place)
         return {name: _sum(places) for name, places in self._places.items()}
 
+    def by_worker(self, metric: str) -> Iterator[tuple[int, SlotName, int]]:
+        """Yield a counter's numbers by worker, of the names that the last :meth:`read` knew."""
+        for name, places in self._places.items():
+            if name.metric == metric:
+                for place in places:
+                    yield place.worker, name, place.values[place.where.start]
 
-def _sum(places: list[tuple["memoryview[int]", slice]]) -> list[int]:
-    first, *others = (values[where].tolist() for values, where in places)
+
+class _Place(NamedTuple):
+    """Where a worker counts something."""
+
+    worker: int
+    values: "memoryview[int]"
+    where: slice
+
+
+def _sum(places: list[_Place]) -> list[int]:
+    first, *others = (place.values[place.where].tolist() for place in places)
     for other in others:
         first = list(map(add, first, other))
     return first

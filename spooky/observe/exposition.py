@@ -18,6 +18,7 @@ from spooky.observe import protobuf
 from spooky.observe.counters import CounterReader
 from spooky.observe.families import Distribution, Family, counted, told
 from spooky.observe.metrics import Fact, Kind
+from spooky.observe.reference_metrics import reference_families, worker_families
 
 PROTOBUF: Final = "application/vnd.google.protobuf"
 _MESSAGE: Final = "io.prometheus.client.metricfamily"
@@ -48,7 +49,13 @@ class Exposition:
 
     def families(self) -> Iterator[Family]:
         """Yield every metric with its present numbers, in our own form."""
-        return chain(counted(self._counters.read()), told(self._facts()))
+        sums = self._counters.read()
+        return chain(
+            counted(sums),
+            reference_families(sums),
+            worker_families(self._counters),
+            told(self._facts()),
+        )
 
     def page(self, accept: str) -> tuple[bytes, str]:
         """Return the page, and its content type.

@@ -81,6 +81,29 @@ TABLE: Final = (
         "Client connections that ended before their handshake was complete, by transport.",
     ),
     Metric(
+        "handshake_duration_seconds",
+        Kind.HISTOGRAM,
+        "Time from a client connection's begin to the end of its handshake, by transport.",
+    ),
+    Metric(
+        "quic_round_trip_seconds",
+        Kind.HISTOGRAM,
+        "Smoothed round trip times of client connections, at their end and now and then before.",
+    ),
+    Metric(
+        "quic_congestion_window_bytes",
+        Kind.HISTOGRAM,
+        "Congestion windows of client connections, at their end and now and then before.",
+        1e6,
+    ),
+    Metric("quic_packets_sent_total", Kind.COUNTER, "QUIC packets sent to clients."),
+    Metric("quic_packets_received_total", Kind.COUNTER, "QUIC packets received from clients."),
+    Metric(
+        "quic_packets_lost_total",
+        Kind.COUNTER,
+        "QUIC packets to clients that were declared lost; on the native engine.",
+    ),
+    Metric(
         "early_data_total",
         Kind.COUNTER,
         "Handshakes of clients that offered 0-RTT data, by whether it was taken.",

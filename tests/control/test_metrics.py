@@ -80,6 +80,17 @@ def test_what_all_workers_did_is_on_one_page(tmp_path: Path) -> None:
             assert sums(page, "spooky_process_resident_memory_bytes", process="worker-0") > 1e6
             assert sums(page, "spooky_process_cpu_seconds_total", process="supervisor") > 0
             assert sums(page, "spooky_connections_total") == 6 * WORKERS
+            handshakes = "spooky_handshake_duration_seconds_count"
+            assert sums(page, handshakes, transport="quic") == 2 * WORKERS
+            assert sums(page, handshakes, transport="tcp") == 4 * WORKERS
+            ended = {"upstream": "backend", "outcome": "success"}
+            assert sums(page, "spooky_upstream_requests_total", **ended) == 6 * WORKERS + 1
+            assert sums(page, "spooky_backend_requests_total", **ended) == 6 * WORKERS + 1
+            assert sums(page, "spooky_worker_requests_total") == 6 * WORKERS + 1
+            assert sums(page, "spooky_requests_in_flight") == 0
+            assert sums(page, "spooky_requests_in_flight_limit", scope="backend") == 1024
+            assert sums(page, "spooky_process_open_fds", process="worker-0") > 3
+            assert sums(page, "spooky_process_max_fds", process="worker-0") > 100
             open_page = await scrape(port, accept=OPENMETRICS)
             families = {family.name for family in openmetrics(open_page)}
             assert "spooky_requests" in families
@@ -179,9 +190,11 @@ def test_labels_that_hold_anything_are_exposed_whole() -> None:
     async def scenario() -> None:
         async with serving() as (server, counters):
             name = 'a"b\\c\nd é'
-            counters.values[counters.slot("requests_total", {"upstream": name})] += 2
+            labels = {"upstream": name, "reason": "of another version"}
+            counters.values[counters.slot("requests_total", labels)] += 2
             page = await scrape(server.address[1])
             assert sums(page, "spooky_requests_total", upstream=name) == 2
+            assert sums(page, "spooky_upstream_requests_total") == 0
 
     run(scenario)
 

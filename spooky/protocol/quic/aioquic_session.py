@@ -126,6 +126,9 @@ class AioquicSession:
         self._settle()
         return runs
 
+    def statistics(self) -> None:
+        """Return nothing: this engine does not count what it loses."""
+
     def deadline(self) -> float | None:
         """Return when ``expire`` must be called, or ``None``."""
         return self._quic.get_timer() if self._quic.started else None

@@ -6,7 +6,7 @@ Time is an argument. Received stream data is credited to the peer only by
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 Address: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
 """A socket address, as the socket module gives it."""
@@ -209,6 +209,9 @@ class QuicSession(Protocol):
         ``on_closed`` follows at the end of the ``receive`` or ``expire`` that is under way, else
         from the next ``receive``, ``expire`` or ``flush``.
         """
+
+    def statistics(self) -> dict[str, Any] | None:
+        """Return figures of the transport; ``None`` by engines that lack ``Feature.STATISTICS``."""
 
     def deadline(self) -> float | None:
         """Return when ``expire`` must be called, or ``None``."""
