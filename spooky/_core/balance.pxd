@@ -78,6 +78,7 @@ cdef class Balancer:
     cpdef drain(self, Py_ssize_t backend)
     cpdef started(self, Py_ssize_t backend)
     cpdef finished(self, Py_ssize_t backend, double latency_ms=*)
+    cpdef failed(self, Py_ssize_t backend, double elapsed_ms)
     cpdef int64_t active(self, Py_ssize_t backend) except -1
     cdef void* _allocate(self, size_t count, size_t size) except NULL
     @cython.final
@@ -132,7 +133,6 @@ cdef class LeastRequest(_Drawing):
 
 
 cdef class LatencyAware(Balancer):
-    cpdef failed(self, Py_ssize_t backend, double elapsed_ms)
     cdef void _estimate(self, Py_ssize_t backend, double estimate) noexcept
     cdef bint _has_estimate(self, Py_ssize_t backend) noexcept
 

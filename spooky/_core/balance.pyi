@@ -76,6 +76,9 @@ class Balancer:
             latency_ms: Time to the response head; negative gives no latency sample.
         """
 
+    def failed(self, backend: int, elapsed_ms: float) -> None:
+        """Count a request as ended badly, after so long; do not call ``finished`` as well."""
+
     def active(self, backend: int) -> int:
         """Return the number of active requests on a backend."""
 

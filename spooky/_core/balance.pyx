@@ -161,6 +161,10 @@ cdef class Balancer:
         """
         self._end(backend, latency_ms)
 
+    cpdef failed(self, Py_ssize_t backend, double elapsed_ms):
+        """Count a request as ended badly, after so long."""
+        self._end(backend, -1.0)
+
     cpdef int64_t active(self, Py_ssize_t backend) except -1:
         """Return the number of active requests on a backend."""
         self._check(backend)

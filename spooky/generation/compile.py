@@ -6,8 +6,11 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from spooky._core.balance import Balancer, LatencyAware, Loads
+from spooky._core import reasons
+from spooky._core.admission import AdmissionStage
+from spooky._core.balance import Balancer, Loads
 from spooky._core.fields import ForwardingPolicy
+from spooky._core.gate import Gate
 from spooky._core.routes import RouteTable
 from spooky._core.validate import Limits
 from spooky.balancing.factory import make_balancer
@@ -33,7 +36,6 @@ from spooky.generation.identities import PoolIdentity, upstream_tls
 from spooky.generation.materials import Materials
 from spooky.generation.registry import Registry
 from spooky.observe.counters import Counters
-from spooky.overload.gate import Gate
 from spooky.overload.places import shared_places
 from spooky.overload.watch import GateWatch
 from spooky.protocol.h1.limits import Limits as Http1Limits
@@ -230,8 +232,6 @@ class _Compiler:
             ),
             timeouts=_timeouts(self._performance),
             bodies=_body_limits(self._performance),
-            gate=self._gate("global"),
-            inflight_limit=self._performance.global_inflight_limit,
             early_methods=frozenset(method.encode() for method in protocol.early_data_safe_methods),
         )
 
@@ -258,9 +258,8 @@ class _Compiler:
                 upstream.host_policy.mode,
                 (upstream.host_policy.host or "").encode(),
             ),
-            gate=self._gate("upstream", name),
-            inflight_limit=self._performance.per_upstream_inflight_limit,
-            report_failure=balancer.failed if isinstance(balancer, LatencyAware) else None,
+            stages=self._stages(name),
+            observers=(),
         )
 
     def _follow_health(self, name: str, balancer: Balancer) -> None:
@@ -330,8 +329,7 @@ class _Compiler:
             scheme,
             origin.authority,
             pool,
-            self._gate("backend", upstream, backend.id),
-            self._performance.per_backend_inflight_limit,
+            self._backend_stage(upstream, backend.id),
             make_tally(
                 self._environment.counters.segment,
                 upstream,
@@ -383,6 +381,27 @@ class _Compiler:
 
         self._releases.append(release)
         return pool
+
+    def _stages(self, upstream: str) -> tuple[AdmissionStage, ...]:
+        """Return what requests to an upstream have to pass."""
+        performance = self._performance
+        return (
+            AdmissionStage(
+                self._gate("global"), performance.global_inflight_limit, reasons.GLOBAL_INFLIGHT
+            ),
+            AdmissionStage(
+                self._gate("upstream", upstream),
+                performance.per_upstream_inflight_limit,
+                reasons.UPSTREAM_INFLIGHT,
+            ),
+        )
+
+    def _backend_stage(self, upstream: str, backend: str) -> AdmissionStage:
+        return AdmissionStage(
+            self._gate("backend", upstream, backend),
+            self._performance.per_backend_inflight_limit,
+            reasons.BACKEND_INFLIGHT,
+        )
 
     def _gate(self, *key: str) -> Gate:
         environment = self._environment

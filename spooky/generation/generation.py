@@ -3,16 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from spooky._core.admission import AdmissionStage
 from spooky._core.balance import Balancer
 from spooky._core.fields import ForwardingPolicy
 from spooky._core.outcomes import Tally
+from spooky._core.reasons import Reason
 from spooky._core.routes import RouteTable
 from spooky._core.validate import Limits
 from spooky.balancing.key import KeySource
 from spooky.config.schema import Configuration
 from spooky.generation.certificates import ListenerTls
-from spooky.overload.gate import Gate
 from spooky.upstream.pool import RequestPool
+
+Observer = Callable[[int, Reason, int, float], None]
+"""Learns how a try ended: the backend's position, why, the response's status or 0, elapsed ms."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,8 +28,7 @@ class Backend:
         scheme: ``http`` or ``https``; what its requests say.
         authority: Its own authority, for the ``upstream`` host policy.
         pool: Its connections.
-        gate: Counts its requests in flight.
-        inflight_limit: How many there may be.
+        stage: Limits its requests in flight.
         tally: Counts how tries end there.
     """
 
@@ -33,8 +36,7 @@ class Backend:
     scheme: bytes
     authority: bytes
     pool: RequestPool
-    gate: Gate
-    inflight_limit: int
+    stage: AdmissionStage
     tally: Tally
 
 
@@ -48,10 +50,8 @@ class Upstream:
         key_source: Where the balancing key comes from; ``None`` if none is used.
         backends: In the order of the configuration.
         forwarding: How requests are rewritten.
-        gate: Counts its requests in flight.
-        inflight_limit: How many there may be.
-        report_failure: Takes a backend's position and the elapsed ms of a request that failed
-            there; ``None`` where the balancer does not learn from it.
+        stages: What a request has to pass before a backend is chosen, in this order.
+        observers: Learn how each try ended, see ``_core.admission.Admission.leave``.
     """
 
     name: str
@@ -59,9 +59,8 @@ class Upstream:
     key_source: KeySource | None
     backends: tuple[Backend, ...]
     forwarding: ForwardingPolicy
-    gate: Gate
-    inflight_limit: int
-    report_failure: Callable[[int, float], None] | None
+    stages: tuple[AdmissionStage, ...]
+    observers: tuple[Observer, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,16 +109,12 @@ class RequestPolicy:
         limits: What a request head may be.
         timeouts: How long exchanges may take.
         bodies: How large bodies may be.
-        gate: Counts the requests in flight, all together.
-        inflight_limit: How many there may be.
         early_methods: Methods of requests that are served before the client's handshake ends.
     """
 
     limits: Limits
     timeouts: Timeouts
     bodies: BodyLimits
-    gate: Gate
-    inflight_limit: int
     early_methods: frozenset[bytes]
 
 

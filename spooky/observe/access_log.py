@@ -7,126 +7,13 @@ from typing import Final
 
 import msgspec
 
-from spooky._core.reasons import Reason
-from spooky._core.validate import Request
+from spooky._core.access_record import AccessRecord
 
 BUFFER_MAX_BYTES: Final = 1024 * 1024
 """What is kept for a log that takes no more (a full pipe); lines beyond it are only counted."""
 
 FIELD_MAX_BYTES: Final = 2048
 """Longest path or authority that is logged; the rest is cut, as clients choose these."""
-
-
-class AccessRecord:
-    """What is known of one exchange; filled in as it happens.
-
-    Attributes:
-        started: When the request head came; seconds.
-        method: Request method, empty before the head.
-        upstream: Name of the upstream, empty before one is chosen.
-        backend: Name of the backend, likewise.
-        bytes_received: Request body bytes from the client.
-        bytes_sent: Response body bytes to the client.
-        detail: What the system said about a failure.
-        connected: When a backend's connection took the request; seconds, negative before.
-        first_byte: When the response head came, likewise.
-        status: The response's status; 0 before there is one.
-    """
-
-    __slots__ = (
-        "_address", "_authority", "_ended", "_path", "_port", "_protocol", "_reason",
-        "_request_id", "_upstream_protocol", "backend", "bytes_received", "bytes_sent",
-        "connected", "detail", "first_byte", "method", "started", "status", "upstream",
-    )  # fmt: skip
-
-    def __init__(self, request_id: str, started: float) -> None:
-        self.started = started
-        self.method = b""
-        self.upstream = ""
-        self.backend = ""
-        self.bytes_received = 0
-        self.bytes_sent = 0
-        self.detail = ""
-        self._request_id = request_id
-        self._authority = b""
-        self._path = b""
-        self._upstream_protocol = ""
-        self.connected = -1.0
-        self.first_byte = -1.0
-        self.status = 0
-        self._ended = started
-        self._reason: Reason
-        self._address = b""
-        self._port = 0
-        self._protocol = ""
-
-    def take_request(self, request: Request) -> None:
-        """Take what the log says of a valid request; the query stays out of the log."""
-        self.method = request.method
-        self._authority = request.authority
-        self._path = request.path
-
-    def take_raw_head(self, fields: list[tuple[bytes, bytes]]) -> None:
-        """Take what can be had of an invalid head."""
-        for name, value in fields:
-            if name == b":method":
-                self.method = value
-            elif name == b":path":
-                self._path = value.partition(b"?")[0]
-            elif name in (b":authority", b"host"):
-                self._authority = value
-
-    def upstream_connected(self, now: float, protocol: str) -> None:
-        """Note when a backend was connected, and what it speaks."""
-        self.connected = now
-        self._upstream_protocol = protocol
-
-    def response_head(self, now: float, status: int) -> None:
-        """Note when the response began."""
-        self.first_byte = now
-        self.status = status
-
-    def backend_latency_ms(self) -> float:
-        """Return the time from request to response head of a backend that answered, else -1."""
-        if self.connected < 0 or self.first_byte < self.connected or self.status >= 500:
-            return -1.0
-        return (self.first_byte - self.connected) * 1000
-
-    def close(self, now: float, reason: Reason, address: bytes, port: int, protocol: str) -> None:
-        """Note the end, and whose request it was."""
-        self._ended = now
-        self._reason = reason
-        self._address = address
-        self._port = port
-        self._protocol = protocol
-
-    def values(self) -> dict[str, str | int | float | None]:
-        """Return the line's values by name; durations in ms."""
-        return {
-            "time": _timestamp(),
-            "request_id": self._request_id,
-            "client": _text(self._address),
-            "client_port": self._port,
-            "method": _text(self.method),
-            "authority": _text(self._authority),
-            "path": _text(self._path),
-            "protocol": self._protocol,
-            "upstream_protocol": self._upstream_protocol or None,
-            "status": self.status or None,
-            "bytes_received": self.bytes_received,
-            "bytes_sent": self.bytes_sent,
-            "duration_ms": self._since_start(self._ended),
-            "connect_ms": self._since_start(self.connected),
-            "first_byte_ms": self._since_start(self.first_byte),
-            "upstream": self.upstream or None,
-            "backend": self.backend or None,
-            "stage": self._reason.stage.value,
-            "reason": self._reason.code,
-            "detail": self.detail or None,
-        }
-
-    def _since_start(self, moment: float) -> float | None:
-        return round((moment - self.started) * 1000, 3) if moment >= 0 else None
 
 
 class AccessLog:
@@ -185,13 +72,43 @@ class AccessLog:
 
 
 def _json_line(record: AccessRecord) -> bytes:
-    return msgspec.json.encode(record.values()) + b"\n"
+    return msgspec.json.encode(_values(record)) + b"\n"
 
 
 def _plain_line(record: AccessRecord) -> bytes:
-    values = record.values()
+    values = _values(record)
     text = " ".join(f"{name}={_quoted(value)}" for name, value in values.items() if name != "time")
     return f"{values['time']} {text}\n".encode()
+
+
+def _values(record: AccessRecord) -> dict[str, str | int | float | None]:
+    """Return a line's values by name; durations in ms."""
+    return {
+        "time": _timestamp(),
+        "request_id": record.request_id,
+        "client": _text(record.address),
+        "client_port": record.port,
+        "method": _text(record.method),
+        "authority": _text(record.authority),
+        "path": _text(record.path),
+        "protocol": record.protocol,
+        "upstream_protocol": record.upstream_protocol or None,
+        "status": record.status or None,
+        "bytes_received": record.bytes_received,
+        "bytes_sent": record.bytes_sent,
+        "duration_ms": _since_start(record, record.ended),
+        "connect_ms": _since_start(record, record.connected),
+        "first_byte_ms": _since_start(record, record.first_byte),
+        "upstream": record.upstream or None,
+        "backend": record.backend or None,
+        "stage": record.reason.stage.value,
+        "reason": record.reason.code,
+        "detail": record.detail or None,
+    }
+
+
+def _since_start(record: AccessRecord, moment: float) -> float | None:
+    return round((moment - record.started) * 1000, 3) if moment >= 0 else None
 
 
 def _quoted(value: str | float | None) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from spooky.overload.gate import Gate
+from spooky._core.gate import Gate
 from spooky.runtime import Runtime
 
 LOOK_SECONDS: Final = 0.005

@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from spooky._core.access_record import AccessRecord
 from spooky._core.reasons import Reason
 from spooky._core.shared import Histogram
 from spooky.generation.generation import Generation
-from spooky.observe.access_log import AccessLog, AccessRecord
+from spooky.observe.access_log import AccessLog
 from spooky.observe.counters import Counters, reason_labels
 from spooky.overload.places import shared_places
 from spooky.protocol.stream import Stream, StreamHandler

@@ -3,9 +3,7 @@
 One source makes both, so what is looked for is what C types change: ranges, truth, bounds.
 """
 
-import importlib
 import random
-import sys
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
@@ -19,6 +17,7 @@ from spooky._core import h2_client as compiled
 from spooky._core import h2_gate as compiled_gate
 from spooky._core import reasons
 from spooky.protocol.h2.limits import Limits
+from tests.support.twins import twins
 
 pytestmark = pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
 
@@ -33,23 +32,6 @@ LIMITS = Limits(
     max_informational=1,
     max_concurrent_streams=3,
 )
-
-
-def twins(*names: str) -> dict[str, ModuleType]:
-    """Return the twins of kernels, which import each other and not the compiled ones."""
-    installed = {name: sys.modules[f"spooky._core.{name}"] for name in names}
-    made = {}
-    try:
-        for name in names:
-            sys.modules.pop(f"spooky._core.pure.{name}", None)
-            made[name] = importlib.import_module(f"spooky._core.pure.{name}")
-            sys.modules[f"spooky._core.{name}"] = made[name]
-            setattr(_core, name, made[name])
-    finally:
-        for name, module in installed.items():
-            sys.modules[f"spooky._core.{name}"] = module
-            setattr(_core, name, module)
-    return made
 
 
 PURE = twins("h2_gate", "h2_stream", "h2_sender", "h2", "h2_client")

@@ -9,6 +9,7 @@ import pytest
 
 import spooky
 from spooky import config
+from spooky._core.admission import AdmissionStage
 from spooky.config.schema import Configuration
 from spooky.edge.change import Change
 from spooky.edge.worker import Worker
@@ -58,6 +59,9 @@ class Changes:
         upstream = routes.lookup(b"x", b"/" if name == "backend" else f"/{name}".encode(), b"GET")
         assert isinstance(upstream, Upstream)
         return upstream
+
+    def stages(self) -> tuple[AdmissionStage, ...]:
+        return self.upstream().stages
 
     def pool(self) -> Pool:
         pool = self.upstream().backends[0].pool
@@ -119,7 +123,7 @@ def test_what_is_prepared_has_no_effect_until_its_number_is_in_force(tmp_path: P
     async def scenario(changes: Changes) -> None:
         client = await changes.setup.client()
         assert await status(client, "/size/1") == 200
-        pool, gate = changes.pool(), changes.worker.service.generation.policy.gate
+        pool, gate = changes.pool(), changes.stages()[0].gate
         before = pool.settings
 
         def edit(settings: dict[str, Any]) -> None:
@@ -133,7 +137,7 @@ def test_what_is_prepared_has_no_effect_until_its_number_is_in_force(tmp_path: P
         await changes.worker.prepare(changes.change(2, edit))
         assert await status(client, "/size/1") == 200
         assert pool.settings is before
-        assert gate.try_enter(changes.worker.service.generation.policy.inflight_limit)
+        assert gate.try_enter(changes.stages()[0].limit)
         gate.leave()
         changes.commit(2)
         # The head that is read next is served by the new one, and nothing but the number tells.
@@ -214,7 +218,7 @@ def test_a_worker_without_requests_switches_within_50_ms(tmp_path: Path) -> None
         async with asyncio.timeout(1):
             while changes.worker.service.generation.number != 2:
                 await asyncio.sleep(0.001)
-        assert changes.worker.service.generation.policy.inflight_limit == 7
+        assert changes.stages()[0].limit == 7
 
     with_changes(tmp_path, scenario)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from spooky._core import reasons
-from spooky.observe.access_log import BUFFER_MAX_BYTES, AccessLog, AccessRecord
+from spooky._core.access_record import AccessRecord
+from spooky.observe.access_log import BUFFER_MAX_BYTES, AccessLog
 
 
 def finished_record(path: bytes = b"/a") -> AccessRecord:

@@ -3,10 +3,10 @@
 import asyncio
 import mmap
 
+from spooky._core.gate import Gate, Places
 from spooky._core.shared import Segment, segment_size
 from spooky.observe.counters import Counters
-from spooky.overload.gate import Gate
-from spooky.overload.places import OwnPlaces, shared_places
+from spooky.overload.places import shared_places
 from spooky.overload.watch import GateWatch
 from spooky.runtime import Runtime
 
@@ -67,7 +67,7 @@ def test_a_lowered_limit_lets_nobody_in_until_enough_have_left() -> None:
 
 
 def test_who_waits_under_a_lower_limit_is_let_in_only_when_there_is_room_for_them() -> None:
-    gate = Gate(places := OwnPlaces())
+    gate = Gate(places := Places())
     assert [gate.try_enter(3) for _ in range(3)] == [True] * 3
     called: list[str] = []
     gate.wait(lambda: called.append("lower"), 2)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from spooky.request.attempt import Attempt
+from spooky._core.attempt import Attempt
 from spooky.request.exchange import Exchange
 from tests.pairs.conftest import Pair
 from tests.pairs.test_streams import until

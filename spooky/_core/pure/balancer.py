@@ -155,6 +155,10 @@ class Balancer:
         if self._load[backend].active > 0:
             self._load[backend].active -= 1
 
+    def failed(self, backend: int, elapsed_ms: float) -> None:
+        """Count a request as ended badly, after so long."""
+        self.finished(backend)
+
     def active(self, backend: int) -> int:
         """Return the number of active requests on a backend."""
         self._check(backend)

@@ -1,10 +1,58 @@
-"""A limit on how many exchanges are in flight, with a short queue for those who may wait."""
+# cython: annotation_typing=False
+"""Limits on how many are in flight: places, and a gate with a short queue for those who may wait.
+
+This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`.
+"""
 
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from spooky.overload.places import OwnPlaces, Places
+from spooky._core.shared import Limit
+
+
+class Places:
+    """How many places of a limit are taken: shared by all workers, or counted by one alone.
+
+    Arguments:
+        shared: This worker's view of what all share; ``None`` to count alone.
+    """
+
+    def __init__(self, shared: Limit | None = None) -> None:
+        self._shared = shared
+        self._own = 0
+
+    @property
+    def total(self) -> int:
+        """How many are taken, by all workers that share them."""
+        return self._own if self._shared is None else self._shared.total
+
+    @property
+    def share(self) -> int:
+        """How many of them by this worker."""
+        return self._own if self._shared is None else self._shared.share
+
+    def take(self, maximum: int, count: int = 1) -> bool:
+        """Take places, all or none, if not more than ``maximum`` are taken then."""
+        if self._shared is not None:
+            return self._shared.take(maximum, count)
+        if self._own > maximum or count > maximum - self._own:
+            return False
+        self._own += count
+        return True
+
+    def give(self, count: int = 1) -> None:
+        """Give some of this worker's places back.
+
+        Raises:
+            ValueError: It took fewer.
+        """
+        if self._shared is not None:
+            self._shared.give(count)
+        elif count > self._own:
+            raise ValueError("fewer places were taken")
+        else:
+            self._own -= count
 
 
 class _Waiting(NamedTuple):
@@ -21,18 +69,16 @@ class Gate:
 
     Arguments:
         places: Where they are counted; this worker's own if none are given.
-        on_waiting: Called when somebody waits and nobody did: places that another worker gives up
-            are only found by :meth:`look`.
+        on_waiting: Called with the gate when somebody waits and nobody did: places that another
+            worker gives up are only found by :meth:`look`.
     """
-
-    __slots__ = ("_on_waiting", "_places", "_waiting")
 
     def __init__(
         self,
         places: Places | None = None,
         on_waiting: Callable[["Gate"], None] | None = None,
     ) -> None:
-        self._places = places if places is not None else OwnPlaces()
+        self._places = places if places is not None else Places()
         self._on_waiting = on_waiting
         self._waiting: deque[_Waiting] = deque()
 

@@ -1,38 +1,38 @@
-"""The timeouts of one exchange: several deadlines behind one timer."""
+# cython: annotation_typing=False
+"""The timeouts of one exchange: several deadlines behind one timer.
 
-from collections.abc import Callable
+This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`.
+"""
+
 from math import inf
+from typing import Any
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
 from spooky._core.timers import Timer
-from spooky.runtime import Runtime
+
+_NEVER = inf
 
 
 class Deadlines:
-    """Who is waited for, until when; the earliest that passes ends the exchange.
+    """Who is waited for, until when; the earliest that passes is told to the owner.
 
     Moving a deadline is one assignment; the timer is only touched when it would fire too late.
 
     Arguments:
-        runtime: The worker's.
-        on_expired: Called with the reason of the deadline that passed.
+        runtime: The worker's; its ``now`` and ``schedule`` are used.
+        owner: Its ``on_deadline`` is called with the reason of the deadline that passed.
     """
 
-    __slots__ = (
-        "_client", "_client_reason", "_on_expired", "_runtime", "_timer", "_total", "_upstream",
-        "_upstream_reason",
-    )  # fmt: skip
-
-    def __init__(self, runtime: Runtime, on_expired: Callable[[Reason], None]) -> None:
+    def __init__(self, runtime: Any, owner: Any) -> None:
         self._runtime = runtime
-        self._on_expired = on_expired
+        self._owner = owner
         self._timer: Timer | None = None
-        self._client = inf
-        self._client_reason = reasons.CLIENT_BODY_TIMEOUT
-        self._upstream = inf
-        self._upstream_reason = reasons.UPSTREAM_HEAD_TIMEOUT
-        self._total = inf
+        self._client = _NEVER
+        self._client_reason: Reason | None = None
+        self._upstream = _NEVER
+        self._upstream_reason: Reason | None = None
+        self._total = _NEVER
 
     def expect_client(self, seconds: float, reason: Reason) -> None:
         """Give the client so long from now."""
@@ -50,22 +50,22 @@ class Deadlines:
 
     def client_acted(self) -> None:
         """Nothing is expected of the client."""
-        self._client = inf
+        self._client = _NEVER
 
     def upstream_acted(self) -> None:
         """Nothing is expected of the backend."""
-        self._upstream = inf
+        self._upstream = _NEVER
 
     def close(self) -> None:
         """Expect nothing any more, and let go of who expected it."""
-        self._on_expired = _ignore
-        self._client = self._upstream = self._total = inf
+        self._owner = None
+        self._client = self._upstream = self._total = _NEVER
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _arm(self, seconds: float) -> float:
-        deadline = self._runtime.now() + seconds
+        deadline: float = self._runtime.now() + seconds
         if self._timer is None:
             self._timer = self._runtime.schedule(deadline, self._on_timer)
         elif deadline < self._timer.deadline:
@@ -74,19 +74,18 @@ class Deadlines:
         return deadline
 
     def _on_timer(self) -> None:
+        """Tell the owner what passed, or wait on."""
         self._timer = None
         now = self._runtime.now()
+        if self._owner is None:
+            return
         if self._upstream <= now:
-            self._on_expired(self._upstream_reason)
+            self._owner.on_deadline(self._upstream_reason)
         elif self._client <= now:
-            self._on_expired(self._client_reason)
+            self._owner.on_deadline(self._client_reason)
         elif self._total <= now:
-            self._on_expired(reasons.REQUEST_TIMEOUT)
+            self._owner.on_deadline(reasons.REQUEST_TIMEOUT)
         else:
             earliest = min(self._upstream, self._client, self._total)
-            if earliest < inf:
+            if earliest < _NEVER:
                 self._timer = self._runtime.schedule(earliest, self._on_timer)
-
-
-def _ignore(reason: Reason) -> None:
-    """Nobody waits."""

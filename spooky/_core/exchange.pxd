@@ -1,0 +1,84 @@
+# C types for spooky/_core/pure/exchange.py, which is the source.
+
+cimport cython
+from libc.stdint cimport int64_t
+
+from spooky._core.access_record cimport AccessRecord
+from spooky._core.admission cimport Admission, Refusal, admit
+from spooky._core.attempt cimport Attempt, Owner
+from spooky._core.deadlines cimport Deadlines
+from spooky._core.gate cimport Places
+from spooky._core.routes cimport RouteTable
+from spooky._core.validate cimport Request, Response
+
+cdef Py_ssize_t _MAX_COUNT, _MAX_BYTES
+cdef object _COMPLETED, _UPSTREAM_HEAD_TIMEOUT, _UPSTREAM_BODY_TIMEOUT
+
+
+cdef class Exchange(Owner):
+    cdef readonly object service
+    cdef readonly object stream
+    cdef readonly object client
+    cdef readonly AccessRecord record
+    cdef readonly Deadlines deadlines
+    cdef readonly Request request
+    cdef readonly object policy
+    cdef readonly object upstream
+    cdef public Attempt attempt
+    cdef public Refusal waiting_at
+    cdef public object prebuffer
+    cdef public bint reviews_heads
+    cdef public bint redialled
+    cdef readonly bint request_ended
+    cdef public bint response_started
+    cdef public bint response_ended
+    cdef readonly bint finished
+    cdef object _pending
+    cdef list _trailers
+    cdef int64_t _owed
+    cdef int64_t _held
+
+    @cython.locals(request=Request, routes=RouteTable)
+    cpdef object on_head(self, list fields, bint end)
+    cpdef object on_informational(self, list fields)
+    @cython.locals(size=Py_ssize_t, attempt=Attempt)
+    cpdef object on_data(self, bytes data, bint end)
+    @cython.locals(attempt=Attempt)
+    cpdef object on_trailers(self, list fields)
+    cpdef object on_reset(self, object reason)
+    cpdef object on_stopped(self)
+    @cython.locals(attempt=Attempt, owed=int64_t)
+    cpdef object on_writable(self)
+    cdef object _admit(self, double started)
+    @cython.locals(attempt=Attempt)
+    cdef object _dispatch(self, Admission admission, double started)
+    cdef double _now(self) except? -1
+    @cython.locals(now=double, waits=bint)
+    cdef object _on_upstream_connected(self, Attempt attempt, object stream)
+    @cython.locals(fields=list)
+    cdef list _head_for(self, Admission admission)
+    @cython.locals(data=bytes, end=bint)
+    cdef object _send_pending(self, object stream)
+    @cython.locals(owed=int64_t)
+    cdef object _on_upstream_writable(self, Attempt attempt)
+    cdef object _on_response_informational(self, Attempt attempt, list fields)
+    @cython.locals(response=Response, now=double)
+    cdef object _on_response_head(self, Attempt attempt, list fields, bint end)
+    @cython.locals(size=Py_ssize_t, accepted=bint)
+    cdef object _on_response_data(self, Attempt attempt, bytes data, bint end)
+    cdef object _on_response_trailers(self, Attempt attempt, list fields)
+    @cython.locals(size=Py_ssize_t)
+    cdef object _send_upstream(self, object upstream, bytes data, bint end)
+    cdef object _expect_request_progress(self)
+    cdef object _expect_first_byte(self)
+    cdef object _expect_client_to_read(self)
+    @cython.locals(held=Places)
+    cdef object _hold(self, Py_ssize_t size)
+    @cython.locals(held=Places)
+    cdef object _release_held(self, Py_ssize_t size)
+    @cython.locals(attempt=Attempt)
+    cdef object _end_response(self, bint accepted)
+    @cython.locals(attempt=Attempt)
+    cpdef object end_attempt(self, object reason)
+    @cython.locals(attempt=Attempt)
+    cdef object _finish(self, object reason)

@@ -1,0 +1,25 @@
+# C types for spooky/_core/pure/gate.py, which is the source.
+
+from libc.stdint cimport uint64_t
+
+from spooky._core.shared cimport Limit
+
+
+cdef class Places:
+    cdef Limit _shared
+    cdef uint64_t _own
+
+    cpdef bint take(self, uint64_t maximum, uint64_t count=*) except -1
+    cpdef object give(self, uint64_t count=*)
+
+
+cdef class Gate:
+    cdef Places _places
+    cdef object _on_waiting
+    cdef object _waiting
+
+    cpdef bint try_enter(self, uint64_t limit) except -1
+    cpdef object leave(self)
+    cpdef bint wait(self, object retry, Py_ssize_t limit) except -1
+    cpdef object stop_waiting(self, object retry)
+    cpdef bint look(self) except -1

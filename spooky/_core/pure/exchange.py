@@ -1,0 +1,512 @@
+# cython: annotation_typing=False
+"""The ordinary course of a request: the join of a client stream and an upstream stream.
+
+This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`. What is out of the
+ordinary (answers of our own, waiting, trying again, holding a response back, failures) is left to
+``request/exchange.py``, whose class extends this one. Streams are those of ``protocol/stream.py``,
+pools those of ``upstream/pool.py``, policies those of ``generation/generation.py``.
+"""
+
+from abc import abstractmethod
+from collections import deque
+from typing import Any, Final
+
+from spooky._core import reasons
+from spooky._core.access_record import AccessRecord
+from spooky._core.admission import Admission, Refusal, admit
+from spooky._core.attempt import Attempt, Owner
+from spooky._core.deadlines import Deadlines
+from spooky._core.fields import forward_request, forward_response, forward_trailers
+from spooky._core.reasons import Reason
+from spooky._core.validate import (
+    Request,
+    Response,
+    validate_request,
+    validate_response,
+    validate_trailers,
+)
+
+Field = tuple[bytes, bytes]
+
+EARLY_DATA: Final = b"early-data"
+
+UNLIMITED: Final = (1 << 64) - 1
+"""What was received is held, whatever the limit; the limit keeps new bodies out."""
+
+RESPONSE_FIELDS_MAX_COUNT: Final = 256
+"""Fields of a response head or trailers; twice what requests may have, as cookies are set here."""
+
+RESPONSE_FIELDS_MAX_BYTES: Final = 64 * 1024
+"""Bytes of a response head or trailers, names and values; what the strictest client takes."""
+
+_MAX_COUNT = RESPONSE_FIELDS_MAX_COUNT
+_MAX_BYTES = RESPONSE_FIELDS_MAX_BYTES
+_COMPLETED = reasons.COMPLETED
+_UPSTREAM_HEAD_TIMEOUT = reasons.UPSTREAM_HEAD_TIMEOUT
+_UPSTREAM_BODY_TIMEOUT = reasons.UPSTREAM_BODY_TIMEOUT
+
+
+class Exchange(Owner):
+    """The client side of the join; one for each request.
+
+    A byte is credited to whoever sent it only when the other side accepted it, so what an
+    exchange holds is bounded by the windows of its two streams.
+
+    Arguments:
+        service: The worker's request service.
+        stream: The client's stream.
+        client: The client's connection.
+
+    Attributes:
+        service: The worker's request service.
+        stream: The client's stream, until the end.
+        client: The client's connection.
+        record: What the access log says.
+        deadlines: Who is waited for.
+        request: From when its head was found to be valid.
+        policy: What was in force when its head came.
+        upstream: Where its route leads.
+        attempt: The try under way.
+        waiting_at: Where it was refused, while it waits for a place.
+        prebuffer: What of the response is held back.
+        reviews_heads: Whether :meth:`review_head` is asked.
+        redialled: Whether it was sent again over a new connection.
+        request_ended: Whether the client sent all of it.
+        response_started: Whether the client was sent a head.
+        response_ended: Whether the client was sent or is being sent all of the response.
+        finished: Whether it ended.
+    """
+
+    def __init__(self, service: Any, stream: Any, client: Any) -> None:
+        self.service = service
+        self.stream = stream
+        self.client = client
+        self.record = AccessRecord(service.next_request_id(), service.runtime.now())
+        self.deadlines = Deadlines(service.runtime, self)
+        self.request: Any = None
+        self.policy: Any = None
+        self.upstream: Any = None
+        self.attempt: Attempt | None = None
+        self.waiting_at: Refusal | None = None
+        self.prebuffer: Any = None
+        self.reviews_heads = False
+        self.redialled = False
+        self.request_ended = False
+        self.response_started = False
+        self.response_ended = False
+        self.finished = False
+        self._pending: deque[bytes] | None = None
+        self._trailers: list[Field] | None = None
+        self._owed = 0
+        self._held = 0
+
+    # --- what is out of the ordinary ----------------------------------------------------------
+
+    @abstractmethod
+    def refuse_head(self, fields: list[Field], reason: Reason) -> None:
+        """Answer a request whose head is not taken."""
+
+    @abstractmethod
+    def answer(self, reason: Reason) -> None:
+        """Answer in the backend's place."""
+
+    @abstractmethod
+    def fail(self, reason: Reason) -> None:
+        """Give the backend up and tell the client."""
+
+    @abstractmethod
+    def refused(self, refusal: Refusal) -> None:
+        """Wait for a place in flight, or answer."""
+
+    @abstractmethod
+    def stop_waiting(self) -> None:
+        """Wait for no place any more."""
+
+    @abstractmethod
+    def on_upstream_failed(self, attempt: Attempt, reason: Reason, detail: str) -> None:
+        """Try again, or tell the client."""
+
+    @abstractmethod
+    def review_head(self, attempt: Attempt, response: Response, end: bool) -> bool:
+        """Look at a response head before it is passed on; return whether it is dealt with."""
+        return False
+
+    @abstractmethod
+    def hold_response(self, attempt: Attempt, data: bytes, end: bool) -> None:
+        """Keep a piece of a response that is held back."""
+
+    @abstractmethod
+    def release_prebuffer(self, end: bool) -> None:
+        """Send what is held back of a response."""
+
+    @abstractmethod
+    def on_deadline(self, reason: Reason) -> None:
+        """End the exchange because somebody took too long."""
+
+    # --- the client stream's upcalls ----------------------------------------------------------
+
+    def on_head(self, fields: list[Field], end: bool) -> None:
+        """Validate, route and let the request in."""
+        self.request_ended = end
+        generation = self.service.in_force()
+        if generation is None:
+            self.refuse_head(fields, reasons.GENERATION_MISSING)
+            return
+        policy = generation.policy
+        self.policy = policy
+        validated = validate_request(fields, self.client.version, policy.limits)
+        if not isinstance(validated, Request):
+            self.refuse_head(fields, validated)
+            return
+        request = validated
+        self.request = request
+        self.record.take_request(request)
+        if self.client.is_early and request.method not in policy.early_methods:
+            self.answer(reasons.TOO_EARLY)
+            return
+        bodies = policy.bodies
+        if bodies.request is not None and request.content_length > bodies.request:
+            self.answer(reasons.BODY_TOO_LARGE)
+            return
+        if not end and self.service.held.total >= bodies.held_requests:
+            self.answer(reasons.REQUEST_BUFFER_CAP)
+            return
+        routes = generation.routes
+        upstream = routes.lookup(request.host, request.path, request.method)
+        if upstream is None:
+            self.answer(reasons.NO_ROUTE)
+            return
+        self.upstream = upstream
+        self.record.upstream = upstream.name
+        self.reviews_heads = bodies.prebuffer > 0
+        if policy.timeouts.total is not None:
+            self.deadlines.limit_total(policy.timeouts.total)
+        self._admit(self.record.started)
+
+    def on_informational(self, fields: list[Field]) -> None:
+        """Ignore it: clients send no informational heads."""
+
+    def on_data(self, data: bytes, end: bool) -> None:
+        """Pass a piece of the request body on, or keep it until there is a backend."""
+        if self.finished:
+            return  # Its session was told that the rest is not wanted.
+        size = len(data)
+        self.record.bytes_received += size
+        if self.response_ended:
+            self.stream.consume(size)
+            return
+        self.request_ended = end
+        limit = self.policy.bodies.request
+        if limit is not None and self.record.bytes_received > limit:
+            self.fail(reasons.BODY_TOO_LARGE)
+            return
+        attempt = self.attempt
+        if attempt is None or attempt.stream is None:
+            if self._pending is None:
+                self._pending = deque()
+            self._pending.append(data)
+            self._hold(size)
+            return
+        self._send_upstream(attempt.stream, data, end)
+        self._expect_request_progress()
+
+    def on_trailers(self, fields: list[Field]) -> None:
+        """Pass the request trailers on."""
+        self.request_ended = True
+        if self.finished or self.response_ended:
+            return
+        limits = self.policy.limits
+        reason = validate_trailers(fields, limits.max_headers_count, limits.max_headers_bytes)
+        if reason is not None:
+            self.fail(reason)
+            return
+        attempt = self.attempt
+        if attempt is None or attempt.stream is None:
+            self._trailers = fields
+            return
+        attempt.stream.send_trailers(forward_trailers(fields))
+        self._expect_request_progress()
+
+    def on_reset(self, reason: Reason) -> None:
+        """End the exchange: the client is gone."""
+        if self.finished:
+            return
+        self.end_attempt(reason)
+        self._finish(reason)
+
+    def on_stopped(self) -> None:
+        """End the exchange: a client that wants no response wants nothing."""
+        self.on_reset(reasons.CLIENT_RESET)
+
+    def on_writable(self) -> None:
+        """Let the backend send on."""
+        if self.finished:
+            return
+        if self.response_ended:
+            self._finish(_COMPLETED)
+            return
+        attempt = self.attempt
+        if attempt is None or attempt.stream is None:
+            return
+        owed = attempt.owed
+        attempt.owed = 0
+        self.deadlines.client_acted()
+        self.deadlines.expect_upstream(self.policy.timeouts.response_idle, _UPSTREAM_BODY_TIMEOUT)
+        if owed:
+            attempt.stream.consume(owed)
+
+    # --- admission ----------------------------------------------------------------------------
+
+    def _admit(self, started: float) -> None:
+        """Take a backend, or do what is done without one."""
+        client = self.client
+        admitted = admit(self.upstream, self.request, client.address, client.connection_id)
+        if isinstance(admitted, Admission):
+            if self.waiting_at is not None:
+                self.waiting_at = None
+                self.deadlines.upstream_acted()
+            self._dispatch(admitted, started)
+        else:
+            self.refused(admitted)
+
+    def _dispatch(self, admission: Admission, started: float) -> None:
+        """Try the backend that was chosen."""
+        self.record.backend = admission.backend.id
+        attempt = Attempt(self, admission, started)
+        self.attempt = attempt
+        admission.backend.pool.request(attempt)
+
+    def admit_now(self) -> None:
+        """Take a backend now: there may be a place for who waited, or one that failed is left."""
+        self._admit(self._now())
+
+    def dispatch_again(self, admission: Admission) -> None:
+        """Try the backend of an admission again, which no other attempt may leave now."""
+        self._dispatch(admission, self._now())
+
+    # --- the attempt's upcalls ----------------------------------------------------------------
+
+    def _now(self) -> float:
+        """Return the time."""
+        now: float = self.service.runtime.now()
+        return now
+
+    def _on_upstream_connected(self, attempt: Attempt, stream: Any) -> None:
+        """Send the request, as much of it as there is."""
+        now = self._now()
+        attempt.connected = now
+        self.record.upstream_connected(now, stream.protocol)
+        stream.send_head(
+            self._head_for(attempt.admission),
+            self.request_ended and not self._pending and self._trailers is None,
+        )
+        if self._pending or self._trailers is not None:
+            self._send_pending(stream)
+        self._expect_request_progress()
+
+    def _head_for(self, admission: Admission) -> list[Field]:
+        """Return the request head for the backend."""
+        backend = admission.backend
+        fields = forward_request(
+            self.request,
+            admission.upstream.forwarding,
+            self.client.address,
+            b"https",
+            backend.scheme,
+            backend.authority,
+        )
+        if self.client.is_early:
+            # RFC 8470 section 5.1: the backend judges whether a replay would matter.
+            fields = [field for field in fields if field[0] != EARLY_DATA]
+            fields.append((EARLY_DATA, b"1"))
+        return fields
+
+    def _send_pending(self, stream: Any) -> None:
+        """Send what of the request came before there was a backend."""
+        pending = self._pending
+        while pending:
+            data = pending.popleft()
+            self._release_held(len(data))
+            end = self.request_ended and not pending and self._trailers is None
+            self._send_upstream(stream, data, end)
+        if self._trailers is not None:
+            stream.send_trailers(forward_trailers(self._trailers))
+
+    def _on_upstream_writable(self, attempt: Attempt) -> None:
+        """Credit the client for what the backend accepted."""
+        owed = self._owed
+        self._owed = 0
+        self._release_held(owed)
+        if not self.finished:
+            self.stream.consume(owed)
+            self._expect_request_progress()
+
+    def _on_response_informational(self, attempt: Attempt, fields: list[Field]) -> None:
+        """Pass a 1xx head on (RFC 9110 section 15.2)."""
+        response = validate_response(fields, _MAX_COUNT, _MAX_BYTES)
+        if isinstance(response, Response) and not self.finished:
+            self.stream.send_informational(forward_response(response, ()))
+
+    def _on_response_head(self, attempt: Attempt, fields: list[Field], end: bool) -> None:
+        """Pass the response head on."""
+        validated = validate_response(fields, _MAX_COUNT, _MAX_BYTES)
+        if not isinstance(validated, Response):
+            self.fail(validated)
+            return
+        response = validated
+        limit = self.policy.bodies.response
+        if limit is not None and response.content_length > limit:
+            self.fail(reasons.RESPONSE_TOO_LARGE)
+            return
+        now = self._now()
+        attempt.answered = now
+        attempt.status = response.status
+        self.record.response_head(now, response.status)
+        if self.reviews_heads and self.review_head(attempt, response, end):
+            return
+        self.response_started = True
+        self.deadlines.client_acted()
+        self.stream.send_head(forward_response(response, self.client.response_fields), end)
+        if end:
+            self._end_response(True)
+        else:
+            self._expect_first_byte()
+
+    def _on_response_data(self, attempt: Attempt, data: bytes, end: bool) -> None:
+        """Pass a piece of the response body on."""
+        size = len(data)
+        self.record.bytes_sent += size
+        limit = self.policy.bodies.response
+        if limit is not None and self.record.bytes_sent > limit:
+            self.fail(reasons.RESPONSE_TOO_LARGE)
+            return
+        if self.prebuffer is not None:
+            self.hold_response(attempt, data, end)
+            return
+        accepted = self.stream.send_data(data, end)
+        if end:
+            self._end_response(accepted)
+        elif accepted:
+            attempt.stream.consume(size)
+            self.deadlines.expect_upstream(
+                self.policy.timeouts.response_idle, _UPSTREAM_BODY_TIMEOUT
+            )
+        else:
+            attempt.owed += size
+            self.deadlines.upstream_acted()
+            self._expect_client_to_read()
+
+    def _on_response_trailers(self, attempt: Attempt, fields: list[Field]) -> None:
+        """Pass the response trailers on."""
+        reason = validate_trailers(fields, _MAX_COUNT, _MAX_BYTES)
+        if reason is not None:
+            self.fail(reasons.UPSTREAM_BAD_RESPONSE)
+            return
+        if self.prebuffer is not None:
+            self.release_prebuffer(False)
+        self.stream.send_trailers(forward_trailers(fields))
+        self._end_response(True)
+
+    # --- the join -----------------------------------------------------------------------------
+
+    def _send_upstream(self, upstream: Any, data: bytes, end: bool) -> None:
+        """Send a piece of the request body; the client's credit waits for its acceptance."""
+        size = len(data)
+        if upstream.send_data(data, end):
+            self.stream.consume(size)
+        else:
+            self._owed += size
+            self._hold(size)
+
+    def _expect_request_progress(self) -> None:
+        """Set the deadline for whoever holds the request up; none once the response began."""
+        if self.response_started or self.finished:
+            return
+        timeouts = self.policy.timeouts
+        if self.request_ended:
+            self.deadlines.client_acted()
+            self.deadlines.expect_upstream(timeouts.response_head, _UPSTREAM_HEAD_TIMEOUT)
+        elif self._owed:
+            self.deadlines.client_acted()
+            self.deadlines.expect_upstream(timeouts.response_idle, _UPSTREAM_HEAD_TIMEOUT)
+        else:
+            self.deadlines.upstream_acted()
+            self.deadlines.expect_client(timeouts.request_idle, reasons.CLIENT_BODY_TIMEOUT)
+
+    def _expect_first_byte(self) -> None:
+        """Give the backend until its body begins."""
+        self.deadlines.expect_upstream(self.policy.timeouts.first_byte, _UPSTREAM_BODY_TIMEOUT)
+
+    def expect_first_byte(self) -> None:
+        """Give the backend until the body begins that is held back."""
+        self._expect_first_byte()
+
+    def _expect_client_to_read(self) -> None:
+        """Give the client until it reads on."""
+        self.deadlines.expect_client(self.policy.timeouts.request_idle, reasons.CLIENT_READ_TIMEOUT)
+
+    def _hold(self, size: int) -> None:
+        """Account request bytes that are kept here or by the upstream stream."""
+        self._held += size
+        held = self.service.held
+        held.take(UNLIMITED, size)
+
+    def _release_held(self, size: int) -> None:
+        """Account request bytes as passed on."""
+        self._held -= size
+        held = self.service.held
+        held.give(size)
+
+    def _end_response(self, accepted: bool) -> None:
+        """The backend is done: give its place up; the client may still have to read."""
+        self.response_ended = True
+        self.deadlines.upstream_acted()
+        attempt = self.attempt
+        if attempt is not None:
+            attempt.conclude(_COMPLETED)
+        if not self.request_ended:
+            # RFC 9114 section 4.1: a complete response makes the rest of the request moot.
+            self.end_attempt(_COMPLETED)
+            self.stream.stop_receiving()
+        if accepted:
+            self._finish(_COMPLETED)
+        else:
+            self._expect_client_to_read()
+
+    def end_response(self, accepted: bool) -> None:
+        """Note that the client was sent the end; ``accepted`` says whether it took all of it."""
+        self._end_response(accepted)
+
+    # --- the end ------------------------------------------------------------------------------
+
+    def end_attempt(self, reason: Reason) -> None:
+        """Give the try under way up, if there is one."""
+        attempt = self.attempt
+        self.attempt = None
+        if attempt is not None:
+            attempt.give_up(reason)
+
+    def finish(self, reason: Reason) -> None:
+        """Account the exchange and let everything go."""
+        self._finish(reason)
+
+    def _finish(self, reason: Reason) -> None:
+        """Account the exchange and let everything go.
+
+        What it refers to refers to it; nothing may remain that only the collector would free.
+        """
+        self.finished = True
+        self.deadlines.close()
+        if self.waiting_at is not None:
+            self.stop_waiting()
+        attempt = self.attempt
+        self.attempt = None
+        if attempt is not None:
+            attempt.conclude(reason)
+            attempt.stream = None
+        if self._held:
+            self._release_held(self._held)
+        self._pending = None
+        stream = self.stream
+        self.stream = None
+        self.service.finished(self.client, stream, self.record, reason)

@@ -1,0 +1,280 @@
+"""The compiled kernels of requests and their twins do the same, whatever comes in whatever order.
+
+One source makes both, so what is looked for is what C types change: ranges, truth, overriding. And
+what holds on both sides: each exchange ends once, and gives everything back that it took.
+"""
+
+import importlib
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spooky import _core
+from spooky._core import reasons
+from spooky._core.timers import TimerWheel
+from spooky._core.validate import HTTP_3, Limits, Request, validate_request
+from spooky.request.exchange import Exchange
+from tests.support.exchanges import FAILURES, REQUEST, Settings, World
+from tests.support.twins import module_over_twins
+
+KERNELS = ("gate", "admission", "access_record", "deadlines", "attempt", "exchange")
+COPY, PURE = module_over_twins("spooky.request.exchange", *KERNELS)
+INSTALLED = {name: importlib.import_module(f"spooky._core.{name}") for name in KERNELS}
+
+both = pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
+
+ANY = st.sampled_from([0, 0, 0, 1, 1, 2])
+SIZES = st.sampled_from([0, 1, 5, 12, 30])
+CLIENT_ACTS = st.one_of(
+    st.tuples(st.just("data"), SIZES, st.just(False)),
+    st.tuples(st.just("data"), SIZES, st.booleans()),
+    st.tuples(st.just("trailers"), st.integers(0, 1)),
+    st.sampled_from([("reset", reasons.CLIENT_RESET), ("stopped",), ("writable",), ("writable",)]),
+    st.tuples(st.just("accepts"), st.booleans()),
+)
+BACKEND_ACTS = st.one_of(
+    st.tuples(st.just("head"), st.integers(-1, 3), st.booleans()),
+    st.tuples(st.just("head"), st.integers(0, 1), st.just(False)),
+    st.tuples(st.just("data"), SIZES, st.booleans()),
+    st.tuples(st.just("trailers"), st.integers(0, 1)),
+    st.tuples(st.just("reset"), st.sampled_from(FAILURES)),
+    st.sampled_from([("stopped",), ("writable",), ("writable",)]),
+    st.tuples(st.just("accepts"), st.booleans()),
+)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("open"), st.integers(0, 4), st.booleans()),
+        st.tuples(st.just("open"), st.integers(0, 1), st.booleans()),
+        st.builds(lambda number, act: ("client", number, *act), ANY, CLIENT_ACTS),
+        st.builds(lambda number, act: ("client", number, *act), ANY, CLIENT_ACTS),
+        st.builds(lambda number, act: ("backend", number, *act), ANY, BACKEND_ACTS),
+        st.builds(lambda number, act: ("backend", number, *act), ANY, BACKEND_ACTS),
+        st.tuples(st.just("connect"), st.integers(0, 1), st.booleans()),
+        st.tuples(st.just("refuse"), st.integers(0, 1)),
+        st.tuples(st.just("wait"), st.sampled_from([0.1, 1.0, 2.6])),
+        st.tuples(
+            st.just("set"),
+            st.sampled_from(["connects_at_once", "has_generation", "early"]),
+            st.booleans(),
+        ),
+    ),
+    min_size=5,
+    max_size=40,
+)
+SETTINGS = st.builds(
+    Settings,
+    limits=st.sampled_from([(3, 2, 1), (1, 5, 5), (9, 9, 9)]),
+    wait=st.sampled_from([0.0, 0.0, 1.5]),
+    prebuffer=st.sampled_from([0, 0, 10]),
+    total=st.sampled_from([None, 5.0]),
+    request=st.sampled_from([None, 10]),
+    response=st.sampled_from([None, 20]),
+    held=st.sampled_from([1000, 3]),
+    observed=st.booleans(),
+)
+
+
+def happening(make: Any, kernels: dict[str, Any], terms: Settings, steps: list[Any]) -> list[Any]:
+    """Take the steps; return everything that came of them."""
+    world = World(make, kernels, terms)
+    for step in steps:
+        world.take(step)
+    world.end()
+    return world.log
+
+
+@settings(max_examples=1500)
+@given(SETTINGS, st.booleans(), st.integers(0, 1), st.booleans(), STEPS)
+def test_exchanges(terms: Settings, at_once: bool, head: int, end: bool, steps: list[Any]) -> None:
+    steps = [("set", "connects_at_once", at_once), ("open", head, end), *steps]
+    installed = happening(Exchange, INSTALLED, terms, steps)
+    assert installed == happening(COPY.Exchange, PURE, terms, steps)
+
+
+# --- the parts ----------------------------------------------------------------------------------
+
+COUNTS = st.integers(0, 5) | st.just((1 << 64) - 1)
+PLACE_CALLS = st.lists(
+    st.tuples(st.just("take"), COUNTS, COUNTS) | st.tuples(st.just("give"), st.integers(0, 5)),
+    max_size=12,
+)
+
+
+@both
+@given(PLACE_CALLS)
+def test_places(calls: list[tuple[Any, ...]]) -> None:
+    logs: list[list[Any]] = []
+    for kernels in (INSTALLED, PURE):
+        places = kernels["gate"].Places()
+        logs.append([])
+        for name, *arguments in calls:
+            try:
+                logs[-1].append((getattr(places, name)(*arguments), places.total, places.share))
+            except ValueError as error:
+                logs[-1].append(str(error))
+    assert logs[0] == logs[1]
+
+
+def request() -> Request:
+    validated = validate_request(list(REQUEST), HTTP_3, Limits())
+    assert isinstance(validated, Request)
+    return validated
+
+
+@pytest.mark.parametrize("kernels", [INSTALLED, PURE], ids=["installed", "twins"])
+def test_a_stage_of_ones_own_decides_and_learns(kernels: dict[str, Any]) -> None:
+    told: list[Any] = []
+
+    class Stage(kernels["admission"].AdmissionStage):  # type: ignore[misc, name-defined]
+        def enter(self, request: Request) -> bool:
+            told.append(request.method)
+            return bool(super().enter(request))
+
+        def leave(self, reason: reasons.Reason, status: int, elapsed_ms: float) -> None:
+            told.append((reason.code, status))
+            super().leave(reason, status, elapsed_ms)
+
+        def withdraw(self) -> None:
+            told.append("withdrawn")
+            super().withdraw()
+
+    world = World(Exchange if kernels is INSTALLED else COPY.Exchange, kernels, Settings())
+    upstream = world.generation.routes.lookup(b"example.org", b"/a", b"GET")
+    stage = Stage(kernels["gate"].Gate(), 1, reasons.GLOBAL_INFLIGHT)
+    upstream.stages = (stage, *upstream.stages)
+    world.take(("open", 0, True))
+    world.take(("open", 0, True))
+    world.take(("backend", 0, "head", 0, True))
+    upstream.backends = upstream.backends[:1]
+    world.balancer.set_eligible(0, False)
+    world.balancer.set_eligible(1, False)
+    world.take(("open", 0, True))
+    world.end()
+    assert told == [b"GET", b"GET", ("completed", 200), b"GET", "withdrawn"]
+
+
+@both
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("expect_client"), st.floats(0, 3), st.just(1)),
+            st.tuples(st.just("expect_upstream"), st.floats(0, 3), st.just(2)),
+            st.tuples(st.just("limit_total"), st.floats(0, 3)),
+            st.sampled_from([("client_acted",), ("upstream_acted",), ("close",)]),
+            st.tuples(st.just("pass"), st.floats(0, 2)),
+        ),
+        max_size=15,
+    )
+)
+def test_deadlines(steps: list[tuple[Any, ...]]) -> None:
+    logs: list[list[Any]] = []
+    for kernels in (INSTALLED, PURE):
+        clock = Clock()
+        logs.append(clock.log)
+        deadlines = kernels["deadlines"].Deadlines(clock, clock)
+        for name, *arguments in steps:
+            if name == "pass":
+                clock.pass_time(*arguments)
+            else:
+                getattr(deadlines, name)(*arguments)
+        clock.pass_time(10.0)
+    assert logs[0] == logs[1]
+
+
+class Clock:
+    """A runtime, and the owner of deadlines."""
+
+    def __init__(self) -> None:
+        self.log: list[Any] = []
+        self._time = 0.0
+        self._wheel = TimerWheel(0.0)
+        self.schedule = self._wheel.schedule
+
+    def now(self) -> float:
+        return self._time
+
+    def pass_time(self, seconds: float) -> None:
+        self._time += seconds
+        self._wheel.advance(self._time)
+        self.log.append(len(self._wheel))
+
+    def on_deadline(self, reason: Any) -> None:
+        self.log.append((self._time, reason))
+
+
+@both
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(
+                st.just("take_raw_head"),
+                st.lists(
+                    st.tuples(
+                        st.sampled_from([b":method", b":path", b":authority", b"host", b"x"]),
+                        st.sampled_from([b"", b"/a?b", b"GET"]),
+                    ),
+                    max_size=4,
+                ),
+            ),
+            st.tuples(st.just("upstream_connected"), st.floats(0, 9), st.just("h2")),
+            st.tuples(st.just("response_head"), st.floats(0, 9), st.integers(0, 599)),
+            st.tuples(
+                st.just("close"), st.floats(0, 9), st.just(reasons.NO_ROUTE), st.just(b"::1"),
+                st.integers(0, 65535), st.just("h3"),
+            ),
+        ),
+        max_size=5,
+    )
+)  # fmt: skip
+def test_access_records(calls: list[tuple[Any, ...]]) -> None:
+    records = [kernels["access_record"].AccessRecord("1", 1.0) for kernels in (INSTALLED, PURE)]
+    for record in records:
+        record.take_request(request())
+        record.bytes_sent += 1 << 40
+        for name, *arguments in calls:
+            getattr(record, name)(*arguments)
+    compiled, twin = records
+    assert {name: getattr(compiled, name) for name in vars(twin)} == vars(twin)
+    assert not math.isnan(compiled.ended)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(
+            [
+                ("open", 1, False),
+                ("backend", 0, "accepts", False),
+                ("client", 0, "data", 5, False),
+                ("backend", 0, "writable"),
+            ],
+            id="a piece of an upload that the backend accepts late",
+        ),
+        pytest.param(
+            [
+                ("open", 0, True),
+                ("client", 0, "accepts", False),
+                ("backend", 0, "head", 0, False),
+                ("backend", 0, "data", 5, True),
+                ("client", 0, "writable"),
+            ],
+            id="a response whose end the client accepts late",
+        ),
+        pytest.param(
+            [
+                ("set", "connects_at_once", False),
+                ("open", 1, False),
+                ("client", 0, "data", 5, False),
+                ("refuse", 0),
+            ],
+            id="a body that came before a connection failed",
+        ),
+    ],
+)
+def test_what_is_taken_is_given_back(steps: list[Any]) -> None:
+    assert happening(Exchange, INSTALLED, Settings(), steps) == happening(
+        COPY.Exchange, PURE, Settings(), steps
+    )
