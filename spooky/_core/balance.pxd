@@ -10,11 +10,13 @@ cdef struct LoadState:
     int64_t active
     double estimate
     uint64_t sampled_at
+    int32_t share  # Percent of its weight.
     bint eligible
 
 
 cdef struct Backend:
-    int64_t weight
+    int64_t weight  # As far as its share goes.
+    int64_t given_weight
     uint64_t id_hash
     LoadState* load
     bint drained
@@ -52,7 +54,7 @@ cdef class BackendLoad:
 cdef class Loads:
     cdef uint64_t _random
     cdef uint64_t _picks
-    # Counts changes of eligibility, which every balancer has to notice.
+    # Counts changes of eligibility and shares, which all have to notice.
     cdef uint64_t _version
     cdef object _leader
     cdef object _of
@@ -75,6 +77,7 @@ cdef class Balancer:
     cpdef Py_ssize_t pick(self, uint64_t key=*) except? -2
     cpdef Py_ssize_t pick_other(self, uint64_t key, Py_ssize_t excluded) except? -2
     cpdef set_eligible(self, Py_ssize_t backend, bint eligible)
+    cpdef set_share(self, Py_ssize_t backend, int percent)
     cpdef drain(self, Py_ssize_t backend)
     cpdef started(self, Py_ssize_t backend)
     cpdef finished(self, Py_ssize_t backend, double latency_ms=*)
@@ -85,6 +88,7 @@ cdef class Balancer:
     cdef int _check(self, Py_ssize_t backend) except -1
     cdef int _end(self, Py_ssize_t backend, double latency_ms) except -1
     cdef int _follow(self) except -1
+    cdef bint _weigh(self) except -1
     cdef Py_ssize_t _choose(self, uint64_t key) noexcept
     cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) noexcept
     @cython.final
@@ -109,7 +113,9 @@ cdef class RoundRobin(Balancer):
     cdef uint32_t* _group_of
     cdef uint32_t* _members
     cdef list _distinct
+    cdef uint64_t _seed
 
+    cdef int _arrange(self) except -1
     cdef int _take_turns_over(self, RoundRobin previous) except -1
     cdef void _regroup(self) noexcept
 

@@ -63,6 +63,15 @@ class Balancer:
     def set_eligible(self, backend: int, eligible: bool) -> None:
         """Put a backend in or out of the choice, for all balancers with the same loads."""
 
+    def set_share(self, backend: int, percent: int) -> None:
+        """Give a backend only so much of its weight, for all balancers with the same loads.
+
+        Those that hash go by the whole weight all the same: else keys would move.
+
+        Raises:
+            ValueError: It is not 1 to 100.
+        """
+
     def drain(self, backend: int) -> None:
         """Choose a backend no more, in this balancer alone; its place on a ring stays."""
 

@@ -19,6 +19,7 @@ from spooky._core.pure import balance as _twin
 RING_LAYOUT_VERSION = _twin.RING_LAYOUT_VERSION
 
 cdef int64_t MAX_WEIGHT = _twin.MAX_WEIGHT
+cdef int32_t FULL_SHARE = _twin.FULL_SHARE
 cdef int64_t RING_POINTS = _twin.RING_POINTS
 cdef int64_t MAX_RING_POINTS = _twin.MAX_RING_POINTS
 cdef Py_ssize_t MAX_RING_WALK = _twin.MAX_RING_WALK
@@ -52,6 +53,7 @@ cdef class BackendLoad:
 
     def __cinit__(self):
         self._state.eligible = True
+        self._state.share = FULL_SHARE
 
 
 @cython.final
@@ -112,6 +114,7 @@ cdef class Balancer:
         self._version = self._loads._version - 1
         for backend in range(self._count):
             self._backends[backend].weight = weights[backend]
+            self._backends[backend].given_weight = weights[backend]
             self._backends[backend].id_hash = hash_key(ids[backend])
             load = self._loads._load_of(ids[backend])
             self._memories.append(load)
@@ -140,6 +143,22 @@ cdef class Balancer:
         cdef LoadState* load = self._backends[backend].load
         if load.eligible != eligible:
             load.eligible = eligible
+            self._loads._version += 1
+
+    cpdef set_share(self, Py_ssize_t backend, int percent):
+        """Give a backend only so much of its weight, for all balancers with the same loads.
+
+        Those that hash go by the whole weight all the same: else keys would move.
+
+        Raises:
+            ValueError: It is not 1 to 100.
+        """
+        self._check(backend)
+        if not 1 <= percent <= FULL_SHARE:
+            raise ValueError(f"a share is 1 to {FULL_SHARE} percent")
+        cdef LoadState* load = self._backends[backend].load
+        if load.share != percent:
+            load.share = percent
             self._loads._version += 1
 
     cpdef drain(self, Py_ssize_t backend):
@@ -187,6 +206,7 @@ cdef class Balancer:
         cdef Py_ssize_t backend
         if self._version == self._loads._version:
             return 0
+        self._weigh()
         self._eligible_count = self._eligible_weight = 0
         for backend in range(self._count):
             if self._is_eligible(backend):
@@ -195,6 +215,24 @@ cdef class Balancer:
         self._changed = True
         self._version = self._loads._version
         return 0
+
+    cdef bint _weigh(self) except -1:
+        """Take the weights as far as shares go; return whether any changed."""
+        cdef Py_ssize_t backend
+        cdef int64_t weight
+        cdef bint all_full = True, changed = False
+        cdef Backend* it
+        for backend in range(self._count):
+            if self._backends[backend].load.share != FULL_SHARE:
+                all_full = False
+        # 20,000 backends of the largest weight fit in the credits: more than limits can be shared.
+        for backend in range(self._count):
+            it = &self._backends[backend]
+            weight = it.given_weight if all_full else it.given_weight * it.load.share
+            if it.weight != weight:
+                it.weight = weight
+                changed = True
+        return changed
 
     cdef Py_ssize_t _choose(self, uint64_t key) noexcept:
         return self._choose_other(key, -1)
@@ -256,24 +294,42 @@ cdef class RoundRobin(Balancer):
 
     def __init__(self, ids, weights, seed=0, loads=None):
         Balancer.__init__(self, ids, weights, seed, loads)
-        cdef list distinct = sorted(set(weights), reverse=True)
-        cdef dict groups = {weight: group for group, weight in enumerate(distinct)}
-        cdef Py_ssize_t backend, group
-        cdef Py_ssize_t start = 0
-        self._count_of_groups = len(distinct)
-        self._shares = <int32_t*>self._allocate(len(distinct), sizeof(int32_t))
-        self._credits = <int32_t*>self._allocate(len(distinct), sizeof(int32_t))
-        self._groups = <Group*>self._allocate(len(distinct), sizeof(Group))
+        self._shares = <int32_t*>self._allocate(self._count, sizeof(int32_t))
+        self._credits = <int32_t*>self._allocate(self._count, sizeof(int32_t))
+        self._groups = <Group*>self._allocate(self._count, sizeof(Group))
         self._group_of = <uint32_t*>self._allocate(self._count, sizeof(uint32_t))
         self._members = <uint32_t*>self._allocate(self._count, sizeof(uint32_t))
+        self._seed = seed & 0xFFFFFFFFFFFFFFFF
+        self._distinct = []
+        self._arrange()
+
+    cdef bint _weigh(self) except -1:
+        if Balancer._weigh(self):
+            self._arrange()
+        return False
+
+    cdef int _arrange(self) except -1:
+        """Make a group for each weight; one that there was before keeps its turn."""
+        cdef Py_ssize_t backend, group
+        cdef Py_ssize_t start = 0
+        cdef dict turns = {
+            weight: self._groups[group].turn for group, weight in enumerate(self._distinct)
+        }
+        weights = {self._backends[backend].weight for backend in range(self._count)}
+        cdef list distinct = sorted(weights, reverse=True)
+        cdef dict groups = {weight: group for group, weight in enumerate(distinct)}
+        for group, weight in enumerate(distinct):
+            self._groups[group].size = self._credits[group] = 0
+            self._groups[group].turn = turns.get(weight, self._seed)
         for backend in range(self._count):
-            group = self._group_of[backend] = groups[weights[backend]]
+            group = self._group_of[backend] = groups[self._backends[backend].weight]
             self._groups[group].size += 1
-        self._distinct = distinct
-        for group in range(self._count_of_groups):
+        for group in range(len(distinct)):
             self._groups[group].members = self._members + start
-            self._groups[group].turn = seed & 0xFFFFFFFFFFFFFFFF
             start += self._groups[group].size
+        self._distinct = distinct
+        self._count_of_groups = len(distinct)
+        return 0
 
     cdef Py_ssize_t _choose(self, uint64_t key) noexcept:
         cdef Py_ssize_t group, best = 0

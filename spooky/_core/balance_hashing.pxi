@@ -12,6 +12,10 @@ cdef class _Hashing(Balancer):
         for rank, backend in enumerate(sorted(range(len(ids)), key=ids.__getitem__)):
             self._by_id[<Py_ssize_t>rank] = backend
 
+    cdef bint _weigh(self) except -1:
+        """Leave the weights as they are: the layout is made of them."""
+        return False
+
     cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) noexcept:
         cdef Py_ssize_t backend, other
         cdef uint64_t jump

@@ -12,10 +12,12 @@ from msgspec.structs import force_setattr
 
 from spooky.config.control import Control
 from spooky.config.fields import Section, described
+from spooky.config.forwarding import ForwardedHeaders, HostPolicy
 from spooky.config.health import HealthCheck
 from spooky.config.observability import Observability
 from spooky.config.outlier_detection import OutlierDetection
 from spooky.config.performance import Performance
+from spooky.config.slow_start import SlowStart
 from spooky.config.watchdog import Watchdog
 
 DEFAULT_PATH: Final = "/etc/spooky/config.yaml"
@@ -297,35 +299,6 @@ def _canonical_key(key: str) -> str:
     return f"{BALANCING_KEY_ALIASES.get(source, source)}{colon}{name}"
 
 
-class HostPolicy(Section, frozen=True):
-    """The authority that backends see."""
-
-    mode: Annotated[
-        Literal["pass_through", "rewrite", "upstream"],
-        described(
-            "`pass_through` sends the client's, `rewrite` sends `host`, `upstream` sends the "
-            "backend's own."
-        ),
-    ] = "pass_through"
-    host: Annotated[
-        str | None, described("Authority sent with `rewrite`: host, or host and port.")
-    ] = None
-
-
-class ForwardedHeaders(Section, frozen=True):
-    """`Forwarded` and `X-Forwarded-For`, `-Proto` and `-Host`."""
-
-    mode: Annotated[
-        Literal["overwrite", "append", "preserve"],
-        described(
-            "`overwrite` drops what the client sent and states what Spooky saw, `append` adds to "
-            "it, `preserve` leaves it as it is.",
-            hazard="With `append` and `preserve` backends read what clients wrote; use them only "
-            "behind a proxy you trust.",
-        ),
-    ] = "overwrite"
-
-
 class UpstreamTLS(Section, frozen=True):
     """TLS towards backends with `https` addresses."""
 
@@ -392,6 +365,13 @@ class Upstream(Section, frozen=True, kw_only=True):
         OutlierDetection,
         described("How backends are found that serve worse than the others."),
     ] = OutlierDetection()
+    slow_start: Annotated[
+        SlowStart | None,
+        described(
+            "How the weight of a new or returning backend grows; null for its whole weight at "
+            "once. For balancing types that hash no key."
+        ),
+    ] = None
     load_balancing: Annotated[
         LoadBalancing | None,
         described("How requests are spread; null for the top-level `load_balancing`."),

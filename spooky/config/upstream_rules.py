@@ -4,6 +4,7 @@ import re
 from collections.abc import Collection
 from typing import Final
 
+from spooky.config.forwarding import HostPolicy
 from spooky.config.health import check_health_check
 from spooky.config.hosts import (
     EMBEDDED_SCHEME,
@@ -23,11 +24,11 @@ from spooky.config.schema import (
     NAME_LENGTH_MAX,
     Backend,
     Configuration,
-    HostPolicy,
     LoadBalancing,
     Upstream,
     UpstreamTLS,
 )
+from spooky.config.slow_start import check_slow_start
 
 TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """RFC 9110 section 5.6.2: methods, and names of header fields and cookies."""
@@ -50,6 +51,9 @@ def check_upstreams(configuration: Configuration, apps: Collection[str], report:
         addresses = _check_backends((*path, "backends"), upstream.backends, apps, report)
         _check_health_checks((*path, "backends"), upstream, report)
         check_outlier_detection((*path, "outlier_detection"), upstream.outlier_detection, report)
+        if upstream.slow_start is not None:
+            balancing = configuration.load_balancing_of(name).type
+            check_slow_start((*path, "slow_start"), balancing, balancing in HASHING_TYPES, report)
         if upstream.load_balancing is not None:
             _check_balancing((*path, "load_balancing"), upstream.load_balancing, report)
         _check_host_policy((*path, "host_policy"), upstream.host_policy, report)

@@ -95,6 +95,8 @@ _GROUPS: Final[tuple[_Group, ...]] = (
             "outlier_detection.min_hosts", "outlier_detection.request_volume",
             "outlier_detection.interval_ms", "outlier_detection.base_ejection_ms",
             "outlier_detection.max_ejection_ms", "outlier_detection.max_ejected_percent",
+            "slow_start", "slow_start.window_ms", "slow_start.min_weight_percent",
+            "slow_start.aggression",
         ),
     ),
     # Each is part of the identity of a backend or of its pool.

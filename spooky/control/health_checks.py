@@ -77,7 +77,7 @@ class _Checked:
     def forget(self) -> None:
         """Check no more, and count the backend as one that can serve."""
         self.close()
-        self._health.set_failing(False)
+        self._health.set_failing(False, self._runtime.now())
 
     async def _run(self) -> None:
         # The first ones are spread over an interval, too.
@@ -108,7 +108,7 @@ class _Checked:
         if healthy == self._told:
             return
         self._told = healthy
-        self._health.set_failing(not healthy)
+        self._health.set_failing(not healthy, self._runtime.now())
         backend, upstream = self._identity.backend, self._identity.upstream
         if healthy:
             logger.info("backend %s of %s can serve again", backend, upstream)

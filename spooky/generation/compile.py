@@ -98,6 +98,9 @@ class Environment:
         self.loads: Registry[tuple[str, str], Loads] = Registry()
         self.gates: Registry[tuple[str, ...], Gate] = Registry()
         self.listener_tls: Registry[bytes, ListenerTls] = Registry()
+        # Backends that get requests, by upstream, id and the way to them.
+        self.enabled: Registry[tuple[str, str, PoolIdentity], object] = Registry()
+        self.has_begun = False
 
 
 def compile_generation(
@@ -175,6 +178,7 @@ class _Compiler:
 
     def activate(self) -> None:
         """Put in force what changed of things that were kept."""
+        self._environment.has_begun = True
         while self._activations:
             self._activations.pop()()
 
@@ -265,20 +269,31 @@ class _Compiler:
     def _follow_health(self, name: str, balancer: Balancer) -> None:
         upstream, watch = self._configuration.upstream[name], self._environment.health
         segment = self._environment.counters.segment
-        ejects = upstream.outlier_detection.enabled
+        knows_all = upstream.outlier_detection.enabled or upstream.slow_start is not None
+        backends: dict[int, BackendHealth | None] = {}
+        new = []
+        for position, backend in enumerate(upstream.listed_backends):
+            if backend.state != "enabled":
+                continue
+            is_known = knows_all or backend.health_check is not None
+            backends[position] = BackendHealth(segment, name, backend.id) if is_known else None
+            if self._is_new(name, backend):
+                new.append(position)
         health = UpstreamHealth(
-            balancer,
-            {
-                position: BackendHealth(segment, name, backend.id)
-                if ejects or backend.health_check is not None
-                else None
-                for position, backend in enumerate(upstream.listed_backends)
-                if backend.state == "enabled"
-            },
-            upstream.panic_threshold_percent,
+            balancer, backends, upstream.panic_threshold_percent, upstream.slow_start, new
         )
         self._activations.append(lambda: watch.add(health))
         self._releases.append(lambda _: watch.remove(health))
+
+    def _is_new(self, upstream: str, backend: BackendConfiguration) -> bool:
+        """Return whether a backend gets its first requests from this generation on."""
+        registry = self._environment.enabled
+        identity = self._pool_identity(upstream, Origin.parse(backend.address))
+        key = upstream, backend.id, identity
+        before = len(registry)
+        registry.acquire(key, object)
+        self._releases.append(lambda _: registry.release(key))
+        return len(registry) > before and self._environment.has_begun
 
     def _balancer(self, name: str) -> Balancer:
         backends = self._configuration.upstream[name].listed_backends
@@ -350,10 +365,10 @@ class _Compiler:
 
     def _remote_pool(self, upstream: str, origin: Origin) -> RequestPool:
         protocol = self._configuration.upstream[upstream].protocol
-        tls = upstream_tls(self._configuration.tls_of(upstream), self._materials)
-        identity = PoolIdentity.of(origin, protocol, tls)
+        identity = self._pool_identity(upstream, origin)
 
         def make() -> RequestPool:
+            tls = upstream_tls(self._configuration.tls_of(upstream), self._materials)
             try:
                 context = tls.context(protocol) if origin.scheme == "https" else None
             except (ssl.SSLError, ValueError) as error:
@@ -369,6 +384,10 @@ class _Compiler:
         if isinstance(pool, Pool) and pool.settings != self._pool_settings:
             self._activations.append(lambda: pool.use(self._pool_settings))
         return pool
+
+    def _pool_identity(self, upstream: str, origin: Origin) -> PoolIdentity:
+        tls = upstream_tls(self._configuration.tls_of(upstream), self._materials)
+        return PoolIdentity.of(origin, self._configuration.upstream[upstream].protocol, tls)
 
     def _pool(self, identity: PoolIdentity, make: Callable[[], RequestPool]) -> RequestPool:
         pools = self._environment.pools

@@ -1,19 +1,29 @@
 """Whether a backend can serve: what all processes of the machine know, and what follows from it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from spooky._core.balance import Balancer, hash_key
 from spooky._core.reasons import TABLE, Reason
 from spooky._core.shared import Segment, Words
 from spooky.config.health import HealthCheck
+from spooky.config.slow_start import SlowStart
 from spooky.runtime import Runtime
 
 LOOK_SECONDS: Final = 0.1
 """How often a worker looks for changes of health; so long a backend may go on getting requests."""
 
+FULL_SHARE: Final = 100
+"""Percent of its weight that a backend has after its slow start."""
+
 DELAY_FACTORS: Final = (1, 2, 4)
 """After no, one, and more failures in a row, so many intervals pass until the next check."""
+
+SAME_BEGINNING_SECONDS: Final = 5.0
+"""Workers begin with a new generation within this time of each other."""
+
+SHARE_STEP: Final = 1.1
+"""A share that grows is applied when it has grown so many times: each step costs balancers work."""
 
 # Positions of the words.
 _FAILING_CHECKS: Final = 0
@@ -21,6 +31,7 @@ _EJECTED_FOR: Final = 1  # One more than the index of the reason; 0 where it is 
 _EJECTED_UNTIL: Final = 2  # Milliseconds on the monotonic clock, which all processes share.
 _EJECTIONS: Final = 3
 _CALM_SINCE: Final = 4
+_SERVING_SINCE: Final = 5  # 0 for always.
 
 
 def backend_words(segment: Segment, purpose: str, upstream: str, backend: str) -> Words | None:
@@ -55,11 +66,25 @@ class BackendHealth:
         """Whether its checks fail."""
         return self._load(_FAILING_CHECKS) != 0
 
-    def set_failing(self, failing: bool) -> None:
+    def set_failing(self, failing: bool, now: float) -> None:
         """Say whether its checks fail."""
         if self._words is not None and self.is_failing != failing:
             self._words.store(_FAILING_CHECKS, int(failing))
+            self._note_serving(now)
             self._segment.note_health()
+
+    @property
+    def serving_since(self) -> float:
+        """Since when it can serve, now that it can; seconds, 0 for as long as anybody knows."""
+        return self._load(_SERVING_SINCE) / 1000
+
+    def begin(self, now: float) -> None:
+        """Say that it is new; all workers may, and the first of them counts."""
+        if self._words is None:
+            return
+        since = self._words.load(_SERVING_SINCE)
+        if since < (now - SAME_BEGINNING_SECONDS) * 1000:
+            self._words.swap(_SERVING_SINCE, since, int(now * 1000))
 
     # --- ejection -----------------------------------------------------------------------------
 
@@ -97,6 +122,7 @@ class BackendHealth:
         if self._words is not None:
             self._words.store(_EJECTED_FOR, 0)
             self._words.store(_CALM_SINCE, int(now * 1000))
+            self._note_serving(now)
             self._segment.note_health()
 
     def forgive(self, now: float, ejections: int) -> None:
@@ -104,6 +130,10 @@ class BackendHealth:
         if self._words is not None:
             self._words.store(_EJECTIONS, ejections)
             self._words.store(_CALM_SINCE, int(now * 1000))
+
+    def _note_serving(self, now: float) -> None:
+        if self._words is not None and self.can_serve:
+            self._words.store(_SERVING_SINCE, int(now * 1000))
 
     def _load(self, position: int) -> int:
         return self._words.load(position) if self._words is not None else 0
@@ -117,6 +147,8 @@ class UpstreamHealth:
         backends: Health of each enabled backend by its position; ``None`` for one that is
             neither checked nor ejected, and always can serve.
         panic_threshold_percent: Where fewer can serve, all get requests, unless none can.
+        slow_start: How the weight of one grows that begins or returns; ``None`` for at once.
+        new: Positions of those that begin with this generation.
     """
 
     def __init__(
@@ -124,18 +156,39 @@ class UpstreamHealth:
         balancer: Balancer,
         backends: Mapping[int, BackendHealth | None],
         panic_threshold_percent: int,
+        slow_start: SlowStart | None = None,
+        new: Collection[int] = (),
     ) -> None:
         self._balancer = balancer
         self._backends = backends
         self._panic_threshold_percent = panic_threshold_percent
+        self._slow_start = slow_start
+        self._new = new
+        self._shares = dict.fromkeys(backends, FULL_SHARE)
 
     @property
     def can_change(self) -> bool:
-        """Whether any backend can be out of the choice."""
+        """Whether any backend can be out of the choice, or have less than its weight."""
         return any(one is not None for one in self._backends.values())
 
-    def apply(self) -> None:
-        """Put each backend in or out of the choice."""
+    @property
+    def is_growing(self) -> bool:
+        """Whether the weight of any backend still grows."""
+        return any(share < FULL_SHARE for share in self._shares.values())
+
+    def begin(self, now: float) -> None:
+        """Come in force."""
+        for position in self._new:
+            health = self._backends.get(position)
+            if health is not None:
+                health.begin(now)
+        for position in self._backends:
+            # What grew under the generation before may not have to any more.
+            self._balancer.set_share(position, FULL_SHARE)
+        self.apply(now)
+
+    def apply(self, now: float) -> None:
+        """Put each backend in or out of the choice, with the weight that it has by now."""
         serving = {at: one is None or one.can_serve for at, one in self._backends.items()}
         if not any(serving.values()):
             # Those that are ejected served some, at least.
@@ -144,6 +197,27 @@ class UpstreamHealth:
         panic = count > 0 and count * 100 < self._panic_threshold_percent * len(serving)
         for position, can_serve in serving.items():
             self._balancer.set_eligible(position, can_serve or panic)
+        self.grow(now)
+
+    def grow(self, now: float) -> None:
+        """Give each backend the weight that it has by now."""
+        if self._slow_start is None:
+            return
+        for position, health in self._backends.items():
+            since = health.serving_since if health is not None else 0.0
+            share = share_after(self._slow_start, now - since) if since else FULL_SHARE
+            before = self._shares[position]
+            if share == FULL_SHARE or share < before or share >= before * SHARE_STEP:
+                self._shares[position] = share
+                self._balancer.set_share(position, share)
+
+
+def share_after(slow_start: SlowStart, seconds: float) -> int:
+    """Return the share of its weight that a backend has so long after it began; percent."""
+    over = max(0.0, seconds) * 1000 / slow_start.window_ms
+    if over >= 1:
+        return FULL_SHARE
+    return max(slow_start.min_weight_percent, int(FULL_SHARE * over ** (1 / slow_start.aggression)))
 
 
 class HealthWatch:
@@ -162,7 +236,7 @@ class HealthWatch:
 
     def add(self, upstream: UpstreamHealth) -> None:
         """Apply an upstream's health, now and when it changes."""
-        upstream.apply()
+        upstream.begin(self._runtime.now())
         if upstream.can_change:
             if not self._watched:
                 self._schedule()
@@ -179,11 +253,13 @@ class HealthWatch:
         if not self._watched:
             return
         self._schedule()
-        version = self._segment.health_version
-        if version != self._seen:
-            self._seen = version
-            for upstream in self._watched:
-                upstream.apply()
+        now, version = self._runtime.now(), self._segment.health_version
+        changed, self._seen = version != self._seen, version
+        for upstream in self._watched:
+            if changed:
+                upstream.apply(now)
+            elif upstream.is_growing:
+                upstream.grow(now)
 
 
 class CheckState:

@@ -329,6 +329,31 @@ def test_outlier_detection_that_contradicts_itself_is_refused(section, key, word
     assert where(problem) == (line, column, f"upstream.api.outlier_detection.{key}")
 
 
+@pytest.mark.parametrize("balancing", ["consistent-hash", "maglev", "sticky-cid"])
+@pytest.mark.parametrize("place", ["load_balancing: {type: %s}", ""])
+def test_slow_start_that_cannot_act_is_refused(balancing, place):
+    text, line, column = marked(
+        minimal(
+            "slow_start: ⟦{window_ms: 1000}\nroute: {path_prefix: /}\n"
+            "backends: [{id: a, address: 'http://a'}]\n" + (place and place % balancing)
+        )
+    )
+    if not place:
+        text += f"load_balancing: {{type: {balancing}}}\n"
+    problem = only(text)
+    assert "places keys by weight" in problem.message
+    assert where(problem) == (line, column, "upstream.api.slow_start")
+
+
+@pytest.mark.parametrize("balancing", ["round-robin", "random", "least-request", "latency-aware"])
+def test_slow_start_acts_where_weights_do(balancing):
+    text = minimal(
+        "slow_start: {window_ms: 1000}\nroute: {path_prefix: /}\n"
+        f"backends: [{{id: a, address: 'http://a'}}]\nload_balancing: {{type: {balancing}}}"
+    )
+    assert not diagnose_text(text).problems
+
+
 def test_an_embedded_application_is_not_checked():
     text = minimal(
         "route: {path_prefix: /}\nbackends: [{id: a, address: 'app:x', health_check: {path: /}}]"

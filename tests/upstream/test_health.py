@@ -77,12 +77,12 @@ def test_backends_that_cannot_serve_get_no_requests_unless_too_few_are_left(
     upstream = UpstreamHealth(balancer, backends, threshold)
     for at in failing:
         # As another process says it.
-        BackendHealth(segment, "api", "abcd"[at]).set_failing(True)
-    upstream.apply()
+        BackendHealth(segment, "api", "abcd"[at]).set_failing(True, 0.0)
+    upstream.apply(0.0)
     assert {balancer.pick() for _ in range(40)} == chosen
     for one in backends.values():
-        one.set_failing(False)
-    upstream.apply()
+        one.set_failing(False, 0.0)
+    upstream.apply(0.0)
     assert {balancer.pick() for _ in range(40)} == {0, 1, 2, 3}
 
 
@@ -91,7 +91,7 @@ def test_what_is_said_twice_is_no_change() -> None:
     health = BackendHealth(segment, "api", "a")
     versions = []
     for failing in (False, True, True, False, False):
-        health.set_failing(failing)
+        health.set_failing(failing, 0.0)
         versions.append(segment.health_version)
     assert versions == [0, 1, 1, 2, 2]
 

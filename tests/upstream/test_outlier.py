@@ -58,7 +58,7 @@ class Simulation:
         alarms = alarm.load(0)
         self.detector.look(self.now, alarms != self.alarms)
         self.alarms = alarms
-        self.upstream.apply()
+        self.upstream.apply(self.now)
 
     def run(self, seconds: float, rate: float, answer: Answer) -> None:
         """Have requests served, so many a second."""
@@ -146,7 +146,7 @@ def test_the_ejected_share_is_bounded_and_the_last_one_stays(
 def test_the_last_one_that_can_serve_stays_though_checks_fail_for_the_others() -> None:
     simulation = Simulation(3, OutlierDetection(max_ejected_percent=100))
     for health in simulation.health[1:]:
-        health.set_failing(True)
+        health.set_failing(True, simulation.now)
     simulation.run(2, 100, dead(0))
     assert simulation.ejected == set()
 
@@ -252,10 +252,10 @@ def test_checks_that_succeed_again_after_they_failed_end_an_ejection() -> None:
     health = simulation.health[2]
     simulation.run(1, 400, good)
     assert simulation.ejected == {2}  # Checks that always succeeded say nothing new.
-    health.set_failing(True)
+    health.set_failing(True, simulation.now)
     simulation.run(1, 400, good)
     assert simulation.ejected == {2}
-    health.set_failing(False)
+    health.set_failing(False, simulation.now)
     simulation.run(LOOK, 400, good)
     assert simulation.ejected == set()
 
@@ -263,7 +263,7 @@ def test_checks_that_succeed_again_after_they_failed_end_an_ejection() -> None:
 def test_an_ejected_backend_stays_out_while_its_checks_fail() -> None:
     simulation = Simulation(4)
     simulation.run(0.2, 400, dead(2))
-    simulation.health[2].set_failing(True)
+    simulation.health[2].set_failing(True, simulation.now)
     simulation.run(31, 400, good)
     assert simulation.ejected == set()
     before = simulation.requests[2]
@@ -275,8 +275,8 @@ def test_where_all_others_fail_their_checks_ejected_ones_get_requests() -> None:
     simulation = Simulation(2)
     simulation.run(0.2, 400, dead(0))
     assert simulation.ejected == {0}
-    simulation.health[1].set_failing(True)
-    simulation.upstream.apply()
+    simulation.health[1].set_failing(True, simulation.now)
+    simulation.upstream.apply(simulation.now)
     assert {simulation.balancer.pick() for _ in range(9)} == {0}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from math import isfinite, log
 from typing import Final
 
+from spooky._core.pure.balancer import FULL_SHARE as FULL_SHARE
 from spooky._core.pure.balancer import MAX_WEIGHT as MAX_WEIGHT
 from spooky._core.pure.balancer import BackendLoad as BackendLoad
 from spooky._core.pure.balancer import Balancer as Balancer
@@ -67,10 +68,12 @@ class RoundRobin(Balancer):
         loads: Loads | None = None,
     ) -> None:
         super().__init__(ids, weights, seed, loads)
-        self._distinct = sorted(set(weights), reverse=True)
-        self._members: list[list[int]] = [[] for _ in self._distinct]
-        self._cursors = [seed & MASK for _ in self._distinct]
-        self._credits = [0 for _ in self._distinct]
+        self._seed = seed & MASK
+        self._distinct: list[int] = []
+        self._members: list[list[int]] = []
+        self._cursors: list[int] = []
+        self._credits: list[int] = []
+        self._arrange()
 
     def _choose(self, key: int) -> int:
         if self._changed:
@@ -96,6 +99,20 @@ class RoundRobin(Balancer):
             if isinstance(previous, RoundRobin):
                 self._take_turns_over(previous)
             self._loads.leader = self
+
+    def _weigh(self) -> None:
+        before = self._weights
+        super()._weigh()
+        if self._weights != before:
+            self._arrange()
+
+    def _arrange(self) -> None:
+        """Make a group for each weight; one that there was before keeps its turn."""
+        turns = dict(zip(self._distinct, self._cursors, strict=True))
+        self._distinct = sorted(set(self._weights), reverse=True)
+        self._members = [[] for _ in self._distinct]
+        self._cursors = [turns.get(weight, self._seed) for weight in self._distinct]
+        self._credits = [0 for _ in self._distinct]
 
     def _take_turns_over(self, previous: "RoundRobin") -> None:
         """Go on where another balancer was: weights keep their credit, backends their turn."""
@@ -252,6 +269,9 @@ class LatencyAware(Balancer):
 
 class _Hashing(Balancer):
     """What ring and Maglev share: load bounds, and ranking when nothing eligible is near."""
+
+    def _weigh(self) -> None:
+        """Leave the weights as they are: the layout is made of them."""
 
     def __init__(
         self,

@@ -8,17 +8,21 @@ from spooky._core.pure.hashes import GOLDEN, MASK, mix
 
 MAX_WEIGHT: Final = 1000
 
+FULL_SHARE: Final = 100
+"""Percent of its weight that a backend has."""
+
 
 class BackendLoad:
     """What is known of one backend's load, by all balancers that have it."""
 
-    __slots__ = ("__weakref__", "active", "eligible", "estimate", "sampled_at")
+    __slots__ = ("__weakref__", "active", "eligible", "estimate", "sampled_at", "share")
 
     def __init__(self) -> None:
         self.active = 0
         self.eligible = True
         self.estimate = 0.0
         self.sampled_at = 0
+        self.share = FULL_SHARE
 
 
 class Loads:
@@ -34,7 +38,7 @@ class Loads:
     def __init__(self, seed: int = 0) -> None:
         self.random = seed & MASK
         self.picks = 0
-        self.version = 0  # Counts changes of eligibility, which every balancer has to notice.
+        self.version = 0  # Counts changes of eligibility and shares, which all have to notice.
         self.leader: Balancer | None = None
         self._of: WeakValueDictionary[bytes, BackendLoad] = WeakValueDictionary()
 
@@ -80,6 +84,7 @@ class Balancer:
             raise ValueError("two backends have the same id")
         if not all(1 <= weight <= MAX_WEIGHT for weight in weights):
             raise ValueError(f"weights must be 1 to {MAX_WEIGHT}")
+        self._given_weights = list(weights)
         self._weights = list(weights)
         self._loads = loads if loads is not None else Loads(seed)
         self._shares_loads = loads is not None
@@ -118,11 +123,36 @@ class Balancer:
     def _follow(self) -> None:
         """Go by what other balancers did with the same loads."""
         if self._version != self._loads.version:
+            self._weigh()
             eligible = list(self._others(-1))
             self._eligible_count = len(eligible)
             self._eligible_weight = sum(self._weights[backend] for backend in eligible)
             self._changed = True
             self._version = self._loads.version
+
+    def _weigh(self) -> None:
+        """Take the weights as far as shares go; the same numbers as given where all are full."""
+        shares = [load.share for load in self._load]
+        if all(share == FULL_SHARE for share in shares):
+            shares = [1] * len(shares)
+        self._weights = [
+            weight * share for weight, share in zip(self._given_weights, shares, strict=True)
+        ]
+
+    def set_share(self, backend: int, percent: int) -> None:
+        """Give a backend only so much of its weight, for all balancers with the same loads.
+
+        Those that hash go by the whole weight all the same: else keys would move.
+
+        Raises:
+            ValueError: It is not 1 to 100.
+        """
+        self._check(backend)
+        if not 1 <= percent <= FULL_SHARE:
+            raise ValueError(f"a share is 1 to {FULL_SHARE} percent")
+        if self._load[backend].share != percent:
+            self._load[backend].share = percent
+            self._loads.version += 1
 
     def set_eligible(self, backend: int, eligible: bool) -> None:
         """Put a backend in or out of the choice, for all balancers with the same loads."""
