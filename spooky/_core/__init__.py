@@ -14,7 +14,7 @@ from typing import Final
 KERNELS: Final = (
     "validate", "fields", "qpack", "priority", "h3_frames", "h3_fields", "h3",
     "h2_gate", "h2_stream", "h2_sender", "h2", "h2_client", "routes", "balance", "timers", "udp",
-    "shared", "concurrency", "breaker", "decisions", "outcomes", "gate", "admission",
+    "shared", "packets", "concurrency", "breaker", "decisions", "outcomes", "gate", "admission",
     "access_record", "deadlines", "attempt", "exchange",
 )  # fmt: skip
 
