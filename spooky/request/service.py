@@ -2,11 +2,10 @@
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 from spooky._core.access_record import AccessRecord
+from spooky._core.accounts import Accounts, Timings
 from spooky._core.reasons import Reason
-from spooky._core.shared import Histogram
 from spooky.generation.generation import Generation
 from spooky.observe.access_log import AccessLog
 from spooky.observe.counters import Counters, reason_labels
@@ -35,7 +34,6 @@ class RequestService:
         generation: What was in force when the last request head arrived.
         prepared: What comes next, if it is known.
         held: Request body bytes held by all exchanges of all workers together.
-        active: Exchanges that have not finished.
     """
 
     def __init__(
@@ -53,27 +51,32 @@ class RequestService:
         self.prepared: Generation | None = None
         self.access_log = access_log
         self.held = shared_places(counters, "request body bytes")
-        self.active = 0
         self._counters = counters
         self._segment = counters.segment
         self._on_switched = on_switched
         self._on_behind = on_behind
         self._stays = False
-        self._values = counters.values
-        self._active = counters.slot("requests_active")
-        self._outcomes: dict[tuple[str, str, str, int, int], int] = {}
-        self._timings: dict[str, Timings] = {}
-        self._request_bytes = counters.slot("request_body_bytes_total")
-        self._response_bytes = counters.slot("response_body_bytes_total")
+        self._accounts = Accounts(
+            counters.values,
+            counters.slot("requests_active"),
+            counters.slot("request_body_bytes_total"),
+            counters.slot("response_body_bytes_total"),
+            self._outcome,
+            self._time,
+        )
         # Seconds at start and a sequence number: unique across restarts, and sortable.
         self._id_prefix = f"{slot:02x}{int(time.time()):08x}"
         self._sequence = 0
 
     def accept(self, stream: Stream, client: Client) -> StreamHandler:
         """Return the exchange for a new client stream."""
-        self.active += 1
-        self._values[self._active] += 1
+        self._accounts.began()
         return Exchange(self, stream, client)
+
+    @property
+    def active(self) -> int:
+        """Exchanges that have not finished."""
+        return self._accounts.active
 
     def in_force(self) -> Generation | None:
         """Return what serves a request whose head arrives now; ``None`` if this worker lacks it.
@@ -109,19 +112,8 @@ class RequestService:
         self, client: Client, stream: Stream, record: AccessRecord, reason: Reason
     ) -> None:
         """Account an exchange that ended."""
-        self.active -= 1
         now = self.runtime.now()
-        values = self._values
-        values[self._active] -= 1
-        values[self._outcome(stream.protocol, record, reason)] += 1
-        timings = self._timings.get(record.upstream) or self._time(record.upstream)
-        timings.duration.observe(now - record.started)
-        if record.connected >= 0:
-            timings.connect.observe(record.connected - record.started)
-        if record.first_byte >= 0:
-            timings.first_byte.observe(record.first_byte - record.started)
-        values[self._request_bytes] += record.bytes_received
-        values[self._response_bytes] += record.bytes_sent
+        self._accounts.ended(stream.protocol, record, reason, now)
         if self.access_log is not None:
             record.close(now, reason, client.address, client.port, stream.protocol)
             if self.access_log.write(record):
@@ -129,32 +121,19 @@ class RequestService:
 
     def _outcome(self, protocol: str, record: AccessRecord, reason: Reason) -> int:
         """Return the slot that counts requests which ended like this one."""
-        key = (protocol, record.upstream, record.backend, record.status // 100, reason.index)
-        slot = self._outcomes.get(key)
-        if slot is None:
-            labels = {
-                "protocol": protocol,
-                "upstream": record.upstream,
-                "backend": record.backend,
-                "status_class": f"{record.status // 100}xx" if record.status else "none",
-                **reason_labels(reason),
-            }
-            slot = self._outcomes[key] = self._counters.slot("requests_total", labels)
-        return slot
+        labels = {
+            "protocol": protocol,
+            "upstream": record.upstream,
+            "backend": record.backend,
+            "status_class": f"{record.status // 100}xx" if record.status else "none",
+            **reason_labels(reason),
+        }
+        return self._counters.slot("requests_total", labels)
 
-    def _time(self, upstream: str) -> "Timings":
+    def _time(self, upstream: str) -> Timings:
         labels = {"upstream": upstream}
-        timings = self._timings[upstream] = Timings(
+        return Timings(
             self._counters.histogram("request_duration_seconds", labels),
             self._counters.histogram("upstream_connect_seconds", labels),
             self._counters.histogram("upstream_first_byte_seconds", labels),
         )
-        return timings
-
-
-class Timings(NamedTuple):
-    """Where the durations of an upstream's requests are counted."""
-
-    duration: Histogram
-    connect: Histogram
-    first_byte: Histogram

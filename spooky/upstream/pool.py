@@ -6,14 +6,13 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
-from spooky._core import reasons
+from spooky._core import hand_off, reasons
 from spooky._core.reasons import Reason
 from spooky._core.timers import Timer
 from spooky.protocol.h1.client import ClientSession as Http1Session
 from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.client import client_session as http2_session
 from spooky.protocol.h2.limits import Limits as Http2Limits
-from spooky.protocol.session import ClientByteSession
 from spooky.protocol.stream import Stream, StreamHandler
 from spooky.runtime import Runtime
 from spooky.runtime.byte_transport import ByteTransport
@@ -73,23 +72,19 @@ class PoolSettings:
     http2: Http2Limits
 
 
-class Connection(ByteTransport):
+class Connection(hand_off.Connection, ByteTransport):
     """One connection of a pool.
 
     Attributes:
-        served: How many requests it was given.
-        ready: Whether the pool has it among those with room.
         expected_streams: How many requests one like it can be expected to carry.
     """
 
-    session: ClientByteSession
     lost_reason = reasons.UPSTREAM_CONNECTION_LOST
 
     def __init__(self, pool: "Pool") -> None:
-        super().__init__(pool.runtime)
+        hand_off.Connection.__init__(self)
+        ByteTransport.__init__(self, pool.runtime)
         self.pool = pool
-        self.served = 0
-        self.ready = False
         self.expected_streams = 1
         self._idle_timer: Timer | None = None
         self._idle_since = 0.0
@@ -106,12 +101,6 @@ class Connection(ByteTransport):
         else:
             self.session = Http1Session(self.wake, limits=self.pool.settings.http1)
         super().connection_made(transport)
-
-    def open(self, caller: Caller) -> None:
-        """Give a caller a stream."""
-        reused = self.served > 0
-        self.served += 1
-        caller.on_connected(self.session.open(caller), reused)
 
     def on_progress(self) -> None:
         if not self.ready and self.session.capacity > 0:
@@ -163,7 +152,7 @@ class Connection(ByteTransport):
         self._schedule_ping()
 
 
-class Pool:
+class Pool(hand_off.Pool):
     """Connections to one origin with one protocol and one TLS identity.
 
     Arguments:
@@ -180,11 +169,11 @@ class Pool:
         settings: PoolSettings,
         resolve: Resolve,
     ) -> None:
+        super().__init__()
         self.runtime = runtime
         self.dial_settings = dial_settings
         self.settings = settings
         self._resolve = resolve
-        self._ready: list[Connection] = []
         self._connections: set[Connection] = set()
         self._waiting: deque[Caller] = deque()
         self._dialling = 0
@@ -202,15 +191,16 @@ class Pool:
         for connection in self._connections:
             connection.follow_idle_timeout()
 
-    def request(self, caller: Caller) -> None:
-        """Give ``caller`` a stream, now if a connection has room, else when one has."""
-        if self._closed_until is not None and not self._serves_still(self._closed_until):
-            caller.on_connect_failed(reasons.REMOVED, str(self.dial_settings.origin))
-            return
-        connection = self._take_ready()
-        if connection is not None:
-            connection.open(caller)
-            return
+    def wait(self, caller: Caller) -> None:
+        """Give ``caller`` a stream when a connection has room: none had, or the pool is closed."""
+        if self._closed_until is not None:
+            if not self._serves_still(self._closed_until):
+                caller.on_connect_failed(reasons.REMOVED, str(self.dial_settings.origin))
+                return
+            connection = self.take_ready()
+            if connection is not None:
+                connection.open(caller)
+                return
         self._waiting.append(caller)
         self._grow()
 
@@ -235,6 +225,7 @@ class Pool:
             seconds: How long that may take; then streams and waiting callers are told
                 :data:`~spooky._core.reasons.REMOVED`.
         """
+        self.closed = True
         self._closed_until = self.runtime.now() + seconds
         for connection in list(self._connections):
             connection.session.shutdown()
@@ -286,16 +277,6 @@ class Pool:
             self._ready.remove(connection)
             connection.ready = False
         self._forget_timer_if_idle()
-
-    def _take_ready(self) -> Connection | None:
-        """Return the connection used last that has room; few stay warm, the rest go idle."""
-        while self._ready:
-            connection = self._ready[-1]
-            if connection.session.capacity > 0:
-                return connection
-            connection.ready = False
-            self._ready.pop()
-        return None
 
     def _grow(self) -> None:
         """Dial until what is being dialled can be expected to carry all who wait.

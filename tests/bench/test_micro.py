@@ -40,7 +40,10 @@ def test_no_kernel_is_without_a_case() -> None:
     # What a session of HTTP/3 or HTTP/2 consists of is measured as part of its server.
     parts = {"h3_frames", "h3_fields", "h2_client", "h2_gate", "h2_sender", "h2_stream"}
     # What a request passes is measured as a whole, by benchmarks/test_bench_exchange.py.
-    of_requests = {"gate", "admission", "access_record", "deadlines", "attempt", "exchange"}
+    of_requests = {
+        "gate", "admission", "access_record", "deadlines", "attempt", "exchange", "accounts",
+        "hand_off",
+    }  # fmt: skip
     assert set(_core.KERNELS) - measured == parts | of_requests
     assert len({case.name for case in CASES}) == len(CASES)
 

@@ -6,6 +6,7 @@ what holds on both sides: each exchange ends once, and gives everything back tha
 
 import importlib
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,13 +15,18 @@ from hypothesis import strategies as st
 
 from spooky import _core
 from spooky._core import reasons
+from spooky._core.shared import HISTOGRAM_VALUES, Segment
 from spooky._core.timers import TimerWheel
 from spooky._core.validate import HTTP_3, Limits, Request, validate_request
+from spooky.observe.segment import private_segment
 from spooky.request.exchange import Exchange
 from tests.support.exchanges import FAILURES, REQUEST, Settings, World
 from tests.support.twins import module_over_twins
 
-KERNELS = ("gate", "admission", "access_record", "deadlines", "attempt", "exchange")
+KERNELS = (
+    "gate", "admission", "access_record", "deadlines", "attempt", "exchange", "accounts",
+    "hand_off",
+)  # fmt: skip
 COPY, PURE = module_over_twins("spooky.request.exchange", *KERNELS)
 INSTALLED = {name: importlib.import_module(f"spooky._core.{name}") for name in KERNELS}
 
@@ -239,6 +245,114 @@ def test_access_records(calls: list[tuple[Any, ...]]) -> None:
     compiled, twin = records
     assert {name: getattr(compiled, name) for name in vars(twin)} == vars(twin)
     assert not math.isnan(compiled.ended)
+
+
+ENDS = st.lists(
+    st.tuples(
+        st.sampled_from(["h2", "h3"]),
+        st.sampled_from(["", "api"]),
+        st.sampled_from([0, 200, 204, 503]),
+        st.sampled_from([reasons.COMPLETED, reasons.NO_ROUTE]),
+        st.sampled_from([-1.0, 0.0, 0.001, 3.0]),
+        st.sampled_from([-1.0, 0.002, 70.0]),
+    ),
+    max_size=8,
+)
+
+
+@both
+@given(ENDS)
+def test_accounts(ends: list[tuple[Any, ...]]) -> None:
+    logs: list[list[Any]] = []
+    for kernels in (INSTALLED, PURE):
+        segment = private_segment()
+        values = segment.values(0)
+        named: list[Any] = []
+
+        def name(
+            protocol: str, record: Any, reason: reasons.Reason, named: list[Any] = named
+        ) -> int:
+            named.append((protocol, record.upstream, record.status, reason.code))
+            return 3 + len(named)
+
+        def time(
+            upstream: str,
+            kernels: dict[str, Any] = kernels,
+            segment: Segment = segment,
+            named: list[Any] = named,
+        ) -> Any:
+            named.append(upstream)
+            return kernels["accounts"].Timings(
+                *(segment.histogram(0, 100 + place * HISTOGRAM_VALUES) for place in range(3))
+            )
+
+        accounts = kernels["accounts"].Accounts(values, 0, 1, 2, name, time)
+        for protocol, upstream, status, reason, connected, first_byte in ends:
+            record = kernels["access_record"].AccessRecord("1", 0.0)
+            record.upstream, record.status = upstream, status
+            record.connected, record.first_byte = connected, first_byte
+            record.bytes_received, record.bytes_sent = 5, 1 << 40
+            accounts.began()
+            accounts.began()
+            accounts.ended(protocol, record, reason, 0.01)
+        assert accounts.active == len(ends)
+        logs.append([named, list(values[:1000])])
+    assert logs[0] == logs[1]
+
+
+@both
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("room"), st.integers(0, 2), st.integers(0, 2)),
+            st.tuples(st.just("closed"), st.booleans()),
+            st.just(("request",)),
+        ),
+        max_size=15,
+    )
+)
+def test_streams_of_ready_connections(steps: list[tuple[Any, ...]]) -> None:
+    logs: list[list[Any]] = []
+    for kernels in (INSTALLED, PURE):
+        log: list[Any] = []
+        logs.append(log)
+
+        class Waiting(kernels["hand_off"].Pool):  # type: ignore[misc, name-defined]
+            def wait(self, caller: Any, log: list[Any] = log) -> None:
+                log.append("waits")
+
+        pool, connections = Waiting(), []
+        for number in range(3):
+            connection = kernels["hand_off"].Connection()
+            connection.session = Session(number, log)
+            connections.append(connection)
+        caller = SimpleNamespace(on_connected=lambda *told, log=log: log.append(told))
+        for kind, *arguments in steps:
+            if kind == "room":
+                number, room = arguments
+                connections[number].session.capacity = room
+                if not connections[number].ready:
+                    connections[number].ready = True
+                    pool._ready.append(connections[number])
+            elif kind == "closed":
+                pool.closed = arguments[0]
+            else:
+                pool.request(caller)
+            log.append([(connection.served, connection.ready) for connection in connections])
+    assert logs[0] == logs[1]
+
+
+class Session:
+    """Has room for so many streams."""
+
+    def __init__(self, number: int, log: list[Any]) -> None:
+        self.capacity = 0
+        self._number = number
+        self._log = log
+
+    def open(self, handler: Any) -> str:
+        self.capacity -= 1
+        return f"a stream of {self._number}"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ def installed(*names: str) -> Iterator[dict[str, ModuleType]]:
     Arguments:
         names: Those that are imported by others come first.
     """
-    before = {name: sys.modules[f"spooky._core.{name}"] for name in names}
+    before = {name: importlib.import_module(f"spooky._core.{name}") for name in names}
     made = {}
     try:
         for name in names:
