@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t, uint64_t
 
 from spooky._core.shared cimport Words
 
-cdef int _TRIES, _ERRORS, _CONSECUTIVE_ERRORS, _CONSECUTIVE_GATEWAY_ERRORS, _LATENCIES
+cdef int _TRIES, _ERRORS, _CONSECUTIVE_ERRORS, _CONSECUTIVE_GATEWAY_ERRORS, _LATENCIES, _TIMED
 cdef int _UNCOUNTED, _SUCCESS, _ERROR, _GATEWAY_ERROR
 cdef int _FRACTION_BITS
 cdef int64_t _MICROSECONDS_MAX
@@ -26,6 +26,7 @@ cdef class Tally:
     @cython.locals(words=Words)
     cpdef object answered(self, int status, double latency_ms)
     @cython.locals(outcome=int)
-    cpdef object failed(self, object reason)
+    cpdef object failed(self, object reason, int status=*)
+    cdef object _count_success(self, Words words)
     @cython.locals(words=Words, errors=uint64_t, gateway_errors=uint64_t)
     cdef object _count_error(self, int outcome)

@@ -19,6 +19,7 @@ from spooky._core.outcomes import (
     CONSECUTIVE_GATEWAY_ERRORS,
     ERRORS,
     LATENCIES,
+    TIMED,
     TRIES,
     UNITS_PER_DOUBLING,
     Tally,
@@ -76,12 +77,14 @@ class Sample:
     Attributes:
         tries: How many there were.
         errors: How many of them were errors.
-        latencies: Sum of the latency units of the others.
+        latencies: Sum of the latency units of successes.
+        timed: How many of them are in that sum.
     """
 
     tries: int
     errors: int
-    latencies: int
+    latencies: int = 0
+    timed: int = 0
 
     @property
     def error_share(self) -> float:
@@ -91,7 +94,7 @@ class Sample:
     @property
     def typical_latency(self) -> float:
         """The geometric mean of the latencies, in latency units."""
-        return self.latencies / (self.tries - self.errors)
+        return self.latencies / self.timed
 
 
 def find_failing(samples: Mapping[Key, Sample], factor: float) -> list[Key]:
@@ -127,7 +130,7 @@ def find_slow(samples: Mapping[Key, Sample], factor: float) -> list[Key]:
     """Return whose typical latency is too many times that of the others, the slowest first.
 
     Arguments:
-        samples: Of the backends that had enough tries that were no errors.
+        samples: Of the backends that had enough successes.
         factor: How many times are too many.
     """
     deviating = []
@@ -219,8 +222,10 @@ class ObservedBackend:
         self.readmit(now)
         self.health.forgive(now, 0)
 
-    def _counts(self) -> tuple[int, int, int]:
-        return self._load(TRIES), self._load(ERRORS), self._load(LATENCIES)
+    def _counts(self) -> tuple[int, int, int, int]:
+        return (
+            self._load(TRIES), self._load(ERRORS), self._load(LATENCIES), self._load(TIMED),
+        )  # fmt: skip
 
     def _load(self, position: int) -> int:
         return self._words.load(position) if self._words is not None else 0
@@ -299,7 +304,7 @@ class OutlierDetector:
             enough = {
                 backend: sample
                 for backend, sample in samples.items()
-                if sample.tries - sample.errors >= settings.request_volume
+                if sample.timed >= settings.request_volume
             }
             if len(enough) >= settings.min_hosts:
                 for backend in find_slow(enough, settings.latency_factor):

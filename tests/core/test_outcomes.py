@@ -22,7 +22,9 @@ ANSWERS = st.tuples(
     st.integers(100, 599) | st.sampled_from([499, 500, 501, 502, 504, 505]),
     st.floats(-5, 1e9) | st.sampled_from([0.0, 0.001, 1.0, math.ldexp(1, 50)]),
 )
-FAILURES = st.tuples(st.just("failed"), st.sampled_from(reasons.TABLE))
+FAILURES = st.tuples(
+    st.just("failed"), st.sampled_from(reasons.TABLE), st.sampled_from([0, 200, 404, 500, 503])
+)
 EVENTS = st.lists(ANSWERS | FAILURES, max_size=40)
 
 
@@ -66,7 +68,7 @@ def test_a_success_ends_a_row_of_errors_and_another_error_one_of_gateway_errors(
     refused = ("failed", reasons.CONNECT_REFUSED)
     assert counted(refused, ("answered", 503, 1.0))[:4] == [2, 2, 2, 2]
     assert counted(("answered", 500, 1.0))[:4] == [3, 3, 3, 0]
-    assert counted(refused, ("answered", 404, 1.024)) == [5, 4, 0, 0, 10 * 1024, 0, 0]
+    assert counted(refused, ("answered", 404, 1.024)) == [5, 4, 0, 0, 10 * 1024, 1, 0]
 
 
 @BOTH
@@ -98,6 +100,12 @@ def test_what_is_not_the_backends_fault_is_not_held_against_it(kernel: ModuleTyp
     ):  # fmt: skip
         assert outcomes[reason] == kernel.UNCOUNTED
     assert Counted(kernel)(("failed", reasons.CLIENT_RESET)) == [0] * WORDS
+    # What had been answered by then tells of the backend, but not how fast it is.
+    refused = ("failed", reasons.CONNECT_REFUSED)
+    given_up = ("failed", reasons.CLIENT_RESET, 200)
+    assert Counted(kernel)(refused, given_up) == [2, 1, 0, 0, 0, 0, 0]
+    assert Counted(kernel)(("failed", reasons.CLIENT_RESET, 500))[:4] == [1, 1, 1, 0]
+    assert Counted(kernel)(("failed", reasons.UPSTREAM_RESET, 200))[:4] == [1, 1, 1, 1]
     for reason in (
         reasons.CONNECT_REFUSED, reasons.CONNECT_TIMEOUT, reasons.UPSTREAM_RESET,
         reasons.UPSTREAM_HEAD_TIMEOUT, reasons.UPSTREAM_CONNECTION_LOST,

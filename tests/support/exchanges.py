@@ -164,8 +164,8 @@ class Outcomes(Tally):
     def answered(self, status: int, latency_ms: float) -> None:
         self._told("answered", status, round(latency_ms, 6))
 
-    def failed(self, reason: Reason) -> None:
-        self._told("failed", reason.code)
+    def failed(self, reason: Reason, status: int = 0) -> None:
+        self._told("failed", reason.code, status)
 
 
 class Runtime:

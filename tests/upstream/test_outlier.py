@@ -301,12 +301,12 @@ def test_a_backend_that_is_forgotten_begins_anew() -> None:
     simulation.observed[2].forget(simulation.now)
     assert simulation.ejected == set()
     assert simulation.health[2].ejections == 0
-    assert ObservedBackend(simulation.segment, "api", "b2").take_sample() == Sample(0, 0, 0)
+    assert ObservedBackend(simulation.segment, "api", "b2").take_sample() == Sample(0, 0)
 
 
 def test_a_share_is_held_against_chance_and_against_how_the_others_differ() -> None:
     def shares(*errors: int, tries: int = 1_000) -> dict[int, Sample]:
-        return {at: Sample(tries, count, 0) for at, count in enumerate(errors)}
+        return {at: Sample(tries, count) for at, count in enumerate(errors)}
 
     assert find_failing(shares(0, 0, 0, 100), 4.0) == [3]
     assert find_failing(shares(0, 0, 0, 25), 4.0) == []  # Not worth it.
@@ -318,7 +318,7 @@ def test_a_share_is_held_against_chance_and_against_how_the_others_differ() -> N
 def test_a_latency_is_held_against_the_others_by_factor_and_by_milliseconds() -> None:
     def samples(*milliseconds: float) -> dict[int, Sample]:
         tally_units = [int(1024 * math.log2(ms * 1000)) for ms in milliseconds]
-        return {at: Sample(100, 0, 100 * units) for at, units in enumerate(tally_units)}
+        return {at: Sample(100, 0, 100 * units, 100) for at, units in enumerate(tally_units)}
 
     assert find_slow(samples(10, 12, 9, 100), 5.0) == [3]
     assert find_slow(samples(10, 12, 9, 40), 5.0) == []

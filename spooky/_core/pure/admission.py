@@ -100,7 +100,7 @@ class Admission:
         if reason is _COMPLETED:
             tally.answered(status, elapsed_ms)
         else:
-            tally.failed(reason)
+            tally.failed(reason, status)
         if reason is _COMPLETED or reason.fault is Fault.CLIENT:
             balancer.finished(self.index, latency_ms)
         else:

@@ -36,7 +36,10 @@ CONSECUTIVE_GATEWAY_ERRORS: Final = 3
 """Position of the word that counts gateway errors since the last other outcome."""
 
 LATENCIES: Final = 4
-"""Position of the word that sums up :func:`latency_units` of all successes."""
+"""Position of the word that sums up :func:`latency_units` of successes."""
+
+TIMED: Final = 5
+"""Position of the word that counts the successes which are in that sum."""
 
 UNITS_PER_DOUBLING: Final = 1024
 """A latency twice as long is so many units more."""
@@ -46,6 +49,7 @@ _ERRORS = 1
 _CONSECUTIVE_ERRORS = 2
 _CONSECUTIVE_GATEWAY_ERRORS = 3
 _LATENCIES = 4
+_TIMED = 5
 _UNCOUNTED = 0
 _SUCCESS = 1
 _ERROR = 2
@@ -135,18 +139,33 @@ class Tally:
         words = self._words
         if words is None:
             return
-        words.add(_TRIES, 1)
         words.add(_LATENCIES, latency_units(latency_ms))
+        words.add(_TIMED, 1)
+        self._count_success(words)
+
+    def _count_success(self, words: Words) -> None:
+        words.add(_TRIES, 1)
         # Mostly they are 0, and reading disturbs nobody.
         if words.load(_CONSECUTIVE_ERRORS) != 0:
             words.store(_CONSECUTIVE_ERRORS, 0)
         if words.load(_CONSECUTIVE_GATEWAY_ERRORS) != 0:
             words.store(_CONSECUTIVE_GATEWAY_ERRORS, 0)
 
-    def failed(self, reason: Reason) -> None:
-        """Count a try that was not answered, or not to the end."""
+    def failed(self, reason: Reason, status: int = 0) -> None:
+        """Count a try that was not answered, or not to the end.
+
+        Arguments:
+            reason: Why it ended.
+            status: Of the response as far as it came; 0 if none did.
+        """
         outcome = _OUTCOMES_OF_REASONS[reason.index]
-        if outcome != _UNCOUNTED:
+        if outcome == _UNCOUNTED and status != 0:
+            # The client had enough of it, as of a stream of events: how long is not known here.
+            outcome = outcome_of_status(status)
+        if outcome == _SUCCESS:
+            if self._words is not None:
+                self._count_success(self._words)
+        elif outcome != _UNCOUNTED:
             self._count_error(outcome)
 
     def _count_error(self, outcome: int) -> None:
