@@ -10,6 +10,7 @@ from spooky.generation.materials import Materials
 from spooky.observe.metrics import Fact
 from spooky.runtime import Runtime
 from spooky.upstream.dial import Resolve
+from spooky.upstream.health import BackendHealth
 
 
 class Health:
@@ -22,6 +23,8 @@ class Health:
     """
 
     def __init__(self, runtime: Runtime, segment: Segment, resolve: Resolve) -> None:
+        self._segment = segment
+        self._enabled: dict[str, list[BackendHealth]] = {}
         self._checks = HealthChecks(runtime, segment, resolve)
         self._ejection = OutlierEjection(runtime, segment)
 
@@ -29,6 +32,14 @@ class Health:
     def any_can_serve(self) -> bool:
         """Whether any backend can serve, checked or not; true where there is none at all."""
         return self._checks.any_can_serve
+
+    def ready(self) -> dict[str, float]:
+        """Return which share of each upstream's enabled backends can serve."""
+        return {
+            name: sum(backend.can_serve for backend in backends) / len(backends)
+            for name, backends in self._enabled.items()
+            if backends
+        }
 
     def follow(self, configuration: Configuration, materials: Materials) -> None:
         """Go by a configuration; what is known of backends that stay is kept.
@@ -38,6 +49,14 @@ class Health:
         """
         self._checks.follow(configuration, materials)
         self._ejection.follow(configuration, materials)
+        self._enabled = {
+            name: [
+                BackendHealth(self._segment, name, backend.id)
+                for backend in upstream.backends
+                if backend.state == "enabled"
+            ]
+            for name, upstream in configuration.upstream.items()
+        }
 
     def facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell of it."""

@@ -36,6 +36,10 @@ HANDSHAKES_RISE_MIN: Final = 0.05
 LATENCY_RISE_MIN: Final = 0.01
 """Seconds by which a latency must rise: nobody notices less, and a busy machine varies by it."""
 
+READY_KEPT_MIN: Final = 0.5
+"""If fewer of an upstream's backends can serve than this share of those that could, the change is
+to blame: one of two may fall by chance, most of them do not."""
+
 BLIND_SHARE: Final = 0.5
 """Where nothing is known of before, every second request must fail."""
 
@@ -50,7 +54,12 @@ def find_regression(before: Traffic, after: Traffic) -> str:
         before: What came in a time before the change.
         after: What came since.
     """
-    return _failures(before, after) or _handshakes(before, after) or _latencies(before, after)
+    return (
+        _failures(before, after)
+        or _handshakes(before, after)
+        or _readiness(before, after)
+        or _latencies(before, after)
+    )
 
 
 def _failures(before: Traffic, after: Traffic) -> str:
@@ -75,6 +84,17 @@ def _handshakes(before: Traffic, after: Traffic) -> str:
     if not _rose(*shares, HANDSHAKES_RISE_MIN):
         return ""
     return f"failed handshakes: {_share_text(*shares)} connections"
+
+
+def _readiness(before: Traffic, after: Traffic) -> str:
+    for name, share in after.ready.items():
+        was = before.ready.get(name, 0.0)
+        if share < was * READY_KEPT_MIN:
+            return (
+                f"ready backends: {100 * share:.0f} % of those of upstream {name} "
+                f"({100 * was:.0f} % before)"
+            )
+    return ""
 
 
 def _latencies(before: Traffic, after: Traffic) -> str:

@@ -279,7 +279,7 @@ class Supervisor:
         ]  # fmt: skip
         self._changes = Changes(self._candidate, record, history, self._segment, participants)
         self._probation = Probation(
-            TrafficReader(self._segment),
+            TrafficReader(self._segment, self._health.ready),
             self._changes.restore,
             self._show_status,
             lambda number: self._begin(self._changes.prove(number)),
@@ -522,8 +522,9 @@ class Supervisor:
             self._service_manager.show(self._status)
 
     def _on_committed(self, commit: Committed) -> None:
-        self._follow()
+        # First, so that it sees which backends could serve before.
         self._probation.committed(commit)
+        self._follow()
         self._show_status()
 
     def _follow(self) -> None:

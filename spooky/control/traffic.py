@@ -1,6 +1,7 @@
 """How traffic fares: what the workers counted, as far as a change may make it worse."""
 
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from operator import add, sub
 
@@ -47,11 +48,14 @@ class Traffic:
         upstreams: By name; the empty one has requests that no route took.
         connections: Client connections taken.
         failed_handshakes: Those whose handshake did not complete.
+        ready: Which share of an upstream's enabled backends can serve, by its name; as it is, not
+            since.
     """
 
     upstreams: dict[str, UpstreamTraffic] = field(default_factory=dict)
     connections: int = 0
     failed_handshakes: int = 0
+    ready: Mapping[str, float] = field(default_factory=dict)
 
     def __sub__(self, other: "Traffic") -> "Traffic":
         """Return what came since."""
@@ -64,6 +68,7 @@ class Traffic:
             upstreams,
             self.connections - other.connections,
             self.failed_handshakes - other.failed_handshakes,
+            self.ready,
         )
 
 
@@ -81,10 +86,12 @@ class TrafficReader:
 
     Arguments:
         segment: Where the workers count.
+        ready: Gives which share of each upstream's backends can serve.
     """
 
-    def __init__(self, segment: Segment) -> None:
+    def __init__(self, segment: Segment, ready: Callable[[], Mapping[str, float]] = dict) -> None:
         self._segment = segment
+        self._ready = ready
         self._read = [0] * segment.slots
         self._upstreams: defaultdict[str, _Places] = defaultdict(_Places)
         self._connections: list[tuple[int, int]] = []
@@ -104,7 +111,12 @@ class TrafficReader:
             )
             for name, places in self._upstreams.items()
         }
-        return Traffic(upstreams, self._sum(self._connections), self._sum(self._failed_handshakes))
+        return Traffic(
+            upstreams,
+            self._sum(self._connections),
+            self._sum(self._failed_handshakes),
+            self._ready(),
+        )
 
     def _note(self, name: SlotName, place: tuple[int, int]) -> None:
         labels = dict(name.labels)

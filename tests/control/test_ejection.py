@@ -8,10 +8,12 @@ import pytest
 from spooky._core import reasons
 from spooky._core.shared import Segment
 from spooky.config import from_mapping
+from spooky.control.health import Health
 from spooky.control.outlier_detection import OutlierEjection
 from spooky.generation.materials import Materials
 from spooky.observe.segment import private_segment
 from spooky.runtime import Runtime
+from spooky.upstream.dial import system_resolver
 from spooky.upstream.health import BackendHealth
 from spooky.upstream.outlier import make_tally
 from tests.support.proxy import run
@@ -89,6 +91,22 @@ def test_what_is_known_of_a_backend_is_kept_while_the_way_to_it_is_the_same(
         ejection._look()
         assert ejected(segment) == []
         ejection.close()
+        await runtime.close()
+
+    run(scenario)
+
+
+def test_it_is_known_which_share_of_the_backends_can_serve() -> None:
+    async def scenario() -> None:
+        runtime, segment = Runtime(asyncio.get_running_loop()), private_segment()
+        health = Health(runtime, segment, system_resolver(runtime.loop))
+        assert health.ready() == {}
+        health.follow(configured(*THREE, "10.0.0.4"), MATERIALS)
+        assert health.ready() == {"api": 1.0}
+        BackendHealth(segment, "api", "b0").eject(reasons.EJECTED_LATENCY, 1e6)
+        BackendHealth(segment, "api", "b1").set_failing(True, 1.0)
+        assert health.ready() == {"api": 0.5}
+        health.close()
         await runtime.close()
 
     run(scenario)

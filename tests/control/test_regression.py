@@ -73,6 +73,17 @@ def test_failed_handshakes_are_a_regression() -> None:
     assert text == "failed handshakes: 60.0 % (4.0 % of 500 before) of 100 connections"
 
 
+def test_backends_that_can_serve_no_more_are_a_regression() -> None:
+    before = Traffic(ready={"api": 1.0, "web": 0.5, "dead": 0.0})
+
+    def after(**shares: float) -> str:
+        return find_regression(before, Traffic(ready=shares))
+
+    assert after(api=0.5, web=0.25, dead=0.0, new=0.0) == ""
+    assert after(api=0.4) == "ready backends: 40 % of those of upstream api (100 % before)"
+    assert "0 % of those of upstream web (50 % before)" in after(api=1.0, web=0.0)
+
+
 def test_slower_responses_are_a_regression_and_as_slow_ones_are_none() -> None:
     fast, slow = latencies(*[0.004] * 200), latencies(*[0.2] * 100)
     assert find_regression(requests(200, slow=fast), requests(100, slow=fast)) == ""
