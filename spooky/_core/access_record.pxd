@@ -27,9 +27,12 @@ cdef class AccessRecord:
     cdef public bytes address
     cdef public int port
     cdef public str protocol
+    cdef public bint early
 
     cpdef object take_request(self, Request request)
     cpdef object take_raw_head(self, list fields)
     cpdef object upstream_connected(self, double now, str protocol)
     cpdef object response_head(self, double now, int status)
-    cpdef object close(self, double now, object reason, bytes address, int port, str protocol)
+    cpdef object close(
+        self, double now, object reason, bytes address, int port, str protocol, bint early=*
+    )

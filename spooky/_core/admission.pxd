@@ -32,7 +32,10 @@ cdef class Admission:
     cdef readonly object backend
     cdef bint _open
 
-    @cython.locals(balancer=Balancer, stage=AdmissionStage, tally=Tally)
+    @cython.locals(
+        balancer=Balancer, observers=tuple, passed=Py_ssize_t, stage=AdmissionStage, stages=tuple,
+        tally=Tally,
+    )
     cpdef object leave(self, object reason, int status, double elapsed_ms, double latency_ms)
 
 

@@ -92,6 +92,7 @@ def _values(record: AccessRecord) -> dict[str, str | int | float | None]:
         "authority": _text(record.authority),
         "path": _text(record.path),
         "protocol": record.protocol,
+        "early_data": record.early,
         "upstream_protocol": record.upstream_protocol or None,
         "status": record.status or None,
         "bytes_received": record.bytes_received,

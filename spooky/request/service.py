@@ -115,7 +115,7 @@ class RequestService:
         now = self.runtime.now()
         self._accounts.ended(stream.protocol, record, reason, now)
         if self.access_log is not None:
-            record.close(now, reason, client.address, client.port, stream.protocol)
+            record.close(now, reason, client.address, client.port, stream.protocol, client.is_early)
             if self.access_log.write(record):
                 self.runtime.mark(self.access_log)
 

@@ -5,6 +5,7 @@ One source makes both, so what is looked for is what C types change: ranges, tru
 
 import random
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +18,7 @@ from spooky import _core
 from spooky._core import h3 as compiled
 from spooky._core import h3_fields as compiled_fields
 from spooky._core import h3_frames as compiled_frames
+from spooky._core import h3_server as compiled_server
 from spooky._core import reasons
 from spooky._core.h3_errors import ProtocolError
 from spooky._core.pure import h3 as pure
@@ -25,8 +27,12 @@ from spooky._core.pure import h3_frames as pure_frames
 from spooky._core.reasons import Reason
 from spooky.protocol.h3.limits import Budget, Limits
 from tests.core.test_qpack import BLOCKS, FIELDS, encode
+from tests.support.twins import twins
 
 pytestmark = pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
+
+COMPILED_SERVER = {"h3": compiled, "h3_server": compiled_server}
+PURE_SERVER = twins("h3", "h3_server")
 
 LIMITS = Limits(max_headers_count=8, max_headers_bytes=120, max_useless_frames=3)
 ROLE = pure.Role(
@@ -195,6 +201,40 @@ def request_stream(kernel: ModuleType, log: Log) -> Any:
     return stream
 
 
+class Priorities:
+    """Notes what is said about priorities."""
+
+    signalled = True
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+
+    def begin(self, stream: Any, value: bytes | None) -> None:
+        self._log.calls.append(("begin", stream.signals, value))
+
+    def override(self, stream: Any, value: bytes) -> None:
+        self._log.calls.append(("override", value))
+
+
+def server_stream(kernels: dict[str, ModuleType], log: Log) -> Any:
+    """Return a client's request."""
+
+    class Connection(kernels["h3"].Connection):  # type: ignore[name-defined, misc]
+        priorities = Priorities(log)
+
+        def reject_push_promise(self) -> None:
+            raise ProtocolError(0x105, "a push")
+
+        def on_stream(self, stream: Any) -> Log:
+            log.calls.append(("on_stream",))
+            return log
+
+    connection = Connection(log, ROLE, LIMITS, Budget(LIMITS), lambda: log.calls.append(("wake",)))
+    stream = kernels["h3_server"].ServerStream(connection, 0, "early")
+    connection._requests[0] = stream
+    return stream
+
+
 def wire_of(fields: list[tuple[bytes, bytes]], *more: bytes) -> bytes:
     """Return a HEADERS frame and what follows it."""
     return compiled_frames.encode_frame(1, Encoder().encode(0, fields)[1]) + b"".join(more)
@@ -220,11 +260,15 @@ CALLS = st.one_of(
 
 
 def converse(
-    kernel: ModuleType, message: bytes, seed: int, calls: list[tuple[Any, ...]], end: bool
+    make: Callable[[Log], Any],
+    message: bytes,
+    seed: int,
+    calls: list[tuple[Any, ...]],
+    end: bool,
 ) -> list[Any]:
     """Deliver a message in pieces between calls; return everything that came of it."""
     log = Log()
-    stream = request_stream(kernel, log)
+    stream = make(log)
     steps: list[tuple[Any, ...]] = [("receive", piece, False) for piece in pieces(message, seed)]
     if end:
         steps[-1] = ("receive", steps[-1][1], True)
@@ -248,4 +292,24 @@ def test_request_streams(
     message: bytes, seed: int, calls: list[tuple[Any, ...]], end: bool
 ) -> None:
     arguments = message, seed, calls, end
-    assert converse(compiled, *arguments) == converse(pure, *arguments)
+    assert converse(partial(request_stream, compiled), *arguments) == converse(
+        partial(request_stream, pure), *arguments
+    )
+
+
+SERVER_CALLS = CALLS | st.one_of(
+    st.tuples(st.just("send_head"), st.just([*HEAD, (b"priority", b"u=1")]), st.booleans()),
+    st.tuples(st.just("prioritize"), st.just((1, False))),
+    st.tuples(st.just("reject"), st.just(reasons.DRAINING), st.just(0x10B)),
+)
+
+
+@settings(max_examples=1000)
+@given(MESSAGES, st.integers(0, 999), st.lists(SERVER_CALLS, max_size=6), st.booleans())
+def test_streams_of_a_server(
+    message: bytes, seed: int, calls: list[tuple[Any, ...]], end: bool
+) -> None:
+    arguments = message, seed, calls, end
+    assert converse(partial(server_stream, COMPILED_SERVER), *arguments) == converse(
+        partial(server_stream, PURE_SERVER), *arguments
+    )

@@ -1,6 +1,7 @@
 """Requests in 0-RTT data: taken where that is safe, marked, and never twice (RFC 8470)."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,28 @@ def test_a_request_is_answered_before_the_handshake_ends_and_is_marked(tmp_path:
         assert counted(setup.proxy, "early_data_total", outcome="refused") == 0
 
     run_with(tmp_path, scenario, change=allow())
+
+
+def test_the_access_log_tells_which_requests_came_early(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+
+    def change(settings: dict[str, Any]) -> None:
+        allow()(settings)
+        settings["access_log"] = {"enabled": True, "format": "json", "path": str(log)}
+
+    async def scenario(setup: Setup) -> None:
+        with EarlyClient(setup.proxy.port, await ticket_from(setup.proxy.port)) as client:
+            streams = [client.request(method, "/status/204") for method in ("GET", "POST")]
+            client.send(*client.pending())
+            statuses = [(await client.response(stream))[0] for stream in streams]
+            statuses.append((await client.fetch("GET", "/size/1"))[0])
+            assert statuses == [204, 425, 200]
+
+    run_with(tmp_path, scenario, change=change)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {(line["status"], line["early_data"]) for line in lines} == {
+        (204, True), (425, True), (200, False),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE", "OPTIONS"])

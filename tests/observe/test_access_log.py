@@ -42,6 +42,7 @@ def test_a_json_line_has_every_value(tmp_path: Path) -> None:
         "authority": "example.org",
         "path": "/a",
         "protocol": "h3",
+        "early_data": False,
         "upstream_protocol": "h2",
         "status": 200,
         "bytes_received": 0,

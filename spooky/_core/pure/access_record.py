@@ -37,6 +37,7 @@ class AccessRecord:
         address: The client's IP address, empty before the end.
         port: Its port, likewise.
         protocol: What the client's connection speaks, likewise.
+        early: Whether its head came in 0-RTT data, likewise.
     """
 
     def __init__(self, request_id: str, started: float) -> None:
@@ -59,6 +60,7 @@ class AccessRecord:
         self.address = b""
         self.port = 0
         self.protocol = ""
+        self.early = False
 
     def take_request(self, request: Request) -> None:
         """Take what the log says of a valid request; the query stays out of the log."""
@@ -86,8 +88,17 @@ class AccessRecord:
         self.first_byte = now
         self.status = status
 
-    def close(self, now: float, reason: Reason, address: bytes, port: int, protocol: str) -> None:
+    def close(
+        self,
+        now: float,
+        reason: Reason,
+        address: bytes,
+        port: int,
+        protocol: str,
+        early: bool = False,
+    ) -> None:
         """Note the end, and whose request it was."""
+        self.early = early
         self.ended = now
         self.reason = reason
         self.address = address

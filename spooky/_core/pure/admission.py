@@ -93,7 +93,8 @@ class Admission:
             return
         self._open = False
         upstream = self.upstream
-        for observe in upstream.observers:
+        observers = upstream.observers
+        for observe in observers:
             observe(self.index, reason, status, elapsed_ms)
         balancer = upstream.balancer
         tally = self.backend.tally
@@ -107,7 +108,11 @@ class Admission:
             balancer.failed(self.index, elapsed_ms)
         stage = self.backend.stage
         stage.leave(reason, status, elapsed_ms)
-        for stage in reversed(upstream.stages):
+        stages = upstream.stages
+        passed = len(stages)
+        while passed > 0:
+            passed -= 1
+            stage = stages[passed]
             stage.leave(reason, status, elapsed_ms)
 
 

@@ -5,7 +5,6 @@ from typing import Final, cast
 
 from spooky._core import reasons
 from spooky._core.h3 import (
-    NO_HANDLER,
     STREAM_ID_STEP,
     Connection,
     RequestStream,
@@ -16,24 +15,19 @@ from spooky._core.h3_errors import (
     H3_EXCESSIVE_LOAD,
     H3_FRAME_UNEXPECTED,
     H3_ID_ERROR,
-    H3_MESSAGE_ERROR,
     H3_NO_ERROR,
-    H3_REQUEST_CANCELLED,
-    H3_REQUEST_INCOMPLETE,
     H3_REQUEST_REJECTED,
     H3_STREAM_CREATION_ERROR,
     ProtocolError,
 )
-from spooky._core.h3_fields import declared_length, field_value
 from spooky._core.h3_frames import GOAWAY, encode_frame, encode_varint
-from spooky._core.priority import Priority
+from spooky._core.h3_server import ServerStream
 from spooky._core.reasons import Reason
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.h3.session import ConnectionOwner, Session
-from spooky.protocol.priorities import Priorities, Signals
+from spooky.protocol.priorities import Priorities
 from spooky.protocol.quic.session import Close, QuicSession
 from spooky.protocol.session import OnStream
-from spooky.protocol.stream import Field, Fields
 
 FIRST_REQUEST_ID: Final = 0
 """The first client-initiated bidirectional stream (RFC 9000 section 2.1)."""
@@ -148,8 +142,8 @@ class ServerSession(Session):
         if not self._seen.is_new(stream_id):
             return None
         self.budget.requests += 1
-        stream = self._requests[stream_id] = ServerStream(self, stream_id, NO_HANDLER)
-        stream.signals = self.priorities.early.pop(stream_id, None)
+        signals = self.priorities.early.pop(stream_id, None)
+        stream = self._requests[stream_id] = ServerStream(self, stream_id, signals)
         if self._goaway is not None and stream_id >= self._goaway:
             stream.reject(reasons.DRAINING, H3_REQUEST_REJECTED)
             return None
@@ -169,93 +163,3 @@ class ServerSession(Session):
         if error.code == H3_EXCESSIVE_LOAD:
             return reasons.CLIENT_EXCESSIVE_LOAD
         return reasons.CLIENT_PROTOCOL_ERROR
-
-
-class ServerStream(RequestStream):
-    """A request of a client."""
-
-    __slots__ = ("signals",)
-
-    signals: Signals | None
-    _connection: ServerSession
-
-    def send_head(self, fields: Fields, end: bool) -> None:
-        """Send the head, whose priority counts if a body follows; ``end`` says that none does."""
-        if not end:
-            value = field_value(fields, b"priority")
-            if value is not None:
-                self._connection.priorities.override(self, value)
-        self._send_fields(fields, end)
-
-    def prioritize(self, priority: Priority) -> None:
-        """Send with this priority from now on."""
-        self._quic.set_priority(self._stream_id, priority[0], priority[1])
-
-    def peer_stopped(self) -> None:
-        """Learn that the client does not want the response, so nothing.
-
-        Raises:
-            ProtocolError: It changed its mind too often.
-        """
-        if self._sending:
-            self._sending = False
-            self.fail(reasons.CLIENT_RESET, H3_REQUEST_CANCELLED)
-
-    def reject(self, reason: Reason, error_code: int) -> None:
-        """Reset a request whose head was not delivered.
-
-        Raises:
-            ProtocolError: The client caused too many of these.
-        """
-        handler = self._connection.on_stream(self)
-        self._abort(error_code)
-        handler.on_reset(reason)
-        self._connection.budget.spend_abort()
-
-    def _take_head(self, fields: list[Field], end: bool) -> None:
-        """Deliver the head to a new handler."""
-        self._content_length = declared_length(fields)
-        if end and self._content_length > 0:
-            # Nothing of it may reach a backend (attack 27).
-            self.reject(reasons.CONTENT_LENGTH_MISMATCH, H3_MESSAGE_ERROR)
-            return
-        connection = self._connection
-        value = field_value(fields, b"priority")
-        if value is not None or connection.priorities.signalled:
-            connection.priorities.begin(self, value)
-        self.handler = connection.on_stream(self)
-        self._deliver_head(fields, end)
-
-    def _refuse_head(self, reason: Reason) -> None:
-        """Answer in the handler's place, as no head can be delivered."""
-        handler = self._connection.on_stream(self)
-        body = reason.text.encode() + b"\n"
-        fields = [
-            (b":status", b"%d" % reason.status),
-            (b"content-type", b"text/plain; charset=utf-8"),
-            (b"content-length", b"%d" % len(body)),
-            (b"cache-control", b"no-store"),
-        ]
-        self._send_fields(fields, False)
-        self.send_data(body, True)
-        self.stop_receiving()
-        handler.on_reset(reason)
-        self._connection.budget.spend_abort()
-
-    def _end_without_head(self) -> None:
-        self.reject(reasons.CLIENT_PROTOCOL_ERROR, H3_REQUEST_INCOMPLETE)
-
-    def fail(self, reason: Reason, error_code: int) -> None:
-        """End the stream for what the client did, and tell its handler.
-
-        Raises:
-            ProtocolError: The client caused too many of these.
-        """
-        self._abort(error_code).on_reset(reason)
-        self._connection.budget.spend_abort()
-
-    def _reset_reason(self, error_code: int) -> Reason:
-        return reasons.CLIENT_RESET
-
-    def _reset_code(self, reason: Reason) -> int:
-        return reason.h3_error
