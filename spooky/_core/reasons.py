@@ -146,7 +146,7 @@ MISSING_PSEUDO_HEADER = _malformed("missing_pseudo_header", "A required pseudo-h
 CONNECTION_SPECIFIC_FIELD = _malformed(
     "connection_specific_field", "A connection-specific field is not allowed in HTTP/2 or HTTP/3."
 )
-BAD_METHOD = _malformed("bad_method", "The method is not a token.")
+BAD_METHOD = _malformed("bad_method", "The method is not a token in capitals.")
 BAD_SCHEME = _malformed("bad_scheme", "The scheme is neither http nor https.")
 BAD_AUTHORITY = _malformed("bad_authority", "The authority is missing or malformed.")
 AUTHORITY_MISMATCH = _malformed("authority_mismatch", "The authority and Host differ.")

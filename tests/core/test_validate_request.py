@@ -287,9 +287,15 @@ def test_only_100_continue_can_be_expected(version: int) -> None:
 
 
 # --- method and scheme -------------------------------------------------------------------------
-@pytest.mark.parametrize("method", [b"GET", b"get", b"PROPFIND", b"M-SEARCH", b"!", b"X" * 100])
+@pytest.mark.parametrize("method", [b"GET", b"G_T", b"PROPFIND", b"M-SEARCH", b"!", b"X" * 100])
 def test_a_method_is_a_token_as_sent(method: bytes) -> None:
     assert accepted(get(method=method)).method == method
+
+
+@pytest.mark.parametrize("method", [b"get", b"Get", b"GEt", b"delete"])
+def test_a_method_in_small_letters_is_refused(method: bytes) -> None:
+    """Some origins fold them (Hypercorn does): they would serve what no route of ours let in."""
+    assert check(get(method=method)) is reasons.BAD_METHOD
 
 
 @pytest.mark.parametrize("method", [b"", b"G T", b"GET ", b"GET\r\n", b"G\0", b"G/T", b"\xc3\xa4"])
@@ -321,7 +327,6 @@ def test_allowed_methods_let_through_only_themselves() -> None:
     limits = Limits(allowed_methods=[b"GET", b"HEAD"])
     assert isinstance(check(get(), limits=limits), Request)
     assert check(get(method=b"POST"), limits=limits) is reasons.METHOD_NOT_ALLOWED
-    assert check(get(method=b"get"), limits=limits) is reasons.METHOD_NOT_ALLOWED
 
 
 @pytest.mark.parametrize(

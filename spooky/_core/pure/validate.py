@@ -27,7 +27,9 @@ HTTP_1: Final = 1
 HTTP_2: Final = 2
 HTTP_3: Final = 3
 
-_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Z]+")
+"""A token in capitals: methods are case-sensitive (RFC 9110 section 9.1), yet some backends fold
+them, and what is no DELETE for us must be none for them."""
 """RFC 9110 section 5.6.2."""
 
 _FIELD_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
@@ -208,7 +210,7 @@ def validate_request(
     method = pseudo.get(b":method")
     if method is None:
         return reasons.MISSING_PSEUDO_HEADER
-    if not _TOKEN.fullmatch(method):
+    if not _METHOD.fullmatch(method):
         return reasons.BAD_METHOD
     if method == b"CONNECT":
         return reasons.CONNECT_NOT_ALLOWED
