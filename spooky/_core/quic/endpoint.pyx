@@ -19,6 +19,7 @@ from spooky._core.quic.limits cimport (
     REASON_PHRASE_MAX,
     RESET_TOKEN_LENGTH,
 )
+from spooky._core.quic.handshake cimport NativeTls
 from spooky._core.quic.protection cimport EpochKeys, PhasedKeys
 from spooky._core.quic.records cimport *
 from spooky._core.quic.sent_packet cimport FrameRecord, SentPacket
@@ -207,8 +208,9 @@ cdef class Endpoint:
         cdef int epoch
         cdef bytes data
         cdef CryptoStream stream
+        cdef NativeTls tls = self.tls
         for epoch in range(3):
-            data = self.tls.take_output(epoch)
+            data = tls.take_output(epoch)
             stream = self.crypto_of(epoch)
             if data and stream is not None:
                 stream.write(data)

@@ -7,6 +7,7 @@ import datetime
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 from cryptography import x509
@@ -165,6 +166,7 @@ class CertificateSelector:
         return None if self.strict else self.default
 
 
+@lru_cache(maxsize=256)
 def normalize_server_name(server_name: str | None) -> str | None:
     """Return a server name in lowercase, or ``None`` if it is absent or not a host name."""
     if server_name is None:

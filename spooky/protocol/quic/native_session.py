@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from spooky._core.quic.connection import Connection
 from spooky._core.quic.errors import QuicError, TlsAlert, TransportError
+from spooky._core.quic.handshake import NativeTls
 from spooky.protocol.quic.native_tls import client_tls, server_tls
 from spooky.protocol.quic.packet import CONNECTION_ID_LENGTH, PacketHeader
 from spooky.protocol.quic.parameters import ClientParameters, ServerParameters
 from spooky.protocol.quic.session import Address, Close, Handshake, QuicSession, Transmit
-from spooky.protocol.quic.tls_endpoint import CRYPTO_FRAME, NativeTls
+from spooky.protocol.quic.tls_endpoint import CRYPTO_FRAME
 
 logger = logging.getLogger(__name__)
 

@@ -1,9 +1,10 @@
 """TLS 1.3 for the native engine: a lean server of our own, and aioquic's client."""
 
 from spooky._core.quic.errors import TlsAlert
+from spooky._core.quic.handshake import NativeTls
 from spooky.protocol.quic.parameters import ClientParameters, ServerParameters
 from spooky.protocol.quic.tls_client import ClientTls
-from spooky.protocol.quic.tls_endpoint import NativeTls, TlsEvents
+from spooky.protocol.quic.tls_endpoint import TlsEvents
 from spooky.protocol.quic.tls_server import ServerTls
 
 __all__ = ["NativeTls", "TlsAlert", "TlsEvents", "client_tls", "server_tls"]

@@ -9,6 +9,7 @@ from aioquic.buffer import Buffer  # type: ignore[attr-defined]
 from aioquic.tls import Direction, Epoch
 
 from spooky._core.quic.errors import TlsAlert
+from spooky._core.quic.handshake import NativeTls
 from spooky.protocol.quic.parameters import ClientParameters
 from spooky.protocol.quic.tls_endpoint import (
     APPLICATION,
@@ -16,7 +17,6 @@ from spooky.protocol.quic.tls_endpoint import (
     HANDSHAKE,
     INITIAL,
     QUIC_TRANSPORT_PARAMETERS,
-    NativeTls,
     TlsEvents,
 )
 
@@ -40,6 +40,8 @@ LEVELS: Final = {
 
 class ClientTls(NativeTls):
     """The client's side of a handshake."""
+
+    _events: TlsEvents
 
     def __init__(self, parameters: ClientParameters, server_name: str, events: TlsEvents) -> None:
         super().__init__(events, parameters.secrets_log, is_client=True)

@@ -8,6 +8,7 @@ key shares is refused.
 import os
 import struct
 from enum import IntEnum
+from functools import partial
 from hmac import compare_digest
 from typing import Final
 
@@ -16,9 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from spooky._core.quic.client_hello import ClientHello, parse_client_hello
 from spooky._core.quic.errors import Alert, QuicError, TlsAlert, TransportError
+from spooky._core.quic.handshake import ServerHandshake
 from spooky._core.quic.key_schedule import KeySchedule
 from spooky.protocol.quic.certificates import (
-    CertificateChain,
     ClientCertificateError,
     ClientCertificateFault,
     ClientVerifier,
@@ -38,9 +39,6 @@ from spooky.protocol.quic.tls_endpoint import (
     CRYPTO_FRAME,
     EARLY,
     HANDSHAKE,
-    INITIAL,
-    QUIC_TRANSPORT_PARAMETERS,
-    NativeTls,
     TlsEvents,
 )
 from spooky.protocol.quic.tls_messages import (
@@ -62,25 +60,14 @@ NULL_COMPRESSION: Final = 0
 PSK_DHE_KE: Final = 1
 """The mode that keeps forward secrecy; the other is not offered (RFC 8446 section 4.2.9)."""
 
-ALPN: Final = 16
 SIGNATURE_ALGORITHMS: Final = 13
-PRE_SHARED_KEY: Final = 41
 EARLY_DATA: Final = 42
-SUPPORTED_VERSIONS: Final = 43
-KEY_SHARE: Final = 51
-
-RANDOM_BYTES: Final = 32
 
 MAX_EARLY_DATA: Final = extension(EARLY_DATA, b"\xff\xff\xff\xff")
 """Says in a ticket that 0-RTT data may be sent; QUIC has other limits (RFC 9001 section 4.6.1)."""
 
-SERVER_SIGNATURE: Final = b" " * 64 + b"TLS 1.3, server CertificateVerify\0"
 CLIENT_SIGNATURE: Final = b" " * 64 + b"TLS 1.3, client CertificateVerify\0"
-"""What goes before a transcript that is signed (RFC 8446 section 4.4.3)."""
-
-SELECTED_VERSION: Final = extension(SUPPORTED_VERSIONS, TLS_1_3.to_bytes(2, "big"))
-SELECTED_TICKET: Final = extension(PRE_SHARED_KEY, b"\0\0")
-"""The first ticket: no other is looked at."""
+"""What goes before a transcript that a client signed (RFC 8446 section 4.4.3)."""
 
 CERTIFICATE_REQUEST: Final = handshake_message(
     MessageType.CERTIFICATE_REQUEST,
@@ -103,51 +90,30 @@ FAULT_ALERTS: Final[dict[ClientCertificateFault, Alert]] = {
 
 
 class Expect(IntEnum):
-    """Which message of the client comes next."""
+    """Which message of the client comes after its hello."""
 
-    HELLO = MessageType.CLIENT_HELLO
     CERTIFICATE = MessageType.CERTIFICATE
     CERTIFICATE_VERIFY = MessageType.CERTIFICATE_VERIFY
     FINISHED = MessageType.FINISHED
-    NOTHING = 0
 
 
-class ServerTls(NativeTls):
+class ServerTls(ServerHandshake):
     """The server's side of a handshake."""
 
-    def __init__(self, parameters: ServerParameters, events: TlsEvents) -> None:
-        super().__init__(events, parameters.secrets_log, is_client=False)
-        self._parameters = parameters
-        self._expect = Expect.HELLO
-        self._schedule: KeySchedule
-        self._client_chain: tuple[x509.Certificate, ...] = ()
-        self._tickets = self._sealer()
-        self._server_handshake_secret = b""
-        self._client_handshake_secret = b""
-        self._client_application_secret = b""
+    _events: TlsEvents
 
-    def start(self, own_parameters: bytes) -> None:
-        """Refuse: a server waits for the client's hello."""
-        raise ValueError("a server does not begin a handshake")
+    def __init__(self, parameters: ServerParameters, events: TlsEvents) -> None:
+        super().__init__(events, parameters.secrets_log)
+        self._parameters = parameters
+        self._client_chain: tuple[x509.Certificate, ...] = ()
+        # Seals the ticket of this session, if its client can resume it.
+        self._tickets: TicketSealer | None = None
 
     def _sealer(self) -> TicketSealer | None:
         parameters = self._parameters
         if parameters.tickets is None:
             return None
         return ticket_sealer(parameters.keys, parameters.listener)
-
-    def _handle(self, message: bytes) -> None:
-        expect = self._expect
-        if message[0] != expect or expect is Expect.NOTHING:
-            raise TlsAlert(Alert.UNEXPECTED_MESSAGE, "an unexpected handshake message")
-        if expect is Expect.HELLO:
-            self._on_hello(message)
-        elif expect is Expect.CERTIFICATE:
-            self._on_certificate(message)
-        elif expect is Expect.CERTIFICATE_VERIFY:
-            self._on_certificate_verify(message)
-        else:
-            self._on_finished(message)
 
     # --- the hello ------------------------------------------------------------------------------
 
@@ -172,12 +138,14 @@ class ServerTls(NativeTls):
             self._consider_early_data(hello, session)
         group, own_share, shared = exchange_keys(hello.key_shares or [])
         self._send_hello(group, own_share, shared)
-        self._send_flight(chain, scheme, ours or b"")
+        certificates = None if self.resumed else chain.message
+        expect = Expect.FINISHED
+        if certificates is not None and self._parameters.client_verifier is not None:
+            certificates = CERTIFICATE_REQUEST + certificates
+            expect = Expect.CERTIFICATE
+        self._send_flight(ours or b"", certificates, scheme, partial(sign, chain.key, scheme))
         self._level = HANDSHAKE
-        if self.resumed or self._parameters.client_verifier is None:
-            self._expect = Expect.FINISHED
-        else:
-            self._expect = Expect.CERTIFICATE
+        self._expect = expect
 
     def _negotiate(self, hello: ClientHello) -> int:
         """Choose the protocol, and return the cipher suite."""
@@ -208,7 +176,8 @@ class ServerTls(NativeTls):
         if hello.identities is not None and hello.psk_modes is None:
             raise TlsAlert(Alert.MISSING_EXTENSION, "a ticket without key exchange modes")
         if PSK_DHE_KE not in (hello.psk_modes or b""):
-            self._tickets = None
+            return None
+        self._tickets = self._sealer()
         if self._tickets is None or hello.identities is None:
             return None
         session = self._tickets.open(hello.identities[0][0])
@@ -270,63 +239,6 @@ class ServerTls(NativeTls):
             schedule = self._schedule
             self._tell_secret(False, EARLY, schedule.cipher_suite, schedule.derive(b"c e traffic"))
 
-    # --- our flight -----------------------------------------------------------------------------
-
-    def _send_hello(self, group: int, own_share: bytes, shared: bytes) -> None:
-        schedule = self._schedule
-        extensions = SELECTED_VERSION + extension(
-            KEY_SHARE, group.to_bytes(2, "big") + opaque(own_share, 2)
-        )
-        if self.resumed:
-            extensions += SELECTED_TICKET
-        message = handshake_message(
-            MessageType.SERVER_HELLO,
-            b"\x03\x03"
-            + os.urandom(RANDOM_BYTES)
-            + b"\0"  # The session ID, which is empty.
-            + schedule.cipher_suite.to_bytes(2, "big")
-            + bytes((NULL_COMPRESSION,))
-            + opaque(extensions, 2),
-        )
-        schedule.update(message)
-        self._send(INITIAL, message)
-        schedule.advance(shared)
-        self._server_handshake_secret = schedule.derive(b"s hs traffic")
-        self._client_handshake_secret = schedule.derive(b"c hs traffic")
-        suite = schedule.cipher_suite
-        self._tell_secret(True, HANDSHAKE, suite, self._server_handshake_secret)
-        self._tell_secret(False, HANDSHAKE, suite, self._client_handshake_secret)
-
-    def _send_flight(self, chain: CertificateChain, scheme: int, parameters: bytes) -> None:
-        schedule = self._schedule
-        extensions = extension(ALPN, opaque(opaque(self.alpn.encode(), 1), 2))
-        extensions += extension(QUIC_TRANSPORT_PARAMETERS, parameters)
-        if self.early_data:
-            extensions += extension(EARLY_DATA, b"")
-        flight = handshake_message(MessageType.ENCRYPTED_EXTENSIONS, opaque(extensions, 2))
-        if not self.resumed:
-            if self._parameters.client_verifier is not None:
-                flight += CERTIFICATE_REQUEST
-            flight += chain.message
-            schedule.update(flight)
-            signature = sign(chain.key, scheme, SERVER_SIGNATURE + schedule.transcript())
-            verify_message = handshake_message(
-                MessageType.CERTIFICATE_VERIFY, scheme.to_bytes(2, "big") + opaque(signature, 2)
-            )
-            schedule.update(verify_message)
-            flight += verify_message
-        else:
-            schedule.update(flight)
-        finished = handshake_message(
-            MessageType.FINISHED, schedule.verify_data(self._server_handshake_secret)
-        )
-        schedule.update(finished)
-        self._send(HANDSHAKE, flight + finished)
-        schedule.advance()
-        suite = schedule.cipher_suite
-        self._tell_secret(True, APPLICATION, suite, schedule.derive(b"s ap traffic"))
-        self._client_application_secret = schedule.derive(b"c ap traffic")
-
     # --- the client's flight --------------------------------------------------------------------
 
     def _on_certificate(self, message: bytes) -> None:
@@ -353,25 +265,12 @@ class ServerTls(NativeTls):
         self._schedule.update(message)
         self._expect = Expect.FINISHED
 
-    def _on_finished(self, message: bytes) -> None:
-        schedule = self._schedule
-        expected = handshake_message(
-            MessageType.FINISHED, schedule.verify_data(self._client_handshake_secret)
-        )
-        if len(message) != len(expected):
-            raise TlsAlert(Alert.DECODE_ERROR, "a Finished of a wrong length")
-        if not compare_digest(message, expected):
-            raise TlsAlert(Alert.DECRYPT_ERROR, "a Finished that does not fit the handshake")
-        schedule.update(message)
-        self._expect = Expect.NOTHING
-        self._level = APPLICATION
+    def _complete(self) -> None:
+        """Give a ticket, and say who the client is."""
         if self._client_chain:
             self.client_certificate = self._client_chain[0].public_bytes(Encoding.DER)
-        suite = schedule.cipher_suite
-        self._tell_secret(False, APPLICATION, suite, self._client_application_secret)
         if self._tickets is not None:
             self._give_ticket(self._tickets)
-        self._events.on_handshake_complete()
 
     def _give_ticket(self, tickets: TicketSealer) -> None:
         """Give a ticket, now that the client can acknowledge it (RFC 9001 section 4.5)."""

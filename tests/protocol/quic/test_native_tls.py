@@ -13,13 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from spooky import _core
 from spooky._core.quic.errors import QuicError, TlsAlert, TransportError
+from spooky.protocol.quic.aioquic_tls import HANDSHAKE_MESSAGE_MAX
 from spooky.protocol.quic.certificates import CertificateSelector, ClientVerifier
-from spooky.protocol.quic.tls_endpoint import (
-    APPLICATION,
-    HANDSHAKE,
-    HANDSHAKE_MESSAGE_MAX,
-    INITIAL,
-)
+from spooky.protocol.quic.tls_endpoint import APPLICATION, HANDSHAKE, INITIAL
 from tests.certificates import PrivateKey, ca, client_leaf, expired_client, leaf, shared_ca
 from tests.protocol.quic.support import chain_of, client_parameters, server_parameters
 from tests.protocol.quic.tls_support import (

@@ -2,14 +2,17 @@
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aioquic import tls
 from aioquic.buffer import Buffer
 
 from spooky.protocol.quic.packet import VERSION_1
 from spooky.protocol.quic.parameters import ClientParameters, ServerParameters
-from spooky.protocol.quic.tls_endpoint import APPLICATION, EARLY, HANDSHAKE, INITIAL, NativeTls
+from spooky.protocol.quic.tls_endpoint import APPLICATION, EARLY, HANDSHAKE, INITIAL
+
+if TYPE_CHECKING:
+    from spooky._core.quic.handshake import NativeTls
 
 LEVELS = (INITIAL, HANDSHAKE, APPLICATION)
 EPOCHS = {
@@ -44,7 +47,7 @@ class Native:
     version = VERSION_1
     original_version = VERSION_1
 
-    def __init__(self, make: Callable[["Native"], NativeTls], parameters: bytes | None) -> None:
+    def __init__(self, make: Callable[["Native"], "NativeTls"], parameters: bytes | None) -> None:
         self.secrets: list[tuple[bool, int, int, bytes]] = []
         self.peer_parameters: bytes | None = None
         self.remembered: bytes | None = None
