@@ -49,7 +49,8 @@ class QuicConnection:
         self.established = False
         self._began = self._runtime.now()
         self._counted_packets = (0, 0, 0)
-        self._client = self._make_client()
+        # Made for the first request.
+        self._client: Client | None = None
         self._timer: Timer | None = None
         self._handshake_timer: Timer | None = None
         self._keep_alive_timer: Timer | None = None
@@ -203,6 +204,8 @@ class QuicConnection:
             self.terminate(reasons.HANDSHAKE_TIMEOUT)
 
     def _on_stream(self, stream: Stream) -> StreamHandler:
+        if self._client is None:
+            self._client = self._make_client()
         return self._listener.service.accept(stream, self._client)
 
     def _make_client(self) -> Client:

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """A QUIC connection without I/O: what its owner calls (RFC 9000, 9001, 9002, 9368, 9369)."""
 
-import secrets
+import os
 
 from libc.math cimport INFINITY
 from libc.stdint cimport uint64_t
@@ -25,7 +25,7 @@ from spooky._core.quic.streams cimport Streams
 from spooky._core.quic.errors import QuicError, TransportError
 
 cdef enum:
-    SEED_BITS = 64
+    SEED_BYTES = 8
 
     SHRINK_AFTER_PROBE_TIMEOUTS = 2
     # Probes are as large as the path was; lost twice, it may carry less (RFC 8899 section 4.3). More
@@ -67,7 +67,7 @@ cdef class Connection(Receiving):
         self.original_version = self.version = version
         self.recovery = Recovery(
             is_client, parameters.congestion_control, MINIMUM_DATAGRAM_SIZE,
-            secrets.randbits(SEED_BITS), now,
+            int.from_bytes(os.urandom(SEED_BYTES), "little"), now,
         )
         self.recovery.application.max_ack_delay = MAX_ACK_DELAY_MS / 1000.0
         self.initial_crypto = CryptoStream(SPACE_INITIAL)

@@ -119,9 +119,6 @@ cdef class NativeTls:
         self._incoming = None
         return bytes(incoming)
 
-    def _handle(self, bytes message):
-        raise NotImplementedError
-
     cpdef bytes take_output(self, int epoch):
         cdef bytes said
         if epoch == INITIAL:

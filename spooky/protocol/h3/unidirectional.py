@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 CONTROL_FRAME_MAX_BYTES: Final = 1024
 """Longest control frame with a meaning here; the settings that exist take a tenth of it."""
 
-FORBIDDEN_FRAMES: Final = HTTP2_FRAMES | {DATA, HEADERS, PUSH_PROMISE}
-"""Frames that have no place on a control stream (RFC 9114 sections 7.2 and 7.2.8)."""
 
 KNOWN_FRAMES: Final = frozenset({
     CANCEL_PUSH, SETTINGS, GOAWAY, MAX_PUSH_ID, PRIORITY_UPDATE_REQUEST, PRIORITY_UPDATE_PUSH,
@@ -44,6 +42,11 @@ KNOWN_FRAMES: Final = frozenset({
 
 CLIENT_FRAMES: Final = frozenset({MAX_PUSH_ID, PRIORITY_UPDATE_REQUEST, PRIORITY_UPDATE_PUSH})
 """Frames that only clients send (RFC 9114 section 7.2.7, RFC 9218 section 7.2)."""
+
+FORBIDDEN_FRAMES: Final = HTTP2_FRAMES | {DATA, HEADERS, PUSH_PROMISE}
+FORBIDDEN_TO_SERVERS: Final = FORBIDDEN_FRAMES | CLIENT_FRAMES
+"""Frames that have no place on a control stream of a client, and on one of a server (RFC 9114
+sections 7.2 and 7.2.8)."""
 
 
 class UnidirectionalStream:
@@ -103,7 +106,7 @@ class ControlStream(FrameReader):
         super().__init__()
         self._session = session
         self._settings_seen = False
-        self._forbidden = FORBIDDEN_FRAMES | (CLIENT_FRAMES if session.is_client else frozenset())
+        self._forbidden = FORBIDDEN_TO_SERVERS if session.is_client else FORBIDDEN_FRAMES
 
     def _begin_frame(self, kind: int, length: int) -> bool:
         """Judge a frame by its header; frames with a meaning are gathered."""

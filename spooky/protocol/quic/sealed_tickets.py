@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from spooky.protocol.quic.keys import SECRET_BYTES, TICKET, Keys
+from spooky.protocol.quic.sealing import make_sealer
 from spooky.protocol.quic.tls_messages import Reader, opaque
 
 TICKET_SECONDS: Final = 43_200
@@ -23,8 +21,6 @@ TICKET_SECONDS: Final = 43_200
 TICKET_MAX: Final = 8 * 1024
 """Largest ticket given; bytes. It comes back in a client's first packets, so a client with a longer
 chain of certificates gets none."""
-
-NONCE_BYTES: Final = 12
 
 FORMAT: Final = 2
 """Of what is sealed; a ticket of another one resumes nothing."""
@@ -75,25 +71,20 @@ class TicketSealer:
     """
 
     def __init__(self, keys: Keys, listener: str) -> None:
-        self._ciphers = [AESGCM(key) for key in keys.derived(TICKET)]
+        self._sealers = [make_sealer(key) for key in keys.derived(TICKET)]
         self._listener = listener.encode()
 
     def seal(self, session: Session) -> bytes | None:
         """Return a ticket, or ``None`` for a session too large for one."""
-        nonce = os.urandom(NONCE_BYTES)
-        ticket = nonce + self._ciphers[0].encrypt(nonce, _encode(session), self._listener)
+        ticket = self._sealers[0].seal(_encode(session), self._listener)
         return ticket if len(ticket) <= TICKET_MAX else None
 
     def open(self, ticket: bytes) -> Session | None:
         """Return the session of a ticket, or ``None`` if it is none of this listener's."""
-        nonce, sealed = ticket[:NONCE_BYTES], ticket[NONCE_BYTES:]
-        if len(nonce) < NONCE_BYTES:
-            return None
-        for cipher in self._ciphers:
-            try:
-                return _decode(cipher.decrypt(nonce, sealed, self._listener))
-            except InvalidTag:
-                continue
+        for sealer in self._sealers:
+            opened = sealer.open(ticket, self._listener)
+            if opened is not None:
+                return _decode(opened)
         return None
 
 

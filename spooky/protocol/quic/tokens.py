@@ -6,17 +6,14 @@ check what another gave.
 """
 
 import ipaddress
-import secrets
 import struct
 from collections import OrderedDict, deque
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
 from spooky.protocol.quic.keys import TOKEN, Keys
 from spooky.protocol.quic.packet import CONNECTION_ID_LENGTH, CONNECTION_ID_MAX_LENGTH
+from spooky.protocol.quic.sealing import NONCE_BYTES, TAG_BYTES, make_sealer
 from spooky.protocol.quic.session import Address
 
 RETRY_TOKEN_SECONDS: Final = 15.0
@@ -32,9 +29,6 @@ CLOCK_STEP_SECONDS: Final = 2.0
 USED_TOKENS_MAX: Final = 32_768
 """Tokens remembered as used: what 2,000 connections a second use of Retry tokens until they are too
 old. Beyond them the oldest may serve again, for the address it was given to."""
-
-NONCE_BYTES: Final = 12
-TAG_BYTES: Final = 16
 
 # Kind, issue time in milliseconds, packed address, port, the Retry's source connection ID; the
 # rest is the original destination connection ID.
@@ -78,10 +72,10 @@ class AddressTokens:
         keys: The secrets that all workers share.
     """
 
-    __slots__ = ("_ciphers",)
+    __slots__ = ("_sealers",)
 
     def __init__(self, keys: Keys) -> None:
-        self._ciphers = tuple(AESGCM(key) for key in keys.derived(TOKEN))
+        self._sealers = tuple(make_sealer(key) for key in keys.derived(TOKEN))
 
     def for_retry(
         self, peer: Address, original: bytes, retry_source_connection_id: bytes, now: float
@@ -145,17 +139,15 @@ class AddressTokens:
         body = _BODY.pack(kind, int(now * 1000), _packed(peer), port, source) + original
         # Random nonces are safe for 2^32 tokens under a key (NIST SP 800-38D section 8.3): twice
         # what 50,000 tokens a second are until the key is rotated.
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        return nonce + self._ciphers[0].encrypt(nonce, body, None)
+        return self._sealers[0].seal(body)
 
     def _open(self, token: bytes) -> bytes | None:
         if not TOKEN_MIN_BYTES <= len(token) <= TOKEN_MAX_BYTES:
             return None
-        for cipher in self._ciphers:
-            try:
-                return cipher.decrypt(token[:NONCE_BYTES], token[NONCE_BYTES:], None)
-            except InvalidTag:
-                continue
+        for sealer in self._sealers:
+            body = sealer.open(token)
+            if body is not None:
+                return body
         return None
 
 

@@ -132,11 +132,14 @@ def test_what_others_made_is_no_token(token: bytes) -> None:
 @pytest.mark.parametrize("size", [0, TOKEN_MIN_BYTES - 1, TOKEN_MAX_BYTES + 1, 1100])
 def test_what_cannot_be_a_token_is_not_decrypted(size: int) -> None:
     class Refusing:
-        def decrypt(self, *_: object) -> bytes:
+        def seal(self, *_: object) -> bytes:
+            raise AssertionError("it was")
+
+        def open(self, *_: object) -> bytes:
             raise AssertionError("it was")
 
     tokens = AddressTokens(KEYS)
-    tokens._ciphers = (Refusing(),)  # type: ignore[assignment]
+    tokens._sealers = (Refusing(),)  # type: ignore[assignment]
     assert tokens.check(bytes(size), PEER, RETRY_ID, NOW) is None
 
 
