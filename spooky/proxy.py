@@ -145,7 +145,9 @@ class Proxy:
             self._release()
             raise
         self._runtime = runtime
-        self._health = Health(runtime, self.counters.segment, environment.resolve)
+        self._health = Health(
+            runtime, self.counters.segment, environment.resolve, environment.use_addresses
+        )
         self._health.follow(configuration, materials)
 
     async def apply(

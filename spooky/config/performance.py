@@ -18,6 +18,7 @@ SOCKET_BUFFER_MIN: Final = 65_536  # one datagram of the largest size must fit
 SOCKET_BUFFER_MAX: Final = 1 << 30  # SO_RCVBUF is a 32-bit int and the kernel doubles it
 WINDOW_MIN: Final = 16_384  # one HTTP/2 frame of the usual size must fit
 WINDOW_MAX: Final = (1 << 31) - 1  # RFC 9113 section 6.9.1; QUIC would allow more
+DNS_INTERVAL_MIN: Final = 100  # ms: resolvers answer from a cache meanwhile
 STREAMS_MAX: Final = 65_536  # far above any client's use; bounds the table of one connection
 WORKERS_MAX: Final = 128  # a connection ID has a byte for the slot, and an upgrade doubles them
 
@@ -176,6 +177,20 @@ class Performance(Section, frozen=True):
             hazard="A backend that closes idle connections sooner makes requests race its close.",
         ),
     ] = 90_000
+    backend_dns_refresh_enabled: Annotated[
+        bool,
+        described(
+            "Look the names of backends up again and again. Connections to an address that a name "
+            "has no more take no new requests; the others stay as they are.",
+            hazard="With names that answer with a changing part of their addresses, connections "
+            "come and go: switch it off.",
+        ),
+    ] = True
+    backend_dns_refresh_interval_ms: Annotated[
+        int,
+        Meta(ge=DNS_INTERVAL_MIN, le=MAX_MILLISECONDS, extra={"unit": "ms"}),
+        described("How often; how long an answer holds is not known to who asks the system."),
+    ] = 30_000
     backend_connect_timeout_ms: Annotated[
         Milliseconds,
         described("Time to connect to a backend, TLS handshake included; then 504."),

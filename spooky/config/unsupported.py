@@ -38,7 +38,6 @@ UNSUPPORTED_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "performance": (
         "control_plane_threads", "reuseport", "pin_workers",
         "packet_shards_per_worker", "packet_shard_queue_capacity", "packet_shard_queue_max_bytes",
-        "backend_dns_refresh_enabled", "backend_dns_refresh_interval_ms",
     ),
     _CONTROL_API: (
         "health_path", "ready_path", "runtime_path", "restart_path", "reload_path",

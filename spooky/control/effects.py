@@ -138,7 +138,10 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         Effect.LIVE,
         Reach.AT_ONCE,
         "performance",
-        ("udp_recv_buffer_bytes", "udp_send_buffer_bytes", "shutdown_drain_timeout_ms"),
+        (
+            "udp_recv_buffer_bytes", "udp_send_buffer_bytes", "shutdown_drain_timeout_ms",
+            "backend_dns_refresh_enabled", "backend_dns_refresh_interval_ms",
+        ),
     ),
     (
         Effect.LIVE,

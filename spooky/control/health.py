@@ -1,10 +1,11 @@
-"""What one process of the machine does to know which backends can serve: checks, and ejection."""
+"""What one process of the machine does to know backends: checks, ejection, and their names."""
 
 from collections.abc import Iterator
 
 from spooky._core.shared import Segment
 from spooky.config.schema import Configuration
 from spooky.control.health_checks import HealthChecks
+from spooky.control.name_refresh import NameRefresh, OnChanged
 from spooky.control.outlier_detection import OutlierEjection
 from spooky.generation.materials import Materials
 from spooky.observe.metrics import Fact
@@ -14,19 +15,23 @@ from spooky.upstream.health import BackendHealth
 
 
 class Health:
-    """Active checks and outlier detection of all backends.
+    """Active checks, outlier detection and addresses of all backends.
 
     Arguments:
         runtime: Whose loop to use.
         segment: Where workers count, and learn of the results.
         resolve: Gives the addresses of backends.
+        on_addresses: Told of the addresses of a name when they change.
     """
 
-    def __init__(self, runtime: Runtime, segment: Segment, resolve: Resolve) -> None:
+    def __init__(
+        self, runtime: Runtime, segment: Segment, resolve: Resolve, on_addresses: OnChanged
+    ) -> None:
         self._segment = segment
         self._enabled: dict[str, list[BackendHealth]] = {}
         self._checks = HealthChecks(runtime, segment, resolve)
         self._ejection = OutlierEjection(runtime, segment)
+        self._names = NameRefresh(runtime, resolve, on_addresses)
 
     @property
     def any_can_serve(self) -> bool:
@@ -49,6 +54,7 @@ class Health:
         """
         self._checks.follow(configuration, materials)
         self._ejection.follow(configuration, materials)
+        self._names.follow(configuration)
         self._enabled = {
             name: [
                 BackendHealth(self._segment, name, backend.id)
@@ -62,8 +68,10 @@ class Health:
         """Yield what the metrics tell of it."""
         yield from self._checks.facts()
         yield from self._ejection.facts()
+        yield from self._names.facts()
 
     def close(self) -> None:
         """Stop; what was found stays, for whoever takes over."""
         self._checks.close()
         self._ejection.close()
+        self._names.close()

@@ -53,7 +53,7 @@ from spooky.control.traffic import TrafficReader
 from spooky.control.upgrade import Upgrade
 from spooky.control.worker_process import WorkerProcess
 from spooky.control.worker_watch import WorkerWatch
-from spooky.edge.messages import Prepare, Resolve, Start, UseKeys, UseLogs
+from spooky.edge.messages import Prepare, Resolve, Resolved, Start, UseKeys, UseLogs
 from spooky.generation.materials import MaterialError
 from spooky.observe.metrics import Fact
 from spooky.protocol.quic.keys import SECRET_BYTES, Keys
@@ -102,7 +102,9 @@ class Supervisor:
         self._service_manager = ServiceManager(os.environ)
         self._tasks: set[asyncio.Task[None]] = set()
         self._runtime = Runtime(self._loop)
-        self._health = Health(self._runtime, self._segment, system_resolver(self._loop))
+        self._health = Health(
+            self._runtime, self._segment, system_resolver(self._loop), self._on_addresses
+        )
         self._metrics = MetricsEndpoint(self._segment, self._facts)
         self._listeners = Listeners(self._slots)
         self._crew = Crew(
@@ -482,6 +484,9 @@ class Supervisor:
 
     def _on_resolve(self, worker: WorkerProcess, question: Resolve) -> None:
         self._begin(self._answer(worker, question))
+
+    def _on_addresses(self, host: str, port: int, addresses: tuple[str, ...]) -> None:
+        self._crew.tell(Resolved(host, port, addresses, changed=True))
 
     async def _answer(self, worker: WorkerProcess, question: Resolve) -> None:
         worker.send(await self._names.ask(question.host, question.port))

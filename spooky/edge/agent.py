@@ -124,6 +124,8 @@ class Agent:
                 self._discard(generation)
             case Resolved():
                 self._names.answered(message)
+                if message.changed and self._worker is not None:
+                    self._worker.use_addresses(message.host, message.port, message.addresses)
             case UseLogs(names):
                 self._use_logs(dict(zip(names, descriptors, strict=True)))
             case Drain(seconds):

@@ -132,12 +132,13 @@ class UseLogs(Message, frozen=True):
 
 
 class Resolved(Message, frozen=True):
-    """What a host's name resolves to, or why it does not."""
+    """What a host's name resolves to, or why it does not; ``changed`` if nobody asked."""
 
     host: str
     port: int
     addresses: tuple[str, ...]
     error: str = ""
+    changed: bool = False
 
 
 class Drain(Message, frozen=True):

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import math
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from spooky._core import reasons
@@ -224,6 +224,10 @@ class Worker:
         """Switch if what was prepared is in force, and do now all that follows."""
         self.service.in_force()
         self._settle()
+
+    def use_addresses(self, host: str, port: int, addresses: Sequence[str]) -> None:
+        """Follow a name of backends to its addresses; what leads to others finishes."""
+        self._environment.use_addresses(host, port, addresses)
 
     def _watch(self) -> None:
         """Look until what is prepared is in force or discarded."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -101,6 +101,14 @@ class Environment:
         # Backends that get requests, by upstream, id and the way to them.
         self.enabled: Registry[tuple[str, str, PoolIdentity], object] = Registry()
         self.has_begun = False
+
+    def use_addresses(self, host: str, port: int, addresses: Sequence[str]) -> None:
+        """Have connections to other addresses of a host take no new requests."""
+        for pool in self.pools.values():
+            if isinstance(pool, Pool):
+                origin = pool.dial_settings.origin
+                if (origin.host, origin.port) == (host, port):
+                    pool.leave_other_addresses(addresses)
 
 
 def compile_generation(

@@ -1,6 +1,6 @@
 """Long-lived things, keyed by identity and counted by reference, that outlive a generation."""
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -15,6 +15,11 @@ class Registry(Generic[Key, Value]):
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def values(self) -> Iterator[Value]:
+        """Yield every value once."""
+        for value, _ in self._entries.values():
+            yield value
 
     def acquire(self, key: Key, make: Callable[[], Value]) -> Value:
         """Return the value of this identity, made if nobody refers to it yet.

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,6 +102,12 @@ class Connection(hand_off.Connection, ByteTransport):
         else:
             self.session = Http1Session(self.wake, limits=self.pool.settings.http1)
         super().connection_made(transport)
+
+    @property
+    def address(self) -> str:
+        """The IP address that it leads to; empty if it is gone."""
+        peer = self.transport.get_extra_info("peername") if self.transport is not None else None
+        return str(peer[0]) if peer else ""
 
     def on_progress(self) -> None:
         if not self.ready and self.session.capacity > 0:
@@ -203,6 +210,13 @@ class Pool(hand_off.Pool):
                 return
         self._waiting.append(caller)
         self._grow()
+
+    def leave_other_addresses(self, addresses: Collection[str]) -> None:
+        """Let connections finish that lead to none of these addresses; the others stay."""
+        for connection in list(self._connections):
+            if connection.address not in addresses:
+                connection.session.shutdown()
+                connection.wake()
 
     def discard_idle(self) -> None:
         """Close the connections that serve nobody: one of their kind proved to be stale."""

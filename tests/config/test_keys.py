@@ -145,7 +145,7 @@ SUPPORTED = re.compile(
     r"|connection_timeout_ms|tls\.client_auth\.(mode|ca_file)|auth\.identity_source\.kind"
     r"|auth\.bearer_tokens\[\]\.(role|actor_id)|authorization\.protect_.*|ip_allowlist\.cidrs"
     r"|audit\.(enabled|sink|file_path))"
-    r"|performance\.(?!control_plane_|reuseport|pin_|packet_|backend_dns_).*"
+    r"|performance\.(?!control_plane_|reuseport|pin_|packet_).*"
     r"|resilience\.protocol\.(max_headers_.*|enforce_.*|allow(ed_methods|_0rtt)|early_.*"
     r"|denied_.*)|resilience\.watchdog\.(?!restart_(command|hook)|overload_).*"
 )

@@ -99,7 +99,7 @@ def test_what_is_known_of_a_backend_is_kept_while_the_way_to_it_is_the_same(
 def test_it_is_known_which_share_of_the_backends_can_serve() -> None:
     async def scenario() -> None:
         runtime, segment = Runtime(asyncio.get_running_loop()), private_segment()
-        health = Health(runtime, segment, system_resolver(runtime.loop))
+        health = Health(runtime, segment, system_resolver(runtime.loop), lambda *_: None)
         assert health.ready() == {}
         health.follow(configured(*THREE, "10.0.0.4"), MATERIALS)
         assert health.ready() == {"api": 1.0}

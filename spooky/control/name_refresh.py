@@ -1,0 +1,164 @@
+"""Looking names of backends up again, so that connections follow where they lead."""
+
+import asyncio
+import ipaddress
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from spooky.config.schema import Configuration
+from spooky.observe.metrics import Fact, Kind
+from spooky.runtime import Runtime
+from spooky.upstream.dial import Resolve
+from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
+
+logger = logging.getLogger(__name__)
+
+JITTER: Final = 0.1
+"""Each round is up to this share of the interval earlier or later, so that machines do not meet."""
+
+AT_ONCE_MAX: Final = 16
+"""Names asked for at the same time: the system answers each in a thread."""
+
+ANSWER_SECONDS: Final = 10.0
+"""An answer that takes longer is none: the next name's turn comes."""
+
+Name = tuple[str, int]
+"""A host and a port."""
+
+OnChanged = Callable[[str, int, tuple[str, ...]], None]
+"""Takes a host, a port, and the addresses that it has now."""
+
+
+class NameRefresh:
+    """Asks for the names of all backends, again and again.
+
+    Arguments:
+        runtime: Whose loop to use.
+        resolve: Asks the system.
+        on_changed: Told of each name when it resolves first, and to others than before.
+    """
+
+    def __init__(self, runtime: Runtime, resolve: Resolve, on_changed: OnChanged) -> None:
+        self._runtime = runtime
+        self._resolve = resolve
+        self._on_changed = on_changed
+        self._random = random.Random()
+        self._known: dict[Name, frozenset[str]] = {}
+        self._failing: set[Name] = set()
+        self._outcomes: Counter[str] = Counter()
+        self._interval = 0.0
+        self._task: asyncio.Task[None] | None = None
+
+    def follow(self, configuration: Configuration) -> None:
+        """Ask for the names of a configuration, those that are new at once."""
+        performance = configuration.performance
+        interval = performance.backend_dns_refresh_interval_ms / 1000
+        if not performance.backend_dns_refresh_enabled:
+            interval = 0.0
+        names = frozenset(_names(configuration)) if interval else frozenset()
+        if names == self._known.keys() and interval == self._interval:
+            return
+        self._known = {name: self._known.get(name, frozenset()) for name in names}
+        self._failing &= names
+        self._interval = interval
+        self.close()
+        if names:
+            self._task = self._runtime.start_task(self._run())
+
+    async def refresh(self) -> None:
+        """Ask for every name once."""
+        room = asyncio.Semaphore(AT_ONCE_MAX)
+
+        async def ask(name: Name) -> None:
+            async with room:
+                await self._ask(name)
+
+        await asyncio.gather(*map(ask, list(self._known)))
+
+    def facts(self) -> Iterator[Fact]:
+        """Yield what the metrics tell of it."""
+        for (host, port), addresses in self._known.items():
+            yield Fact(
+                "backend_dns_resolved_addresses",
+                "Addresses that the name of a backend has.",
+                len(addresses),
+                (("host", host), ("port", str(port))),
+            )
+        for outcome in ("changed", "unchanged", "empty", "failed"):
+            yield Fact(
+                "backend_dns_refreshes_total",
+                "Times that names of backends were looked up again, by what came of it.",
+                self._outcomes[outcome],
+                (("outcome", outcome),),
+                Kind.COUNTER,
+            )
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            await self.refresh()
+            await asyncio.sleep(self._interval * self._random.uniform(1 - JITTER, 1 + JITTER))
+
+    async def _ask(self, name: Name) -> None:
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                addresses = await self._resolve(*name)
+        except TimeoutError:
+            self._failed(name, "failed", f"no answer within {ANSWER_SECONDS:.0f} s")
+        except (OSError, UnicodeError) as error:
+            text = error.strerror if isinstance(error, OSError) else None
+            self._failed(name, "failed", text or str(error))
+        else:
+            if addresses:
+                self._resolved(name, addresses)
+            else:
+                self._failed(name, "empty", "it has no address")
+
+    def _failed(self, name: Name, outcome: str, why: str) -> None:
+        """Keep the addresses that the name had, and say so the first time."""
+        self._outcomes[outcome] += 1
+        if name not in self._failing:
+            self._failing.add(name)
+            kept = ", ".join(sorted(self._known.get(name, ()))) or "none"
+            logger.warning("%s does not resolve: %s; addresses kept: %s", name[0], why, kept)
+
+    def _resolved(self, name: Name, addresses: list[str]) -> None:
+        before, now = self._known.get(name), frozenset(addresses)
+        if before is None:
+            return  # It was removed while it was asked for.
+        if name in self._failing:
+            self._failing.discard(name)
+            logger.info("%s resolves again", name[0])
+        self._known[name] = now
+        if now == before:
+            self._outcomes["unchanged"] += 1
+            return
+        self._outcomes["changed"] += 1
+        if before:
+            logger.info("%s has other addresses: %s", name[0], ", ".join(sorted(now)))
+        self._on_changed(*name, tuple(addresses))
+
+
+def _names(configuration: Configuration) -> Iterable[Name]:
+    """Yield host and port of each backend that is reached by a name."""
+    for upstream in configuration.upstream.values():
+        for backend in upstream.listed_backends:
+            origin = Origin.parse(backend.address)
+            if origin.scheme != EMBEDDED_SCHEME and not _is_address(origin.host):
+                yield origin.host, origin.port
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    return True
