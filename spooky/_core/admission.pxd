@@ -1,50 +1,78 @@
 # C types for spooky/_core/pure/admission.py, which is the source.
 
 cimport cython
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from spooky._core.balance cimport Balancer, hash_key
 from spooky._core.gate cimport Gate
 from spooky._core.outcomes cimport Tally
 from spooky._core.validate cimport Request
 
-cdef object _COMPLETED
+cdef object _COMPLETED, _CIRCUIT_OPEN
 
 
 cdef class AdmissionStage:
     cdef public Gate gate
     cdef public uint64_t limit
     cdef public object reason
+    cdef public str name
+    cdef public int64_t ticket
 
-    cpdef bint enter(self, Request request) except -1
-    cpdef object leave(self, object reason, int status, double elapsed_ms)
+    cpdef bint enter(self, Request request, double now) except -1
+    cpdef object answered(self, Admission admission)
+    cpdef object leave(self, Admission admission)
     cpdef object withdraw(self)
 
 
 cdef class Refusal:
     cdef readonly object reason
     cdef readonly AdmissionStage stage
+    cdef readonly int64_t value
+    cdef readonly uint64_t limit
+    cdef readonly Gate gate
 
 
 cdef class Admission:
     cdef readonly object upstream
     cdef readonly Py_ssize_t index
     cdef readonly object backend
+    cdef readonly int64_t ticket
+    cdef readonly bint is_answered
+    cdef readonly int status
+    cdef readonly double service_ms
+    cdef readonly object reason
+    cdef readonly double elapsed_ms
+    cdef readonly double now
     cdef bint _open
 
+    @cython.locals(stages=tuple, stage=AdmissionStage)
+    cpdef object answered(self, double now, int status, double service_ms)
     @cython.locals(
         balancer=Balancer, observers=tuple, passed=Py_ssize_t, stage=AdmissionStage, stages=tuple,
         tally=Tally,
     )
-    cpdef object leave(self, object reason, int status, double elapsed_ms, double latency_ms)
+    cpdef object leave(
+        self, object reason, int status, double elapsed_ms, double latency_ms, double now
+    )
 
 
-@cython.locals(stages=tuple, stage=AdmissionStage, passed=Py_ssize_t, key=uint64_t)
-cpdef object admit(object upstream, Request request, bytes address, bytes connection_id)
 @cython.locals(
-    balancer=Balancer, stages=tuple, backends=tuple, stage=AdmissionStage, index=Py_ssize_t
+    stages=tuple, stage=AdmissionStage, passed=Py_ssize_t, key=uint64_t, refusal=Refusal
 )
-cdef object _choose(object upstream, Request request, uint64_t key)
-cdef bint _enter(AdmissionStage stage, Request request) except -1
+cpdef object admit(
+    object upstream, Request request, bytes address, bytes connection_id, double now
+)
+@cython.locals(
+    balancer=Balancer, stages=tuple, backends=tuple, stage=AdmissionStage, index=Py_ssize_t,
+    refusal=Refusal,
+)
+cdef object _choose(object upstream, Request request, uint64_t key, double now)
+@cython.locals(
+    balancer=Balancer, backends=tuple, stage=AdmissionStage, index=Py_ssize_t, count=Py_ssize_t,
+    start=int64_t, offset=Py_ssize_t, other=Py_ssize_t,
+)
+cdef Py_ssize_t _choose_other(
+    object upstream, Request request, uint64_t key, Py_ssize_t refused, double now
+) except -2
 @cython.locals(stage=AdmissionStage)
 cdef object _withdraw(tuple stages, Py_ssize_t count)

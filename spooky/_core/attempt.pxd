@@ -29,13 +29,16 @@ cdef class Attempt:
     cdef public int64_t owed
     cdef readonly double started
     cdef public double connected
+    cdef public double sent
     cdef public double answered
     cdef public int status
 
     cpdef object start(self)
     cpdef object give_up(self, object reason)
-    @cython.locals(latency=double, until=double)
+    @cython.locals(latency=double, until=double, elapsed=double)
     cpdef object conclude(self, object reason)
+    @cython.locals(service=double)
+    cdef object _took_head(self, double now, int status)
     cpdef object on_connected(self, object stream, bint reused)
     cpdef object on_connect_failed(self, object reason, str detail)
     cpdef object on_head(self, list fields, bint end)

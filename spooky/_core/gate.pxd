@@ -17,9 +17,14 @@ cdef class Gate:
     cdef Places _places
     cdef object _on_waiting
     cdef object _waiting
+    cdef double _since
+    cdef readonly bint newest_first
 
     cpdef bint try_enter(self, uint64_t limit) except -1
     cpdef object leave(self)
-    cpdef bint wait(self, object retry, Py_ssize_t limit) except -1
+    cpdef double wait(
+        self, object retry, Py_ssize_t limit, double now, double longest, double target
+    ) except -1
     cpdef object stop_waiting(self, object retry)
     cpdef bint look(self) except -1
+    cdef object _next(self)

@@ -204,6 +204,30 @@ REQUEST_BUFFER_CAP = Reason(
     Stage.ADMIT, "request_buffer_cap", 503, "The request buffers are full.", Fault.US,
     h3_error=H3_REQUEST_REJECTED,
 )  # fmt: skip
+BROWNOUT = Reason(
+    Stage.ADMIT, "brownout", 503, "Requests of this priority are shed under the present load.",
+    Fault.US, h3_error=H3_REQUEST_REJECTED,
+)  # fmt: skip
+ADAPTIVE_ADMISSION = Reason(
+    Stage.ADMIT, "adaptive_admission", 503, "This upstream takes no more requests at once now.",
+    Fault.US, h3_error=H3_REQUEST_REJECTED,
+)  # fmt: skip
+ROUTE_CAP = Reason(
+    Stage.ADMIT, "route_cap", 503, "Too many requests are in flight by this route.", Fault.US,
+    h3_error=H3_REQUEST_REJECTED,
+)  # fmt: skip
+ROUTE_GLOBAL_CAP = Reason(
+    Stage.ADMIT, "route_global_cap", 503, "Too many requests are in flight by all routes.",
+    Fault.US, h3_error=H3_REQUEST_REJECTED,
+)  # fmt: skip
+QUEUE_TIMEOUT = Reason(
+    Stage.ADMIT, "queue_timeout", 503, "The request waited for a place in flight in vain.",
+    Fault.US, h3_error=H3_REQUEST_REJECTED,
+)  # fmt: skip
+CIRCUIT_OPEN = Reason(
+    Stage.BALANCE, "circuit_open", 503, "Every backend with room failed, and is left alone.",
+    Fault.UPSTREAM, h3_error=H3_REQUEST_REJECTED, retryable=True,
+)  # fmt: skip
 NO_BACKEND = Reason(Stage.BALANCE, "no_backend", 503, "No backend is available.", Fault.UPSTREAM)
 
 # --- connect ----------------------------------------------------------------------------------

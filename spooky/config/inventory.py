@@ -101,9 +101,17 @@ def inventory(configuration: Configuration, files: Files = NO_FILES) -> Inventor
     found = inventory_of_listeners(configuration, files)
     for name, upstream in configuration.upstream.items():
         _add_upstream(found, configuration, name, upstream, files)
-    for rule in rules_of(configuration):
-        route = Object(ObjectKind.ROUTE, "", route_name(rule))
-        found[route] = {"upstream": Row("routes[].upstream", rule.name)}
+    for (name, route), rule in zip(
+        configuration.all_routes(), rules_of(configuration), strict=True
+    ):
+        rows = rows_of(
+            route, "routes[].", files, without=("host", "path_prefix", "method", "upstream")
+        )
+        rows["upstream"] = Row("routes[].upstream", rule.name)
+        rows["priority"] = structs.replace(
+            rows["priority"], value=configuration.priority_of(name, route)
+        )
+        found[Object(ObjectKind.ROUTE, "", route_name(rule))] = rows
     found[SETTINGS] = rows_of(
         configuration, "", files, without=("listen", "listeners", "upstream", "routes")
     )
@@ -199,13 +207,8 @@ def _origin(address: str) -> str:
         return address
 
 
-def rules_of(
-    configuration: Configuration, targets: Mapping[str, object] | None = None
-) -> Iterator[Rule]:
-    """Yield the rules of the route table.
-
-    Arguments:
-        targets: What the rules to each upstream lead to; without it, to the upstream's name.
+def rules_of(configuration: Configuration) -> Iterator[Rule]:
+    """Yield the rules of the route table, each leading to the name of its upstream.
 
     Raises:
         ValueError: A route could not match any request.
@@ -215,7 +218,7 @@ def rules_of(
             None if text is None else text.encode()
             for text in (route.host, route.path_prefix, route.method)
         )
-        yield Rule(name, host, prefix, method, name if targets is None else targets[name])
+        yield Rule(name, host, prefix, method, name)
 
 
 def route_name(rule: Rule) -> str:

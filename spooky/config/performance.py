@@ -248,9 +248,10 @@ class Performance(Section, frozen=True):
         int,
         Meta(ge=0, le=MAX_MILLISECONDS, extra={"unit": "ms"}),
         described(
-            "Time a request waits for a place in flight before it is refused; 0 refuses at once.",
+            "Time a request waits for a place in flight before it is refused, less under pressure "
+            "(`resilience.route_queue.target_ms`); 0 refuses at once.",
         ),
-    ] = 0
+    ] = 50
 
     # --- bodies -------------------------------------------------------------------------------
     max_request_body_bytes: Annotated[

@@ -7,12 +7,14 @@ from spooky import _core
 from spooky.config.control import check_control
 from spooky.config.listener_rules import check_listeners
 from spooky.config.observability import check_observability
+from spooky.config.overload_rules import check_overload
 from spooky.config.paths import canonical_path_prefix
 from spooky.config.performance import Performance
 from spooky.config.problems import InvalidValueError, quoted
 from spooky.config.report import Report
+from spooky.config.resilience import ProtocolLimits
 from spooky.config.route_rules import check_routes
-from spooky.config.schema import Configuration, ProtocolLimits
+from spooky.config.schema import Configuration
 from spooky.config.upstream_rules import TOKEN, check_upstreams
 from spooky.config.watchdog import check_watchdog
 
@@ -33,6 +35,7 @@ def check(configuration: Configuration, apps: Collection[str], report: Report) -
     _check_logs(configuration, report)
     check_control(configuration.control, report)
     check_observability(configuration.observability, report)
+    check_overload(configuration, report)
     check_upstreams(configuration, apps, report)
     check_routes(configuration, report)
 

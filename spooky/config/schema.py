@@ -11,14 +11,15 @@ from msgspec import Meta
 from msgspec.structs import force_setattr
 
 from spooky.config.control import Control
-from spooky.config.fields import Section, described
+from spooky.config.fields import Count, Section, described
 from spooky.config.forwarding import ForwardedHeaders, HostPolicy
 from spooky.config.health import HealthCheck
 from spooky.config.observability import Observability
 from spooky.config.outlier_detection import OutlierDetection
+from spooky.config.overload import Priority
 from spooky.config.performance import Performance
+from spooky.config.resilience import Resilience
 from spooky.config.slow_start import SlowStart
-from spooky.config.watchdog import Watchdog
 
 DEFAULT_PATH: Final = "/etc/spooky/config.yaml"
 DEFAULT_PORT: Final = 9889
@@ -194,6 +195,20 @@ class Route(Section, frozen=True):
     ] = None
     method: Annotated[
         str | None, described("Request method; null for every method.", identity=True)
+    ] = None
+    priority: Annotated[
+        Priority,
+        described(
+            "Under overload, requests of `low` routes are shed first, then `normal`, then `high`; "
+            "`core` last."
+        ),
+    ] = "normal"
+    max_inflight: Annotated[
+        Count | None,
+        described(
+            "Requests in flight by this route; more get 503 (`route_cap`). Null: the limits of its "
+            "upstream alone count."
+        ),
     ] = None
 
     def __post_init__(self) -> None:
@@ -433,76 +448,6 @@ class AccessLog(Section, frozen=True):
     ] = None
 
 
-# --- resilience -------------------------------------------------------------------------------
-class ProtocolLimits(Section, frozen=True):
-    """What a request may look like, on every protocol."""
-
-    max_headers_count: Annotated[
-        int,
-        Meta(ge=1, le=10_000),
-        described("Header fields in a request head; more get 431."),
-    ] = 128
-    max_headers_bytes: Annotated[
-        int,
-        Meta(ge=256, le=1_048_576, extra={"unit": "bytes"}),
-        described(
-            "Sum of the lengths of header names and values; more gets 431.",
-            hazard="Backends have limits of their own, often 8 KiB.",
-        ),
-    ] = 16_384
-    enforce_authority_host_match: Annotated[
-        bool, described("Refuse a request whose `Host` differs from its `:authority`, with 400.")
-    ] = True
-    allow_0rtt: Annotated[
-        bool,
-        described(
-            "Let clients that come again send requests with the first packets of their handshake "
-            "(0-RTT). Backends see `Early-Data: 1`, and may answer 425.",
-            hazard="What was recorded can be sent again: see 0-RTT in "
-            "[the life of a request](request-life.md). The client's address is not proven then, "
-            "unless `quic_retry` is `always`.",
-        ),
-    ] = False
-    early_data_safe_methods: Annotated[
-        tuple[Literal["GET", "HEAD"], ...],
-        Meta(min_length=1),
-        described(
-            "Methods of requests that are taken in 0-RTT data; the others get 425, and clients "
-            "send them again after the handshake.",
-            unordered=True,
-        ),
-    ] = ("GET", "HEAD")
-    allowed_methods: Annotated[
-        tuple[str, ...],
-        described(
-            "Methods let through, the others get 405; empty for every method.", unordered=True
-        ),
-    ] = ()
-    denied_path_prefixes: Annotated[
-        tuple[str, ...],
-        described(
-            "Requests whose path starts with one of these get 403; plain text prefixes of the "
-            "canonical path.",
-            hazard="`/admin` denies `/administrator` too.",
-            unordered=True,
-        ),
-    ] = ()
-
-    def __post_init__(self) -> None:
-        force_setattr(self, "allowed_methods", tuple(m.upper() for m in self.allowed_methods))
-
-
-class Resilience(Section, frozen=True):
-    """Protection of Spooky and of backends."""
-
-    protocol: Annotated[
-        ProtocolLimits, described("What a request may look like, on every protocol.")
-    ] = ProtocolLimits()
-    watchdog: Annotated[
-        Watchdog, described("When a worker that runs and does not serve is replaced.")
-    ] = Watchdog()
-
-
 # --- the whole --------------------------------------------------------------------------------
 class Configuration(Section, frozen=True, kw_only=True):
     """The whole configuration."""
@@ -567,6 +512,10 @@ class Configuration(Section, frozen=True, kw_only=True):
                 yield name, upstream.route
         for route in self.routes:
             yield route.upstream, route
+
+    def priority_of(self, upstream: str, route: Route) -> Priority:
+        """Return the priority of a route to the upstream of this name."""
+        return "core" if upstream in self.resilience.brownout.core_routes else route.priority
 
     def load_balancing_of(self, upstream: str) -> LoadBalancing:
         """Return how the upstream of this name balances."""

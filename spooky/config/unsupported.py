@@ -53,11 +53,6 @@ UNSUPPORTED_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     f"{_CONTROL_API}.audit": ("format",),
     "observability.tracing": ("enabled", "service_name", "otlp_endpoint", "sample_ratio"),
     "observability.routing": ("enabled", "include_reason", "expose_header", "header_name"),
-    "resilience.adaptive_admission": (
-        "enabled", "min_limit", "max_limit", "decrease_step", "increase_step", "high_latency_ms",
-    ),
-    "resilience.route_queue": ("default_cap", "global_cap", "shed_retry_after_seconds"),
-    "resilience.route_queue.caps": ("*",),
     "resilience.scoped_rate_limits.[]": (
         "name", "scope", "requests_per_sec", "burst", "key", "route_allowlist", "idle_ttl_secs",
     ),
@@ -76,15 +71,9 @@ UNSUPPORTED_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "resilience.protocol": (
         "allow_connect", "connect_allowed_ports", "connect_allowed_authorities",
     ),
-    "resilience.circuit_breaker": (
-        "enabled", "failure_threshold", "open_ms", "half_open_max_probes",
-    ),
     "resilience.hedging": ("enabled", "delay_ms", "safe_methods", "route_allowlist"),
     "resilience.retry_budget": ("enabled", "ratio_percent"),
     "resilience.retry_budget.per_route_ratio_percent": ("*",),
-    "resilience.brownout": (
-        "enabled", "trigger_inflight_percent", "recover_inflight_percent", "core_routes",
-    ),
     "resilience.watchdog": ("overload_inflight_percent", "restart_command", "restart_hook"),
     "security.privileges": ("enabled", "user", "group"),
 }  # fmt: skip

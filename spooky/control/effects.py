@@ -72,13 +72,19 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         Reach.REQUESTS,
         "upstream.<name>",
         (
-            "route", "route.host", "route.path_prefix", "route.method", "backends[].weight",
+            "route", "route.host", "route.path_prefix", "route.method", "route.priority",
+            "route.max_inflight", "backends[].weight",
             "load_balancing", "load_balancing.type", "load_balancing.key",
             "load_balancing.balance_factor", "host_policy.mode", "host_policy.host",
             "forwarded_headers.mode",
         ),
     ),
-    (Effect.LIVE, Reach.REQUESTS, "routes[]", ("host", "path_prefix", "method", "upstream")),
+    (
+        Effect.LIVE,
+        Reach.REQUESTS,
+        "routes[]",
+        ("host", "path_prefix", "method", "priority", "max_inflight", "upstream"),
+    ),
     (
         Effect.LIVE,
         Reach.AT_ONCE,
@@ -217,6 +223,25 @@ _GROUPS: Final[tuple[_Group, ...]] = (
             "early_data_safe_methods",
             "max_headers_count", "max_headers_bytes", "enforce_authority_host_match",
             "allowed_methods", "denied_path_prefixes",
+        ),
+    ),
+    # Counts, limits that were found and the state of breakers outlive a change.
+    (
+        Effect.LIVE,
+        Reach.REQUESTS,
+        "resilience",
+        (
+            "adaptive_admission.enabled", "adaptive_admission.algorithm",
+            "adaptive_admission.min_limit", "adaptive_admission.max_limit",
+            "adaptive_admission.latency_tolerance_percent",
+            "adaptive_admission.measure_interval_ms", "adaptive_admission.increase_step",
+            "adaptive_admission.decrease_step", "adaptive_admission.high_latency_ms",
+            "route_queue.default_cap", "route_queue.caps.<name>", "route_queue.global_cap",
+            "route_queue.shed_retry_after_seconds", "route_queue.target_ms", "brownout.enabled",
+            "brownout.trigger_inflight_percent", "brownout.recover_inflight_percent",
+            "brownout.core_routes", "circuit_breaker.enabled", "circuit_breaker.failure_threshold",
+            "circuit_breaker.open_ms", "circuit_breaker.open_initial_ms",
+            "circuit_breaker.half_open_max_probes",
         ),
     ),
     (

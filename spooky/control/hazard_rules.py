@@ -49,6 +49,16 @@ LIMITS: Final = frozenset(
                 "backend_total_request_timeout_ms", "request_buffer_global_cap_bytes",
             )
         ),
+        "resilience.adaptive_admission.max_limit",
+        "resilience.adaptive_admission.min_limit",
+        "resilience.adaptive_admission.latency_tolerance_percent",
+        "resilience.adaptive_admission.high_latency_ms",
+        "resilience.circuit_breaker.failure_threshold",
+        "resilience.circuit_breaker.half_open_max_probes",
+        "resilience.route_queue.default_cap",
+        "resilience.route_queue.global_cap",
+        "resilience.route_queue.caps.<name>",
+        "routes[].max_inflight",
         "resilience.protocol.max_headers_count",
         "resilience.protocol.max_headers_bytes",
         "resilience.watchdog.poll_stall_timeout_ms",
@@ -56,6 +66,13 @@ LIMITS: Final = frozenset(
     )
 )  # fmt: skip
 """Numbers that bound what clients or backends can take; null is no bound."""
+
+_SWITCHED_OFF: Final = {
+    "resilience.circuit_breaker.enabled": "circuit_breaker_off",
+    "resilience.adaptive_admission.enabled": "adaptive_admission_off",
+    "resilience.brownout.enabled": "brownout_off",
+}
+"""Hazards of protections that are switched off."""
 
 # Hosts, methods and paths of probes: what only a route for every host, or method, matches.
 _ANY_HOST: Final = b"any-host.invalid"
@@ -242,6 +259,9 @@ def _setting_hazards(change: Change) -> Iterator[Hazard]:
         yield hazard("health_check_removed", each, backend=f"{each.parent} {each.name}")
     if change.path == OUTLIER_DETECTION and change.new is False:
         yield hazard("outlier_detection_off", each, upstream=each.name)
+    for path, code in _SWITCHED_OFF.items():
+        if change.path == path and change.new is False:
+            yield hazard(code, each)
     if _lifts(change):
         yield hazard(
             "limit_lifted", each, key=change.key, old=_said(change.old), new=_said(change.new)

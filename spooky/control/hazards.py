@@ -83,6 +83,21 @@ _KINDS: Final = (
         "fail",
     ),
     HazardKind(
+        "circuit_breaker_off",
+        "Backends that fail time after time would not be left alone any more.",
+        "requests go on waiting for backends that fail",
+    ),
+    HazardKind(
+        "adaptive_admission_off",
+        "Requests in flight to an upstream would not be limited by how long they take any more.",
+        "an upstream that gets slower gets ever more requests at once",
+    ),
+    HazardKind(
+        "brownout_off",
+        "Requests would not be shed by the priority of their routes any more.",
+        "under overload core routes are shed as often as the others",
+    ),
+    HazardKind(
         "limit_lifted",
         "A limit is removed, switched off, made to exempt more, or raised at least tenfold.",
         "{key} goes from {old} to {new}",

@@ -3,19 +3,19 @@
 import asyncio
 import ssl
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from spooky._core import reasons
-from spooky._core.admission import AdmissionStage
 from spooky._core.balance import Balancer, Loads
 from spooky._core.fields import ForwardingPolicy
 from spooky._core.gate import Gate
-from spooky._core.routes import RouteTable
+from spooky._core.routes import RouteTable, Rule
+from spooky._core.stages import Pressure
 from spooky._core.validate import Limits
 from spooky.balancing.factory import make_balancer
 from spooky.balancing.key import KeySource
-from spooky.config.inventory import rules_of
+from spooky.config.inventory import route_name, rules_of
+from spooky.config.overload import TARGET_MS, RouteQueue
 from spooky.config.performance import Performance
 from spooky.config.schema import HASHING_TYPES, Configuration, Listener
 from spooky.config.schema import Backend as BackendConfiguration
@@ -35,6 +35,7 @@ from spooky.generation.generation import (
 from spooky.generation.identities import PoolIdentity, upstream_tls
 from spooky.generation.materials import Materials
 from spooky.generation.registry import Registry
+from spooky.generation.stages import REQUESTS, StageMaker
 from spooky.observe.counters import Counters
 from spooky.overload.places import shared_places
 from spooky.overload.watch import GateWatch
@@ -96,6 +97,7 @@ class Environment:
         self.pools: Registry[PoolIdentity, RequestPool] = Registry()
         self.balancers: Registry[BalancerIdentity, Balancer] = Registry()
         self.loads: Registry[tuple[str, str], Loads] = Registry()
+        self.pressure = Pressure()
         self.gates: Registry[tuple[str, ...], Gate] = Registry()
         self.listener_tls: Registry[bytes, ListenerTls] = Registry()
         # Backends that get requests, by upstream, id and the way to them.
@@ -183,6 +185,9 @@ class _Compiler:
         self._pool_settings = _pool_settings(configuration.performance)
         self._activations: list[Callable[[], None]] = []
         self._releases: list[Callable[[float], object]] = []
+        self._stages = StageMaker(
+            configuration, environment.counters.segment, self._gate, environment.pressure
+        )
 
     def activate(self) -> None:
         """Put in force what changed of things that were kept."""
@@ -211,9 +216,13 @@ class _Compiler:
             yield
             upstreams[name] = yield from self._upstream(name)
         rules = []
-        for rule in rules_of(configuration, upstreams):
+        for (name, route), rule in zip(
+            configuration.all_routes(), rules_of(configuration), strict=True
+        ):
             yield
-            rules.append(rule)
+            stages = self._stages.of_route(name, route, route_name(rule))
+            target = replace(upstreams[name], stages=stages)
+            rules.append(Rule(rule.name, rule.host, rule.path_prefix, rule.method, target))
         yield
         return Generation(
             number=number,
@@ -242,9 +251,10 @@ class _Compiler:
                 [method.encode() for method in protocol.allowed_methods],
                 [prefix.encode() for prefix in protocol.denied_path_prefixes],
             ),
-            timeouts=_timeouts(self._performance),
+            timeouts=_timeouts(self._performance, self._configuration.resilience.route_queue),
             bodies=_body_limits(self._performance),
             early_methods=frozenset(method.encode() for method in protocol.early_data_safe_methods),
+            retry_after=self._configuration.resilience.route_queue.shed_retry_after_seconds,
         )
 
     def _upstream(self, name: str) -> Generator[None, None, Upstream]:
@@ -270,7 +280,7 @@ class _Compiler:
                 upstream.host_policy.mode,
                 (upstream.host_policy.host or "").encode(),
             ),
-            stages=self._stages(name),
+            stages=(),
             observers=(),
         )
 
@@ -352,7 +362,7 @@ class _Compiler:
             scheme,
             origin.authority,
             pool,
-            self._backend_stage(upstream, backend.id),
+            self._stages.of_backend(upstream, backend.id),
             make_tally(
                 self._environment.counters.segment,
                 upstream,
@@ -409,32 +419,11 @@ class _Compiler:
         self._releases.append(release)
         return pool
 
-    def _stages(self, upstream: str) -> tuple[AdmissionStage, ...]:
-        """Return what requests to an upstream have to pass."""
-        performance = self._performance
-        return (
-            AdmissionStage(
-                self._gate("global"), performance.global_inflight_limit, reasons.GLOBAL_INFLIGHT
-            ),
-            AdmissionStage(
-                self._gate("upstream", upstream),
-                performance.per_upstream_inflight_limit,
-                reasons.UPSTREAM_INFLIGHT,
-            ),
-        )
-
-    def _backend_stage(self, upstream: str, backend: str) -> AdmissionStage:
-        return AdmissionStage(
-            self._gate("backend", upstream, backend),
-            self._performance.per_backend_inflight_limit,
-            reasons.BACKEND_INFLIGHT,
-        )
-
     def _gate(self, *key: str) -> Gate:
         environment = self._environment
 
         def make() -> Gate:
-            places = shared_places(environment.counters, "requests", *key)
+            places = shared_places(environment.counters, REQUESTS, *key)
             return Gate(places, environment.watch.add)
 
         gate = environment.gates.acquire(key, make)
@@ -452,7 +441,8 @@ def _pool_settings(performance: Performance) -> PoolSettings:
     )
 
 
-def _timeouts(performance: Performance) -> Timeouts:
+def _timeouts(performance: Performance, queue: RouteQueue) -> Timeouts:
+    wait = performance.inflight_acquire_wait_ms
     total = performance.backend_total_request_timeout_ms
     return Timeouts(
         response_head=performance.backend_timeout_ms / 1000,
@@ -460,7 +450,8 @@ def _timeouts(performance: Performance) -> Timeouts:
         response_idle=performance.backend_body_idle_timeout_ms / 1000,
         request_idle=performance.client_body_idle_timeout_ms / 1000,
         total=total / 1000 if total is not None else None,
-        admission=performance.inflight_acquire_wait_ms / 1000,
+        admission=wait / 1000,
+        admission_target=min(queue.target_ms or TARGET_MS, wait) / 1000,
     )
 
 

@@ -74,6 +74,7 @@ class Timeouts:
         request_idle: Between pieces of the request body, and between a client's reads.
         total: The whole exchange.
         admission: How long a request may wait for a place in flight.
+        admission_target: How long where the queue stands.
     """
 
     response_head: float
@@ -82,6 +83,7 @@ class Timeouts:
     request_idle: float
     total: float | None
     admission: float
+    admission_target: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +112,14 @@ class RequestPolicy:
         timeouts: How long exchanges may take.
         bodies: How large bodies may be.
         early_methods: Methods of requests that are served before the client's handshake ends.
+        retry_after: Seconds that those who were shed are told to wait.
     """
 
     limits: Limits
     timeouts: Timeouts
     bodies: BodyLimits
     early_methods: frozenset[bytes]
+    retry_after: int
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

@@ -2,7 +2,7 @@
 
 from spooky._core.balance import hash_key
 from spooky._core.gate import Places
-from spooky._core.shared import Segment
+from spooky._core.shared import Segment, Words
 from spooky.observe.counters import Counters
 
 
@@ -17,6 +17,14 @@ def shared_places(counters: Counters, *identity: str) -> Places:
         Places of this worker alone if more limits are shared already than the segment has room for.
     """
     return Places(counters.segment.limit(_key(identity), counters.worker))
+
+
+def shared_words(segment: Segment, *identity: str) -> Words | None:
+    """Return the words of a limit's entry; the first is how many places are taken.
+
+    The others are for what is known of whatever the limit is of. ``None`` if there is no room.
+    """
+    return segment.words(_key(identity))
 
 
 def shared_total(segment: Segment, *identity: str) -> int:

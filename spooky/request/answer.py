@@ -6,16 +6,19 @@ from spooky._core.reasons import Reason, Stage
 from spooky.protocol.stream import Field
 
 RETRY_AFTER_SECONDS = 1
-"""What those who were shed for want of room are told to wait."""
+"""What those who were shed for want of room are told to wait, if no policy says otherwise."""
 
 _SHEDDING_STAGES = frozenset({Stage.ADMIT, Stage.BALANCE, Stage.CONNECTION})
 
 
-def answer_fields(reason: Reason, extra: tuple[Field, ...]) -> tuple[list[Field], bytes]:
+def answer_fields(
+    reason: Reason, extra: tuple[Field, ...], retry_after: int = RETRY_AFTER_SECONDS
+) -> tuple[list[Field], bytes]:
     """Return the head and the body of the answer for a reason.
 
     Arguments:
         extra: Fields that every response on this connection carries.
+        retry_after: What those who were shed are told to wait; seconds.
     """
     body = reason.text.encode() + b"\n"
     fields = [
@@ -27,5 +30,5 @@ def answer_fields(reason: Reason, extra: tuple[Field, ...]) -> tuple[list[Field]
         *extra,
     ]
     if reason.status == 503 and reason.stage in _SHEDDING_STAGES:
-        fields.append((b"retry-after", b"%d" % RETRY_AFTER_SECONDS))
+        fields.append((b"retry-after", b"%d" % retry_after))
     return fields, body

@@ -7,7 +7,7 @@ from spooky._core.fields import forward_response
 from spooky._core.reasons import Reason
 from spooky._core.validate import Response
 from spooky.protocol.stream import Field
-from spooky.request.answer import answer_fields
+from spooky.request.answer import RETRY_AFTER_SECONDS, answer_fields
 from spooky.request.prebuffer import Prebuffer
 
 IDEMPOTENT_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
@@ -27,20 +27,29 @@ class Exchange(exchange.Exchange):
     def refused(self, refusal: Refusal) -> None:
         """Wait for a place in flight as long as the configuration allows, or answer."""
         was_waiting, self.waiting_at = self.waiting_at is not None, None
-        wait = self.policy.timeouts.admission
-        stage = refusal.stage
-        if wait > 0 and stage is not None and stage.gate.wait(self.admit_now, stage.limit):
-            self.waiting_at = refusal
-            if not was_waiting:
-                self.deadlines.expect_upstream(wait, refusal.reason)
-            return
+        if refusal.stage is not None:
+            self.record.detail = f"{refusal.stage.name} {refusal.value} of {refusal.limit}"
+        timeouts = self.policy.timeouts
+        if timeouts.admission > 0 and refusal.gate is not None:
+            patience = refusal.gate.wait(
+                self.admit_now,
+                refusal.limit,
+                self.service.runtime.now(),
+                timeouts.admission,
+                timeouts.admission_target,
+            )
+            if patience > 0:
+                self.waiting_at = refusal
+                if not was_waiting:
+                    self.deadlines.expect_upstream(patience, reasons.QUEUE_TIMEOUT)
+                return
         self.answer(refusal.reason)
 
     def stop_waiting(self) -> None:
         """Wait for no place any more."""
         refusal, self.waiting_at = self.waiting_at, None
-        if refusal is not None and refusal.stage is not None:
-            refusal.stage.gate.stop_waiting(self.admit_now)
+        if refusal is not None and refusal.gate is not None:
+            refusal.gate.stop_waiting(self.admit_now)
 
     # --- trying again -------------------------------------------------------------------------
 
@@ -130,7 +139,9 @@ class Exchange(exchange.Exchange):
     def answer(self, reason: Reason) -> None:
         """Answer in the backend's place."""
         self.deadlines.close()
-        fields, body = answer_fields(reason, self.client.response_fields)
+        policy = self.policy
+        retry_after = policy.retry_after if policy is not None else RETRY_AFTER_SECONDS
+        fields, body = answer_fields(reason, self.client.response_fields, retry_after)
         self.record.response_head(self.service.runtime.now(), reason.status)
         self.record.bytes_sent = len(body)
         self.response_started = self.response_ended = True

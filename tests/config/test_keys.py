@@ -147,7 +147,8 @@ SUPPORTED = re.compile(
     r"|audit\.(enabled|sink|file_path))"
     r"|performance\.(?!control_plane_|reuseport|pin_|packet_).*"
     r"|resilience\.protocol\.(max_headers_.*|enforce_.*|allow(ed_methods|_0rtt)|early_.*"
-    r"|denied_.*)|resilience\.watchdog\.(?!restart_(command|hook)|overload_).*"
+    r"|denied_.*)|resilience\.(adaptive_admission|route_queue|brownout|circuit_breaker)\..*"
+    r"|resilience\.watchdog\.(?!restart_(command|hook)|overload_).*"
 )
 """What this version does."""
 

@@ -11,6 +11,7 @@ from spooky.config.field_docs import field_docs, section_text
 from spooky.config.json_schema import configuration_schema
 from spooky.config.performance import Performance
 from spooky.config.reference import reference
+from spooky.config.resilience import ProtocolLimits
 from spooky.config.schema import (
     BALANCING_ALIASES,
     BALANCING_TYPES,
@@ -18,7 +19,6 @@ from spooky.config.schema import (
     BalancingType,
     Listener,
     LoadBalancing,
-    ProtocolLimits,
     UpstreamTLS,
 )
 from spooky.config.starter import starter
@@ -39,9 +39,9 @@ REFERENCE_DEFAULTS = {
     "request_buffer_global_cap_bytes": 67108864,
     "global_inflight_limit": 4096,
     "per_upstream_inflight_limit": 1024,
-    "inflight_acquire_wait_ms": 0,
 }
 OUR_DEFAULTS = {
+    "inflight_acquire_wait_ms": 50,
     "backend_body_idle_timeout_ms": 60000,
     "client_body_idle_timeout_ms": 60000,
     "backend_total_request_timeout_ms": None,

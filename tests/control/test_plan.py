@@ -255,6 +255,20 @@ def test_outlier_detection_that_is_switched_off():
     assert hazards(("upstream/api/outlier_detection", {"interval_ms": 1000})) == []
 
 
+@pytest.mark.parametrize(
+    ("section", "code"),
+    [
+        ("circuit_breaker", "circuit_breaker_off"),
+        ("adaptive_admission", "adaptive_admission_off"),
+        ("brownout", "brownout_off"),
+    ],
+)
+def test_a_protection_from_overload_that_is_switched_off(section, code):
+    off = (f"resilience/{section}", {"enabled": False})
+    assert hazards(off) == [(code, "settings")]
+    assert hazards((f"resilience/{section}", {"enabled": True})) == []
+
+
 def test_a_health_check_that_is_dropped():
     backend = Object(ObjectKind.BACKEND, "api", "api-1")
     dropped = Change(

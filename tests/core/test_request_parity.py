@@ -135,13 +135,16 @@ def test_a_stage_of_ones_own_decides_and_learns(kernels: dict[str, Any]) -> None
     told: list[Any] = []
 
     class Stage(kernels["admission"].AdmissionStage):  # type: ignore[misc, name-defined]
-        def enter(self, request: Request) -> bool:
+        def enter(self, request: Request, now: float) -> bool:
             told.append(request.method)
-            return bool(super().enter(request))
+            return bool(super().enter(request, now))
 
-        def leave(self, reason: reasons.Reason, status: int, elapsed_ms: float) -> None:
-            told.append((reason.code, status))
-            super().leave(reason, status, elapsed_ms)
+        def answered(self, admission: Any) -> None:
+            told.append(("answered", admission.status, admission.service_ms >= 0.0))
+
+        def leave(self, admission: Any) -> None:
+            told.append((admission.reason.code, admission.status))
+            super().leave(admission)
 
         def withdraw(self) -> None:
             told.append("withdrawn")
@@ -159,7 +162,14 @@ def test_a_stage_of_ones_own_decides_and_learns(kernels: dict[str, Any]) -> None
     world.balancer.set_eligible(1, False)
     world.take(("open", 0, True))
     world.end()
-    assert told == [b"GET", b"GET", ("completed", 200), b"GET", "withdrawn"]
+    assert told == [
+        b"GET",
+        b"GET",
+        ("answered", 200, True),
+        ("completed", 200),
+        b"GET",
+        "withdrawn",
+    ]
 
 
 @both

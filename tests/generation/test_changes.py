@@ -123,7 +123,7 @@ def test_what_is_prepared_has_no_effect_until_its_number_is_in_force(tmp_path: P
     async def scenario(changes: Changes) -> None:
         client = await changes.setup.client()
         assert await status(client, "/size/1") == 200
-        pool, gate = changes.pool(), changes.stages()[0].gate
+        pool, gate = changes.pool(), changes.stages()[-1].gate
         before = pool.settings
 
         def edit(settings: dict[str, Any]) -> None:
@@ -137,7 +137,7 @@ def test_what_is_prepared_has_no_effect_until_its_number_is_in_force(tmp_path: P
         await changes.worker.prepare(changes.change(2, edit))
         assert await status(client, "/size/1") == 200
         assert pool.settings is before
-        assert gate.try_enter(changes.stages()[0].limit)
+        assert gate.try_enter(changes.stages()[-1].limit)
         gate.leave()
         changes.commit(2)
         # The head that is read next is served by the new one, and nothing but the number tells.
@@ -218,7 +218,7 @@ def test_a_worker_without_requests_switches_within_50_ms(tmp_path: Path) -> None
         async with asyncio.timeout(1):
             while changes.worker.service.generation.number != 2:
                 await asyncio.sleep(0.001)
-        assert changes.stages()[0].limit == 7
+        assert changes.stages()[-1].limit == 7
 
     with_changes(tmp_path, scenario)
 

@@ -25,8 +25,8 @@ def test_whoever_waited_longest_is_called_first() -> None:
     gate.try_enter(2)
     gate.try_enter(2)
     called: list[str] = []
-    gate.wait(lambda: called.append("first"), 2)
-    gate.wait(lambda: called.append("second"), 2)
+    gate.wait(lambda: called.append("first"), 2, 1.0, 0.05, 0.005)
+    gate.wait(lambda: called.append("second"), 2, 1.0, 0.05, 0.005)
     gate.leave()
     assert called == ["first"]
     gate.leave()
@@ -36,8 +36,8 @@ def test_whoever_waited_longest_is_called_first() -> None:
 def test_no_more_wait_than_may_be_inside() -> None:
     gate = Gate()
     gate.try_enter(1)
-    assert gate.wait(lambda: None, 1)
-    assert not gate.wait(lambda: None, 1)
+    assert gate.wait(lambda: None, 1, 1.0, 0.05, 0.005)
+    assert not gate.wait(lambda: None, 1, 1.0, 0.05, 0.005)
 
 
 def test_whoever_stopped_waiting_is_not_called() -> None:
@@ -48,7 +48,7 @@ def test_whoever_stopped_waiting_is_not_called() -> None:
     def retry() -> None:
         called.append("called")
 
-    gate.wait(retry, 1)
+    gate.wait(retry, 1, 1.0, 0.05, 0.005)
     gate.stop_waiting(retry)
     gate.stop_waiting(retry)
     gate.leave()
@@ -70,8 +70,8 @@ def test_who_waits_under_a_lower_limit_is_let_in_only_when_there_is_room_for_the
     gate = Gate(places := Places())
     assert [gate.try_enter(3) for _ in range(3)] == [True] * 3
     called: list[str] = []
-    gate.wait(lambda: called.append("lower"), 2)
-    gate.wait(lambda: called.append("higher"), 3)
+    gate.wait(lambda: called.append("lower"), 2, 1.0, 0.05, 0.005)
+    gate.wait(lambda: called.append("higher"), 3, 1.0, 0.05, 0.005)
     places.give()
     assert gate.look()
     assert called == []
@@ -111,8 +111,8 @@ def test_who_waits_gets_the_place_that_another_worker_gave_up() -> None:
             assert one.try_enter(2)
             admitted.append(name)
 
-        one.wait(lambda: retry("first"), 2)
-        one.wait(lambda: retry("second"), 2)
+        one.wait(lambda: retry("first"), 2, 1.0, 0.05, 0.005)
+        one.wait(lambda: retry("second"), 2, 1.0, 0.05, 0.005)
         await asyncio.sleep(0.03)
         assert admitted == []
         other.leave()
@@ -122,9 +122,36 @@ def test_who_waits_gets_the_place_that_another_worker_gave_up() -> None:
         await asyncio.sleep(0.03)
         assert admitted == ["first", "second"]
         # And again, after nobody waited.
-        one.wait(lambda: retry("third"), 2)
+        one.wait(lambda: retry("third"), 2, 1.0, 0.05, 0.005)
         one.leave()
         assert admitted[2:] == ["third"]
         await runtime.close()
 
     asyncio.run(scenario())
+
+
+def test_where_the_queue_stands_waits_are_short_and_the_newest_comes_first() -> None:
+    gate = Gate()
+    gate.try_enter(3)
+    called: list[str] = []
+
+    def wait(name: str, now: float) -> float:
+        return gate.wait(lambda: called.append(name), 3, now, 0.05, 0.005)
+
+    assert wait("first", 1.0) == 0.05
+    assert wait("second", 1.04) == 0.05
+    assert not gate.newest_first
+    assert wait("third", 1.06) == 0.005
+    assert gate.newest_first
+    gate.leave()
+    gate.try_enter(3)
+    gate.leave()
+    assert called == ["third", "second"]
+    gate.try_enter(3)
+    gate.leave()
+    # It was empty: what waits now does so in turn again.
+    assert wait("fourth", 1.08) == 0.05
+    assert wait("fifth", 1.09) == 0.05
+    gate.try_enter(3)
+    gate.leave()
+    assert called == ["third", "second", "first", "fourth"]

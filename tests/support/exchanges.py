@@ -392,10 +392,12 @@ class World:
             timeouts=SimpleNamespace(
                 response_head=4.0, first_byte=3.0, response_idle=2.0, request_idle=2.5,
                 total=settings.total, admission=settings.wait,
+                admission_target=settings.wait / 4,
             ),
             bodies=SimpleNamespace(
                 request=settings.request, response=settings.response,
                 prebuffer=settings.prebuffer, held_requests=settings.held,
             ),
             early_methods=frozenset({b"GET"}),
+            retry_after=1,
         )  # fmt: skip

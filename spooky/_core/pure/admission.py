@@ -5,7 +5,7 @@ This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`. Ups
 backends are those of ``generation/generation.py``.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from spooky._core import reasons
 from spooky._core.balance import hash_key
@@ -14,6 +14,11 @@ from spooky._core.reasons import Fault, Reason
 from spooky._core.validate import Request
 
 _COMPLETED = reasons.COMPLETED
+_CIRCUIT_OPEN = reasons.CIRCUIT_OPEN
+
+
+SCAN_MAX: Final = 16
+"""Backends that are looked at one by one, where two that the balancer chose let nothing in."""
 
 
 class AdmissionStage:
@@ -22,40 +27,76 @@ class AdmissionStage:
     A subclass may decide otherwise, or learn from how tries end.
 
     Arguments:
-        gate: Counts what is in flight.
+        gate: Counts what is in flight; ``None`` for a stage that takes no place.
         limit: How much there may be.
         reason: Why an exchange is refused that finds no room.
+        name: What is limited, for people.
+
+    Attributes:
+        gate: Where a request may wait for room, see there; ``None`` where waiting does not help.
+        limit: The limit as of the last request.
+        reason: Why the last request was refused, if it was.
+        name: What is limited.
+        ticket: What the stage has to know of the last request when that ends.
     """
 
-    def __init__(self, gate: Gate, limit: int, reason: Reason) -> None:
-        self.gate = gate
+    def __init__(
+        self, gate: Gate | None, limit: int, reason: Reason, name: str = "inflight"
+    ) -> None:
+        self.gate: Any = gate
         self.limit = limit
         self.reason = reason
+        self.name = name
+        self.ticket = 0
 
-    def enter(self, request: Request) -> bool:
-        """Let a request in if there is room; then :meth:`leave` is owed."""
-        return self.gate.try_enter(self.limit)
+    def enter(self, request: Request, now: float) -> bool:
+        """Let a request in if there is room; then :meth:`leave` is owed.
 
-    def leave(self, reason: Reason, status: int, elapsed_ms: float) -> None:
-        """Give the place up, and learn how the try ended; see :meth:`Admission.leave`."""
+        Arguments:
+            now: Seconds on a clock that all workers share.
+        """
+        entered: bool = self.gate.try_enter(self.limit)
+        return entered
+
+    def answered(self, admission: "Admission") -> None:
+        """Learn that the response head came."""
+
+    def leave(self, admission: "Admission") -> None:
+        """Give the place up, and learn how the try ended."""
         self.gate.leave()
 
     def withdraw(self) -> None:
         """Give the place up of a request that was refused further on: no try was made."""
         self.gate.leave()
 
+    def value(self) -> int:
+        """Return the number that is held against the limit, for whoever asks why."""
+        active: int = self.gate.active
+        return active
+
 
 class Refusal:
-    """Why an exchange was not let in.
+    """Why an exchange was not let in, with the numbers of that moment.
 
     Attributes:
         reason: Why.
-        stage: Where it may wait for room; ``None`` where waiting does not help.
+        stage: Where; ``None`` if no backend is in the choice.
+        value: What was held against the limit.
+        limit: The limit.
+        gate: Where it may wait for room; ``None`` where waiting does not help.
     """
 
     def __init__(self, reason: Reason, stage: AdmissionStage | None) -> None:
         self.reason = reason
         self.stage = stage
+        self.value = 0
+        self.limit = 0
+        self.gate: Gate | None = None
+        if stage is not None:
+            self.value = stage.value()
+            self.limit = stage.limit
+            if reason is not _CIRCUIT_OPEN:
+                self.gate = stage.gate
 
 
 class Admission:
@@ -64,20 +105,56 @@ class Admission:
     Arguments:
         upstream: Where it was let in.
         index: Position of its backend in ``upstream.backends``.
+        ticket: What the backend's stage has to know of it.
 
     Attributes:
         upstream: Where it was let in.
         index: Position of its backend.
         backend: The backend that was chosen.
+        ticket: What the backend's stage has to know of it.
+        is_answered: Whether the response head came.
+        status: That of the response; 0 before there is one.
+        service_ms: Time the backend took from the whole request to the response head; negative if
+            it is not known.
+        reason: Why it ended.
+        elapsed_ms: Time from its start to the response head; to its end if it did not complete.
+        now: When the response head came, or it ended; seconds.
     """
 
-    def __init__(self, upstream: Any, index: int) -> None:
+    def __init__(self, upstream: Any, index: int, ticket: int) -> None:
         self.upstream = upstream
         self.index = index
+        self.ticket = ticket
         self.backend = upstream.backends[index]
+        self.is_answered = False
+        self.status = 0
+        self.service_ms = -1.0
+        self.reason: Reason = _COMPLETED
+        self.elapsed_ms = 0.0
+        self.now = 0.0
         self._open = True
 
-    def leave(self, reason: Reason, status: int, elapsed_ms: float, latency_ms: float) -> None:
+    def answered(self, now: float, status: int, service_ms: float) -> None:
+        """Tell the stages that the response head came.
+
+        Arguments:
+            now: Seconds.
+            status: That of the response.
+            service_ms: See :attr:`service_ms`.
+        """
+        if self.is_answered or not self._open:
+            return
+        self.is_answered = True
+        self.now = now
+        self.status = status
+        self.service_ms = service_ms
+        stages = self.upstream.stages
+        for stage in stages:
+            stage.answered(self)
+
+    def leave(
+        self, reason: Reason, status: int, elapsed_ms: float, latency_ms: float, now: float
+    ) -> None:
         """Give the places up and tell everyone who learns from tries how this one ended.
 
         This is the one place that learns it; idempotent.
@@ -88,10 +165,15 @@ class Admission:
             elapsed_ms: Time from its start to the response head; to its end if it did not complete.
             latency_ms: Time from the connection to the response head; negative if there is none to
                 learn from.
+            now: When it was answered, or ended if it did not complete; seconds.
         """
         if not self._open:
             return
         self._open = False
+        self.reason = reason
+        self.status = status
+        self.elapsed_ms = elapsed_ms
+        self.now = now
         upstream = self.upstream
         observers = upstream.observers
         for observe in observers:
@@ -107,44 +189,46 @@ class Admission:
         else:
             balancer.failed(self.index, elapsed_ms)
         stage = self.backend.stage
-        stage.leave(reason, status, elapsed_ms)
+        stage.leave(self)
         stages = upstream.stages
         passed = len(stages)
         while passed > 0:
             passed -= 1
             stage = stages[passed]
-            stage.leave(reason, status, elapsed_ms)
+            stage.leave(self)
 
 
 def admit(
-    upstream: Any, request: Request, address: bytes, connection_id: bytes
+    upstream: Any, request: Request, address: bytes, connection_id: bytes, now: float
 ) -> Admission | Refusal:
     """Pass every stage and choose a backend with room, or take no place at all.
 
-    A backend without room is passed over once for another.
+    A backend that lets nothing in is passed over for another.
 
     Arguments:
         upstream: Where the request's route leads.
         request: The request.
         address: The client's, for balancing by it.
         connection_id: Likewise.
+        now: Seconds on a clock that all workers share.
     """
     stages = upstream.stages
     passed = 0
     while passed < len(stages):
         stage = stages[passed]
-        if not stage.enter(request):
+        if not stage.enter(request, now):
+            refusal = Refusal(stage.reason, stage)
             _withdraw(stages, passed)
-            return Refusal(stage.reason, stage)
+            return refusal
         passed += 1
     key = 0
     if upstream.key_source is not None:
         key = hash_key(upstream.key_source.extract(request, address, connection_id))
-    return _choose(upstream, request, key)
+    return _choose(upstream, request, key, now)
 
 
-def _choose(upstream: Any, request: Request, key: int) -> Admission | Refusal:
-    """Choose a backend with room; without one, give the stages' places back."""
+def _choose(upstream: Any, request: Request, key: int, now: float) -> Admission | Refusal:
+    """Choose a backend that lets the request in; without one, give the stages' places back."""
     balancer = upstream.balancer
     stages = upstream.stages
     backends = upstream.backends
@@ -153,18 +237,37 @@ def _choose(upstream: Any, request: Request, key: int) -> Admission | Refusal:
         _withdraw(stages, len(stages))
         return Refusal(reasons.NO_BACKEND, None)
     stage = backends[index].stage
-    if not stage.enter(request):
-        index = balancer.pick_other(key, index)
-        if index < 0 or not _enter(backends[index].stage, request):
+    if not stage.enter(request, now):
+        refusal = Refusal(stage.reason, stage)
+        index = _choose_other(upstream, request, key, index, now)
+        if index < 0:
             _withdraw(stages, len(stages))
-            return Refusal(stage.reason, stage)
+            return refusal
+        stage = backends[index].stage
     balancer.started(index)
-    return Admission(upstream, index)
+    return Admission(upstream, index, stage.ticket)
 
 
-def _enter(stage: AdmissionStage, request: Request) -> bool:
-    """Enter a stage; here for its type."""
-    return stage.enter(request)
+def _choose_other(upstream: Any, request: Request, key: int, refused: int, now: float) -> int:
+    """Enter another backend than the one that refused; return its position, or -1."""
+    balancer = upstream.balancer
+    backends = upstream.backends
+    index: int = balancer.pick_other(key, refused)
+    if index < 0:
+        return -1
+    stage = backends[index].stage
+    if stage.enter(request, now):
+        return index
+    # From anywhere on, so that not one backend gets the requests of all that are left alone.
+    count = len(backends)
+    start = int(now * 1e6)
+    for offset in range(min(count, SCAN_MAX)):
+        other = (start + offset) % count
+        if other not in (index, refused) and balancer._is_eligible(other):
+            stage = backends[other].stage
+            if stage.enter(request, now):
+                return other
+    return -1
 
 
 def _withdraw(stages: tuple[AdmissionStage, ...], count: int) -> None:

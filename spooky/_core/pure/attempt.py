@@ -65,6 +65,7 @@ class Attempt:
         owed: Response bytes delivered that the client has not accepted.
         started: When it began; seconds.
         connected: When there was a stream, likewise; negative before.
+        sent: When the request was sent whole, likewise; when it began, if it had no body.
         answered: When the response head came, likewise.
         status: The response's status; 0 before there is one.
     """
@@ -79,6 +80,7 @@ class Attempt:
         self.over = False
         self.owed = 0
         self.connected = _NOT_YET
+        self.sent = _NOT_YET
         self.answered = _NOT_YET
         self.status = 0
 
@@ -106,7 +108,17 @@ class Attempt:
         until = self.answered
         if reason is not _COMPLETED or until < 0:
             until = self._exchange._now()
-        self.admission.leave(reason, self.status, (until - self.started) * 1000, latency)
+        elapsed = (until - self.started) * 1000
+        self.admission.leave(reason, self.status, elapsed, latency, until)
+
+    def _took_head(self, now: float, status: int) -> None:
+        """Note that the response head came, and have that learnt."""
+        self.answered = now
+        self.status = status
+        service = _NOT_YET
+        if self.sent >= 0:
+            service = (now - self.sent) * 1000
+        self.admission.answered(now, status, service)
 
     # --- the pool's upcalls -------------------------------------------------------------------
 

@@ -208,6 +208,8 @@ class Exchange(Owner):
             self._hold(size)
             return
         self._send_upstream(attempt.stream, data, end)
+        if end:
+            attempt.sent = self._now()
         self._expect_request_progress()
 
     def on_trailers(self, fields: list[Field]) -> None:
@@ -225,6 +227,7 @@ class Exchange(Owner):
             self._trailers = fields
             return
         attempt.stream.send_trailers(forward_trailers(fields))
+        attempt.sent = self._now()
         self._expect_request_progress()
 
     def on_reset(self, reason: Reason) -> None:
@@ -260,7 +263,7 @@ class Exchange(Owner):
     def _admit(self, started: float) -> None:
         """Take a backend, or do what is done without one."""
         client = self.client
-        admitted = admit(self.upstream, self.request, client.address, client.connection_id)
+        admitted = admit(self.upstream, self.request, client.address, client.connection_id, started)
         if isinstance(admitted, Admission):
             if self.waiting_at is not None:
                 self.waiting_at = None
@@ -302,6 +305,10 @@ class Exchange(Owner):
         )
         if self._pending or self._trailers is not None:
             self._send_pending(stream)
+            if self.request_ended:
+                attempt.sent = now
+        elif self.request_ended:
+            attempt.sent = attempt.started
         self._expect_request_progress()
 
     def _head_for(self, admission: Admission) -> list[Field]:
@@ -359,8 +366,7 @@ class Exchange(Owner):
             self.fail(reasons.RESPONSE_TOO_LARGE)
             return
         now = self._now()
-        attempt.answered = now
-        attempt.status = response.status
+        attempt._took_head(now, response.status)
         self.record.response_head(now, response.status)
         if self.reviews_heads and self.review_head(attempt, response, end):
             return

@@ -71,6 +71,9 @@ class Gate:
         places: Where they are counted; this worker's own if none are given.
         on_waiting: Called with the gate when somebody waits and nobody did: places that another
             worker gives up are only found by :meth:`look`.
+
+    Attributes:
+        newest_first: Whether the queue has been standing for too long.
     """
 
     def __init__(
@@ -81,6 +84,8 @@ class Gate:
         self._places = places if places is not None else Places()
         self._on_waiting = on_waiting
         self._waiting: deque[_Waiting] = deque()
+        self._since = 0.0
+        self.newest_first = False
 
     @property
     def active(self) -> int:
@@ -99,26 +104,37 @@ class Gate:
         return self._places.take(limit)
 
     def leave(self) -> None:
-        """Leave, and let the one who waited longest try again."""
+        """Leave, and let the next who waits try again."""
         self._places.give()
         if self._waiting:
-            self._waiting.popleft().retry()
+            self._next().retry()
 
-    def wait(self, retry: Callable[[], None], limit: int) -> bool:
+    def wait(
+        self, retry: Callable[[], None], limit: int, now: float, longest: float, target: float
+    ) -> float:
         """Be called back when there may be room.
+
+        The longest wait comes first, until some have been waiting for so long without a break that
+        nobody would enter in time any more: then each waits briefly, and the newest comes first.
 
         Arguments:
             limit: That of :meth:`try_enter`, which refused.
+            now: Seconds.
+            longest: How long anybody may wait; seconds.
+            target: How long where the queue stands.
 
         Returns:
-            False if as many are waiting already as may be inside: then nobody calls.
+            How long to wait; 0 if as many are waiting already as may be inside: then nobody calls.
         """
         if len(self._waiting) >= limit:
-            return False
+            return 0.0
+        if not self._waiting:
+            self._since = now
+        self.newest_first = now - self._since >= longest
         self._waiting.append(_Waiting(retry, limit))
         if len(self._waiting) == 1 and self._on_waiting is not None:
             self._on_waiting(self)
-        return True
+        return target if self.newest_first else longest
 
     def stop_waiting(self, retry: Callable[[], None]) -> None:
         """Forget a callback of :meth:`wait`, whether it is still queued or not."""
@@ -136,5 +152,8 @@ class Gate:
         for _ in range(len(self._waiting)):
             if not self._waiting or self._places.total >= self._waiting[0].limit:
                 break
-            self._waiting.popleft().retry()
+            self._next().retry()
         return bool(self._waiting)
+
+    def _next(self) -> _Waiting:
+        return self._waiting.pop() if self.newest_first else self._waiting.popleft()

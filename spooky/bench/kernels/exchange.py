@@ -195,9 +195,10 @@ def _admit() -> Work:
     upstream, request = _upstream(), _request()
 
     def admit_and_leave() -> int:
-        admitted = admit(upstream, request, b"192.0.2.1", b"")
+        admitted = admit(upstream, request, b"192.0.2.1", b"", 1.0)
         assert isinstance(admitted, Admission)
-        admitted.leave(reasons.COMPLETED, 200, 1.5, 1.2)
+        admitted.answered(1.0, 200, 1.2)
+        admitted.leave(reasons.COMPLETED, 200, 1.5, 1.2, 1.0)
         active: int = upstream.stages[0].gate.active
         return active
 

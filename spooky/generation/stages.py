@@ -1,0 +1,167 @@
+"""Making the stages of admission that a configuration asks for."""
+
+from collections.abc import Callable
+from typing import Final
+
+from spooky._core import reasons
+from spooky._core.admission import AdmissionStage
+from spooky._core.breaker import Breaker
+from spooky._core.concurrency import AdaptiveLimit, Aimd, Gradient
+from spooky._core.gate import Gate
+from spooky._core.reasons import Reason
+from spooky._core.shared import Segment
+from spooky._core.stages import AdaptiveStage, BackendStage, Brownout, Pressure, PriorityStage
+from spooky.config.overload import (
+    HIGH_LATENCY_MS,
+    MEASURE_INTERVAL_MS,
+    MIN_LIMIT,
+    PRIORITIES,
+    STEP,
+    TOLERANCE_PERCENT,
+)
+from spooky.config.schema import Configuration, Route
+from spooky.overload.places import shared_words
+
+REQUESTS: Final = "requests"
+"""What the limits are of, in the identities of their places."""
+
+
+class StageMaker:
+    """Makes the stages of one generation; those of one limit are one object.
+
+    Arguments:
+        configuration: What is asked for.
+        segment: Where what is known of upstreams and backends is shared.
+        gate: Returns the gate of an identity.
+        pressure: Of the worker.
+    """
+
+    def __init__(
+        self,
+        configuration: Configuration,
+        segment: Segment,
+        gate: Callable[..., Gate],
+        pressure: Pressure,
+    ) -> None:
+        self._configuration = configuration
+        self._resilience = configuration.resilience
+        self._performance = configuration.performance
+        self._segment = segment
+        self._gate = gate
+        self._pressure = pressure
+        self._global = self._global_stage()
+        self._priorities: dict[str, set[int]] = {}
+        for name, route in configuration.all_routes():
+            self._priorities.setdefault(name, set()).add(self._priority(name, route))
+        everywhere = set().union(*self._priorities.values())
+        self._of_all = self._brownout(everywhere, self._global.gate, self._global.limit, None)
+        self._of_upstream: dict[str, tuple[tuple[Brownout, ...], tuple[AdmissionStage, ...]]] = {}
+
+    def of_route(self, upstream: str, route: Route, name: str) -> tuple[AdmissionStage, ...]:
+        """Return what requests by a route have to pass before a backend is chosen.
+
+        Arguments:
+            upstream: Where the route leads.
+            name: What makes the route the same in another generation.
+        """
+        if upstream not in self._of_upstream:
+            self._of_upstream[upstream] = self._upstream_stages(upstream)
+        brownouts, stages = self._of_upstream[upstream]
+        priority = PriorityStage(self._pressure, self._priority(upstream, route), brownouts)
+        if route.max_inflight is None:
+            return (priority, *stages, self._global)
+        cap = AdmissionStage(
+            self._gate("route", name), route.max_inflight, reasons.ROUTE_CAP, "route"
+        )
+        return (priority, *stages, cap, self._global)
+
+    def of_backend(self, upstream: str, backend: str) -> BackendStage:
+        """Return what requests to a backend have to pass."""
+        settings = self._resilience.circuit_breaker
+        words = shared_words(self._segment, REQUESTS, "backend", upstream, backend)
+        breaker = None
+        if settings.enabled and words is not None:
+            breaker = Breaker(
+                words,
+                settings.failure_threshold,
+                settings.first_open_ms,
+                settings.open_ms,
+                settings.half_open_max_probes,
+            )
+        return BackendStage(
+            self._gate("backend", upstream, backend),
+            self._performance.per_backend_inflight_limit,
+            breaker,
+        )
+
+    def _priority(self, upstream: str, route: Route) -> int:
+        return PRIORITIES.index(self._configuration.priority_of(upstream, route))
+
+    def _global_stage(self) -> AdmissionStage:
+        limit, reason = _lower(
+            self._resilience.route_queue.global_cap,
+            reasons.ROUTE_GLOBAL_CAP,
+            self._performance.global_inflight_limit,
+            reasons.GLOBAL_INFLIGHT,
+        )
+        return AdmissionStage(self._gate("global"), limit, reason, "global")
+
+    def _upstream_stages(
+        self, name: str
+    ) -> tuple[tuple[Brownout, ...], tuple[AdmissionStage, ...]]:
+        queue = self._resilience.route_queue
+        limit, reason = _lower(
+            queue.caps.get(name, queue.default_cap),
+            reasons.ROUTE_CAP,
+            self._performance.per_upstream_inflight_limit,
+            reasons.UPSTREAM_INFLIGHT,
+        )
+        stages = [AdmissionStage(self._gate("upstream", name), limit, reason, "upstream")]
+        priorities = self._priorities[name]
+        brownouts = [
+            *self._of_all,
+            *self._brownout(priorities, stages[0].gate, limit, None),
+        ]
+        adaptive = self._adaptive_limit(name)
+        if adaptive is not None:
+            gate = self._gate("adaptive", name)
+            stages.insert(0, AdaptiveStage(gate, adaptive))
+            brownouts += self._brownout(priorities, gate, limit, adaptive)
+        return tuple(brownouts), tuple(stages)
+
+    def _adaptive_limit(self, upstream: str) -> AdaptiveLimit | None:
+        settings = self._resilience.adaptive_admission
+        words = shared_words(self._segment, REQUESTS, "adaptive", upstream)
+        if not settings.enabled or words is None:
+            return None
+        highest = settings.max_limit or self._performance.per_upstream_inflight_limit
+        lowest = settings.min_limit or min(MIN_LIMIT, highest)
+        if settings.algorithm == "aimd":
+            return Aimd(
+                words,
+                lowest,
+                highest,
+                settings.increase_step or STEP,
+                settings.decrease_step or STEP,
+                (settings.high_latency_ms or HIGH_LATENCY_MS) / 1000,
+            )
+        tolerance = settings.latency_tolerance_percent or TOLERANCE_PERCENT
+        interval = settings.measure_interval_ms or MEASURE_INTERVAL_MS
+        return Gradient(words, lowest, highest, 1 + tolerance / 100, interval / 1000)
+
+    def _brownout(
+        self, priorities: set[int], gate: Gate | None, limit: int, adaptive: AdaptiveLimit | None
+    ) -> tuple[Brownout, ...]:
+        """Return the brownout of a limit that these priorities share; none if they are one."""
+        settings = self._resilience.brownout
+        if not settings.enabled or len(priorities) < 2 or gate is None:
+            return ()
+        trigger, recover = settings.trigger_inflight_percent, settings.recover_inflight_percent
+        return (Brownout(gate, limit, adaptive, trigger, recover, max(priorities)),)
+
+
+def _lower(
+    cap: int | None, cap_reason: Reason, limit: int, limit_reason: Reason
+) -> tuple[int, Reason]:
+    """Return the lower of two limits that count the same, and why it refuses."""
+    return (cap, cap_reason) if cap is not None and cap < limit else (limit, limit_reason)
