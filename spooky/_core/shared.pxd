@@ -7,7 +7,7 @@ cdef enum:
     WORD = 8
     # Words of a cache line: what different workers write never shares one.
     LINE = 8
-    HEADER_WORDS = 16
+    HEADER_WORDS = 24
     ENTRIES = 16384
     SOURCE_SETS = 1024
     SOURCE_WAYS = 4
@@ -36,6 +36,7 @@ cdef class Segment:
     cdef bint _held
     cdef uint64_t* _words
     cdef readonly int slots
+    cdef int _owner
 
     cpdef Limit limit(self, uint64_t key, int slot)
     cpdef Words words(self, uint64_t key)
@@ -45,13 +46,19 @@ cdef class Segment:
     )
     cpdef bint strike(self, uint64_t key, uint64_t now, uint64_t keep)
     cdef uint64_t* _slot(self, int slot) except NULL
-    cdef Py_ssize_t _entry(self, uint64_t key) noexcept
+    cdef Py_ssize_t _find(self, uint64_t key) noexcept
+    cdef Py_ssize_t _claim(self, uint64_t key) noexcept
+    cdef Py_ssize_t _acquire(self, uint64_t key, uint64_t flags, int owner) noexcept
+    cdef void _release(self, Py_ssize_t entry, int owner, uint64_t count) noexcept
+    cdef void _free_unused(self, Py_ssize_t entry) noexcept
 
 
 cdef class Limit:
     cdef Segment _segment
     cdef uint64_t* _total
     cdef uint64_t* _share
+    cdef Py_ssize_t _entry
+    cdef int _owner
 
     cpdef bint take(self, uint64_t maximum, uint64_t count=*)
     cpdef give(self, uint64_t count=*)
@@ -60,6 +67,8 @@ cdef class Limit:
 cdef class Words:
     cdef Segment _segment
     cdef uint64_t* _first
+    cdef Py_ssize_t _entry
+    cdef int _owner
 
     cpdef uint64_t load(self, Py_ssize_t position) except? 0
     cpdef store(self, Py_ssize_t position, uint64_t value)

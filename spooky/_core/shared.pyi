@@ -1,5 +1,6 @@
 """The segment that all workers share: generation, heartbeats, counters, and exact limits."""
 
+from collections.abc import Mapping
 from mmap import mmap
 from typing import Final
 
@@ -114,11 +115,25 @@ class Segment:
     def names(self, slot: int) -> bytes:
         """Return the names that a slot's worker added, one after the other."""
 
+    def names_version(self, slot: int) -> int:
+        """Return how often a slot's names were written anew.
+
+        Who reads names and then values looks at it before and after: between the two another name
+        may have got a value.
+        """
+
     def add_name(self, slot: int, name: bytes) -> bool:
         """Add a name to a slot's; only its worker may.
 
         Returns:
             Whether there was room.
+        """
+
+    def write_names(self, slot: int, names: bytes) -> None:
+        """Replace a slot's names; only its worker may.
+
+        Raises:
+            ValueError: They do not fit.
         """
 
     def decisions(self, slot: int) -> memoryview[int]:
@@ -134,6 +149,8 @@ class Segment:
     def limit(self, key: int, slot: int) -> Limit | None:
         """Return a slot's view of a limit, which is the same for all who use this key.
 
+        It is forgotten with the last view of it, once no place is taken.
+
         Arguments:
             key: A hash of the limit's identity, 64 bits.
 
@@ -144,6 +161,8 @@ class Segment:
     def words(self, key: int) -> Words | None:
         """Return :data:`WORDS` words that all who use this key share, of 0 at first.
 
+        They are forgotten with the last view of them, in whichever process.
+
         Arguments:
             key: A hash of what they are about, 64 bits.
 
@@ -152,7 +171,7 @@ class Segment:
         """
 
     def take_rate(self, key: int, now: int, interval: int, burst: int) -> bool:
-        """Take a token of a bucket that all who use this key share.
+        """Take a token of a bucket that all who use this key share, which is there for good.
 
         Arguments:
             now: Nanoseconds on the monotonic clock.
@@ -194,6 +213,32 @@ class Segment:
         A worker killed between the two writes of one take or give leaves a place lost, never one
         too many.
         """
+
+    def use_slot(self, slot: int) -> None:
+        """Count the views that this process makes from now on for the worker of a slot.
+
+        Then what is left of them when it dies is known, and given up in its place.
+        """
+
+    def references(self, slot: int) -> dict[int, int]:
+        """Return how many views of each entry a slot's worker has, or a dead one had."""
+
+    def give_up(self, slot: int, references: Mapping[int, int]) -> None:
+        """Give up views of a slot's worker that is gone; once.
+
+        Arguments:
+            references: What :meth:`references` gave.
+
+        Raises:
+            IndexError: There is no such entry.
+        """
+
+    @property
+    def entries(self) -> int:
+        """How many entries are taken, of :data:`LIMITS_MAX`."""
+
+    def total(self, key: int) -> int:
+        """Return how many places of a limit are taken; 0 if nobody has a view of it."""
 
 class Limit:
     """One slot's view of a limit on what there may be at once, machine-wide."""

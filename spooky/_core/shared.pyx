@@ -1,6 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """The segment that all workers share: generation, heartbeats, counters, and exact limits.
 
+An entry of the table belongs to a key as long as any process has a view of it: then it is free for
+another, and what removed upstreams had does not fill the table. Entries are taken and given back
+under a lock that outlives whoever dies with it; those that exist are found without.
+
 It is a row of 64-bit words: a header; a table of entries, each a key and a word that is changed by
 compare-and-swap (the total of a limit, or the theoretical arrival time of a rate); a smaller
 table of sources, set by set; the strike register, set by set too; then for each worker slot its
@@ -18,6 +22,28 @@ from libc.string cimport memcpy
 
 cdef extern from *:
     """
+    #include <errno.h>
+    #include <pthread.h>
+
+    /* In the segment, for all who map it; of one who died holding it the next takes it over. */
+    _Static_assert(sizeof(pthread_mutex_t) <= 64, "the lock has a cache line");
+
+    static int spooky_make_lock(void *at) {
+        pthread_mutexattr_t kind;
+        int failed = pthread_mutexattr_init(&kind);
+        if (failed) return failed;
+        failed = pthread_mutexattr_setpshared(&kind, PTHREAD_PROCESS_SHARED);
+        if (!failed) failed = pthread_mutexattr_setrobust(&kind, PTHREAD_MUTEX_ROBUST);
+        if (!failed) failed = pthread_mutex_init((pthread_mutex_t *)at, &kind);
+        pthread_mutexattr_destroy(&kind);
+        return failed;
+    }
+    static void spooky_lock(void *at) {
+        if (pthread_mutex_lock((pthread_mutex_t *)at) == EOWNERDEAD)
+            pthread_mutex_consistent((pthread_mutex_t *)at);
+    }
+    static void spooky_unlock(void *at) { pthread_mutex_unlock((pthread_mutex_t *)at); }
+
     #define spooky_load(word) __atomic_load_n((word), __ATOMIC_ACQUIRE)
     #define spooky_store(word, value) __atomic_store_n((word), (value), __ATOMIC_RELEASE)
     #define spooky_exchange(word, value) __atomic_exchange_n((word), (value), __ATOMIC_ACQ_REL)
@@ -29,6 +55,9 @@ cdef extern from *:
     #define spooky_swap_ordered(word, expected, value) __atomic_compare_exchange_n( \\
         (word), (expected), (value), 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
     """
+    int make_lock "spooky_make_lock"(void* at) nogil
+    void lock "spooky_lock"(void* at) nogil
+    void unlock "spooky_unlock"(void* at) nogil
     uint64_t load_word "spooky_load"(uint64_t* word) nogil
     void store_word "spooky_store"(uint64_t* word, uint64_t value) nogil
     uint64_t exchange_word "spooky_exchange"(uint64_t* word, uint64_t value) nogil
@@ -41,7 +70,7 @@ cdef extern from *:
         uint64_t* word, uint64_t* expected, uint64_t value
     ) nogil
 
-VERSION = 4
+VERSION = 5
 SLOTS_MAX = 256
 VALUES_MAX = VALUES
 NAMES_MAX_BYTES = NAMES_BYTES
@@ -75,6 +104,8 @@ cdef enum:
     AT_REGISTER = 3
     AT_GENERATION = 8
     AT_HEALTH = 9
+    # A cache line.
+    AT_LOCK = 16
 
 cdef double ZERO_SECONDS = ZERO_THRESHOLD
 # Beyond the last native bucket, which takes it all the same.
@@ -86,14 +117,24 @@ for _position, _bound in enumerate(LATENCY_BOUNDS):
 
 cdef Py_ssize_t ENTRY_BASE = HEADER_WORDS
 # An entry has a line of its own: workers that fight for one limit do not slow those at another.
-cdef Py_ssize_t SOURCE_BASE = ENTRY_BASE + ENTRIES * LINE
+# How many views there are of each entry, and whether it is a limit.
+cdef Py_ssize_t REFERENCE_BASE = ENTRY_BASE + ENTRIES * LINE
+# The word of a slot's names: their length, and above it how often they were written anew.
+cdef uint64_t LENGTH_BITS = 32
+cdef uint64_t LENGTH_MASK = (<uint64_t>1 << LENGTH_BITS) - 1
+cdef uint64_t IS_LIMIT = <uint64_t>1 << 63
+# Where an entry was; keys are odd.
+cdef uint64_t FREED = 2
+cdef Py_ssize_t SOURCE_BASE = REFERENCE_BASE + ENTRIES
 # A set is a cache line.
 cdef Py_ssize_t STRIKE_BASE = SOURCE_BASE + SOURCE_SETS * SOURCE_WAYS * 2
 cdef Py_ssize_t SLOT_BASE = STRIKE_BASE + STRIKE_SETS * STRIKE_WAYS
 cdef Py_ssize_t SHARES_AT = SLOT_HEAD_WORDS
-cdef Py_ssize_t VALUES_AT = SHARES_AT + ENTRIES
+cdef Py_ssize_t REFERENCES_AT = SHARES_AT + ENTRIES
+cdef Py_ssize_t VALUES_AT = REFERENCES_AT + ENTRIES
 cdef Py_ssize_t NAMES_AT = VALUES_AT + VALUES
-cdef Py_ssize_t DECISIONS_AT = NAMES_AT + NAMES_BYTES // WORD
+# Two halves: names are written anew to the one that is not read.
+cdef Py_ssize_t DECISIONS_AT = NAMES_AT + 2 * NAMES_BYTES // WORD
 cdef Py_ssize_t SLOT_WORDS = DECISIONS_AT + DECISIONS_BYTES // WORD
 
 
@@ -120,6 +161,8 @@ cdef class Segment:
             self._words[AT_VERSION] = LAYOUT
             self._words[AT_SLOTS] = slots
             self._words[AT_REGISTER] = secrets.randbits(64)
+            if make_lock(self._words + AT_LOCK):
+                raise OSError("there are no locks that processes share")
             store_word(&self._words[AT_MAGIC], MAGIC)
         if load_word(&self._words[AT_MAGIC]) != MAGIC or self._words[AT_VERSION] != LAYOUT:
             raise ValueError(f"this is no segment of version {VERSION}")
@@ -129,6 +172,7 @@ cdef class Segment:
         ):
             raise ValueError("the buffer is too small for the segment")
         self.slots = self._words[AT_SLOTS]
+        self._owner = -1
 
     def __dealloc__(self):
         if self._held:
@@ -173,19 +217,34 @@ cdef class Segment:
     def names(self, int slot):
         """Return the names that a slot's worker added, one after the other."""
         cdef uint64_t* words = self._slot(slot)
-        cdef uint64_t length = min(load_word(words + LINE), <uint64_t>NAMES_BYTES)
-        return (<char*>(words + NAMES_AT))[:length]
+        cdef uint64_t state = load_word(words + LINE)
+        return (_names(words, state))[:min(state & LENGTH_MASK, <uint64_t>NAMES_BYTES)]
+
+    def names_version(self, int slot):
+        """Return how often a slot's names were written anew."""
+        return load_word(self._slot(slot) + LINE) >> LENGTH_BITS
 
     def add_name(self, int slot, bytes name):
         """Add a name to a slot's; only its worker may."""
         cdef uint64_t* words = self._slot(slot)
-        cdef uint64_t length = min(load_word(words + LINE), <uint64_t>NAMES_BYTES)
+        cdef uint64_t state = load_word(words + LINE)
+        cdef uint64_t length = min(state & LENGTH_MASK, <uint64_t>NAMES_BYTES)
         cdef uint64_t size = len(name)
         if size > NAMES_BYTES - length:
             return False
-        memcpy(<uint8_t*>(words + NAMES_AT) + length, <char*>name, size)
-        store_word(words + LINE, length + size)
+        memcpy(_names(words, state) + length, <char*>name, size)
+        store_word(words + LINE, (state & ~LENGTH_MASK) | (length + size))
         return True
+
+    def write_names(self, int slot, bytes names):
+        """Replace a slot's names; only its worker may."""
+        cdef uint64_t* words = self._slot(slot)
+        cdef uint64_t state = (load_word(words + LINE) & ~LENGTH_MASK) + LENGTH_MASK + 1
+        cdef uint64_t size = len(names)
+        if size > NAMES_BYTES:
+            raise ValueError("the names do not fit")
+        memcpy(_names(words, state), <char*>names, size)
+        store_word(words + LINE, state | size)
 
     def decisions(self, int slot):
         """Return the memory of a slot's ring of decisions."""
@@ -205,11 +264,11 @@ cdef class Segment:
     cpdef Limit limit(self, uint64_t key, int slot):
         """Return a slot's view of a limit, which is the same for all who use this key."""
         cdef uint64_t* words = self._slot(slot)
-        cdef Py_ssize_t entry = self._entry(key)
-        cdef Limit made
+        cdef Limit made = Limit.__new__(Limit)
+        cdef Py_ssize_t entry = self._acquire(key, IS_LIMIT, self._owner)
         if entry < 0:
             return None
-        made = Limit.__new__(Limit)
+        made._entry, made._owner = entry, self._owner
         made._segment = self
         made._total = self._words + ENTRY_BASE + entry * LINE + 1
         made._share = words + SHARES_AT + entry
@@ -217,18 +276,21 @@ cdef class Segment:
 
     cpdef Words words(self, uint64_t key):
         """Return words that all who use this key share, of 0 at first."""
-        cdef Py_ssize_t entry = self._entry(key)
-        cdef Words made
+        cdef Words made = Words.__new__(Words)
+        cdef Py_ssize_t entry = self._acquire(key, 0, self._owner)
         if entry < 0:
             return None
-        made = Words.__new__(Words)
+        made._entry, made._owner = entry, self._owner
         made._segment = self
         made._first = self._words + ENTRY_BASE + entry * LINE + 1
         return made
 
     cpdef bint take_rate(self, uint64_t key, uint64_t now, uint64_t interval, uint64_t burst):
         """Take a token of a bucket that all who use this key share."""
-        cdef Py_ssize_t entry = self._entry(key)
+        cdef Py_ssize_t entry = self._find(key)
+        if entry < 0:
+            # Kept for good: nobody has a view of it.
+            entry = self._acquire(key, 0, -1)
         if entry < 0:
             return True
         return _take_token(self._words + ENTRY_BASE + entry * LINE + 1, now, interval, burst)
@@ -292,36 +354,143 @@ cdef class Segment:
         cdef uint64_t* shares = self._slot(slot) + SHARES_AT
         cdef uint64_t share
         cdef Py_ssize_t entry
+        lock(self._words + AT_LOCK)
         for entry in range(ENTRIES):
             # Two programs may do it at once, for a worker of one that hands over to the other.
             share = exchange_word(shares + entry, 0) if load_word(shares + entry) else 0
             if share:
                 subtract_word(self._words + ENTRY_BASE + entry * LINE + 1, share)
+                self._free_unused(entry)
+        unlock(self._words + AT_LOCK)
+
+    def use_slot(self, int slot):
+        """Count the views that this process makes from now on for the worker of a slot."""
+        self._slot(slot)
+        self._owner = slot
+
+    def references(self, int slot):
+        """Return how many views of each entry a slot's worker has, or a dead one had."""
+        cdef uint64_t* references = self._slot(slot) + REFERENCES_AT
+        cdef Py_ssize_t entry
+        cdef dict counts = {}
+        for entry in range(ENTRIES):
+            if load_word(references + entry):
+                counts[entry] = references[entry]
+        return counts
+
+    def give_up(self, int slot, references):
+        """Give up views of a slot's worker that is gone; once."""
+        self._slot(slot)
+        for entry, count in references.items():
+            if not 0 <= entry < ENTRIES:
+                raise IndexError("there is no such entry")
+            self._release(entry, slot, count)
+
+    @property
+    def entries(self):
+        """How many entries are taken."""
+        cdef Py_ssize_t entry, taken = 0
+        for entry in range(ENTRIES):
+            taken += load_word(self._words + ENTRY_BASE + entry * LINE) & 1
+        return taken
+
+    def total(self, uint64_t key):
+        """Return how many places of a limit are taken; 0 if nobody has a view of it."""
+        cdef Py_ssize_t entry = self._find(key)
+        return load_word(self._words + ENTRY_BASE + entry * LINE + 1) if entry >= 0 else 0
 
     cdef uint64_t* _slot(self, int slot) except NULL:
         if not 0 <= slot < self.slots:
             raise IndexError("the segment has no such slot")
         return self._words + SLOT_BASE + slot * SLOT_WORDS
 
-    cdef Py_ssize_t _entry(self, uint64_t key) noexcept:
-        """Return the entry of a key, claimed if it is new; -1 if all are taken."""
-        cdef uint64_t* word
+    cdef Py_ssize_t _find(self, uint64_t key) noexcept:
+        """Return the entry of a key; -1 if it has none."""
         cdef uint64_t known
         cdef Py_ssize_t at
         cdef Py_ssize_t probe
-        # 0 means free.
+        # Even ones mean that there is no entry.
         key |= 1
         at = (key >> 1) % ENTRIES
         for probe in range(ENTRIES):
-            word = self._words + ENTRY_BASE + at * LINE
-            known = load_word(word)
-            if known == 0 and swap_word(word, &known, key):
-                return at
-            # A swap that failed put what is there now into `known`.
+            known = load_word(self._words + ENTRY_BASE + at * LINE)
             if known == key:
                 return at
+            if known == 0:
+                return -1
             at = (at + 1) % ENTRIES
         return -1
+
+    cdef Py_ssize_t _claim(self, uint64_t key) noexcept:
+        """Return the entry of a key, made if it is new; -1 if all are taken. Takes the lock."""
+        cdef uint64_t known
+        cdef Py_ssize_t at, free = -1
+        cdef Py_ssize_t probe
+        key |= 1
+        at = (key >> 1) % ENTRIES
+        for probe in range(ENTRIES):
+            known = load_word(self._words + ENTRY_BASE + at * LINE)
+            if known == key:
+                return at
+            if free < 0 and not known & 1:
+                free = at
+            if known == 0:
+                break
+            at = (at + 1) % ENTRIES
+        if free >= 0:
+            store_word(self._words + ENTRY_BASE + free * LINE, key)
+        return free
+
+    cdef Py_ssize_t _acquire(self, uint64_t key, uint64_t flags, int owner) noexcept:
+        """Return the entry of a key, with one more view of it; -1 if all are taken."""
+        cdef Py_ssize_t entry
+        cdef uint64_t* references
+        lock(self._words + AT_LOCK)
+        entry = self._claim(key)
+        if entry >= 0:
+            references = self._words + REFERENCE_BASE + entry
+            references[0] = (references[0] + 1) | flags
+            if owner >= 0:
+                self._words[SLOT_BASE + owner * SLOT_WORDS + REFERENCES_AT + entry] += 1
+        unlock(self._words + AT_LOCK)
+        return entry
+
+    cdef void _release(self, Py_ssize_t entry, int owner, uint64_t count) noexcept:
+        """Take note that there are fewer views of an entry."""
+        cdef uint64_t* references = self._words + REFERENCE_BASE + entry
+        cdef uint64_t* owned
+        lock(self._words + AT_LOCK)
+        if owner >= 0:
+            owned = self._words + SLOT_BASE + owner * SLOT_WORDS + REFERENCES_AT + entry
+            count = min(count, owned[0])
+            owned[0] -= count
+        references[0] -= min(count, references[0] & ~IS_LIMIT)
+        self._free_unused(entry)
+        unlock(self._words + AT_LOCK)
+
+    cdef void _free_unused(self, Py_ssize_t entry) noexcept:
+        """Free an entry of which nobody has a view, nor a place; the lock is taken."""
+        cdef uint64_t* word = self._words + ENTRY_BASE + entry * LINE
+        cdef uint64_t references = self._words[REFERENCE_BASE + entry]
+        cdef int position
+        if references & ~IS_LIMIT or not word[0] & 1 or (references and load_word(word + 1)):
+            return
+        self._words[REFERENCE_BASE + entry] = 0
+        for position in range(1, LINE):
+            store_word(word + position, 0)
+        store_word(word, FREED)
+        # Nothing is looked for beyond the end of a row.
+        while (
+            load_word(self._words + ENTRY_BASE + entry * LINE) == FREED
+            and load_word(self._words + ENTRY_BASE + (entry + 1) % ENTRIES * LINE) == 0
+        ):
+            store_word(self._words + ENTRY_BASE + entry * LINE, 0)
+            entry = (entry - 1 + ENTRIES) % ENTRIES
+
+
+cdef char* _names(uint64_t* words, uint64_t state) noexcept:
+    """Return where the names are in a slot's half of this state."""
+    return <char*>(words + NAMES_AT) + (state >> LENGTH_BITS & 1) * NAMES_BYTES
 
 
 cdef bint _take_token(
@@ -339,11 +508,16 @@ cdef bint _take_token(
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Limit:
     """One slot's view of a limit on what there may be at once, machine-wide."""
 
     def __init__(self):
         raise TypeError("a limit is made by Segment.limit")
+
+    def __dealloc__(self):
+        if self._segment is not None:
+            self._segment._release(self._entry, self._owner, 1)
 
     @property
     def total(self):
@@ -371,11 +545,16 @@ cdef class Limit:
 
 
 @cython.final
+@cython.no_gc_clear
 cdef class Words:
     """Words that all workers share; made by ``Segment.words``."""
 
     def __init__(self):
         raise TypeError("words are made by Segment.words")
+
+    def __dealloc__(self):
+        if self._segment is not None:
+            self._segment._release(self._entry, self._owner, 1)
 
     cpdef uint64_t load(self, Py_ssize_t position) except? 0:
         """Read a word."""

@@ -468,6 +468,8 @@ class Crew:
         self._give_free(slot)
 
     def _give_free(self, slot: int) -> None:
+        # A successor would have its own of what this one had views of.
+        self._segment.give_up(slot, self._segment.references(slot))
         self._close_inbox(slot)
         self._on_left(slot)
         steering = self._slots.steering

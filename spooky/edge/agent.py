@@ -176,6 +176,9 @@ class Agent:
     def _make_worker(self, start: Start, named: dict[str, int]) -> Worker:
         segment = open_segment(named["segment"])
         os.close(named["segment"])
+        segment.use_slot(start.slot)
+        # What a worker before this had views of stays as it is, such as the health of backends.
+        left = segment.references(start.slot)
         counters = Counters(segment, start.slot)
         environment = Environment(self._runtime, counters, self._names.resolve, {}, seed=start.slot)
         change = _change_of(start, named)
@@ -185,7 +188,7 @@ class Agent:
         inbox = socket.socket(fileno=named["inbox"])
         handover = Handover(self._runtime, inbox, start.steering, counters)
         handover.steer(start.steering, _ways_in(named))
-        return Worker(
+        worker = Worker(
             self._runtime,
             environment,
             change,
@@ -198,6 +201,8 @@ class Agent:
             self._on_behind,
             start.waits,
         )
+        segment.give_up(start.slot, left)
+        return worker
 
     def _begin(self, worker: Worker) -> None:
         try:

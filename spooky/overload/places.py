@@ -29,8 +29,7 @@ def shared_words(segment: Segment, *identity: str) -> Words | None:
 
 def shared_total(segment: Segment, *identity: str) -> int:
     """Return how many places of a limit are taken, by all workers that share it."""
-    limit = segment.limit(_key(identity), 0)
-    return limit.total if limit is not None else 0
+    return segment.total(_key(identity))
 
 
 def _key(identity: tuple[str, ...]) -> int:

@@ -3,7 +3,11 @@
 import mmap
 import os
 import random
+import signal
+import time
+from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +19,7 @@ from spooky._core.pure import shared as pure
 from spooky._core.pure.shared import STRIKE_SETS
 from spooky._core.shared import (
     LIMITS_MAX,
+    NAMES_MAX_BYTES,
     SLOTS_MAX,
     STRIKES_MAX,
     VALUES_MAX,
@@ -22,6 +27,17 @@ from spooky._core.shared import (
     Segment,
     segment_size,
 )
+
+
+def run_in_child(work: Callable[[], object]) -> None:
+    """Run something in a process that ends without tidying up."""
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def segment(slots: int = 2, build: ModuleType = shared) -> Segment:
@@ -126,9 +142,114 @@ def test_limits_that_hash_to_one_place_are_apart_and_their_number_is_bounded() -
     assert all(limit is not None and limit.take(1) for limit in limits)
     assert all(limit is not None and limit.total == 1 for limit in limits)
     # One after the other in the table, so that filling it is quick.
-    for key in range(100, 100 + LIMITS_MAX * 2, 2):
-        made.limit(key, 0)
+    limits += [made.limit(key, 0) for key in range(100, 100 + LIMITS_MAX * 2, 2)]
     assert made.limit(LIMITS_MAX * 6 + 7, 0) is None
+    assert made.words(LIMITS_MAX * 6 + 7) is None
+    limits.pop(70)
+    assert made.limit(LIMITS_MAX * 6 + 7, 0) is not None
+
+
+@pytest.mark.parametrize("build", [shared, pure])
+def test_what_nobody_has_a_view_of_is_forgotten_and_its_place_is_anothers(
+    build: ModuleType,
+) -> None:
+    memory = mmap.mmap(-1, segment_size(2))
+    one, other = build.Segment(memory, 2), build.Segment(memory)
+    here, there = one.words(42), other.words(42)
+    here.store(0, 7)
+    del here
+    assert there.load(0) == 7
+    assert one.entries == 1
+    del there
+    assert one.entries == 0
+    assert one.words(42).load(0) == 0
+    # A place that is taken is one that will be given back.
+    one.limit(44, 1).take(5)
+    assert (one.entries, one.total(44), one.total(46)) == (1, 1, 0)
+    other.limit(44, 1).give()
+    assert one.entries == 0
+    one.limit(44, 1).take(5)
+    other.reclaim(1)
+    assert (one.entries, one.total(44)) == (0, 0)
+    # Rates are kept: their users have no view of them.
+    one.take_rate(48, 10**12, 1, 1)
+    assert one.entries == 1
+
+
+@pytest.mark.parametrize("build", [shared, pure])
+def test_keys_may_come_and_go_without_end(build: ModuleType) -> None:
+    made = segment(1, build)
+    seed = random.Random(7)
+    # Among them some in one row, of which any may go first.
+    kept = {key: made.words(key) for key in range(2, 2 + 40 * LIMITS_MAX * 2, LIMITS_MAX * 2)}
+    for count in range(3 * LIMITS_MAX if build is shared else 1_000):
+        key = seed.getrandbits(64)
+        kept[key] = made.words(key)
+        kept[key].store(0, count)
+        del kept[seed.choice(list(kept)) if count % 64 == 0 else next(iter(kept))]
+        assert made.entries == 40 if count % 997 == 0 else True
+    values = {key: words.load(0) for key, words in kept.items()}
+    assert {key: made.words(key).load(0) for key in values} == values
+    kept.clear()
+    assert made.entries == 0
+
+
+def test_the_views_of_a_dead_worker_are_given_up_once_its_successor_has_its_own() -> None:
+    memory = mmap.mmap(-1, segment_size(2))
+    ours = Segment(memory, 2)
+
+    def work(*keys: int) -> None:
+        theirs = Segment(memory)
+        theirs.use_slot(1)
+        views = [theirs.words(key) for key in keys], [theirs.limit(9, 1)]
+        views[0][0].store(1, 5)
+        os._exit(0)
+
+    run_in_child(lambda: work(3, 5))
+    left = ours.references(1)
+    assert sorted(left.values()) == [1, 1, 1]
+    run_in_child(lambda: work(5, 7))
+    assert sum(ours.references(1).values()) == 6
+    ours.give_up(1, left)
+    assert ours.entries == 3
+    kept, forgotten = ours.words(5), ours.words(3)
+    assert kept is not None
+    assert forgotten is not None
+    assert (kept.load(1), forgotten.load(1)) == (5, 0)
+    del kept, forgotten
+    ours.give_up(1, ours.references(1))
+    assert (ours.entries, ours.references(1)) == (0, {})
+    with pytest.raises(IndexError):
+        ours.give_up(1, {LIMITS_MAX: 1})
+
+
+@pytest.mark.skipif(not _core.COMPILED, reason="the twin serves one process")
+def test_a_process_that_dies_with_the_lock_keeps_it_from_nobody() -> None:
+    memory = mmap.mmap(-1, segment_size(2))
+    ours = Segment(memory, 2)
+
+    def work() -> None:
+        theirs = Segment(memory)
+        theirs.use_slot(1)
+        for _ in range(10**6):
+            theirs.words(3)
+
+    seed = random.Random(11)
+    for _ in range(20):
+        child = os.fork()
+        if not child:
+            try:
+                work()
+            finally:
+                os._exit(1)
+        try:
+            time.sleep(0.005 + seed.random() / 1000)
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        assert ours.words(5) is not None
+        ours.give_up(1, ours.references(1))
+    assert ours.references(1) == {}
 
 
 @pytest.mark.parametrize("build", [shared, pure])
@@ -190,6 +311,21 @@ def test_names_are_read_by_others_and_bounded() -> None:
     assert made.names(0) == b""
     assert not made.add_name(1, bytes(shared.NAMES_MAX_BYTES))
     assert made.names(1) == b"firstsecond"
+
+
+@pytest.mark.parametrize("build", [shared, pure])
+def test_names_are_written_anew_while_others_read_them(build: ModuleType) -> None:
+    memory = mmap.mmap(-1, segment_size(2))
+    ours, theirs = build.Segment(memory, 2), build.Segment(memory)
+    ours.add_name(1, b"one")
+    ours.write_names(1, b"two,")
+    ours.add_name(1, b"three")
+    assert (theirs.names(1), theirs.names_version(1)) == (b"two,three", 1)
+    ours.write_names(1, b"")
+    assert (theirs.names(1), theirs.names_version(1), theirs.names(0)) == (b"", 2, b"")
+    with pytest.raises(ValueError, match="do not fit"):
+        ours.write_names(1, bytes(NAMES_MAX_BYTES + 1))
+    assert not ours.add_name(1, bytes(NAMES_MAX_BYTES + 1))
 
 
 def test_a_histogram_counts_by_its_bounds_and_sums_microseconds() -> None:
@@ -339,6 +475,8 @@ OPERATIONS = st.lists(
         st.tuples(st.just("strike"), st.integers(0, 12), st.integers(0, 9)),
         st.tuples(st.just("observe"), st.integers(0, 20_000), st.just(0)),
         st.tuples(st.just("reclaim"), st.just(0), st.integers(0, 1)),
+        st.tuples(st.sampled_from(["view", "drop"]), st.integers(0, 6), st.integers(0, 1)),
+        st.tuples(st.just("give up"), st.just(0), st.integers(0, 1)),
     ),
     max_size=60,
 )
@@ -350,6 +488,7 @@ def play(build: ModuleType, operations: list[tuple[str, int, int]]) -> list[obje
     step = shared.SOURCES_MAX // 2
     results: list[object] = []
     now, clock = 10**12, 1_700_000_000
+    views: dict[tuple[int, int], Any] = {}
     for name, which, number in operations:
         limit = made.limit(which * LIMITS_MAX, number if name in ("take", "give") else 0)
         assert limit is not None
@@ -371,9 +510,19 @@ def play(build: ModuleType, operations: list[tuple[str, int, int]]) -> list[obje
             results.append(made.strike((which + 1) << 25, clock, 20))
         elif name == "observe":
             made.histogram(0, 3).observe(which / 1000)
+        elif name == "view":
+            made.use_slot(number)
+            views[which, number] = words = made.words(1 + which * LIMITS_MAX * 2)
+            results.append(words.add(1))
+        elif name == "drop":
+            views.pop((which, number), None)
+        elif name == "give up":
+            for key in [key for key in views if key[1] == number]:
+                del views[key]
+            made.give_up(number, made.references(number))
         else:
             made.reclaim(number)
-        results.append((limit.total, limit.share))
+        results.append((limit.total, limit.share, made.entries, made.references(0)))
     return [results, list(made.values(0)[:130])]
 
 

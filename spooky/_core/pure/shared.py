@@ -6,10 +6,11 @@ kernel. The layout is the same, and whoever only reads may be another process.
 
 import math
 import secrets
+from collections.abc import Mapping
 from mmap import mmap
 from typing import Final
 
-VERSION: Final = 4
+VERSION: Final = 5
 SLOTS_MAX: Final = 256
 VALUES_MAX: Final = 262_144
 NAMES_MAX_BYTES: Final = 4_194_304
@@ -45,20 +46,27 @@ _NATIVE_MAX: Final = 1e12
 MAGIC: Final = 0x73706F6F6B792E31
 WORD: Final = 8
 LINE: Final = 8
+IS_LIMIT: Final = 1 << 63
+FREED: Final = 2
+LENGTH_BITS: Final = 32
+LENGTH_MASK: Final = (1 << LENGTH_BITS) - 1
 AT_MAGIC: Final = 0
 AT_VERSION: Final = 1
 AT_SLOTS: Final = 2
 AT_REGISTER: Final = 3
 AT_GENERATION: Final = 8
 AT_HEALTH: Final = 9
-ENTRY_BASE: Final = 16
-SOURCE_BASE: Final = ENTRY_BASE + LIMITS_MAX * LINE
+# The compiled kernel has a lock at word 16; one process needs none.
+ENTRY_BASE: Final = 24
+REFERENCE_BASE: Final = ENTRY_BASE + LIMITS_MAX * LINE
+SOURCE_BASE: Final = REFERENCE_BASE + LIMITS_MAX
 STRIKE_BASE: Final = SOURCE_BASE + SOURCES_MAX * 2
 SLOT_BASE: Final = STRIKE_BASE + STRIKES_MAX
 SHARES_AT: Final = 16
-VALUES_AT: Final = SHARES_AT + LIMITS_MAX
+REFERENCES_AT: Final = SHARES_AT + LIMITS_MAX
+VALUES_AT: Final = REFERENCES_AT + LIMITS_MAX
 NAMES_AT: Final = VALUES_AT + VALUES_MAX
-DECISIONS_AT: Final = NAMES_AT + NAMES_MAX_BYTES // WORD
+DECISIONS_AT: Final = NAMES_AT + 2 * NAMES_MAX_BYTES // WORD
 SLOT_WORDS: Final = DECISIONS_AT + DECISIONS_MAX_BYTES // WORD
 
 
@@ -87,6 +95,7 @@ class Segment:
         if words[AT_MAGIC] != MAGIC or words[AT_VERSION] != VERSION:
             raise ValueError(f"this is no segment of version {VERSION}")
         self.slots = words[AT_SLOTS]
+        self._owner = -1
         if not 1 <= self.slots <= SLOTS_MAX or len(self._bytes) < segment_size(self.slots):
             raise ValueError("the buffer is too small for the segment")
 
@@ -127,20 +136,31 @@ class Segment:
 
     def names(self, slot: int) -> bytes:
         """Return the names that a slot's worker added, one after the other."""
-        start = self._slot(slot)
-        at = (start + NAMES_AT) * WORD
-        return bytes(self._bytes[at : at + self._names_length(start)])
+        at, length = self._names(slot)
+        return bytes(self._bytes[at : at + length])
+
+    def names_version(self, slot: int) -> int:
+        """Return how often a slot's names were written anew."""
+        return self._words[self._slot(slot) + LINE] >> LENGTH_BITS
 
     def add_name(self, slot: int, name: bytes) -> bool:
         """Add a name to a slot's; only its worker may."""
-        start = self._slot(slot)
-        length = self._names_length(start)
+        at, length = self._names(slot)
         if len(name) > NAMES_MAX_BYTES - length:
             return False
-        at = (start + NAMES_AT) * WORD + length
-        self._bytes[at : at + len(name)] = name
-        self._words[start + LINE] = length + len(name)
+        self._bytes[at + length : at + length + len(name)] = name
+        version = self.names_version(slot)
+        self._words[self._slot(slot) + LINE] = version << LENGTH_BITS | length + len(name)
         return True
+
+    def write_names(self, slot: int, names: bytes) -> None:
+        """Replace a slot's names; only its worker may."""
+        if len(names) > NAMES_MAX_BYTES:
+            raise ValueError("the names do not fit")
+        version = self.names_version(slot) + 1
+        at = (self._slot(slot) + NAMES_AT) * WORD + version % 2 * NAMES_MAX_BYTES
+        self._bytes[at : at + len(names)] = names
+        self._words[self._slot(slot) + LINE] = version << LENGTH_BITS | len(names)
 
     def decisions(self, slot: int) -> "memoryview[int]":
         """Return the memory of a slot's ring of decisions."""
@@ -157,19 +177,22 @@ class Segment:
     def limit(self, key: int, slot: int) -> "Limit | None":
         """Return a slot's view of a limit, which is the same for all who use this key."""
         start = self._slot(slot)
-        entry = self._entry(key)
+        entry = self._acquire(key, IS_LIMIT, self._owner)
         if entry is None:
             return None
-        return Limit(self._words, ENTRY_BASE + entry * LINE + 1, start + SHARES_AT + entry)
+        return Limit(self, entry, start + SHARES_AT + entry)
 
     def words(self, key: int) -> "Words | None":
         """Return words that all who use this key share, of 0 at first."""
-        entry = self._entry(key)
-        return None if entry is None else Words(self._words, ENTRY_BASE + entry * LINE + 1)
+        entry = self._acquire(key, 0, self._owner)
+        return None if entry is None else Words(self, entry)
 
     def take_rate(self, key: int, now: int, interval: int, burst: int) -> bool:
         """Take a token of a bucket that all who use this key share."""
-        entry = self._entry(key)
+        entry = self._find(key)
+        if entry is None:
+            # Kept for good: nobody has a view of it.
+            entry = self._acquire(key, 0, -1)
         if entry is None:
             return True
         return self._take_token(ENTRY_BASE + entry * LINE + 1, now, interval, burst)
@@ -217,27 +240,109 @@ class Segment:
             if share := self._words[shares + entry]:
                 self._words[shares + entry] = 0
                 self._words[ENTRY_BASE + entry * LINE + 1] -= share
+                self._free_unused(entry)
+
+    def use_slot(self, slot: int) -> None:
+        """Count the views that this process makes from now on for the worker of a slot."""
+        self._slot(slot)
+        self._owner = slot
+
+    def references(self, slot: int) -> dict[int, int]:
+        """Return how many views of each entry a slot's worker has, or a dead one had."""
+        start = self._slot(slot) + REFERENCES_AT
+        counts = self._words[start : start + LIMITS_MAX]
+        return {entry: count for entry, count in enumerate(counts) if count}
+
+    def give_up(self, slot: int, references: Mapping[int, int]) -> None:
+        """Give up views of a slot's worker that is gone; once."""
+        self._slot(slot)
+        for entry, count in references.items():
+            if not 0 <= entry < LIMITS_MAX:
+                raise IndexError("there is no such entry")
+            self._release(entry, slot, count)
+
+    @property
+    def entries(self) -> int:
+        """How many entries are taken."""
+        keys = self._words[ENTRY_BASE : ENTRY_BASE + LIMITS_MAX * LINE : LINE]
+        return sum(key & 1 for key in keys)
+
+    def total(self, key: int) -> int:
+        """Return how many places of a limit are taken; 0 if nobody has a view of it."""
+        entry = self._find(key)
+        return 0 if entry is None else self._words[ENTRY_BASE + entry * LINE + 1]
 
     def _slot(self, slot: int) -> int:
         if not 0 <= slot < self.slots:
             raise IndexError("the segment has no such slot")
         return SLOT_BASE + slot * SLOT_WORDS
 
-    def _names_length(self, start: int) -> int:
-        return min(self._words[start + LINE], NAMES_MAX_BYTES)
+    def _names(self, slot: int) -> tuple[int, int]:
+        """Return where a slot's names are, and their length; bytes."""
+        start = self._slot(slot)
+        state = self._words[start + LINE]
+        half = (state >> LENGTH_BITS) % 2
+        at = (start + NAMES_AT) * WORD + half * NAMES_MAX_BYTES
+        return at, min(state & LENGTH_MASK, NAMES_MAX_BYTES)
 
-    def _entry(self, key: int) -> int | None:
-        """Return the entry of a key, claimed if it is new; ``None`` if all are taken."""
-        # 0 means free.
+    def _find(self, key: int) -> int | None:
+        """Return the entry of a key; ``None`` if it has none."""
+        # Even ones mean that there is no entry.
         key |= 1
         for probe in range(LIMITS_MAX):
             entry = ((key >> 1) + probe) % LIMITS_MAX
-            at = ENTRY_BASE + entry * LINE
-            if not self._words[at]:
-                self._words[at] = key
-            if self._words[at] == key:
+            known = self._words[ENTRY_BASE + entry * LINE]
+            if known == key:
                 return entry
+            if known == 0:
+                return None
         return None
+
+    def _claim(self, key: int) -> int | None:
+        """Return the entry of a key, made if it is new; ``None`` if all are taken."""
+        found, free = self._find(key), None
+        for probe in range(LIMITS_MAX) if found is None else ():
+            free = ((key >> 1) + probe) % LIMITS_MAX
+            if not self._words[ENTRY_BASE + free * LINE] & 1:
+                self._words[ENTRY_BASE + free * LINE] = key | 1
+                return free
+        return found
+
+    def _acquire(self, key: int, flags: int, owner: int) -> int | None:
+        """Return the entry of a key, with one more view of it; ``None`` if all are taken."""
+        entry = self._claim(key)
+        if entry is not None:
+            references = self._words[REFERENCE_BASE + entry]
+            self._words[REFERENCE_BASE + entry] = (references + 1) | flags
+            if owner >= 0:
+                self._words[self._slot(owner) + REFERENCES_AT + entry] += 1
+        return entry
+
+    def _release(self, entry: int, owner: int, count: int) -> None:
+        """Take note that there are fewer views of an entry."""
+        if owner >= 0:
+            owned = self._slot(owner) + REFERENCES_AT + entry
+            count = min(count, self._words[owned])
+            self._words[owned] -= count
+        references = self._words[REFERENCE_BASE + entry]
+        self._words[REFERENCE_BASE + entry] -= min(count, references & ~IS_LIMIT)
+        self._free_unused(entry)
+
+    def _free_unused(self, entry: int) -> None:
+        """Free an entry of which nobody has a view, nor a place."""
+        words, at = self._words, ENTRY_BASE + entry * LINE
+        references = words[REFERENCE_BASE + entry]
+        if references & ~IS_LIMIT or not words[at] & 1 or (references and words[at + 1]):
+            return
+        words[REFERENCE_BASE + entry] = 0
+        for position in range(1, LINE):
+            words[at + position] = 0
+        words[at] = FREED
+        # Nothing is looked for beyond the end of a row.
+        while words[at] == FREED and not words[ENTRY_BASE + (entry + 1) % LIMITS_MAX * LINE]:
+            words[at] = 0
+            entry = (entry - 1) % LIMITS_MAX
+            at = ENTRY_BASE + entry * LINE
 
     def _take_token(self, at: int, now: int, interval: int, burst: int) -> bool:
         """Take a token: the generic cell rate algorithm, one word for a bucket."""
@@ -248,14 +353,29 @@ class Segment:
         return True
 
 
-class Limit:
+class _View:
+    """A view of an entry, which belongs to its key as long as there is one."""
+
+    __slots__ = ("_entry", "_owner", "_segment", "_words")
+
+    def __init__(self, segment: Segment, entry: int) -> None:
+        self._segment = segment
+        self._entry = entry
+        self._owner = segment._owner
+        self._words = segment._words
+
+    def __del__(self) -> None:
+        self._segment._release(self._entry, self._owner, 1)
+
+
+class Limit(_View):
     """One slot's view of a limit on what there may be at once, machine-wide."""
 
-    __slots__ = ("_at_share", "_at_total", "_words")
+    __slots__ = ("_at_share", "_at_total")
 
-    def __init__(self, words: "memoryview[int]", at_total: int, at_share: int) -> None:
-        self._words = words
-        self._at_total = at_total
+    def __init__(self, segment: Segment, entry: int, at_share: int) -> None:
+        super().__init__(segment, entry)
+        self._at_total = ENTRY_BASE + entry * LINE + 1
         self._at_share = at_share
 
     @property
@@ -282,32 +402,34 @@ class Limit:
         self._words[self._at_total] -= count
 
 
-class Words:
+class Words(_View):
     """Words that all workers share; made by ``Segment.words``."""
 
-    __slots__ = ("_words",)
+    __slots__ = ("_shared",)
 
-    def __init__(self, words: "memoryview[int]", first: int) -> None:
-        self._words = words[first : first + WORDS]
+    def __init__(self, segment: Segment, entry: int) -> None:
+        super().__init__(segment, entry)
+        first = ENTRY_BASE + entry * LINE + 1
+        self._shared = self._words[first : first + WORDS]
 
     def load(self, position: int) -> int:
         """Read a word."""
-        return self._words[self._checked(position)]
+        return self._shared[self._checked(position)]
 
     def store(self, position: int, value: int) -> None:
         """Write a word."""
-        self._words[self._checked(position)] = value
+        self._shared[self._checked(position)] = value
 
     def add(self, position: int, count: int = 1) -> int:
         """Add to a word; return what it is then."""
-        self._words[self._checked(position)] += count
-        return self._words[position]
+        self._shared[self._checked(position)] += count
+        return self._shared[position]
 
     def swap(self, position: int, expected: int, value: int) -> bool:
         """Write a word if it is what it is expected to be; return whether it was."""
-        if self._words[self._checked(position)] != expected:
+        if self._shared[self._checked(position)] != expected:
             return False
-        self._words[position] = value
+        self._shared[position] = value
         return True
 
     def _checked(self, position: int) -> int:
