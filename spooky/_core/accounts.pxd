@@ -26,6 +26,7 @@ cdef class Accounts:
     cdef dict _outcomes
     cdef dict _timings
 
+    cpdef object forget(self)
     cpdef object began(self)
     @cython.locals(key=tuple, position=Py_ssize_t, timings=Timings)
     cpdef object ended(self, str protocol, AccessRecord record, object reason, double now)

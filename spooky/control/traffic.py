@@ -3,10 +3,15 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from operator import add, sub
+from operator import add
 
 from spooky._core.shared import BUCKET_VALUES, Segment
-from spooky.observe.counters import SlotName, added_slots
+from spooky.observe.counters import READ_TRIES, NameReader, SlotName
+
+
+def _since(now: int, before: int) -> int:
+    """Return what came since; what counted an upstream that was removed begins anew."""
+    return now - before if now >= before else now
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +39,9 @@ class UpstreamTraffic:
     def __sub__(self, other: "UpstreamTraffic") -> "UpstreamTraffic":
         """Return what came since."""
         return UpstreamTraffic(
-            self.requests - other.requests,
-            self.failures - other.failures,
-            tuple(map(sub, self.latencies, other.latencies)),
+            _since(self.requests, other.requests),
+            _since(self.failures, other.failures),
+            tuple(map(_since, self.latencies, other.latencies)),
         )
 
 
@@ -66,8 +71,8 @@ class Traffic:
         }
         return Traffic(
             upstreams,
-            self.connections - other.connections,
-            self.failed_handshakes - other.failed_handshakes,
+            _since(self.connections, other.connections),
+            _since(self.failed_handshakes, other.failed_handshakes),
             self.ready,
         )
 
@@ -92,15 +97,24 @@ class TrafficReader:
     def __init__(self, segment: Segment, ready: Callable[[], Mapping[str, float]] = dict) -> None:
         self._segment = segment
         self._ready = ready
-        self._read = [0] * segment.slots
+        self._names = NameReader(segment)
         self._upstreams: defaultdict[str, _Places] = defaultdict(_Places)
         self._connections: list[tuple[int, int]] = []
         self._failed_handshakes: list[tuple[int, int]] = []
 
     def read(self) -> Traffic:
         """Return the counts since the start."""
+        for _ in range(READ_TRIES):
+            traffic = self._read()
+            if self._names.is_current(range(self._segment.slots)):
+                break
+        return traffic
+
+    def _read(self) -> Traffic:
         for worker in range(self._segment.slots):
-            slots, self._read[worker] = added_slots(self._segment, worker, self._read[worker])
+            slots, anew = self._names.added(worker)
+            if anew:
+                self._forget(worker)
             for name, position in slots:
                 self._note(name, (worker, position))
         upstreams = {
@@ -116,6 +130,17 @@ class TrafficReader:
             self._sum(self._connections),
             self._sum(self._failed_handshakes),
             self._ready(),
+        )
+
+    def _forget(self, worker: int) -> None:
+        for places in self._upstreams.values():
+            for one in (places.requests, places.failures, places.latencies):
+                one[:] = [place for place in one if place[0] != worker]
+        for one in (self._connections, self._failed_handshakes):
+            one[:] = [place for place in one if place[0] != worker]
+        self._upstreams = defaultdict(
+            _Places,
+            {name: places for name, places in self._upstreams.items() if places != _Places()},
         )
 
     def _note(self, name: SlotName, place: tuple[int, int]) -> None:

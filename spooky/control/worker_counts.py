@@ -7,7 +7,7 @@ from typing import Final
 from spooky._core import reasons
 from spooky._core.shared import Segment
 from spooky.control.watchdog import Requests
-from spooky.observe.counters import added_slots
+from spooky.observe.counters import NameReader
 
 TIMEOUTS: Final = frozenset(
     reason.code
@@ -37,14 +37,16 @@ class WorkerCountReader:
 
     def __init__(self, segment: Segment) -> None:
         self._segment = segment
-        self._read: defaultdict[int, int] = defaultdict(int)
+        self._names = NameReader(segment)
         self._positions: defaultdict[int, defaultdict[str, _Positions]] = defaultdict(
             lambda: defaultdict(_Positions)
         )
 
     def read(self, slot: int) -> dict[str, Requests]:
         """Return what a slot counted, of all workers it had, by upstream."""
-        added, self._read[slot] = added_slots(self._segment, slot, self._read[slot])
+        added, anew = self._names.added(slot)
+        if anew:
+            self._positions.pop(slot, None)
         upstreams = self._positions[slot]
         for name, position in added:
             if name.metric == "requests_total":

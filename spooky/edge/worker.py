@@ -24,6 +24,7 @@ from spooky.edge.listener import CLOSE_SECONDS, Listener, Surroundings
 from spooky.generation.compile import Environment, compile_in_turns
 from spooky.generation.generation import Generation
 from spooky.observe.access_log import AccessLog
+from spooky.observe.counters import SlotName
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.parameters import WINDOW_GROWTH_MAX
 from spooky.protocol.quic.steering import Steering
@@ -35,6 +36,10 @@ logger = logging.getLogger(__name__)
 
 DRAIN_POLL_SECONDS: Final = 0.02
 """How often a draining worker looks whether it is done."""
+
+FORGET_SECONDS: Final = 60.0
+"""How long counts of what was removed are kept at least, so that they are scraped once more; less
+only where room for others is scarce."""
 
 SWITCH_POLL_SECONDS: Final = 0.02
 """How often a worker with a prepared generation looks whether it is in force, though no request
@@ -91,6 +96,7 @@ class Worker:
         self._is_behind = False
         self._prepared: Change | None = None
         self._watching: Timer | None = None
+        self._forgetting: Timer | None = None
         # A switch whose rest is still to be done: its change, and the generation before.
         self._switched: tuple[Change, Generation] | None = None
         self.service = RequestService(
@@ -267,7 +273,28 @@ class Worker:
             removed.remove(change.drain_seconds, self._forget)
         self._introduce()
         superseded.release(change.drain_seconds)
+        self._forget_counts_later(change.drain_seconds)
         self._on_switched(change)
+
+    def _forget_counts_later(self, drain_seconds: float) -> None:
+        """Give up the counts of what this change removed, or one before it."""
+        if self.counters.is_scarce:
+            self._forget_counts()
+        elif self._forgetting is None:
+            deadline = self.runtime.now() + FORGET_SECONDS + drain_seconds
+            self._forgetting = self.runtime.schedule(deadline, self._forget_counts)
+
+    def _forget_counts(self) -> None:
+        self._forgetting = None
+        used: dict[str, set[str]] = {"": {""}}
+        for name, upstream in self.service.generation.configuration.upstream.items():
+            used[name] = {"", *(backend.id for backend in upstream.listed_backends)}
+
+        def is_used(name: SlotName) -> bool:
+            labels = dict(name.labels)
+            return labels.get("backend", "") in used.get(labels.get("upstream", ""), ())
+
+        self.service.forget(is_used)
 
     def _open_listeners(self, change: Change, generation: Generation) -> None:
         """Begin the listeners that are new, and have the others go by the new configuration."""

@@ -8,7 +8,7 @@ from spooky._core.accounts import Accounts, Timings
 from spooky._core.reasons import Reason
 from spooky.generation.generation import Generation
 from spooky.observe.access_log import AccessLog
-from spooky.observe.counters import Counters, reason_labels
+from spooky.observe.counters import Counters, SlotName, reason_labels
 from spooky.overload.places import shared_places
 from spooky.protocol.stream import Stream, StreamHandler
 from spooky.request.client import Client
@@ -87,6 +87,11 @@ class RequestService:
         if number == self.generation.number:
             return self.generation
         return self._switch(number)
+
+    def forget(self, is_used: Callable[[SlotName], bool]) -> None:
+        """Give up the counts of what is no more."""
+        if self._counters.forget(is_used):
+            self._accounts.forget()
 
     def stay(self) -> None:
         """Serve by what was in force last, whatever comes in force later."""

@@ -1,13 +1,15 @@
 """Counters: what workers count is summed, and goes on where a dead one left it."""
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from spooky._core import shared
 from spooky._core.shared import Segment
 from spooky.observe import counters as module
-from spooky.observe.counters import Counters, SlotName, forget_gauges, totals
+from spooky.observe.counters import CounterReader, Counters, SlotName, forget_gauges, totals
 from spooky.observe.metrics import OVERFLOW, TABLE
 from spooky.observe.segment import create_segment, open_segment, private_segment
 
@@ -100,3 +102,86 @@ def test_metrics_are_named_as_prometheus_asks() -> None:
         assert metric.name.islower()
         assert metric.name.endswith("_total") == (metric.kind.value == "counter"), metric.name
         assert metric.help.endswith(".")
+
+
+def requests_of(upstream: str) -> SlotName:
+    return SlotName("requests_total", (("upstream", upstream),))
+
+
+def is_not(upstream: str) -> Callable[[SlotName], bool]:
+    return lambda name: dict(name.labels).get("upstream") != upstream
+
+
+def test_what_is_forgotten_makes_room_and_what_stays_keeps_its_place_and_numbers() -> None:
+    segment, (one, other) = two_workers()
+    for counters in (one, other):
+        for upstream in ("old", "kept"):
+            counters.values[counters.slot("requests_total", {"upstream": upstream})] += 3
+            counters.histogram("request_duration_seconds", {"upstream": upstream}).observe(1)
+    reader = CounterReader(segment)
+    assert reader.read()[requests_of("old")] == [6]
+    kept = one.slot("requests_total", {"upstream": "kept"})
+    gone = one.slot("requests_total", {"upstream": "old"})
+    assert one.forget(is_not("old")) == 2
+    assert one.forget(is_not("old")) == 0
+    assert one.slot("requests_total", {"upstream": "kept"}) == kept
+    one.values[gone] += 1  # by whoever did not hear of it
+    # Another has its place, and begins with nothing.
+    assert one.slot("requests_total", {"upstream": "new"}) == gone
+    one.values[gone] += 4
+    assert reader.read() == totals(segment)
+    sums = reader.read()
+    assert (sums[requests_of("kept")], sums[requests_of("new")]) == ([6], [4])
+    assert sums[requests_of("old")] == [3]
+    other.forget(is_not("old"))
+    assert requests_of("old") not in reader.read()
+    # A successor knows what is free as well.
+    one.forget(is_not("new"))
+    successor = Counters(segment, 0)
+    assert successor.slot("requests_total", {"upstream": "newer"}) == gone
+    assert totals(segment)[requests_of("kept")] == [6]
+    assert totals(segment)[requests_of("newer")] == [0]
+
+
+def test_names_may_come_and_go_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_NAMED_MAX", 1000)
+    counters = Counters()
+    fixed = counters.slot("datagrams_sent_total")
+    for number in range(500):
+        name = str(number)
+        counters.histogram("request_duration_seconds", {"upstream": name}).observe(1)
+        counters.values[counters.slot("requests_total", {"upstream": name})] += 1
+        counters.values[fixed] += 1
+        if counters.is_scarce:
+            counters.forget(lambda slot, name=name: dict(slot.labels).get("upstream", name) == name)
+    sums = totals(counters.segment)
+    assert sums[SENT] == [500]
+    assert sums[requests_of("499")] == [1]
+    assert sums[SlotName(OVERFLOW, ())] == [0]
+
+
+def test_what_found_no_room_is_given_some_once_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_NAMED_MAX", 5)
+    counters = Counters()
+    for number in range(9):
+        counters.values[counters.slot("requests_total", {"upstream": str(number)})] += 1
+    counters.forget(is_not("1"))
+    counters.values[counters.slot("requests_total", {"upstream": "8"})] += 1
+    assert totals(counters.segment)[requests_of("8")] == [1]
+
+
+def test_names_written_anew_between_names_and_numbers_are_read_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    segment, (one, _) = two_workers()
+    one.values[one.slot("requests_total", {"upstream": "old"})] += 3
+    reader = CounterReader(segment)
+    summed = module._sum
+    moments = iter([lambda: one.forget(is_not("old"))])
+
+    def sum_late(places: list[Any]) -> list[int]:
+        next(moments, lambda: None)()
+        return summed(places)
+
+    monkeypatch.setattr(module, "_sum", sum_late)
+    assert requests_of("old") not in reader.read()

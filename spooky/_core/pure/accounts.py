@@ -72,6 +72,11 @@ class Accounts:
         self._outcomes: dict[tuple[str, str, str, int, int], int] = {}
         self._timings: dict[str, Timings] = {}
 
+    def forget(self) -> None:
+        """Ask again for what counts outcomes and durations, as it may have changed its place."""
+        self._outcomes.clear()
+        self._timings.clear()
+
     def began(self) -> None:
         """Count a request as under way."""
         self.active += 1
