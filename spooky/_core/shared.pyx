@@ -30,13 +30,10 @@ cdef extern from *:
 
     static int spooky_make_lock(void *at) {
         pthread_mutexattr_t kind;
-        int failed = pthread_mutexattr_init(&kind);
-        if (failed) return failed;
-        failed = pthread_mutexattr_setpshared(&kind, PTHREAD_PROCESS_SHARED);
-        if (!failed) failed = pthread_mutexattr_setrobust(&kind, PTHREAD_MUTEX_ROBUST);
-        if (!failed) failed = pthread_mutex_init((pthread_mutex_t *)at, &kind);
-        pthread_mutexattr_destroy(&kind);
-        return failed;
+        return pthread_mutexattr_init(&kind)
+            || pthread_mutexattr_setpshared(&kind, PTHREAD_PROCESS_SHARED)
+            || pthread_mutexattr_setrobust(&kind, PTHREAD_MUTEX_ROBUST)
+            || pthread_mutex_init((pthread_mutex_t *)at, &kind);
     }
     static void spooky_lock(void *at) {
         if (pthread_mutex_lock((pthread_mutex_t *)at) == EOWNERDEAD)
@@ -407,8 +404,7 @@ cdef class Segment:
     cdef Py_ssize_t _find(self, uint64_t key) noexcept:
         """Return the entry of a key; -1 if it has none."""
         cdef uint64_t known
-        cdef Py_ssize_t at
-        cdef Py_ssize_t probe
+        cdef Py_ssize_t at, probe
         # Even ones mean that there is no entry.
         key |= 1
         at = (key >> 1) % ENTRIES
@@ -424,8 +420,7 @@ cdef class Segment:
     cdef Py_ssize_t _claim(self, uint64_t key) noexcept:
         """Return the entry of a key, made if it is new; -1 if all are taken. Takes the lock."""
         cdef uint64_t known
-        cdef Py_ssize_t at, free = -1
-        cdef Py_ssize_t probe
+        cdef Py_ssize_t at, probe, free = -1
         key |= 1
         at = (key >> 1) % ENTRIES
         for probe in range(ENTRIES):
