@@ -1,9 +1,10 @@
-"""What one process of the machine does to know backends: checks, ejection, and their names."""
+"""What one process of the machine does to know backends: checks, ejection, names, breakers."""
 
 from collections.abc import Iterator
 
 from spooky._core.shared import Segment
 from spooky.config.schema import Configuration
+from spooky.control.admission_state import AdmissionState
 from spooky.control.health_checks import HealthChecks
 from spooky.control.name_refresh import NameRefresh, OnChanged
 from spooky.control.outlier_detection import OutlierEjection
@@ -28,20 +29,28 @@ class Health:
         self, runtime: Runtime, segment: Segment, resolve: Resolve, on_addresses: OnChanged
     ) -> None:
         self._segment = segment
-        self._enabled: dict[str, list[BackendHealth]] = {}
+        self._enabled: dict[str, list[tuple[str, BackendHealth]]] = {}
+        self._admission = AdmissionState(segment, runtime.now)
         self._checks = HealthChecks(runtime, segment, resolve)
         self._ejection = OutlierEjection(runtime, segment)
         self._names = NameRefresh(runtime, resolve, on_addresses)
 
     @property
     def any_can_serve(self) -> bool:
-        """Whether any backend can serve, checked or not; true where there is none at all."""
-        return self._checks.any_can_serve
+        """Whether any backend can serve, and may be tried now; true where there is none at all."""
+        if not self._checks.any_can_serve:
+            return False
+        shares = self.ready().values()
+        return not shares or any(shares)
 
     def ready(self) -> dict[str, float]:
         """Return which share of each upstream's enabled backends can serve."""
         return {
-            name: sum(backend.can_serve for backend in backends) / len(backends)
+            name: sum(
+                health.can_serve and self._admission.lets_through(name, backend)
+                for backend, health in backends
+            )
+            / len(backends)
             for name, backends in self._enabled.items()
             if backends
         }
@@ -55,9 +64,10 @@ class Health:
         self._checks.follow(configuration, materials)
         self._ejection.follow(configuration, materials)
         self._names.follow(configuration)
+        self._admission.follow(configuration)
         self._enabled = {
             name: [
-                BackendHealth(self._segment, name, backend.id)
+                (backend.id, BackendHealth(self._segment, name, backend.id))
                 for backend in upstream.backends
                 if backend.state == "enabled"
             ]
@@ -69,6 +79,7 @@ class Health:
         yield from self._checks.facts()
         yield from self._ejection.facts()
         yield from self._names.facts()
+        yield from self._admission.facts()
 
     def close(self) -> None:
         """Stop; what was found stays, for whoever takes over."""

@@ -77,21 +77,10 @@ class StageMaker:
 
     def of_backend(self, upstream: str, backend: str) -> BackendStage:
         """Return what requests to a backend have to pass."""
-        settings = self._resilience.circuit_breaker
-        words = shared_words(self._segment, REQUESTS, "backend", upstream, backend)
-        breaker = None
-        if settings.enabled and words is not None:
-            breaker = Breaker(
-                words,
-                settings.failure_threshold,
-                settings.first_open_ms,
-                settings.open_ms,
-                settings.half_open_max_probes,
-            )
         return BackendStage(
             self._gate("backend", upstream, backend),
             self._performance.per_backend_inflight_limit,
-            breaker,
+            breaker_of(self._configuration, self._segment, upstream, backend),
         )
 
     def _priority(self, upstream: str, route: Route) -> int:
@@ -122,32 +111,12 @@ class StageMaker:
             *self._of_all,
             *self._brownout(priorities, stages[0].gate, limit, None),
         ]
-        adaptive = self._adaptive_limit(name)
+        adaptive = adaptive_limit_of(self._configuration, self._segment, name)
         if adaptive is not None:
             gate = self._gate("adaptive", name)
             stages.insert(0, AdaptiveStage(gate, adaptive))
             brownouts += self._brownout(priorities, gate, limit, adaptive)
         return tuple(brownouts), tuple(stages)
-
-    def _adaptive_limit(self, upstream: str) -> AdaptiveLimit | None:
-        settings = self._resilience.adaptive_admission
-        words = shared_words(self._segment, REQUESTS, "adaptive", upstream)
-        if not settings.enabled or words is None:
-            return None
-        highest = settings.max_limit or self._performance.per_upstream_inflight_limit
-        lowest = settings.min_limit or min(MIN_LIMIT, highest)
-        if settings.algorithm == "aimd":
-            return Aimd(
-                words,
-                lowest,
-                highest,
-                settings.increase_step or STEP,
-                settings.decrease_step or STEP,
-                (settings.high_latency_ms or HIGH_LATENCY_MS) / 1000,
-            )
-        tolerance = settings.latency_tolerance_percent or TOLERANCE_PERCENT
-        interval = settings.measure_interval_ms or MEASURE_INTERVAL_MS
-        return Gradient(words, lowest, highest, 1 + tolerance / 100, interval / 1000)
 
     def _brownout(
         self, priorities: set[int], gate: Gate | None, limit: int, adaptive: AdaptiveLimit | None
@@ -158,6 +127,47 @@ class StageMaker:
             return ()
         trigger, recover = settings.trigger_inflight_percent, settings.recover_inflight_percent
         return (Brownout(gate, limit, adaptive, trigger, recover, max(priorities)),)
+
+
+def adaptive_limit_of(
+    configuration: Configuration, segment: Segment, upstream: str
+) -> AdaptiveLimit | None:
+    """Return an upstream's adaptive limit; ``None`` if it has none, or there is no room for it."""
+    settings = configuration.resilience.adaptive_admission
+    words = shared_words(segment, REQUESTS, "adaptive", upstream)
+    if not settings.enabled or words is None:
+        return None
+    highest = settings.max_limit or configuration.performance.per_upstream_inflight_limit
+    lowest = settings.min_limit or min(MIN_LIMIT, highest)
+    if settings.algorithm == "aimd":
+        return Aimd(
+            words,
+            lowest,
+            highest,
+            settings.increase_step or STEP,
+            settings.decrease_step or STEP,
+            (settings.high_latency_ms or HIGH_LATENCY_MS) / 1000,
+        )
+    tolerance = settings.latency_tolerance_percent or TOLERANCE_PERCENT
+    interval = settings.measure_interval_ms or MEASURE_INTERVAL_MS
+    return Gradient(words, lowest, highest, 1 + tolerance / 100, interval / 1000)
+
+
+def breaker_of(
+    configuration: Configuration, segment: Segment, upstream: str, backend: str
+) -> Breaker | None:
+    """Return a backend's circuit breaker; ``None`` if it has none, or there is no room for it."""
+    settings = configuration.resilience.circuit_breaker
+    words = shared_words(segment, REQUESTS, "backend", upstream, backend)
+    if not settings.enabled or words is None:
+        return None
+    return Breaker(
+        words,
+        settings.failure_threshold,
+        settings.first_open_ms,
+        settings.open_ms,
+        settings.half_open_max_probes,
+    )
 
 
 def _lower(

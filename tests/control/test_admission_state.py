@@ -1,0 +1,53 @@
+"""What the supervisor tells of admission: read from the segment, where workers put it."""
+
+from spooky._core.shared import Segment
+from spooky.config.schema import Configuration
+from spooky.control.admission_state import AdmissionState
+from spooky.generation.stages import adaptive_limit_of, breaker_of
+from spooky.observe.segment import private_segment
+from tests.control.test_ejection import configured
+
+TWO = configured("10.0.0.1", "10.0.0.2")
+
+
+def told(
+    segment: Segment, configuration: Configuration = TWO, now: float = 1.0
+) -> dict[str, float]:
+    state = AdmissionState(segment, lambda: now)
+    state.follow(configuration)
+    return {
+        " ".join((fact.name, *(value for _, value in fact.labels))): fact.value
+        for fact in state.facts()
+    }
+
+
+def test_limits_and_breakers_of_workers_are_told() -> None:
+    segment = private_segment()
+    limit = adaptive_limit_of(TWO, segment, "api")
+    assert limit is not None
+    for _ in range(20):
+        limit.observe(1.0, 0.25)
+    breaker = breaker_of(TWO, segment, "api", "b1")
+    assert breaker is not None
+    for _ in range(3):
+        breaker.failed(breaker.enter(1.0), 1.0)
+    facts = told(segment)
+    assert facts["upstream_concurrency_limit api"] == 64
+    assert facts["upstream_minimum_latency_seconds api"] == 0.25
+    assert facts["backend_circuit_open api b0"] == 0
+    assert facts["backend_circuit_open api b1"] == 1
+
+
+def test_a_backend_whose_breaker_is_open_is_not_ready_until_it_may_be_tried() -> None:
+    segment = private_segment()
+    breaker = breaker_of(TWO, segment, "api", "b0")
+    assert breaker is not None
+    for _ in range(3):
+        breaker.failed(breaker.enter(1.0), 1.0)
+    seen = []
+    for now in (1.5, 2.0):
+        state = AdmissionState(segment, lambda now=now: now)  # type: ignore[misc]
+        state.follow(TWO)
+        seen.append((state.lets_through("api", "b0"), state.lets_through("api", "b1")))
+    # Else nobody would send the request that closes it.
+    assert seen == [(False, True), (True, True)]
