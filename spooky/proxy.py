@@ -18,6 +18,7 @@ from spooky.control.facts import (
     process_facts,
 )
 from spooky.control.health import Health
+from spooky.control.resources import ResourceWatch
 from spooky.control.sockets import BindError, ListenerSockets, bind_listener, listen
 from spooky.edge.change import Change
 from spooky.edge.listener import WorkerSockets
@@ -81,6 +82,7 @@ class Proxy:
         self._worker: Worker | None = None
         self._metrics: MetricsServer | None = None
         self._health: Health | None = None
+        self._resources: ResourceWatch | None = None
         self._started = time.time()
 
     @property
@@ -149,6 +151,8 @@ class Proxy:
             runtime, self.counters.segment, environment.resolve, environment.use_addresses
         )
         self._health.follow(configuration, materials)
+        self._resources = ResourceWatch(runtime, self.counters.segment, lambda: {0: os.getpid()})
+        self._resources.follow(configuration)
 
     async def apply(
         self, configuration: Configuration | Mapping[str, Any] | str | os.PathLike[str]
@@ -199,6 +203,8 @@ class Proxy:
         worker.look()
         if self._health is not None:
             self._health.follow(configuration, materials)
+        if self._resources is not None:
+            self._resources.follow(configuration)
         self.configuration = configuration
         self._numbers = numbers
         every = self._sockets | opened
@@ -250,6 +256,9 @@ class Proxy:
         if self._health is not None:
             self._health.close()
             self._health = None
+        if self._resources is not None:
+            self._resources.close()
+            self._resources = None
         for lifespan in self._lifespans:
             await lifespan.shutdown()
         await self._stop_metrics()
@@ -281,6 +290,8 @@ class Proxy:
             return
         if self._health is not None:
             yield from self._health.facts()
+        if self._resources is not None:
+            yield from self._resources.facts()
         listener_tls = self._worker.service.generation.listener_tls
         for listener, tls in zip(self.configuration.active_listeners, listener_tls, strict=True):
             yield from certificate_facts(listener, tls)

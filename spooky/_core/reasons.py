@@ -353,6 +353,19 @@ SOURCE_CONNECTION_RATE = Reason(
     Stage.CONNECTION, "source_connection_rate", 0, "Connections from this source arrive too fast.",
     Fault.CLIENT,
 )  # fmt: skip
+OVERLOAD_IDLE = Reason(
+    Stage.CONNECTION, "overload_idle", 0,
+    "The connection was idle while resources were running out.", Fault.US, h3_error=H3_NO_ERROR,
+)  # fmt: skip
+OVERLOAD_UNPROVEN = Reason(
+    Stage.CONNECTION, "overload_unproven", 0,
+    "The client was asked to prove its address first (Retry), as resources were running out.",
+    Fault.US,
+)  # fmt: skip
+OVERLOAD_REFUSED = Reason(
+    Stage.CONNECTION, "overload_refused", 0,
+    "No connections were taken while resources were running out.", Fault.US,
+)  # fmt: skip
 DRAINING = Reason(
     Stage.CONNECTION, "draining", 503, "This worker is shutting down.", Fault.US,
     h3_error=H3_REQUEST_REJECTED,

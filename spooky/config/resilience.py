@@ -7,6 +7,7 @@ from msgspec.structs import force_setattr
 
 from spooky.config.fields import Section, described
 from spooky.config.overload import AdaptiveAdmission, Brownout, CircuitBreaker, RouteQueue
+from spooky.config.overload_manager import Overload
 from spooky.config.watchdog import Watchdog
 
 
@@ -86,6 +87,9 @@ class Resilience(Section, frozen=True):
     circuit_breaker: Annotated[
         CircuitBreaker, described("Leaving backends alone that fail time after time.")
     ] = CircuitBreaker()
+    overload: Annotated[
+        Overload, described("What is done as memory, processor time and descriptors run out.")
+    ] = Overload()
     watchdog: Annotated[
         Watchdog, described("When a worker that runs and does not serve is replaced.")
     ] = Watchdog()

@@ -7,6 +7,7 @@ from spooky import _core
 from spooky.config.control import check_control
 from spooky.config.listener_rules import check_listeners
 from spooky.config.observability import check_observability
+from spooky.config.overload_manager import check_overload_manager
 from spooky.config.overload_rules import check_overload
 from spooky.config.paths import canonical_path_prefix
 from spooky.config.performance import Performance
@@ -31,6 +32,7 @@ def check(configuration: Configuration, apps: Collection[str], report: Report) -
     _check_performance(configuration.performance, report)
     _check_protocol_limits(configuration.resilience.protocol, report)
     _check_early_data(configuration, report)
+    check_overload_manager(configuration.resilience.overload, report)
     check_watchdog(configuration.resilience.watchdog, report)
     _check_logs(configuration, report)
     check_control(configuration.control, report)

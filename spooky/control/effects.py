@@ -12,6 +12,8 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
+from spooky.config.overload_manager import OverloadActions, Triggers
+
 
 class Effect(StrEnum):
     """How a change comes into force, the gentlest first."""
@@ -242,6 +244,20 @@ _GROUPS: Final[tuple[_Group, ...]] = (
             "brownout.core_routes", "circuit_breaker.enabled", "circuit_breaker.failure_threshold",
             "circuit_breaker.open_ms", "circuit_breaker.open_initial_ms",
             "circuit_breaker.half_open_max_probes",
+        ),
+    ),
+    (
+        Effect.LIVE,
+        Reach.AT_ONCE,
+        "resilience.overload",
+        (
+            "enabled", "refresh_interval_ms", "memory_max_bytes", "event_loop_max_lag_ms",
+            "recover_margin",
+            *(
+                f"actions.{action}.{resource}"
+                for action in OverloadActions.__struct_fields__
+                for resource in Triggers.__struct_fields__
+            ),
         ),
     ),
     (

@@ -61,6 +61,8 @@ LIMITS: Final = frozenset(
         "routes[].max_inflight",
         "resilience.protocol.max_headers_count",
         "resilience.protocol.max_headers_bytes",
+        "resilience.overload.event_loop_max_lag_ms",
+        "resilience.overload.memory_max_bytes",
         "resilience.watchdog.poll_stall_timeout_ms",
         "upstream.<name>.load_balancing.balance_factor",
     )
@@ -73,6 +75,9 @@ _SWITCHED_OFF: Final = {
     "resilience.brownout.enabled": "brownout_off",
 }
 """Hazards of protections that are switched off."""
+
+THRESHOLDS: Final = "resilience.overload.actions."
+"""Pressures from which something is done against overload; null is never."""
 
 # Hosts, methods and paths of probes: what only a route for every host, or method, matches.
 _ANY_HOST: Final = b"any-host.invalid"
@@ -282,7 +287,11 @@ def _lifts(change: Change) -> bool:
     """Return whether a change takes a limit away or makes it next to nothing."""
     old, new = change.old, change.new
     match change.path:
-        case "resilience.protocol.enforce_authority_host_match" | "resilience.watchdog.enabled":
+        case (
+            "resilience.protocol.enforce_authority_host_match"
+            | "resilience.overload.enabled"
+            | "resilience.watchdog.enabled"
+        ):
             return new is False
         case "resilience.protocol.allowed_methods":
             return isinstance(old, tuple) and isinstance(new, tuple) and old != () and new == ()
@@ -290,7 +299,7 @@ def _lifts(change: Change) -> bool:
             return isinstance(old, tuple) and isinstance(new, tuple) and not set(old) <= set(new)
         case "performance.quic_retry":
             return new == "never"
-    if change.path not in LIMITS or old is None:
+    if old is None or not (change.path in LIMITS or change.path.startswith(THRESHOLDS)):
         return False
     if new is None:
         return True

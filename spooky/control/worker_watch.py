@@ -1,4 +1,4 @@
-"""Looking at the workers, and doing what the watchdog's rules say."""
+"""Looking at the workers from outside: what they take, and whether the watchdog replaces one."""
 
 import contextlib
 import logging
@@ -11,6 +11,7 @@ from spooky._core.shared import Segment
 from spooky._core.timers import Timer
 from spooky.config.schema import Configuration
 from spooky.control.crew import Crew
+from spooky.control.resources import ResourceWatch
 from spooky.control.watchdog import Act, Replace, Seen, ShowStack, Slept, Spare, WatchdogRules
 from spooky.control.worker_counts import WorkerCountReader
 from spooky.control.worker_process import WorkerProcess
@@ -29,7 +30,9 @@ _NOT_TRACED: Final = "TracerPid:\t0\n"
 
 
 class WorkerWatch:
-    """Replaces workers that stall or fail, as ``resilience.watchdog`` says.
+    """Replaces workers that stall or fail, and measures for them what they must not look at.
+
+    The first as ``resilience.watchdog`` says, the second for ``resilience.overload``.
 
     Arguments:
         runtime: The supervisor's.
@@ -46,6 +49,7 @@ class WorkerWatch:
         self._segment = segment
         self._crew = crew
         self._patience = patience
+        self._resources = ResourceWatch(runtime, segment, lambda: crew.pids)
         self._counts = WorkerCountReader(segment)
         self._rules: WatchdogRules | None = None
         self._timer: Timer | None = None
@@ -53,6 +57,7 @@ class WorkerWatch:
 
     def follow(self, configuration: Configuration) -> None:
         """Go by a configuration from now on."""
+        self._resources.follow(configuration)
         settings = configuration.resilience.watchdog
         if self._rules is None:
             self._rules = WatchdogRules(settings, is_traced)
@@ -71,7 +76,7 @@ class WorkerWatch:
             self._schedule(self._rules)
 
     def close(self) -> None:
-        """Look no more; idempotent."""
+        """Replace no more workers; what they take is measured to the end. Idempotent."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -79,6 +84,7 @@ class WorkerWatch:
 
     def facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell of it."""
+        yield from self._resources.facts()
         if self._rules is None:
             return
         yield Fact(

@@ -99,6 +99,11 @@ class ConnectionCap:
         self._values = counters.values
         self._gauge = counters.slot("connections_active", {"transport": transport})
 
+    @property
+    def share(self) -> float:
+        """Which share of the connections that may be open are, in all workers."""
+        return self._places.total / self.maximum
+
     def open(self) -> Reason | None:
         """Count a connection, half-open at first; return why it is refused, or ``None``."""
         if not self._places.take(self.maximum):

@@ -15,6 +15,7 @@ from spooky.edge.settings import quic_settings, tcp_settings, with_keys
 from spooky.edge.tcp import TcpListener
 from spooky.generation.certificates import ListenerTls
 from spooky.observe.counters import Counters
+from spooky.overload.manager import Measures
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.tickets import TicketStore
 from spooky.protocol.quic.windows import WindowAccount
@@ -65,6 +66,7 @@ class Surroundings:
         account: From which the windows of all QUIC connections grow.
         slot: The worker's slot.
         handover: The ways to other workers, if there are any.
+        overload: What is done against overload.
     """
 
     runtime: Runtime
@@ -76,6 +78,7 @@ class Surroundings:
     account: WindowAccount
     slot: int
     handover: Handover | None
+    overload: Measures
 
 
 class Listener:
@@ -121,6 +124,7 @@ class Listener:
             around.tcp_cap,
             around.rate,
             around.counters,
+            around.overload,
         )
         self.quic = QuicListener(
             around.runtime,
@@ -133,6 +137,7 @@ class Listener:
             around.counters,
             number,
             around.handover,
+            around.overload,
         )
 
     @property
@@ -154,6 +159,15 @@ class Listener:
         for one in (self.tcp, self.quic):
             one.stop_accepting()
             one.shutdown()
+
+    def close_idle(self, share: float, maximum: int) -> int:
+        """Close so many connections at most that were idle for a share of their timeout.
+
+        Returns:
+            How many were closed.
+        """
+        closed = self.tcp.close_idle(share, maximum)
+        return closed + self.quic.close_idle(share, maximum - closed)
 
     def terminate(self, reason: Reason) -> None:
         """Close every connection now; its streams end with ``reason``."""

@@ -1,5 +1,6 @@
 """HTTP/3 over QUIC: dispatching datagrams to connections."""
 
+import itertools
 import logging
 import socket
 from collections import deque
@@ -18,6 +19,7 @@ from spooky.edge.quic_connection import QuicConnection
 from spooky.edge.quic_measures import QuicMeasures
 from spooky.edge.stateless import AddressSettings, AddressUnprovenError, StatelessAnswers
 from spooky.observe.counters import Counters
+from spooky.overload.manager import Action, Measures, action_slots
 from spooky.protocol.h3.limits import Limits as Http3Limits
 from spooky.protocol.quic.engines import Engine
 from spooky.protocol.quic.packet import (
@@ -84,6 +86,7 @@ class QuicListener:
         counters: The worker's slots.
         number: The listener's number, the same in all workers as long as it lives.
         handover: The ways to other workers, if there are any.
+        overload: What is done against overload; nothing if none are given.
 
     Attributes:
         draining: Whether new connections are refused.
@@ -101,8 +104,10 @@ class QuicListener:
         counters: Counters,
         number: int = 0,
         handover: Handover | None = None,
+        overload: Measures | None = None,
     ) -> None:
         self.settings = settings
+        self.overload = overload if overload is not None else Measures()
         self.runtime = runtime
         self.service = service
         self.cap = cap
@@ -141,6 +146,7 @@ class QuicListener:
         self._stateless = StatelessAnswers(
             listener_name(udp), counters, lambda answer: self.transmit([answer])
         )
+        self._actions = action_slots(counters)
         runtime.loop.add_reader(udp.fileno(), self._on_readable)
 
     @property
@@ -158,6 +164,23 @@ class QuicListener:
         """Let every connection finish gracefully."""
         for connection in list(self._connections):
             connection.shutdown()
+
+    def close_idle(self, share: float, maximum: int) -> int:
+        """Close connections that have been idle for a share of their timeout.
+
+        Arguments:
+            share: Which.
+            maximum: How many to close at most.
+
+        Returns:
+            How many were.
+        """
+        now = self.runtime.now()
+        idle = (each for each in self._connections if each.is_idle(now, share))
+        chosen = list(itertools.islice(idle, maximum))
+        for connection in chosen:
+            connection.terminate(reasons.OVERLOAD_IDLE)
+        return len(chosen)
 
     def terminate(self, reason: Reason) -> None:
         """Close every connection now."""
@@ -369,17 +392,26 @@ class QuicListener:
         if self.draining:
             self._stateless.count(reasons.DRAINING)
             return None
+        overload, address = self.overload, self.settings.address
+        wall_clock = parameters.wall_clock().timestamp()
+        if overload.refuses_connections:
+            self._stateless.refuse(header, token, source, address.tokens, wall_clock)
+            self._count_action(Action.REFUSE_CONNECTIONS)
+            return None
         try:
             proof = self._stateless.prove_address(
                 header,
                 token,
                 source,
-                self.settings.address,
+                address,
                 self._connection_ids.make,
-                parameters.wall_clock().timestamp(),
+                wall_clock,
+                reasons.OVERLOAD_UNPROVEN if overload.proves_addresses else None,
             )
         except AddressUnprovenError as error:
             self._stateless.count(error.reason)
+            if error.reason is reasons.OVERLOAD_UNPROVEN:
+                self._count_action(Action.PROVE_ADDRESSES)
             return None
         refused = self._admit(source, now)
         if refused is not None:
@@ -432,6 +464,13 @@ class QuicListener:
     def unroute(self, connection_id: bytes) -> None:
         """Stop sending packets with this connection ID anywhere."""
         self._by_connection_id.pop(connection_id, None)
+
+    def count_told_to_end(self) -> None:
+        """Count a connection that ends after its request because of overload."""
+        self._count_action(Action.STOP_KEEP_ALIVE)
+
+    def _count_action(self, action: Action) -> None:
+        self._values[self._actions[action]] += 1
 
     def count_early_data(self, taken: bool) -> None:
         """Count a handshake whose client offered 0-RTT data."""

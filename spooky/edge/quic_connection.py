@@ -55,6 +55,7 @@ class QuicConnection:
         self._handshake_timer: Timer | None = None
         self._keep_alive_timer: Timer | None = None
         self._marked = False
+        self._last_received = self._runtime.now()
         self._shutting_down = False
         self._forgotten = False
 
@@ -66,6 +67,7 @@ class QuicConnection:
 
     def receive(self, batch: list[ReceivedDatagram], now: float) -> None:
         """Take datagrams."""
+        self._last_received = now
         self._quic.receive(batch, now)
         self.wake()
 
@@ -91,6 +93,15 @@ class QuicConnection:
             self.forget()
         else:
             self._set_timer()
+
+    def is_idle(self, now: float, share: float) -> bool:
+        """Return whether it has been idle for a share of its timeout."""
+        return (
+            self.established
+            and not self._forgotten
+            and not self._http3.active_streams
+            and now - self._last_received >= share * self._settings.parameters.idle_timeout
+        )
 
     def shutdown(self) -> None:
         """Send GOAWAY, and close when the last stream has ended (RFC 9114 section 5.2)."""
@@ -203,9 +214,18 @@ class QuicConnection:
         else:
             self.terminate(reasons.HANDSHAKE_TIMEOUT)
 
+    def _end_after_request(self) -> None:
+        """Have the client bring its next requests over another connection."""
+        if not self._forgotten and not self._shutting_down:
+            self._listener.count_told_to_end()
+            self.shutdown()
+
     def _on_stream(self, stream: Stream) -> StreamHandler:
         if self._client is None:
             self._client = self._make_client()
+        if self._listener.overload.stops_keep_alive:
+            # Later: a session is not told anything within its own upcall.
+            self._runtime.loop.call_soon(self._end_after_request)
         return self._listener.service.accept(stream, self._client)
 
     def _make_client(self) -> Client:

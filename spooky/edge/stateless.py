@@ -1,5 +1,6 @@
 """What a QUIC listener says to clients that have no connection, within what it may say."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -13,7 +14,12 @@ from spooky.observe.counters import Counters
 from spooky.protocol.quic.packet import PacketHeader, version_negotiation
 from spooky.protocol.quic.parameters import ServerParameters
 from spooky.protocol.quic.session import Address, Transmit
-from spooky.protocol.quic.stateless import invalid_token_close, retry_packet, stateless_reset
+from spooky.protocol.quic.stateless import (
+    invalid_token_close,
+    refusal_close,
+    retry_packet,
+    stateless_reset,
+)
 from spooky.protocol.quic.tokens import AddressProof, AddressTokens, InvalidTokenError, UsedTokens
 
 RESETS_PER_SECOND: Final = 1_000
@@ -98,6 +104,7 @@ class StatelessAnswers:
         settings: AddressSettings,
         new_connection_id: Callable[[], bytes],
         now: float,
+        must_prove: Reason | None = None,
     ) -> AddressProof | None:
         """Return what proves a client's address, or ``None`` where it need not be proven.
 
@@ -106,19 +113,43 @@ class StatelessAnswers:
             token: Of that packet; may be empty.
             new_connection_id: Makes what the client addresses its next packets to.
             now: Seconds since the epoch.
+            must_prove: Why it has to be proven whatever the settings say, if it has to.
 
         Raises:
             AddressUnprovenError: It has to be proven and is not; the client was told.
         """
         proof = self._check_token(header, token, source, settings.tokens, now)
-        if proof is None and must_prove_address(settings.retry):
+        if must_prove_address(settings.retry):
+            must_prove = reasons.ADDRESS_UNPROVEN
+        if proof is None and must_prove is not None:
             connection_id = new_connection_id()
             token = settings.tokens.for_retry(
                 source, header.destination_connection_id, connection_id, now
             )
             self._answer(retry_packet(header, connection_id, token), source)
-            raise AddressUnprovenError(reasons.ADDRESS_UNPROVEN)
+            raise AddressUnprovenError(must_prove)
         return proof
+
+    def refuse(
+        self,
+        header: PacketHeader,
+        token: bytes,
+        source: Address,
+        tokens: AddressTokens,
+        now: float,
+    ) -> None:
+        """Refuse a connection, and say so to a client whose token proves its address.
+
+        Others get no answer: whoever forges addresses would have it cost the most.
+
+        Arguments:
+            now: Seconds since the epoch.
+        """
+        self.count(reasons.OVERLOAD_REFUSED)
+        with contextlib.suppress(InvalidTokenError):
+            proof = tokens.check(token, source, header.destination_connection_id, now)
+            if proof is not None:
+                self._answer(refusal_close(header), source)
 
     def _check_token(
         self, header: PacketHeader, token: bytes, source: Address, tokens: AddressTokens, now: float

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import itertools
 import logging
 import socket
 import ssl
@@ -17,6 +18,7 @@ from spooky.edge.hello import peek_client_hello
 from spooky.edge.limits import ConnectionCap, ConnectionRate, address_text
 from spooky.generation.certificates import is_client_still_accepted
 from spooky.observe.counters import Counters
+from spooky.overload.manager import Action, Measures, action_slots
 from spooky.protocol.client_hello import (
     ALERT_NO_APPLICATION_PROTOCOL,
     ALERT_UNRECOGNIZED_NAME,
@@ -95,6 +97,8 @@ class TcpConnection(ByteTransport):
         service: Where requests go.
         peer: The client's address and port.
         on_gone: Called when the connection is gone.
+        overload: What is done against overload.
+        on_told_to_end: Called when it is to end after its request because of that.
     """
 
     lost_reason = reasons.CLIENT_CONNECTION_LOST
@@ -106,8 +110,12 @@ class TcpConnection(ByteTransport):
         service: RequestService,
         peer: tuple[str, int],
         on_gone: Callable[["TcpConnection"], None],
+        overload: Measures,
+        on_told_to_end: Callable[[], None],
     ) -> None:
         super().__init__(runtime)
+        self._overload = overload
+        self._on_told_to_end = on_told_to_end
         self._settings = settings
         self._service = service
         self._peer = peer
@@ -184,8 +192,37 @@ class TcpConnection(ByteTransport):
         self.session.terminate(reason)
         self.wake()
 
+    def is_idle(self, now: float, share: float) -> bool:
+        """Return whether it has been idle for a share of its timeout."""
+        return (
+            not self._told_to_close
+            and self.session.active_streams == 0
+            and self._head_timer is None
+            and now - self._last_active >= share * self._settings.idle_timeout
+        )
+
+    def close_idle(self) -> None:
+        """Close kindly, as after its idle timeout."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self.shutdown()
+        self._schedule_idle(CLOSE_GRACE_SECONDS)
+
+    def _end_after_request(self) -> None:
+        """Have the client bring its next requests over another connection."""
+        if not self._told_to_close:
+            self._on_told_to_end()
+            self.shutdown()
+
     def _on_stream(self, stream: Stream) -> StreamHandler:
         self._last_active = self.runtime.now()
+        if self._overload.stops_keep_alive:
+            if isinstance(self.session, Http1Session):
+                # Before the response that has to say so.
+                self._end_after_request()
+            else:
+                # Later: a session is not told anything within its own upcall.
+                self.runtime.loop.call_soon(self._end_after_request)
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
@@ -239,6 +276,7 @@ class TcpListener:
         cap: How many connections there may be.
         rate: How fast they may come.
         counters: The worker's slots.
+        overload: What is done against overload; nothing if none are given.
 
     Raises:
         OSError: It cannot listen.
@@ -253,8 +291,11 @@ class TcpListener:
         cap: ConnectionCap,
         rate: ConnectionRate,
         counters: Counters,
+        overload: Measures | None = None,
     ) -> None:
         self.settings = settings
+        self._overload = overload if overload is not None else Measures()
+        self._actions = action_slots(counters)
         self._runtime = runtime
         self._socket: socket.socket | None = listening
         self._service = service
@@ -290,6 +331,23 @@ class TcpListener:
         for connection in list(self._connections):
             connection.shutdown()
 
+    def close_idle(self, share: float, maximum: int) -> int:
+        """Close connections that have been idle for a share of their timeout.
+
+        Arguments:
+            share: Which.
+            maximum: How many to close at most.
+
+        Returns:
+            How many were.
+        """
+        now = self._runtime.now()
+        idle = (each for each in self._connections if each.is_idle(now, share))
+        chosen = list(itertools.islice(idle, maximum))
+        for connection in chosen:
+            connection.close_idle()
+        return len(chosen)
+
     def terminate(self, reason: Reason) -> None:
         """Close every connection now."""
         for connection in list(self._connections):
@@ -316,6 +374,11 @@ class TcpListener:
 
     def _take(self, accepted: socket.socket, peer: tuple[str, int]) -> None:
         """Start TLS on a connection, or refuse it."""
+        if self._overload.refuses_connections:
+            self._count_action(Action.REFUSE_CONNECTIONS)
+            self._count_refusal(reasons.OVERLOAD_REFUSED)
+            accepted.close()
+            return
         refused = self._cap.open()
         if refused is None:
             refused = self._rate.admit(peer[0], self._runtime.now())
@@ -333,7 +396,15 @@ class TcpListener:
 
     async def _handshake(self, accepted: socket.socket, peer: tuple[str, int]) -> None:
         settings = self.settings
-        connection = TcpConnection(self._runtime, settings, self._service, peer[:2], self._on_gone)
+        connection = TcpConnection(
+            self._runtime,
+            settings,
+            self._service,
+            peer[:2],
+            self._on_gone,
+            self._overload,
+            self._count_told_to_end,
+        )
         established, began = False, self._runtime.now()
         try:
             async with asyncio.timeout(settings.handshake_timeout):
@@ -389,6 +460,12 @@ class TcpListener:
         accepted.recv(RECORD_HEADER_BYTES + RECORD_MAX_BYTES)
         accepted.send(alert(description))
         return True
+
+    def _count_told_to_end(self) -> None:
+        self._count_action(Action.STOP_KEEP_ALIVE)
+
+    def _count_action(self, action: Action) -> None:
+        self._values[self._actions[action]] += 1
 
     def _count_refusal(self, reason: Reason) -> None:
         self._values[self._refused[reason.index]] += 1

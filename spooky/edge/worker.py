@@ -21,6 +21,7 @@ from spooky.edge.change import Change
 from spooky.edge.handover import HandedOver, Handover
 from spooky.edge.limits import ConnectionCap, ConnectionRate, RateLimits
 from spooky.edge.listener import CLOSE_SECONDS, Listener, Surroundings
+from spooky.edge.overload import OverloadWatch
 from spooky.generation.compile import Environment, compile_in_turns
 from spooky.generation.generation import Generation
 from spooky.observe.access_log import AccessLog
@@ -113,6 +114,14 @@ class Worker:
             for transport in ("quic", "tcp")
         )
         self._rate = ConnectionRate(_rate_limits(performance), self.counters.segment)
+        self._overload = OverloadWatch(
+            runtime,
+            self.counters,
+            slot,
+            change.configuration.resilience.overload,
+            (self.quic_cap, self.tcp_cap),
+            self._all_listeners,
+        )
         self._around = Surroundings(
             runtime,
             self.service,
@@ -123,6 +132,7 @@ class Worker:
             WindowAccount(WINDOW_GROWTH_MAX),
             slot,
             handover,
+            self._overload.measures,
         )
         self._listeners: dict[int, Listener] = {}
         self._removed: dict[int, Listener] = {}
@@ -147,6 +157,7 @@ class Worker:
             for listener in self._listeners.values():
                 listener.close()
             raise
+        self._overload.start()
         if self._handover is not None:
             self._handover.start(self._take_over)
         self.service.generation.activate()
@@ -263,6 +274,7 @@ class Worker:
             cap.maximum = performance.max_active_connections
             cap.half_open_maximum = performance.max_half_open_connections
         self._rate.use(_rate_limits(performance))
+        self._overload.use(change.configuration.resilience.overload)
         try:
             self._open_listeners(change, generation)
         except OSError as error:
@@ -368,6 +380,7 @@ class Worker:
 
     async def close(self) -> None:
         """Close every connection now, the sockets, and what is in force."""
+        self._overload.close()
         self.discard()
         if self._first is not None:
             self._first.close()

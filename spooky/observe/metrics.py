@@ -146,6 +146,17 @@ TABLE: Final = (
         Kind.COUNTER,
         "UDP datagrams that the worker they were for did not take.",
     ),
+    Metric(
+        "overload_actions_total",
+        Kind.COUNTER,
+        "What was done as resources were running out, by action: once for each connection or "
+        "request.",
+    ),
+    Metric(
+        "overload_actions_active",
+        Kind.GAUGE,
+        "Workers in which an action against overload is taken, by action.",
+    ),
     Metric(OVERFLOW, Kind.COUNTER, "Events whose metric had no room left for one more label."),
 )
 

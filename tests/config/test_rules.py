@@ -728,3 +728,30 @@ def test_a_watchdog_looks_no_more_rarely_than_stalls_last():
 def test_keys_of_the_watchdog_that_make_no_sense_here_are_refused_with_a_reason(key, why):
     text = minimal(more=f"resilience: {{watchdog: {{{key}}}}}\n")
     assert why in only(text).remedy
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "words", "remedy"),
+    [
+        (
+            "recover_margin: 0.3, actions: {stop_keep_alive: {memory: ⟦0.2}}",
+            "actions.stop_keep_alive.memory",
+            "once begun, this would never end",
+            "raise it, or lower recover_margin",
+        ),
+        (
+            "actions: {prove_addresses: {memory: ⟦0.95}}",
+            "actions.prove_addresses.memory",
+            "who is refused is not asked for an address",
+            "lower it to 0.92 or less",
+        ),
+        ("actions: {stop_keep_alive: {memory: ⟦1.5}}", "actions.stop_keep_alive.memory", "", ""),
+        ("actions: {stop_keep_alive: {memory: ⟦0}}", "actions.stop_keep_alive.memory", "", ""),
+        ("memory_max_bytes: ⟦0", "memory_max_bytes", "", ""),
+    ],
+)
+def test_thresholds_of_overload_can_be_reached_and_left(settings, path, words, remedy):
+    text = minimal(more=f"resilience: {{overload: {{{settings}}}}}\n")
+    problem = check(text, f"resilience.overload.{path}", words)
+    if remedy:
+        assert problem.remedy == remedy

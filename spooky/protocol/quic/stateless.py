@@ -108,10 +108,23 @@ def invalid_token_close(header: PacketHeader) -> bytes:
     Args:
         header: Of the Initial packet with the token, of version 1 or 2.
     """
+    return _close(header, QuicErrorCode.INVALID_TOKEN)
+
+
+def refusal_close(header: PacketHeader) -> bytes:
+    """Make an Initial packet that closes with CONNECTION_REFUSED (RFC 9000 section 5.2.2).
+
+    Args:
+        header: Of the Initial packet that would begin the connection, of version 1 or 2.
+    """
+    return _close(header, QuicErrorCode.CONNECTION_REFUSED)
+
+
+def _close(header: PacketHeader, error_code: int) -> bytes:
     version = header.version or 0
     first = encode_long_header_first_byte(version, QuicPacketType.INITIAL, len(_PACKET_NUMBER) - 1)
     # No frame is at fault (0), and there is no phrase.
-    frame = bytes((_FRAME_CONNECTION_CLOSE, QuicErrorCode.INVALID_TOKEN, 0, 0))
+    frame = bytes((_FRAME_CONNECTION_CLOSE, error_code, 0, 0))
     crypto = CryptoPair()
     crypto.setup_initial(header.destination_connection_id, is_client=False, version=version)
     length = len(_PACKET_NUMBER) + len(frame) + crypto.aead_tag_size

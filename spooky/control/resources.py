@@ -1,0 +1,126 @@
+"""Measuring what workers must not look at themselves: memory, and how many files they have open."""
+
+import contextlib
+import logging
+import os
+import resource
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from spooky._core.shared import Segment
+from spooky._core.timers import Timer
+from spooky.config.schema import Configuration
+from spooky.observe.metrics import Fact
+from spooky.overload.manager import Resource
+from spooky.overload.memory import MemoryReader, Usage
+from spooky.overload.places import shared_total
+from spooky.overload.pressures import MachinePressure, WorkerPressure
+from spooky.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+_NAME: Final = "overload_pressure"
+_HELP: Final = "Pressure on a resource, from 0 to 1; of all workers the greatest."
+
+
+class ResourceWatch:
+    """Writes pressures into the segment, where workers read them.
+
+    Arguments:
+        runtime: The supervisor's.
+        segment: What all share.
+        workers: Gives the process of each worker's slot.
+        memory: Reads memory.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        segment: Segment,
+        workers: Callable[[], Mapping[int, int]],
+        memory: MemoryReader | None = None,
+    ) -> None:
+        self._runtime = runtime
+        self._segment = segment
+        self._workers = workers
+        self._memory = memory if memory is not None else MemoryReader()
+        self._machine = MachinePressure(segment)
+        self._own: dict[int, WorkerPressure] = {}
+        self._usage = Usage(0, 0, "")
+        self._configuration: Configuration | None = None
+        self._timer: Timer | None = None
+        self._closed = False
+
+    def follow(self, configuration: Configuration) -> None:
+        """Go by a configuration from now on."""
+        self._configuration = configuration
+        if self._timer is None and not self._closed:
+            self._look()
+
+    def close(self) -> None:
+        """Measure no more; idempotent."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def facts(self) -> Iterator[Fact]:
+        """Yield what the metrics tell of pressures."""
+        if self._configuration is None:
+            return
+        own = list(self._own.values())
+        maximum = self._configuration.performance.max_active_connections
+        open_now = max(
+            shared_total(self._segment, "connections", transport) for transport in ("quic", "tcp")
+        )
+        for resource_, pressure in (
+            (Resource.MEMORY, self._machine.memory),
+            (Resource.EVENT_LOOP, max((each.event_loop for each in own), default=0.0)),
+            (Resource.DESCRIPTORS, max((each.descriptors for each in own), default=0.0)),
+            (Resource.CONNECTIONS, open_now / maximum),
+        ):
+            yield Fact(_NAME, _HELP, pressure, (("resource", resource_.value),))
+        yield Fact("memory_used_bytes", "Memory that counts against its limit.", self._usage.used)
+        yield Fact(
+            "memory_limit_bytes", "The nearest limit of memory: ours, a cgroup's or the machine's.",
+            self._usage.limit,
+        )  # fmt: skip
+
+    def _look(self) -> None:
+        assert self._configuration is not None
+        settings = self._configuration.resilience.overload
+        if settings.enabled:
+            self._measure(settings.memory_max_bytes)
+        deadline = self._runtime.now() + settings.refresh_interval_ms / 1000
+        self._timer = self._runtime.schedule(deadline, self._look)
+
+    def _measure(self, max_bytes: int | None) -> None:
+        workers = self._workers()
+        usage = self._memory.read({os.getpid(), *workers.values()}, max_bytes)
+        if usage.source != self._usage.source:
+            logger.info(
+                "memory is limited by %s: %d of %d MiB",
+                usage.source, usage.used >> 20, usage.limit >> 20,
+            )  # fmt: skip
+        self._usage = usage
+        self._machine.memory = usage.pressure
+        # Workers were started with what we may have.
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._own = {
+            slot: self._own.get(slot) or WorkerPressure(self._segment, slot) for slot in workers
+        }
+        for slot, pid in workers.items():
+            with contextlib.suppress(OSError):
+                self._own[slot].descriptors = open_files(pid) / limit
+
+
+def open_files(pid: int) -> int:
+    """Return how many files a process has open.
+
+    Raises:
+        OSError: It is gone.
+    """
+    place = Path(f"/proc/{pid}/fd")
+    # The kernel counts them there since Linux 6.2; before that the size is 0.
+    return place.stat().st_size or len(os.listdir(place))

@@ -1,0 +1,132 @@
+"""Following the pressures on a worker, and doing against overload what the rules say."""
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from spooky._core.timers import Timer
+from spooky.config.overload_manager import Overload
+from spooky.edge.limits import ConnectionCap
+from spooky.edge.listener import Listener
+from spooky.observe.counters import Counters
+from spooky.overload.manager import (
+    Action,
+    LagMeter,
+    Measures,
+    OverloadManager,
+    Resource,
+    Transition,
+    action_slots,
+)
+from spooky.overload.pressures import MachinePressure, WorkerPressure
+from spooky.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+CLOSE_INTERVAL_SECONDS: Final = 1.0
+"""How often idle connections are closed: to look at all of many takes some milliseconds."""
+
+CLOSES_MAX: Final = 500
+"""How many are closed each time, about 20 ms, so that requests need not wait for it."""
+
+
+class OverloadWatch:
+    """Measures, decides and acts for one worker.
+
+    Arguments:
+        runtime: The worker's.
+        counters: The worker's slots.
+        slot: The worker's slot.
+        settings: The thresholds.
+        caps: Which connections there are.
+        listeners: Gives the worker's listeners.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        counters: Counters,
+        slot: int,
+        settings: Overload,
+        caps: Iterable[ConnectionCap],
+        listeners: Callable[[], list[Listener]],
+    ) -> None:
+        self._runtime = runtime
+        self._caps = tuple(caps)
+        self._listeners = listeners
+        self._manager = OverloadManager(settings)
+        self._lag = LagMeter()
+        self._machine = MachinePressure(counters.segment)
+        self._own = WorkerPressure(counters.segment, slot)
+        self._values = counters.values
+        self._counts = action_slots(counters)
+        self._gauges = {
+            action: counters.slot("overload_actions_active", {"action": action.value})
+            for action in Action
+        }
+        self._timer: Timer | None = None
+        self._next_close = 0.0
+
+    @property
+    def measures(self) -> Measures:
+        """What is done now, for those who do it."""
+        return self._manager.measures
+
+    def use(self, settings: Overload) -> None:
+        """Go by other thresholds from now on."""
+        self._manager.settings = settings
+
+    def start(self) -> None:
+        """Begin to measure."""
+        self._schedule()
+
+    def close(self) -> None:
+        """Measure no more; idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self) -> None:
+        deadline = self._runtime.now() + self._manager.settings.refresh_interval_ms / 1000
+        self._timer = self._runtime.schedule(deadline, lambda: self._look(deadline))
+
+    def _look(self, deadline: float) -> None:
+        now = self._runtime.now()
+        self._lag.note(now - deadline)
+        pressures = self._measure()
+        for transition in self._manager.update(pressures, now):
+            self._tell(transition)
+        if self._manager.is_taken(Action.SHORTEN_IDLE_TIMEOUTS) and now >= self._next_close:
+            self._next_close = now + CLOSE_INTERVAL_SECONDS
+            self._close_idle()
+        self._schedule()
+
+    def _measure(self) -> dict[Resource, float]:
+        lag = 1000 * self._lag.seconds / self._manager.settings.event_loop_max_lag_ms
+        self._own.event_loop = lag
+        return {
+            Resource.MEMORY: self._machine.memory,
+            Resource.EVENT_LOOP: lag,
+            Resource.DESCRIPTORS: self._own.descriptors,
+            Resource.CONNECTIONS: max(cap.share for cap in self._caps),
+        }
+
+    def _tell(self, transition: Transition) -> None:
+        action, begins, resource, pressure = transition
+        self._values[self._gauges[action]] = int(begins)
+        if begins:
+            logger.warning(
+                "overload: %s begins, as the pressure on %s is %.2f",
+                action.value, resource.value, pressure,
+            )  # fmt: skip
+        else:
+            logger.info(
+                "overload: %s ends, as the pressure on %s is %.2f",
+                action.value, resource.value, pressure,
+            )  # fmt: skip
+
+    def _close_idle(self) -> None:
+        left = CLOSES_MAX
+        for listener in self._listeners():
+            left -= listener.close_idle(self._manager.idle_share, left)
+        self._values[self._counts[Action.SHORTEN_IDLE_TIMEOUTS]] += CLOSES_MAX - left

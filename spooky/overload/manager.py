@@ -1,0 +1,192 @@
+"""Which actions are taken against overload: the rules, without clock, sockets and files."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from spooky.config.overload_manager import Overload, Triggers
+from spooky.observe.counters import Counters
+
+HOLD_SECONDS: Final = 1.0
+"""How long an action lasts at least, so that one that helps at once does not flap."""
+
+IDLE_SHARE_MIN: Final = 0.1
+"""Which share of an idle timeout is left under the greatest pressure."""
+
+LAG_WEIGHT: Final = 0.3
+"""Of the newest lag in the average: about a second at the usual interval, so that one slow turn is
+no pressure, and some are."""
+
+
+class Resource(StrEnum):
+    """What can run out."""
+
+    MEMORY = "memory"
+    EVENT_LOOP = "event_loop"
+    DESCRIPTORS = "descriptors"
+    CONNECTIONS = "connections"
+
+
+class Action(StrEnum):
+    """What is done about it, the gentlest first."""
+
+    SHORTEN_IDLE_TIMEOUTS = "shorten_idle_timeouts"
+    STOP_KEEP_ALIVE = "stop_keep_alive"
+    PROVE_ADDRESSES = "prove_addresses"
+    REFUSE_CONNECTIONS = "refuse_connections"
+
+
+class Transition(NamedTuple):
+    """An action that begins or ends.
+
+    Attributes:
+        action: Which.
+        begins: Whether it begins.
+        resource: What it is taken for.
+        pressure: On that resource now.
+    """
+
+    action: Action
+    begins: bool
+    resource: Resource
+    pressure: float
+
+
+class Measures:
+    """What is done now, as those see it who do it, with each request or connection.
+
+    Attributes:
+        stops_keep_alive: Whether connections that bring a request end after it.
+        proves_addresses: Whether new QUIC clients have to prove their address.
+        refuses_connections: Whether none are taken.
+    """
+
+    __slots__ = ("proves_addresses", "refuses_connections", "stops_keep_alive")
+
+    def __init__(self) -> None:
+        self.stops_keep_alive = False
+        self.proves_addresses = False
+        self.refuses_connections = False
+
+
+@dataclass(slots=True)
+class _State:
+    """Since when and what for an action is taken, and how far beyond its threshold that is."""
+
+    since: float
+    resource: Resource
+    severity: float = 0.0
+
+
+class OverloadManager:
+    """Follows pressures, and says which actions begin and end.
+
+    Each action begins when one of its triggers reaches its threshold, and ends when all of them are
+    below theirs by the margin.
+
+    Arguments:
+        settings: The thresholds.
+
+    Attributes:
+        measures: What is done now.
+    """
+
+    def __init__(self, settings: Overload) -> None:
+        self.measures = Measures()
+        self._taken: dict[Action, _State] = {}
+        self.settings = settings
+
+    def is_taken(self, action: Action) -> bool:
+        """Return whether an action is taken now."""
+        return action in self._taken
+
+    @property
+    def idle_share(self) -> float:
+        """Which share of idle timeouts is left; 1.0 for all."""
+        state = self._taken.get(Action.SHORTEN_IDLE_TIMEOUTS)
+        return 1.0 if state is None else max(IDLE_SHARE_MIN, 1.0 - state.severity)
+
+    def update(self, pressures: Mapping[Resource, float], now: float) -> list[Transition]:
+        """Take the pressures of a moment, and return what changes.
+
+        Arguments:
+            pressures: From 0 to 1, or more.
+            now: Seconds on any clock that does not go back.
+        """
+        settings = self.settings
+        transitions = []
+        for action in Action:
+            triggers: Triggers = getattr(settings.actions, action)
+            if not settings.enabled:
+                triggers = Triggers()
+            transition = self._follow(action, triggers, pressures, now)
+            if transition is not None:
+                transitions.append(transition)
+        measures = self.measures
+        measures.stops_keep_alive = Action.STOP_KEEP_ALIVE in self._taken
+        measures.proves_addresses = Action.PROVE_ADDRESSES in self._taken
+        measures.refuses_connections = Action.REFUSE_CONNECTIONS in self._taken
+        return transitions
+
+    def _follow(
+        self, action: Action, triggers: Triggers, pressures: Mapping[Resource, float], now: float
+    ) -> Transition | None:
+        state = self._taken.get(action)
+        margin = 0.0 if state is None else self.settings.recover_margin
+        excess, resource = max(
+            (
+                (pressures.get(Resource(name), 0.0) - threshold + margin, Resource(name))
+                for name, threshold in triggers.items()
+            ),
+            default=(-1.0, Resource.MEMORY),
+        )
+        begins = excess >= 0.0 and state is None
+        if begins:
+            state = self._taken[action] = _State(now, resource)
+        if state is None:
+            return None
+        if excess >= 0.0:
+            state.resource = resource
+        state.severity = _severity(triggers, pressures)
+        is_held = now - state.since < HOLD_SECONDS and self.settings.enabled
+        if not begins and (excess >= 0.0 or is_held):
+            return None
+        if not begins:
+            del self._taken[action]
+        return Transition(action, begins, state.resource, pressures.get(state.resource, 0.0))
+
+
+def _severity(triggers: Triggers, pressures: Mapping[Resource, float]) -> float:
+    """Return how much of the way from a threshold to 1 the pressure has gone, from 0 to 1."""
+    severity = 0.0
+    for name, threshold in triggers.items():
+        beyond = pressures.get(Resource(name), 0.0) - threshold
+        if beyond > 0.0:
+            severity = max(severity, 1.0 if threshold >= 1.0 else beyond / (1.0 - threshold))
+    return min(severity, 1.0)
+
+
+class LagMeter:
+    """Averages how late an event loop comes.
+
+    Attributes:
+        seconds: The average.
+    """
+
+    __slots__ = ("seconds",)
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def note(self, lag: float) -> None:
+        """Take how late it came now; seconds."""
+        self.seconds += LAG_WEIGHT * (max(lag, 0.0) - self.seconds)
+
+
+def action_slots(counters: Counters) -> dict[Action, int]:
+    """Return the slot that counts how often each action was taken."""
+    return {
+        action: counters.slot("overload_actions_total", {"action": action.value})
+        for action in Action
+    }
