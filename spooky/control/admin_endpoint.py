@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -47,8 +48,16 @@ class AdminEndpoint:
         """Where it listens; ``None`` if it does not."""
         return self._listener.address if self._listener is not None else None
 
-    async def start(self, candidate: Candidate) -> None:
+    @property
+    def descriptors(self) -> dict[str, int]:
+        """What a program that takes over needs, by name."""
+        return {"admin": self._listener.listening.fileno()} if self._listener is not None else {}
+
+    async def start(self, candidate: Candidate, inherited: socket.socket | None = None) -> None:
         """Begin.
+
+        Arguments:
+            inherited: The socket of a program that this one takes over from, where callers wait.
 
         Raises:
             BindError: The address cannot be bound, and the control API is required.
@@ -60,7 +69,7 @@ class AdminEndpoint:
         if not settings.enabled:
             return
         try:
-            listener = await self._open(settings, candidate.credentials)
+            listener = await self._open(settings, candidate.credentials, inherited=inherited)
             listener.listen()
         except BindError as error:
             if settings.required:
@@ -157,6 +166,7 @@ class AdminEndpoint:
         settings: Settings,
         credentials: AdminCredentials,
         beside: AdminListener | None = None,
+        inherited: socket.socket | None = None,
     ) -> AdminListener:
         access = RemoteAccess(lambda: (self._settings, self._credentials))
         listener = AdminListener(
@@ -166,6 +176,7 @@ class AdminEndpoint:
             self._api.busy.__contains__,
             self._on_refused,
             beside,
+            inherited,
         )
         await listener.prepare()
         return listener

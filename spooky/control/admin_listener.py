@@ -42,6 +42,7 @@ class AdminListener:
         is_busy: Says whether a change is being made for a connection.
         on_refused: Takes the address of a connection that was closed, and why.
         beside: What listens now, and closes later.
+        inherited: What it listens on already, of a program that this one takes over from.
 
     Raises:
         BindError: The address cannot be bound.
@@ -55,6 +56,7 @@ class AdminListener:
         is_busy: Callable[[RequestHandler], bool],
         on_refused: Callable[[str, str], None],
         beside: "AdminListener | None" = None,
+        inherited: socket.socket | None = None,
     ) -> None:
         self._settings = settings
         self._credentials = credentials
@@ -68,7 +70,10 @@ class AdminListener:
         self._timed: set[TimedConnection] = set()
         self._accepting: asyncio.Task[None] | None = None
         before = beside.listening if beside is not None else None
-        self._socket = bind_endpoint(settings.address, settings.port, "control API", before)
+        self._socket = inherited or bind_endpoint(
+            settings.address, settings.port, "control API", before
+        )
+        self._socket.setblocking(False)
 
     @property
     def listening(self) -> socket.socket:

@@ -161,7 +161,8 @@ class Supervisor:
                 self._file_watch.start()
             self._announce(addresses)
             self._service_manager.ready(self._status)
-            self._service_manager.watch(self._is_alive)
+            # More than this loop has to be alive; workers that drain may all have exited.
+            self._service_manager.watch(lambda: self._state() is not State.NO_WORKER)
             shown = ", ".join(f"{host} port {port}" for host, port in addresses)
             logger.info("serving on %s with %d workers", shown, len(self._slots.active))
             await self._wake.wait()
@@ -214,17 +215,19 @@ class Supervisor:
         self,
         metrics: socket.socket | None = None,
         control: tuple[socket.socket, int] | None = None,
+        admin: socket.socket | None = None,
     ) -> None:
         """Answer scrapers and commands.
 
         Arguments:
             metrics: The socket for scrapers of a program that this one takes over from.
             control: Its socket for commands, and the lock of that.
+            admin: Its socket for callers over TCP.
         """
         await self._metrics.start(self._configuration.observability.metrics, metrics)
         if self._admin is not None:
             try:
-                await self._admin.start(self._changes.running)
+                await self._admin.start(self._changes.running, admin)
             except OSError as error:
                 raise StartError(f"cannot open the audit log: {error}") from error
         if self._control is not None:
@@ -355,6 +358,7 @@ class Supervisor:
             **self._crew.inboxes(),
             **self._metrics.descriptors,
             **(self._control.descriptors if self._control is not None else {}),
+            **(self._admin.descriptors if self._admin is not None else {}),
         }
         if changes.history.lock is not None:
             descriptors["history"] = changes.history.lock
@@ -415,7 +419,7 @@ class Supervisor:
         await heir.wait_until_over()
         listening, lock = heir.take("control"), heir.descriptors.pop("lock", None)
         control = (listening, lock) if listening is not None and lock is not None else None
-        await self._open_endpoints(heir.take("metrics"), control)
+        await self._open_endpoints(heir.take("metrics"), control, heir.take("admin"))
         heir.close()
 
     # --- what workers need --------------------------------------------------------------------
@@ -510,10 +514,6 @@ class Supervisor:
         if self._phase is State.SERVING and not self._health.any_can_serve:
             return State.NO_BACKEND
         return self._phase
-
-    def _is_alive(self) -> bool:
-        """Whether more is alive than this loop; workers that drain may all have exited."""
-        return self._state() is not State.NO_WORKER
 
     @property
     def _status(self) -> str:

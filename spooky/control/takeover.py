@@ -63,8 +63,8 @@ class TakeOver(Message, frozen=True):
         listeners: In the order of the configuration.
         descriptors: ``segment``; ``tcp:N`` and ``udp:N:K`` for the K-th socket of each listener of
             number N; ``inbox:S``, ``way:S`` and ``process:S`` for each slot S; ``control`` and
-            ``lock`` for the control socket, ``metrics`` for the metrics, ``history`` for its lock,
-            as far as there are such.
+            ``lock`` for the control socket, ``admin`` for the control API over TCP, ``metrics`` for
+            the metrics, ``history`` for its lock, as far as there are such.
     """
 
     record: Record

@@ -61,5 +61,23 @@ def test_a_ticket_serves_at_one_worker_of_all(tmp_path: Path) -> None:
                 ticket = await ticket_from(proxy.port, id_for(number % WORKERS))
                 taken.append(sum(map(bool, await at_once(proxy, ticket))))
             assert max(taken) == 1
+            # Forbidden live, it is refused with the tickets there are; allowed again, it is taken.
+            ticket = await ticket_from(proxy.port, id_for(0))
+            found = []
+            for allowed in (False, True):
+                proxy.write(
+                    lambda settings, allowed=allowed: settings["resilience"]["protocol"].update(
+                        allow_0rtt=allowed
+                    )
+                )
+                code, output = await proxy.command("reload")
+                assert code == 0, output
+                for worker in range(WORKERS):
+                    if allowed:
+                        ticket = await ticket_from(proxy.port, id_for(worker))
+                    with EarlyClient(proxy.port, ticket, id_for(worker)) as client:
+                        _, inspected = await client.fetch("GET", "/inspect")
+                        found.append((client.taken, early_field(inspected)))
+            assert found == [(False, [])] * WORKERS + [(True, ["1"])] * WORKERS
 
     run(scenario)

@@ -14,6 +14,7 @@ import pytest
 import uvloop
 
 from spooky._core import COMPILED
+from tests.control.control_api import ask, port_of, with_tokens
 from tests.control.serve import Served, served, until
 from tests.control.test_changes import connected, deny, statuses
 from tests.control.test_changes_under_load import keep_asking
@@ -80,10 +81,21 @@ def test_no_request_fails_while_one_program_follows_another(tmp_path: Path, upgr
         settings["performance"]["backend_timeout_ms"] = 600_000
         for which in ("backend", "client"):
             settings["performance"][f"{which}_body_idle_timeout_ms"] = 600_000
+        settings["control"] = {"state_dir": str(tmp_path / "chosen")}
+        with_tokens(tmp_path, settings)
+
+    async def keep_calling(port: int, stop: asyncio.Event) -> set[int]:
+        statuses = set()
+        while not stop.is_set():
+            statuses.add((await ask(port, "/admin/runtime", "viewer")).status)
+            await asyncio.sleep(0.02)
+        return statuses
 
     async def scenario() -> None:
         async with upgradable(tmp_path, prepare) as service:
             proxy = service.proxy
+            code, output = await proxy.command("backend", "weight", "backend", "one", "7")
+            assert code == 0, output
             events = [await (await proxy.client(one)).open("GET", "/events") for one in INGRESSES]
             for stream in events:
                 await anext(stream.pieces())
@@ -93,12 +105,16 @@ def test_no_request_fails_while_one_program_follows_another(tmp_path: Path, upgr
                 for ingress in INGRESSES
                 for _ in range(2)
             ]
+            calling = asyncio.ensure_future(keep_calling(port_of(proxy), stop))
             for _ in range(upgrades):
                 await service.upgrade()
                 status = await service.status()
                 assert status["pid"] == service.pids[-1]
-                assert status["generation"]["number"] == 1
+                assert status["generation"]["number"] == 2
+                (override,) = status["overrides"]
+                assert (override["key"], override["value"]) == ("weight", 7)
             stop.set()
+            assert await calling == {200}
             counts = await asyncio.gather(*load)
             assert failed == []
             assert min(counts) > 0
@@ -117,7 +133,8 @@ def test_no_request_fails_while_one_program_follows_another(tmp_path: Path, upgr
             assert code == 0, output
             assert await statuses(clients) == {403}
             code, output = await proxy.command("history")
-            assert len(output.splitlines()) == 2
+            assert len(output.splitlines()) == 3
+            assert len(list((tmp_path / "chosen").glob("*.json"))) == 3
             os.kill(service.pids[-1], signal.SIGTERM)
             await until(lambda: gone(service.pids[-1]))
             assert "died" not in proxy.log
