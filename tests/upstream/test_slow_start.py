@@ -75,8 +75,10 @@ def test_a_backend_that_returns_gets_its_load_in_steps() -> None:
 
 def test_a_worker_that_begins_meanwhile_knows_how_far_a_backend_is() -> None:
     segment = private_segment()
-    BackendHealth(segment, "api", "a").set_failing(True, 5.0)
-    BackendHealth(segment, "api", "a").set_failing(False, 100.0)
+    # What is known lasts as long as somebody has it in view, as the supervisor does.
+    known = BackendHealth(segment, "api", "a")
+    known.set_failing(True, 5.0)
+    known.set_failing(False, 100.0)
     balancer = RoundRobin([b"a", b"b"], [1, 1])
     health = {at: BackendHealth(segment, "api", name) for at, name in enumerate("ab")}
     UpstreamHealth(balancer, health, 50, SlowStart(10_000, 10)).begin(105.0)
