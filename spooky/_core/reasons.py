@@ -208,6 +208,11 @@ BROWNOUT = Reason(
     Stage.ADMIT, "brownout", 503, "Requests of this priority are shed under the present load.",
     Fault.US, h3_error=H3_REQUEST_REJECTED,
 )  # fmt: skip
+OVERLOAD_SHED = Reason(
+    Stage.ADMIT, "overload_shed", 503,
+    "Requests of this priority are shed while resources are running out.", Fault.US,
+    h3_error=H3_REQUEST_REJECTED,
+)  # fmt: skip
 ADAPTIVE_ADMISSION = Reason(
     Stage.ADMIT, "adaptive_admission", 503, "This upstream takes no more requests at once now.",
     Fault.US, h3_error=H3_REQUEST_REJECTED,

@@ -1,6 +1,7 @@
 """The stages of admission that do more than count; the twin is the source, and says the rest."""
 
 from spooky._core.pure.stages import (
+    PRESSURE_START,
     AdaptiveStage,
     BackendStage,
     Brownout,
@@ -8,4 +9,11 @@ from spooky._core.pure.stages import (
     PriorityStage,
 )
 
-__all__ = ["AdaptiveStage", "BackendStage", "Brownout", "Pressure", "PriorityStage"]
+__all__ = [
+    "PRESSURE_START",
+    "AdaptiveStage",
+    "BackendStage",
+    "Brownout",
+    "Pressure",
+    "PriorityStage",
+]

@@ -90,6 +90,14 @@ class OverloadActions(Section, frozen=True):
             "error.",
         ),
     ] = Triggers(memory=0.92, event_loop=0.9, descriptors=0.95)
+    shed_low_priority: Annotated[
+        Triggers,
+        described(
+            "Shed requests with 503 (`overload_shed`), by the `priority` of their routes: the "
+            "further pressure is above the threshold, the more of them and the higher. By default "
+            "`memory: 0.93`, `event_loop: 0.8`."
+        ),
+    ] = Triggers(memory=0.93, event_loop=0.8)
 
     def items(self) -> Iterator[tuple[str, Triggers]]:
         """Yield each action with its triggers."""

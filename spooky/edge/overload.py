@@ -4,6 +4,8 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from spooky._core import reasons
+from spooky._core.reasons import Reason
 from spooky._core.timers import Timer
 from spooky.config.overload_manager import Overload
 from spooky.edge.limits import ConnectionCap
@@ -40,6 +42,7 @@ class OverloadWatch:
         settings: The thresholds.
         caps: Which connections there are.
         listeners: Gives the worker's listeners.
+        shed: Has requests shed by priority for a pressure, with a reason.
     """
 
     def __init__(
@@ -50,7 +53,9 @@ class OverloadWatch:
         settings: Overload,
         caps: Iterable[ConnectionCap],
         listeners: Callable[[], list[Listener]],
+        shed: Callable[[float, Reason], None],
     ) -> None:
+        self._shed = shed
         self._runtime = runtime
         self._caps = tuple(caps)
         self._listeners = listeners
@@ -96,6 +101,7 @@ class OverloadWatch:
         pressures = self._measure()
         for transition in self._manager.update(pressures, now):
             self._tell(transition)
+        self._shed(self._manager.shedding, reasons.OVERLOAD_SHED)
         if self._manager.is_taken(Action.SHORTEN_IDLE_TIMEOUTS) and now >= self._next_close:
             self._next_close = now + CLOSE_INTERVAL_SECONDS
             self._close_idle()

@@ -121,6 +121,7 @@ class Worker:
             change.configuration.resilience.overload,
             (self.quic_cap, self.tcp_cap),
             self._all_listeners,
+            environment.pressure.set,
         )
         self._around = Surroundings(
             runtime,

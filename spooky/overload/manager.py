@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from spooky._core.stages import PRESSURE_START
 from spooky.config.overload_manager import Overload, Triggers
 from spooky.observe.counters import Counters
 
@@ -13,6 +14,9 @@ HOLD_SECONDS: Final = 1.0
 
 IDLE_SHARE_MIN: Final = 0.1
 """Which share of an idle timeout is left under the greatest pressure."""
+
+SHED_FROM: Final = PRESSURE_START[0]
+"""What requests are shed for at the threshold: the lowest priority begins there."""
 
 LAG_WEIGHT: Final = 0.3
 """Of the newest lag in the average: about a second at the usual interval, so that one slow turn is
@@ -35,6 +39,7 @@ class Action(StrEnum):
     STOP_KEEP_ALIVE = "stop_keep_alive"
     PROVE_ADDRESSES = "prove_addresses"
     REFUSE_CONNECTIONS = "refuse_connections"
+    SHED_LOW_PRIORITY = "shed_low_priority"
 
 
 class Transition(NamedTuple):
@@ -106,6 +111,14 @@ class OverloadManager:
         """Which share of idle timeouts is left; 1.0 for all."""
         state = self._taken.get(Action.SHORTEN_IDLE_TIMEOUTS)
         return 1.0 if state is None else max(IDLE_SHARE_MIN, 1.0 - state.severity)
+
+    @property
+    def shedding(self) -> float:
+        """Which pressure requests are shed for by priority, from 0, for none, to 1."""
+        state = self._taken.get(Action.SHED_LOW_PRIORITY)
+        if state is None:
+            return 0.0
+        return SHED_FROM + (1.0 - SHED_FROM) * state.severity
 
     def update(self, pressures: Mapping[Resource, float], now: float) -> list[Transition]:
         """Take the pressures of a moment, and return what changes.

@@ -191,3 +191,21 @@ def test_connections_that_are_there_are_served_while_new_ones_are_refused(
         assert (await (await setup.client()).fetch("GET", "/size/5")).status == 200
 
     run_with(tmp_path, scenario, ingress, only(Action.REFUSE_CONNECTIONS))
+
+
+def test_requests_are_shed_with_a_reason_and_told_when_to_come_again(
+    tmp_path: Path, memory: Memory
+) -> None:
+    async def scenario(setup: Setup) -> None:
+        client = await setup.client()
+        memory.pressure = 1.0
+        await until(lambda: taken(setup, Action.SHED_LOW_PRIORITY) == 1)
+        shed = await client.fetch("GET", "/size/5")
+        assert (shed.status, shed.header(b"retry-after")) == (503, b"1")
+        assert bytes(shed.body).strip() == reasons.OVERLOAD_SHED.text.encode()
+        assert counted(setup.proxy, "requests_total", reason="overload_shed") == 1
+        memory.pressure = 0.1
+        await until(lambda: taken(setup, Action.SHED_LOW_PRIORITY) == 0)
+        assert (await client.fetch("GET", "/size/5")).status == 200
+
+    run_with(tmp_path, scenario, "h2", only(Action.SHED_LOW_PRIORITY))
