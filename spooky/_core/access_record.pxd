@@ -1,7 +1,8 @@
 # C types for spooky/_core/pure/access_record.py, which is the source.
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
+from spooky._core.decisions cimport Admitted, Notes, Ring
 from spooky._core.validate cimport Request
 
 cdef double _NOT_YET
@@ -28,6 +29,9 @@ cdef class AccessRecord:
     cdef public int port
     cdef public str protocol
     cdef public bint early
+    cdef public uint64_t generation
+    cdef public Admitted admitted
+    cdef public Notes notes
 
     cpdef object take_request(self, Request request)
     cpdef object take_raw_head(self, list fields)
@@ -36,3 +40,8 @@ cdef class AccessRecord:
     cpdef object close(
         self, double now, object reason, bytes address, int port, str protocol, bint early=*
     )
+    cpdef object close(self, double now, object reason, bytes address, int port, str protocol)
+    cpdef object note(
+        self, int kind, double at, object reason, str name, double first=*, double second=*
+    )
+    cpdef object keep(self, Ring ring, double now, object reason, str protocol)

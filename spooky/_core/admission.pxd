@@ -22,6 +22,7 @@ cdef class AdmissionStage:
     cpdef object answered(self, Admission admission)
     cpdef object leave(self, Admission admission)
     cpdef object withdraw(self)
+    cpdef int64_t value(self) except? -1
 
 
 cdef class Refusal:

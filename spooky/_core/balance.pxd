@@ -83,6 +83,7 @@ cdef class Balancer:
     cpdef finished(self, Py_ssize_t backend, double latency_ms=*)
     cpdef failed(self, Py_ssize_t backend, double elapsed_ms)
     cpdef int64_t active(self, Py_ssize_t backend) except -1
+    cpdef Py_ssize_t excluded(self) noexcept
     cdef void* _allocate(self, size_t count, size_t size) except NULL
     @cython.final
     cdef int _check(self, Py_ssize_t backend) except -1

@@ -88,6 +88,12 @@ class Balancer:
     def failed(self, backend: int, elapsed_ms: float) -> None:
         """Count a request as ended badly, after so long; do not call ``finished`` as well."""
 
+    def excluded(self) -> int:
+        """Return how many backends were not in the choice at the last pick."""
+
+    def is_eligible(self, backend: int) -> bool:
+        """Return whether a backend is in the choice."""
+
     def active(self, backend: int) -> int:
         """Return the number of active requests on a backend."""
 

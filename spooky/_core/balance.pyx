@@ -189,6 +189,15 @@ cdef class Balancer:
         self._check(backend)
         return self._backends[backend].load.active
 
+    cpdef Py_ssize_t excluded(self) noexcept:
+        """Return how many backends were not in the choice at the last pick."""
+        return self._count - self._eligible_count
+
+    def is_eligible(self, Py_ssize_t backend):
+        """Return whether a backend is in the choice."""
+        self._check(backend)
+        return bool(self._is_eligible(backend))
+
     cdef void* _allocate(self, size_t count, size_t size) except NULL:
         """Return a zeroed array that lives as long as the balancer."""
         cdef bytearray memory = bytearray(count * size + 1)

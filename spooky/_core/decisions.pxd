@@ -15,6 +15,18 @@ cdef class Notes:
     ) except -1
 
 
+cdef enum:
+    STAGE_BYTES = 20
+    STAGES = 6
+
+
+cdef class Admitted:
+    cdef uint8_t[STAGE_BYTES * STAGES] _data
+    cdef readonly int count
+
+    cpdef add(self, str name, int64_t value, int64_t limit)
+
+
 cdef class Ring:
     cdef Py_buffer _buffer
     cdef bint _held
@@ -26,9 +38,7 @@ cdef class Ring:
         self, str request_id, uint64_t generation, double started, double connected,
         double first_byte, double ended, int reason, int status, uint64_t received,
         uint64_t sent, str protocol, str upstream_protocol, str upstream, str backend,
-        bytes method, bytes host, bytes path, int64_t taken=*, int64_t limit=*,
-        int64_t upstream_taken=*, int64_t upstream_limit=*, int64_t backend_taken=*,
-        int64_t backend_limit=*, Notes notes=*,
+        bytes method, bytes host, bytes path, Admitted admitted=*, Notes notes=*,
     ) except -1
     cpdef bytes find(self, uint64_t key)
     cdef uint64_t _capacity(self) noexcept

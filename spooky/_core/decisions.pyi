@@ -70,6 +70,27 @@ class Notes:
     def data(self) -> bytes:
         """Return all of them, as a record has them."""
 
+class Admitted:
+    """The stages that let a request in, each with its numbers at that moment.
+
+    Attributes:
+        count: How many there are.
+    """
+
+    count: int
+
+    def __init__(self) -> None: ...
+    def add(self, name: str, value: int, limit: int) -> None:
+        """Add a stage; those beyond :data:`STAGES_MAX` are left out.
+
+        Arguments:
+            name: Which; 12 bytes of it are kept.
+            value: What it compared with its limit.
+        """
+
+    def data(self) -> bytes:
+        """Return all of them, as a record has them."""
+
 class Ring:
     """One worker slot's ring; whoever writes is alone, whoever reads disturbs nobody.
 
@@ -119,12 +140,7 @@ class Ring:
         method: bytes,
         host: bytes,
         path: bytes,
-        taken: int = 0,
-        limit: int = 0,
-        upstream_taken: int = 0,
-        upstream_limit: int = 0,
-        backend_taken: int = 0,
-        backend_limit: int = 0,
+        admitted: Admitted | None = None,
         notes: Notes | None = None,
     ) -> bool:
         """Write what became of a request over the oldest; what is too long is cut.
@@ -132,8 +148,8 @@ class Ring:
         Arguments:
             started: When its head came; seconds, as all moments, negative for what was not.
             reason: The reason's index.
-            taken: Requests in flight when it was let in, and after that how many there may be: on
-                this machine, at the upstream, at the backend.
+            admitted: The stages that let it in.
+            notes: What was out of the ordinary.
 
         Returns:
             Whether the ring keeps any.
@@ -162,8 +178,14 @@ def key_of(request_id: str) -> int:
         ValueError: It is no id.
     """
 
+STAGES_MAX: Final[int]
+"""How many stages a record has room for."""
+
 RECORD: Final[Struct]
-"""How a record begins; the texts and the notes follow."""
+"""How a record begins; the stages, the texts and the notes follow."""
+
+STAGE: Final[Struct]
+"""A stage."""
 
 NOTE: Final[Struct]
 """How a note begins; its name follows."""

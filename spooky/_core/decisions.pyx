@@ -36,8 +36,10 @@ NOTES_MAX_BYTES = NOTES_BYTES
 PATH_CUT = FLAG_PATH_CUT
 NOTES_CUT = FLAG_NOTES_CUT
 # As the structures below have it, for whoever reads records.
-RECORD = Struct("<IHHQQQddddQQ6IHHBBBBBBBBHH")
+RECORD = Struct("<IHHQQQddddQQHHBBBBBBBBHH")
 NOTE = Struct("<BBHIddddd")
+STAGE = Struct("<II12s")
+STAGES_MAX = STAGES
 
 ctypedef const char* const_char
 
@@ -64,7 +66,7 @@ cdef enum:
 cdef packed struct Record:
     uint32_t size
     uint16_t kind
-    uint16_t unused
+    uint16_t stages
     uint64_t position
     uint64_t key
     uint64_t generation
@@ -74,7 +76,6 @@ cdef packed struct Record:
     double ended
     uint64_t received
     uint64_t sent
-    uint32_t[6] places
     uint16_t reason
     uint16_t status
     uint8_t flags
@@ -128,6 +129,33 @@ cdef class Notes:
         return bytes(self._data)
 
 
+cdef packed struct Stage:
+    uint32_t value
+    uint32_t limit
+    char[12] name
+
+
+@cython.final
+cdef class Admitted:
+    """The stages that let a request in, each with its numbers at that moment."""
+
+    cpdef add(self, str name, int64_t value, int64_t limit):
+        """Add a stage; those beyond `STAGES_MAX` are left out."""
+        cdef Py_ssize_t length
+        cdef const char* text = PyUnicode_AsUTF8AndSize(name, &length)
+        cdef Stage* stage
+        if self.count < STAGES:
+            # Of an object that begins, all bytes are 0.
+            stage = <Stage*>(self._data + self.count * STAGE_BYTES)
+            stage.value, stage.limit = _narrow(value), _narrow(limit)
+            memcpy(stage.name, text, min(length, <Py_ssize_t>sizeof(stage.name)))
+            self.count += 1
+
+    def data(self):
+        """Return all of them, as a record has them."""
+        return (<char*>self._data)[:self.count * STAGE_BYTES]
+
+
 @cython.final
 cdef class Ring:
     """One worker slot's ring; whoever writes is alone, whoever reads disturbs nobody."""
@@ -176,9 +204,7 @@ cdef class Ring:
         self, str request_id, uint64_t generation, double started, double connected,
         double first_byte, double ended, int reason, int status, uint64_t received,
         uint64_t sent, str protocol, str upstream_protocol, str upstream, str backend,
-        bytes method, bytes host, bytes path, int64_t taken=0, int64_t limit=0,
-        int64_t upstream_taken=0, int64_t upstream_limit=0, int64_t backend_taken=0,
-        int64_t backend_limit=0, Notes notes=None,
+        bytes method, bytes host, bytes path, Admitted admitted=None, Notes notes=None,
     ) except -1:
         """Write what became of a request over the oldest; return whether there is a ring."""
         cdef uint64_t capacity = self._capacity()
@@ -209,7 +235,8 @@ cdef class Ring:
             flags |= FLAG_NOTES_CUT
         lengths[4] = min(lengths[4], <Py_ssize_t>METHOD_BYTES)
         lengths[6] = min(lengths[6], <Py_ssize_t>PATH_BYTES)
-        size = sizeof(Record)
+        cdef int stages = admitted.count if admitted is not None else 0
+        size = sizeof(Record) + stages * STAGE_BYTES
         for which in range(8):
             if which < 6:
                 lengths[which] = min(lengths[which], <Py_ssize_t>NAME_BYTES)
@@ -226,21 +253,21 @@ cdef class Ring:
         fence()
         if filler:
             record = <Record*>(self._area + head % capacity)
-            record.size, record.kind, record.unused = filler, FILLER, 0
+            record.size, record.kind, record.stages = filler, FILLER, 0
             head += filler
         record = <Record*>(self._area + head % capacity)
-        record.size, record.kind, record.unused = whole, WHOLE, 0
+        record.size, record.kind, record.stages = whole, WHOLE, stages
         record.position, record.key, record.generation = head, key, generation
         record.started, record.connected = started, connected
         record.first_byte, record.ended = first_byte, ended
         record.received, record.sent = received, sent
-        record.places[0], record.places[1] = _narrow(taken), _narrow(limit)
-        record.places[2], record.places[3] = _narrow(upstream_taken), _narrow(upstream_limit)
-        record.places[4], record.places[5] = _narrow(backend_taken), _narrow(backend_limit)
         record.reason, record.status = reason & 65535, status & 65535
         record.flags = flags
         record.notes = notes.count if notes is not None else 0
         target = <uint8_t*>record + sizeof(Record)
+        if stages:
+            memcpy(target, admitted._data, stages * STAGE_BYTES)
+            target += stages * STAGE_BYTES
         for which in range(8):
             if which < 6:
                 record.lengths[which] = lengths[which]

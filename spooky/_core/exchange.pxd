@@ -4,9 +4,11 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from spooky._core.access_record cimport AccessRecord
-from spooky._core.admission cimport Admission, Refusal, admit
+from spooky._core.admission cimport Admission, AdmissionStage, Refusal, admit
 from spooky._core.attempt cimport Attempt, Owner
+from spooky._core.balance cimport Balancer
 from spooky._core.deadlines cimport Deadlines
+from spooky._core.decisions cimport Admitted
 from spooky._core.gate cimport Places
 from spooky._core.routes cimport RouteTable
 from spooky._core.validate cimport Request, Response
@@ -52,6 +54,8 @@ cdef class Exchange(Owner):
     cdef object _admit(self, double started)
     @cython.locals(attempt=Attempt)
     cdef object _dispatch(self, Admission admission, double started)
+    @cython.locals(admitted=Admitted, balancer=Balancer)
+    cdef object _note_admitted(self, Admission admission)
     cdef double _now(self) except? -1
     @cython.locals(now=double, waits=bint)
     cdef object _on_upstream_connected(self, Attempt attempt, object stream)
@@ -82,3 +86,6 @@ cdef class Exchange(Owner):
     cpdef object end_attempt(self, object reason)
     @cython.locals(attempt=Attempt)
     cdef object _finish(self, object reason)
+
+
+cdef object _note_stage(Admitted admitted, AdmissionStage stage)

@@ -48,6 +48,8 @@ cdef class PriorityStage(AdmissionStage):
     cpdef bint enter(self, Request request, double now) except -1
     cpdef object leave(self, Admission admission)
     cpdef object withdraw(self)
+    @cython.locals(brownout=Brownout)
+    cpdef int64_t value(self) except? -1
 
 
 cdef class AdaptiveStage(AdmissionStage):

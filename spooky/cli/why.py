@@ -50,7 +50,7 @@ def _lines(life: dict[str, Any]) -> list[str]:
         *_route(life["route"]),
         *_backend(life["backend"]),
         *(
-            f"admission  {one['where']}: {one['in_flight']} in flight with it, of {one['limit']}"
+            f"admission  {one['stage']} let it in: {one['value']} of {one['limit']}"
             for one in life["admission"]
         ),
         *(f"{one['at_ms']:>10.3f} ms  {one['text']}" for one in life["events"]),

@@ -5,6 +5,8 @@ from typing import Annotated, Final
 
 from msgspec import Meta
 
+from spooky._core.decisions import RING_MIN_BYTES
+from spooky._core.shared import DECISIONS_MAX_BYTES
 from spooky.config.control_api import ControlApi, check_control_api
 from spooky.config.fields import Milliseconds, Section, described
 from spooky.config.hosts import parse_listener_address
@@ -50,6 +52,20 @@ class Metrics(Section, frozen=True):
     ] = 30_000
 
 
+class Decisions(Section, frozen=True):
+    """What is kept of the last requests, for `spooky why`."""
+
+    bytes: Annotated[
+        int,
+        Meta(ge=0, le=DECISIONS_MAX_BYTES),
+        described(
+            "Memory in which each worker keeps what became of its last requests, about 200 bytes "
+            "for each; it outlives the worker. 0 keeps nothing, else at least 65536. A change "
+            "forgets what was kept.",
+        ),
+    ] = 4 * 1024 * 1024
+
+
 class Observability(Section, frozen=True):
     """What others can learn of a running Spooky."""
 
@@ -57,11 +73,20 @@ class Observability(Section, frozen=True):
     control_api: Annotated[
         ControlApi, described("The control API over TCP, with TLS; `control.socket` is the local.")
     ] = ControlApi()
+    decisions: Annotated[
+        Decisions, described("What is kept of the last requests, for `spooky why`.")
+    ] = Decisions()
 
 
 def check_observability(observability: Observability, report: Report) -> None:
     """Report what is wrong with the metrics endpoint and the control API."""
     check_control_api(observability.control_api, report)
+    if 0 < observability.decisions.bytes < RING_MIN_BYTES:
+        report.error(
+            ("observability", "decisions", "bytes"),
+            f"{observability.decisions.bytes} bytes hold too few requests to be of use",
+            f"write {RING_MIN_BYTES} or more, or 0 to keep nothing",
+        )
     metrics = observability.metrics
     if not metrics.path.startswith("/") or "?" in metrics.path or "#" in metrics.path:
         report.error((*_METRICS, "path"), f"{quoted(metrics.path)} is not a path", "write /metrics")

@@ -255,11 +255,11 @@ class BackendChoice(Struct, frozen=True):
     candidates: tuple[str, ...]
 
 
-class PlacesView(Struct, frozen=True):
-    """Requests in flight when a request was let in, itself included, and how many there may be."""
+class StageView(Struct, frozen=True):
+    """A stage that let a request in: what it compared with its limit, the request included."""
 
-    where: str
-    in_flight: int
+    stage: str
+    value: int
     limit: int
 
 
@@ -296,7 +296,7 @@ class RequestLife(Struct, frozen=True, kw_only=True):
     bytes_sent: int
     route: RouteChoice | None
     backend: BackendChoice | None
-    admission: tuple[PlacesView, ...]
+    admission: tuple[StageView, ...]
     events: tuple[LifeEvent, ...]
     events_cut: bool
 

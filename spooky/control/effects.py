@@ -193,6 +193,8 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         "control",
         ("socket", "state_dir", "history", "probation", "watch"),
     ),
+    # Each worker goes on in a ring of the other size, and what it kept is forgotten.
+    (Effect.LIVE, Reach.AT_ONCE, "observability.decisions", ("bytes",)),
     # The endpoint is the supervisor's: it opens another.
     (
         Effect.LIVE,

@@ -17,14 +17,23 @@ from spooky.config.schema import Configuration
 from spooky.control.answers import (
     BackendChoice,
     LifeEvent,
-    PlacesView,
     RequestLife,
     RouteChoice,
+    StageView,
 )
 from spooky.control.changes import Changes
 from spooky.control.history import Record
 from spooky.control.overrides import override
-from spooky.observe.decisions import Decision, NoteKind, Places, decode, parse_id, ring_of
+from spooky.observe.decisions import (
+    EXCLUDED_DRAINED,
+    EXCLUDED_EJECTED,
+    EXCLUDED_FAILING,
+    Decision,
+    NoteKind,
+    decode,
+    parse_id,
+    ring_of,
+)
 
 GENERATIONS_KEPT: Final = 4
 """Route tables of earlier generations that are kept for the next question."""
@@ -51,7 +60,11 @@ _BALANCING_TEXTS: Final = {
     "latency-aware": "its latency and load promised the earliest answer",
 }
 
-_PLACES: Final = ("machine", "upstream", "backend")
+_EXCLUDED_TEXTS: Final = {
+    EXCLUDED_FAILING: "its checks fail",
+    EXCLUDED_EJECTED: "it is ejected",
+    EXCLUDED_DRAINED: "it is drained",
+}
 
 
 class UnknownRequestError(Exception):
@@ -102,7 +115,7 @@ class Lives:
             bytes_sent=decision.bytes_sent,
             route=self._route(decision, configuration),
             backend=_backend(decision, configuration),
-            admission=tuple(_places(decision)),
+            admission=tuple(_stages(decision)),
             events=tuple(_events(decision)),
             events_cut=decision.notes_cut,
         )
@@ -223,10 +236,9 @@ def _backend(decision: Decision, configuration: Configuration | None) -> Backend
     return BackendChoice(decision.backend, balancing, text, candidates)
 
 
-def _places(decision: Decision) -> Iterator[PlacesView]:
-    for name, places in zip(_PLACES, decision.places, strict=True):
-        if places != Places(0, 0):
-            yield PlacesView(name, places.taken, places.limit)
+def _stages(decision: Decision) -> Iterator[StageView]:
+    for stage in decision.admitted:
+        yield StageView(stage.name, stage.value, stage.limit)
 
 
 def _events(decision: Decision) -> Iterator[LifeEvent]:
@@ -273,7 +285,11 @@ def describe(kind: NoteKind, name: str, numbers: Sequence[float], why: str) -> s
         case NoteKind.CANDIDATE:
             return f"{name} could be chosen; score, in flight, weight: {told}"
         case NoteKind.EXCLUDED:
-            return f"{name} could not be chosen: {why}"
+            state = _EXCLUDED_TEXTS.get(
+                int(numbers[0]) if numbers else 0, "it was not in the choice"
+            )
+            because = f" ({why})" if numbers and numbers[0] == EXCLUDED_EJECTED else ""
+            return f"{name} could not be chosen: {state}{because}"
         case NoteKind.PASSED_OVER:
             return f"{name} was passed over, as it was full{of}"
         case NoteKind.TRY_BEGAN:

@@ -270,6 +270,7 @@ class Worker:
         (change, superseded), self._switched = self._switched, None
         generation = self.service.generation
         generation.activate()
+        self.service.keep_decisions(change.configuration.observability.decisions.bytes)
         performance = change.configuration.performance
         for cap in (self.quic_cap, self.tcp_cap):
             cap.maximum = performance.max_active_connections

@@ -369,6 +369,7 @@ class _Compiler:
                 backend.id,
                 self._configuration.upstream[upstream].outlier_detection,
             ),
+            BackendHealth(self._environment.counters.segment, upstream, backend.id),
         )
 
     def _embedded_pool(self, origin: Origin) -> RequestPool:

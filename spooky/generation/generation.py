@@ -13,6 +13,7 @@ from spooky._core.validate import Limits
 from spooky.balancing.key import KeySource
 from spooky.config.schema import Configuration
 from spooky.generation.certificates import ListenerTls
+from spooky.upstream.health import BackendHealth
 from spooky.upstream.pool import RequestPool
 
 Observer = Callable[[int, Reason, int, float], None]
@@ -30,6 +31,7 @@ class Backend:
         pool: Its connections.
         stage: Limits its requests in flight.
         tally: Counts how tries end there.
+        health: What is known of whether it can serve.
     """
 
     id: str
@@ -38,6 +40,7 @@ class Backend:
     pool: RequestPool
     stage: AdmissionStage
     tally: Tally
+    health: BackendHealth
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,18 +4,25 @@ The records themselves are kept by :mod:`spooky._core.decisions`, in the shared 
 outlive the worker that wrote them.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
 from spooky._core import reasons
-from spooky._core.decisions import NOTE, NOTES_CUT, PATH_CUT, RECORD, Ring, key_of
+from spooky._core.decisions import NOTE, NOTES_CUT, PATH_CUT, RECORD, STAGE, Ring, key_of
 from spooky._core.reasons import Reason
 from spooky._core.shared import Segment
 
 ID_DIGITS: Final = 18
 """Of a request id: two for the worker's slot, eight for the second in which the worker started, and
 eight that count its requests."""
+
+
+EXCLUDED_FAILING: Final = 1
+EXCLUDED_EJECTED: Final = 2
+EXCLUDED_DRAINED: Final = 3
+"""Why a backend could not be chosen: its checks fail, it is ejected, or it is drained."""
 
 
 class NoteKind(IntEnum):
@@ -34,7 +41,7 @@ class NoteKind(IntEnum):
     """A backend that might have been chosen: id (name), score, requests in flight, weight."""
 
     EXCLUDED = 5
-    """A backend that could not be chosen: id (name), why (reason or number of the state)."""
+    """A backend that could not be chosen: id (name), which state, and the reason of an ejection."""
 
     PASSED_OVER = 6
     """A backend that was chosen and had no room: id (name), taken, limit."""
@@ -75,10 +82,17 @@ class Note:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
-    """Requests in flight when a request was let in, itself included, and how many there may be."""
+class AdmittedBy:
+    """A stage that let a request in.
 
-    taken: int
+    Attributes:
+        name: Which.
+        value: What it compared with its limit; with the request itself where it counts requests.
+        limit: The limit.
+    """
+
+    name: str
+    value: int
     limit: int
 
 
@@ -91,7 +105,7 @@ class Decision:
         generation: The number of the generation that served it; 0 if none did.
         started: When its head came; seconds on the monotonic clock, as all moments, negative for
             what was not.
-        places: On this machine, at the upstream and at the backend.
+        admitted: The stages that let it in.
         path_cut: Whether only the beginning of the path is known.
         notes_cut: Whether there were more notes.
     """
@@ -113,7 +127,7 @@ class Decision:
     method: bytes
     host: bytes
     path: bytes
-    places: tuple[Places, Places, Places]
+    admitted: tuple[AdmittedBy, ...]
     path_cut: bool
     notes_cut: bool
     notes: tuple[Note, ...]
@@ -139,14 +153,14 @@ def parse_id(text: str) -> tuple[int, int]:
 
 def decode(slot: int, record: bytes) -> Decision | None:
     """Return what a record says; ``None`` if it cannot be one."""
-    size, _, _, _, key, generation, started, connected, first_byte, ended, *rest = (
+    size, _, stages, _, key, generation, started, connected, first_byte, ended, *rest = (
         RECORD.unpack_from(record)
     )
-    received, sent, *places, reason, status, flags, count = rest[:12]
-    lengths = rest[12:]
-    if RECORD.size + sum(lengths) > min(size, len(record)) or reason >= len(reasons.TABLE):
+    received, sent, reason, status, flags, count, *lengths = rest
+    at = RECORD.size + stages * STAGE.size
+    if at + sum(lengths) > min(size, len(record)) or reason >= len(reasons.TABLE):
         return None
-    texts, at = [], RECORD.size
+    texts = []
     for length in lengths:
         texts.append(record[at : at + length])
         at += length
@@ -169,7 +183,7 @@ def decode(slot: int, record: bytes) -> Decision | None:
         method=texts[4],
         host=texts[5],
         path=texts[6],
-        places=(Places(*places[:2]), Places(*places[2:4]), Places(*places[4:])),
+        admitted=tuple(_stages(record[RECORD.size : RECORD.size + stages * STAGE.size])),
         path_cut=bool(flags & PATH_CUT),
         notes_cut=bool(flags & NOTES_CUT),
         notes=_notes(texts[7], count),
@@ -179,6 +193,11 @@ def decode(slot: int, record: bytes) -> Decision | None:
 def ring_of(segment: Segment, slot: int) -> Ring:
     """Return a slot's ring."""
     return Ring(segment.decisions(slot))
+
+
+def _stages(data: bytes) -> Iterator[AdmittedBy]:
+    for value, limit, name in STAGE.iter_unpack(data):
+        yield AdmittedBy(_text(name.rstrip(b"\0")), value, limit)
 
 
 def _notes(data: bytes, count: int) -> tuple[Note, ...]:

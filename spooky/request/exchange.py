@@ -6,6 +6,12 @@ from spooky._core.attempt import Attempt
 from spooky._core.fields import forward_response
 from spooky._core.reasons import Reason
 from spooky._core.validate import Response
+from spooky.observe.decisions import (
+    EXCLUDED_DRAINED,
+    EXCLUDED_EJECTED,
+    EXCLUDED_FAILING,
+    NoteKind,
+)
 from spooky.protocol.stream import Field
 from spooky.request.answer import RETRY_AFTER_SECONDS, answer_fields
 from spooky.request.prebuffer import Prebuffer
@@ -39,11 +45,34 @@ class Exchange(exchange.Exchange):
                 timeouts.admission_target,
             )
             if patience > 0:
+                self._note_refusal(NoteKind.WAITED, refusal)
                 self.waiting_at = refusal
                 if not was_waiting:
                     self.deadlines.expect_upstream(patience, reasons.QUEUE_TIMEOUT)
                 return
+        self._note_refusal(NoteKind.REFUSED, refusal)
         self.answer(refusal.reason)
+
+    def _note_refusal(self, kind: NoteKind, refusal: Refusal) -> None:
+        now, stage = self.service.runtime.now(), refusal.stage
+        if stage is None:
+            self.record.note(kind, now, refusal.reason, "balancer")
+            self.note_excluded()
+        else:
+            self.record.note(
+                kind, now, refusal.reason, stage.name, float(refusal.value), float(refusal.limit)
+            )
+
+    def note_excluded(self) -> None:
+        """Note which backends could not be chosen, and why."""
+        now, balancer = self.service.runtime.now(), self.upstream.balancer
+        for position, backend in enumerate(self.upstream.backends):
+            if not balancer.is_eligible(position):
+                reason = backend.health.ejected_for or reasons.NO_BACKEND
+                code = EXCLUDED_EJECTED
+                if reason is reasons.NO_BACKEND:
+                    code = EXCLUDED_FAILING if backend.health.is_failing else EXCLUDED_DRAINED
+                self.record.note(NoteKind.EXCLUDED, now, reason, backend.id, float(code))
 
     def stop_waiting(self) -> None:
         """Wait for no place any more."""
@@ -58,9 +87,13 @@ class Exchange(exchange.Exchange):
         if self.finished or self.response_ended:
             return
         self.record.detail = detail
+        backend = attempt.admission.backend.id
+        now = self.service.runtime.now()
+        self.record.note(NoteKind.TRY_ENDED, now, reason, backend)
         if self._may_redial(attempt, reason):
             self.redialled = True
             attempt.admission.backend.pool.discard_idle()
+            self.record.note(NoteKind.TRY_BEGAN, now, reasons.COMPLETED, backend, 2.0)
             self.dispatch_again(attempt.admission)
             return
         self.fail(reason)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from spooky._core.access_record import AccessRecord
 from spooky._core.accounts import Accounts, Timings
@@ -9,11 +10,16 @@ from spooky._core.reasons import Reason
 from spooky.generation.generation import Generation
 from spooky.observe.access_log import AccessLog
 from spooky.observe.counters import Counters, SlotName, reason_labels
+from spooky.observe.decisions import ring_of
 from spooky.overload.places import shared_places
 from spooky.protocol.stream import Stream, StreamHandler
 from spooky.request.client import Client
 from spooky.request.exchange import Exchange
 from spooky.runtime import Runtime
+
+
+SEQUENCE_MAX: Final = 0xFFFF_FFFF
+"""Most requests under one prefix of ids; the digits of an id allow for no more."""
 
 
 class RequestService:
@@ -34,6 +40,7 @@ class RequestService:
         generation: What was in force when the last request head arrived.
         prepared: What comes next, if it is known.
         held: Request body bytes held by all exchanges of all workers together.
+        keeps_decisions: Whether what becomes of requests is kept in the segment.
     """
 
     def __init__(
@@ -64,9 +71,12 @@ class RequestService:
             self._outcome,
             self._time,
         )
-        # Seconds at start and a sequence number: unique across restarts, and sortable.
-        self._id_prefix = f"{slot:02x}{int(time.time()):08x}"
+        self._slot = slot
         self._sequence = 0
+        self._begin_ids()
+        self._decisions = ring_of(self._segment, counters.worker)
+        self.keeps_decisions = False
+        self.keep_decisions(generation.configuration.observability.decisions.bytes)
 
     def accept(self, stream: Stream, client: Client) -> StreamHandler:
         """Return the exchange for a new client stream."""
@@ -111,7 +121,19 @@ class RequestService:
     def next_request_id(self) -> str:
         """Return an id that no other request of this machine has."""
         self._sequence += 1
+        if self._sequence > SEQUENCE_MAX:
+            self._begin_ids()
         return f"{self._id_prefix}{self._sequence:08x}"
+
+    def _begin_ids(self) -> None:
+        """Count from 1 again, under another second: unique across restarts, and sortable."""
+        self._id_prefix = f"{self._slot:02x}{int(time.time()):08x}"
+        self._sequence = self._sequence and 1
+
+    def keep_decisions(self, size: int) -> None:
+        """Keep so many bytes of what becomes of requests from now on."""
+        self._decisions.resize(size)
+        self.keeps_decisions = size > 0
 
     def finished(
         self, client: Client, stream: Stream, record: AccessRecord, reason: Reason
@@ -119,6 +141,8 @@ class RequestService:
         """Account an exchange that ended."""
         now = self.runtime.now()
         self._accounts.ended(stream.protocol, record, reason, now)
+        if self.keeps_decisions:
+            record.keep(self._decisions, now, reason, stream.protocol)
         if self.access_log is not None:
             record.close(now, reason, client.address, client.port, stream.protocol, client.is_early)
             if self.access_log.write(record):

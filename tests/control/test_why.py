@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from spooky._core import reasons
-from spooky._core.decisions import RING_MIN_BYTES, Notes
+from spooky._core.decisions import RING_MIN_BYTES, Admitted, Notes
 from spooky.config import from_mapping
 from spooky.control.changes import Changes
 from spooky.control.lives import Lives, UnknownRequestError
@@ -44,13 +44,15 @@ class Fixture:
     def write(self, number: int = 1, notes: Notes | None = None, **other: Any) -> None:
         """Write what became of a request."""
         now = time.monotonic()
+        admitted = Admitted()
+        admitted.add("machine", 3, 9)
         values: dict[str, Any] = {
             "request_id": ID % number, "generation": 2, "started": now - 2,
             "connected": now - 1.5, "first_byte": now - 1, "ended": now,
             "reason": reasons.COMPLETED.index, "status": 200, "received": 1, "sent": 2,
             "protocol": "h3", "upstream_protocol": "h2", "upstream": "backend", "backend": "two",
-            "method": b"GET", "host": b"Example.com:443", "path": b"/api/x", "taken": 3,
-            "limit": 9, "notes": notes, **other,
+            "method": b"GET", "host": b"Example.com:443", "path": b"/api/x",
+            "admitted": admitted, "notes": notes, **other,
         }  # fmt: skip
         assert self.ring.write(**values)
 
@@ -69,7 +71,7 @@ def test_a_request_is_told_with_its_route_its_backend_and_its_times(known: Fixtu
     assert life.route.candidates == ("example.com/api -> backend", "example.com/ -> backend")
     assert life.backend is not None
     assert life.backend.candidates == ("one", "two", "three")
-    assert [(one.where, one.in_flight, one.limit) for one in life.admission] == [("machine", 3, 9)]
+    assert [(one.stage, one.value, one.limit) for one in life.admission] == [("machine", 3, 9)]
     moments = [(event.event, round(event.at_ms, -2)) for event in life.events]
     assert moments == [("began", 0), ("connected", 500), ("answered", 1000), ("ended", 2000)]
 

@@ -43,7 +43,7 @@ def request_id(number: int) -> str:
 def write(into: Ring, number: int, path: bytes = b"/", notes: Notes | None = None) -> bool:
     return into.write(
         request_id(number), 3, 1.0, 2.0, 3.0, 4.0, 5, 200, number, number, "h3", "h2", "api",
-        "one", b"GET", b"example.com", path, 1, 2, 3, 4, 5, 6, notes,
+        "one", b"GET", b"example.com", path, None, notes,
     )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def test_what_is_too_long_is_cut_and_said_to_be() -> None:
     assert (notes.dropped, notes.count) == (1, NOTES_MAX_BYTES // (decisions.NOTE.size + NAME_MAX))
     write(made, 1, b"/" + b"p" * 9_999, notes)
     record = made.find(1)
-    flags, count, *lengths = decisions.RECORD.unpack_from(record)[20:]
+    flags, count, *lengths = decisions.RECORD.unpack_from(record)[14:]
     assert flags == PATH_CUT | NOTES_CUT
     assert (count, lengths[-2], lengths[-1]) == (notes.count, PATH_MAX, len(notes.data()))
     assert notes.data() in record
@@ -103,7 +103,7 @@ def test_what_is_too_long_is_cut_and_said_to_be() -> None:
         request_id(2), 1, 0, 0, 0, 0, 0, 0, 0, 0, "h" * 999, "é" * 999, "", "", b"M" * 99,
         b"h" * 999, b"",
     )  # fmt: skip
-    lengths = decisions.RECORD.unpack_from(made.find(2))[22:28]
+    lengths = decisions.RECORD.unpack_from(made.find(2))[16:22]
     assert lengths == (NAME_MAX, NAME_MAX, 0, 0, METHOD_MAX, HOST_MAX)
 
 
@@ -193,7 +193,7 @@ NOTE = st.tuples(
 WRITE = st.tuples(
     st.integers(0, 30).map(request_id), NUMBER, MOMENT, MOMENT, MOMENT, MOMENT,
     st.integers(0, 70_000), st.integers(0, 70_000), NUMBER, NUMBER, TEXT, TEXT, TEXT, TEXT,
-    OCTETS, OCTETS, OCTETS, PLACE, PLACE, PLACE, PLACE, PLACE, PLACE,
+    OCTETS, OCTETS, OCTETS, st.none() | st.lists(st.tuples(TEXT, PLACE, PLACE), max_size=8),
     st.none() | st.lists(NOTE, max_size=90),
 )  # fmt: skip
 STEP = WRITE | st.integers(0, 3 * RING_MIN_BYTES)
@@ -211,10 +211,13 @@ def test_both_builds_leave_the_same_bytes_and_find_the_same(steps: list, repeats
             if isinstance(step, int):
                 results.append(made.resize(step if step % 7 == 0 else RING_MIN_BYTES))
                 continue
-            *plain, listed = step
+            *plain, stages, listed = step
+            admitted = None if stages is None else build.Admitted()
+            for stage in stages or ():
+                admitted.add(*stage)
             notes = None if listed is None else build.Notes()
             added = [notes.add(*note) for note in listed or ()]
-            results.append((added, made.write(*plain, notes)))
+            results.append((added, made.write(*plain, admitted, notes)))
         assert results[0] == results[1]
     assert areas[0][:] == areas[1][:]
     for number in range(31):

@@ -6,6 +6,7 @@ is said in ``observe/access_log.py``.
 """
 
 from spooky._core import reasons
+from spooky._core.decisions import Admitted, Notes, Ring
 from spooky._core.reasons import Reason
 from spooky._core.validate import Request
 
@@ -38,6 +39,9 @@ class AccessRecord:
         port: Its port, likewise.
         protocol: What the client's connection speaks, likewise.
         early: Whether its head came in 0-RTT data, likewise.
+        generation: The number of the generation that serves it; 0 before one does.
+        admitted: The stages that let it in, with their numbers.
+        notes: What was out of the ordinary, if anything was.
     """
 
     def __init__(self, request_id: str, started: float) -> None:
@@ -61,6 +65,9 @@ class AccessRecord:
         self.port = 0
         self.protocol = ""
         self.early = False
+        self.generation = 0
+        self.admitted: Admitted | None = None
+        self.notes: Notes | None = None
 
     def take_request(self, request: Request) -> None:
         """Take what the log says of a valid request; the query stays out of the log."""
@@ -104,3 +111,26 @@ class AccessRecord:
         self.address = address
         self.port = port
         self.protocol = protocol
+
+    def note(
+        self,
+        kind: int,
+        at: float,
+        reason: Reason,
+        name: str,
+        first: float = 0.0,
+        second: float = 0.0,
+    ) -> None:
+        """Note what is out of the ordinary; see ``Notes.add`` and ``observe/decisions.py``."""
+        if self.notes is None:
+            self.notes = Notes()
+        self.notes.add(kind, at, reason.index, name, first, second)
+
+    def keep(self, ring: Ring, now: float, reason: Reason, protocol: str) -> None:
+        """Leave what became of it in a ring of decisions, as it ends."""
+        ring.write(
+            self.request_id, self.generation, self.started, self.connected, self.first_byte, now,
+            reason.index, self.status, self.bytes_received, self.bytes_sent, protocol,
+            self.upstream_protocol, self.upstream, self.backend, self.method, self.authority,
+            self.path, self.admitted, self.notes,
+        )  # fmt: skip

@@ -71,8 +71,8 @@ class AdmissionStage:
 
     def value(self) -> int:
         """Return the number that is held against the limit, for whoever asks why."""
-        active: int = self.gate.active
-        return active
+        taken: int = self.gate.taken()
+        return taken
 
 
 class Refusal:

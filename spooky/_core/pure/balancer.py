@@ -167,6 +167,15 @@ class Balancer:
         self._drained[backend] = True
         self._version = -1
 
+    def excluded(self) -> int:
+        """Return how many backends were not in the choice at the last pick."""
+        return len(self._weights) - self._eligible_count
+
+    def is_eligible(self, backend: int) -> bool:
+        """Return whether a backend is in the choice."""
+        self._check(backend)
+        return self._is_eligible(backend)
+
     def _is_eligible(self, backend: int) -> bool:
         return self._load[backend].eligible and not self._drained[backend]
 

@@ -22,8 +22,10 @@ NOTES_MAX_BYTES: Final = 4_096
 PATH_CUT: Final = 1
 NOTES_CUT: Final = 2
 
-RECORD: Final = struct.Struct("<IHHQQQddddQQ6IHHBBBBBBBBHH")
+RECORD: Final = struct.Struct("<IHHQQQddddQQHHBBBBBBBBHH")
 NOTE: Final = struct.Struct("<BBHIddddd")
+STAGE: Final = struct.Struct("<II12s")
+STAGES_MAX: Final = 6
 
 _ID: Final = re.compile(r"..[0-9a-f]{16}")
 _AT_CAPACITY = 0
@@ -72,6 +74,26 @@ class Notes:
         self._data += text
         self.count += 1
         return True
+
+    def data(self) -> bytes:
+        """Return all of them, as a record has them."""
+        return bytes(self._data)
+
+
+class Admitted:
+    """The stages that let a request in, each with its numbers at that moment."""
+
+    __slots__ = ("_data", "count")
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self.count = 0
+
+    def add(self, name: str, value: int, limit: int) -> None:
+        """Add a stage; those beyond :data:`STAGES_MAX` are left out."""
+        if self.count < STAGES_MAX:
+            self._data += STAGE.pack(_word(value), _word(limit), name.encode())
+            self.count += 1
 
     def data(self) -> bytes:
         """Return all of them, as a record has them."""
@@ -132,12 +154,7 @@ class Ring:
         method: bytes,
         host: bytes,
         path: bytes,
-        taken: int = 0,
-        limit: int = 0,
-        upstream_taken: int = 0,
-        upstream_limit: int = 0,
-        backend_taken: int = 0,
-        backend_limit: int = 0,
+        admitted: Admitted | None = None,
         notes: Notes | None = None,
     ) -> bool:
         """Write what became of a request over the oldest; return whether there is a ring."""
@@ -157,7 +174,8 @@ class Ring:
             host[:HOST_MAX],
             path[:PATH_MAX],
         )
-        size = RECORD.size + sum(map(len, texts)) + len(extra)
+        stages = b"" if admitted is None else admitted.data()
+        size = RECORD.size + len(stages) + sum(map(len, texts)) + len(extra)
         whole = (size + _WORD - 1) // _WORD * _WORD
         head, tail = self._words[_AT_HEAD], self._words[_AT_TAIL]
         rest = capacity - head % capacity
@@ -171,13 +189,11 @@ class Ring:
             head += filler
         at = self._at(head, capacity)
         RECORD.pack_into(
-            self._area, at, whole, _WHOLE, 0, head, key, generation,
-            started, connected, first_byte, ended, received, sent,
-            _word(taken), _word(limit), _word(upstream_taken), _word(upstream_limit),
-            _word(backend_taken), _word(backend_limit), reason & 65535, status & 65535,
+            self._area, at, whole, _WHOLE, len(stages) // STAGE.size, head, key, generation,
+            started, connected, first_byte, ended, received, sent, reason & 65535, status & 65535,
             flags, count, *map(len, texts), len(extra),
         )  # fmt: skip
-        content = b"".join((*texts, extra))
+        content = b"".join((stages, *texts, extra))
         self._area[at + RECORD.size : at + size] = content
         self._words[_AT_COUNT] += 1
         self._words[_AT_HEAD] = head + whole

@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from spooky._core import reasons
 from spooky._core.access_record import AccessRecord
-from spooky._core.admission import Admission, Refusal, admit
+from spooky._core.admission import Admission, AdmissionStage, Refusal, admit
 from spooky._core.attempt import Attempt, Owner
 from spooky._core.deadlines import Deadlines
+from spooky._core.decisions import Admitted
 from spooky._core.fields import forward_request, forward_response, forward_trailers
 from spooky._core.reasons import Reason
 from spooky._core.validate import (
@@ -119,6 +120,10 @@ class Exchange(Owner):
         """Wait for a place in flight, or answer."""
 
     @abstractmethod
+    def note_excluded(self) -> None:
+        """Note which backends could not be chosen, and why."""
+
+    @abstractmethod
     def stop_waiting(self) -> None:
         """Wait for no place any more."""
 
@@ -152,6 +157,7 @@ class Exchange(Owner):
         if generation is None:
             self.refuse_head(fields, reasons.GENERATION_MISSING)
             return
+        self.record.generation = generation.number
         policy = generation.policy
         self.policy = policy
         validated = validate_request(fields, self.client.version, policy.limits)
@@ -275,9 +281,23 @@ class Exchange(Owner):
     def _dispatch(self, admission: Admission, started: float) -> None:
         """Try the backend that was chosen."""
         self.record.backend = admission.backend.id
+        if self.service.keeps_decisions:
+            self._note_admitted(admission)
         attempt = Attempt(self, admission, started)
         self.attempt = attempt
         admission.backend.pool.request(attempt)
+
+    def _note_admitted(self, admission: Admission) -> None:
+        """Note the stages that let it in, and the backends that could not be chosen."""
+        upstream = admission.upstream
+        admitted = Admitted()
+        for stage in upstream.stages:
+            _note_stage(admitted, stage)
+        _note_stage(admitted, admission.backend.stage)
+        self.record.admitted = admitted
+        balancer = upstream.balancer
+        if balancer.excluded():
+            self.note_excluded()
 
     def admit_now(self) -> None:
         """Take a backend now: there may be a place for who waited, or one that failed is left."""
@@ -516,3 +536,8 @@ class Exchange(Owner):
         stream = self.stream
         self.stream = None
         self.service.finished(self.client, stream, self.record, reason)
+
+
+def _note_stage(admitted: Admitted, stage: AdmissionStage) -> None:
+    """Note one stage; here for its type."""
+    admitted.add(stage.name, stage.value(), stage.limit)

@@ -11,7 +11,7 @@ RING_BYTES: Final = 1 << 20
 ID: Final = "0165f1a2b300000001"
 RECORD: Final = (
     ID, 7, 1.0, 1.001, 1.002, 1.003, 5, 200, 0, 1024, "h3", "h2", "api", "one", b"GET",
-    b"www.example.com", b"/static/images/logo.png", 12, 4096, 7, 1024, 3, 256,
+    b"www.example.com", b"/static/images/logo.png",
 )  # fmt: skip
 
 
@@ -32,7 +32,7 @@ def _write_with_notes() -> Work:
         notes = Notes()
         for kind in range(4):
             notes.add(kind, 1.0, 5, "one", 1.0, 2.0)
-        return made.write(*RECORD, notes)
+        return made.write(*RECORD, None, notes)
 
     return calls(bool, write)
 
