@@ -34,3 +34,12 @@ def test_a_proxied_request_that_is_logged(benchmark: BenchmarkFixture, side: str
     proxied = Proxied(SHAPES["1 KiB GET"], access_log=True, watch=WATCH)
     benchmark.extra_info["calls"] = 16
     benchmark.pedantic(proxied.run, (16,), rounds=200, warmup_rounds=2)
+
+
+@pytest.mark.parametrize("side", [SIDE])
+@pytest.mark.benchmark(timer=WATCH, group="exchange: 1 KiB GET, 16 in a turn, no decisions kept")
+def test_a_proxied_request_of_which_nothing_is_kept(benchmark: BenchmarkFixture, side: str) -> None:
+    proxied = Proxied(SHAPES["1 KiB GET"], watch=WATCH)
+    proxied.service.keep_decisions(0)
+    benchmark.extra_info["calls"] = 16
+    benchmark.pedantic(proxied.run, (16,), rounds=200, warmup_rounds=2)

@@ -136,6 +136,7 @@ cdef packed struct Stage:
 
 
 @cython.final
+@cython.freelist(64)
 cdef class Admitted:
     """The stages that let a request in, each with its numbers at that moment."""
 

@@ -54,7 +54,7 @@ cdef class Exchange(Owner):
     cdef object _admit(self, double started)
     @cython.locals(attempt=Attempt)
     cdef object _dispatch(self, Admission admission, double started)
-    @cython.locals(admitted=Admitted, balancer=Balancer)
+    @cython.locals(admitted=Admitted, balancer=Balancer, stages=tuple)
     cdef object _note_admitted(self, Admission admission)
     cdef double _now(self) except? -1
     @cython.locals(now=double, waits=bint)

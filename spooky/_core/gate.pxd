@@ -9,6 +9,7 @@ cdef class Places:
     cdef Limit _shared
     cdef uint64_t _own
 
+    cpdef uint64_t taken(self) except? 0
     cpdef bint take(self, uint64_t maximum, uint64_t count=*) except -1
     cpdef object give(self, uint64_t count=*)
 
@@ -20,6 +21,7 @@ cdef class Gate:
     cdef double _since
     cdef readonly bint newest_first
 
+    cpdef uint64_t taken(self) except? 0
     cpdef bint try_enter(self, uint64_t limit) except -1
     cpdef object leave(self)
     cpdef double wait(

@@ -60,6 +60,7 @@ cdef class Limit:
     cdef Py_ssize_t _entry
     cdef int _owner
 
+    cpdef uint64_t taken(self) noexcept
     cpdef bint take(self, uint64_t maximum, uint64_t count=*)
     cpdef give(self, uint64_t count=*)
 

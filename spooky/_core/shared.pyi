@@ -251,6 +251,9 @@ class Limit:
     def share(self) -> int:
         """How many of them by this slot."""
 
+    def taken(self) -> int:
+        """Return what :attr:`total` is."""
+
     def take(self, maximum: int, count: int = 1) -> bool:
         """Take places, all or none, if not more than ``maximum`` are taken then."""
 

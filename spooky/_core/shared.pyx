@@ -522,6 +522,10 @@ cdef class Limit:
     def share(self):
         return load_word(self._share)
 
+    cpdef uint64_t taken(self) noexcept:
+        """Return what `total` is."""
+        return load_word(self._total)
+
     cpdef bint take(self, uint64_t maximum, uint64_t count=1):
         """Take places if not more than ``maximum`` are taken then."""
         cdef uint64_t taken = load_word(self._total)

@@ -1,5 +1,9 @@
 """``spooky why``: the life of a request, from the rings of workers alive and dead."""
 
+import asyncio
+import json
+import os
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,14 +11,15 @@ from typing import Any, cast
 
 import pytest
 
-from spooky._core import reasons
+from spooky._core import COMPILED, reasons
 from spooky._core.decisions import RING_MIN_BYTES, Admitted, Notes
 from spooky.config import from_mapping
 from spooky.control.changes import Changes
 from spooky.control.lives import Lives, UnknownRequestError
 from spooky.observe.decisions import NoteKind, ring_of
 from spooky.observe.segment import private_segment
-from tests.support.proxy import configuration
+from tests.control.serve import served
+from tests.support.proxy import configuration, run
 
 ID = "0000000001000000%02x"
 
@@ -142,3 +147,43 @@ def test_a_request_that_is_not_known_is_refused_with_the_reason(known: Fixture) 
     for wrong, why in (("abc", "18 digits"), ("0" * 17 + "G", "hexadecimal")):
         with pytest.raises(ValueError, match=why):
             known.lives.life(wrong)
+
+
+@pytest.mark.skipif(not COMPILED, reason="a dead worker is replaced by the twins too, but slowly")
+def test_the_commands_tell_of_requests_and_of_what_goes_on(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+
+    def with_log(settings: dict[str, Any]) -> None:
+        settings["access_log"] = {"path": str(log)}
+        settings["upstream"]["backend"]["route"]["host"] = "localhost"
+
+    async def scenario() -> None:
+        async with served(tmp_path, 1, with_log) as proxy:
+            client = await proxy.client("h3")
+            assert (await client.fetch("GET", "/status/200")).status == 200
+            await asyncio.sleep(0.1)
+            request_id = json.loads(log.read_text().splitlines()[0])["request_id"]
+            code, output = await proxy.command("why", request_id)
+            assert code == 0, output
+            for part in (
+                "GET", "/status/200 over h3", "200, completed", "it is the only route that matches",
+                "backend    one (round-robin)", "machine let it in: 1 of",
+            ):  # fmt: skip
+                assert part in output
+            os.kill(proxy.workers[0], signal.SIGKILL)
+            code, output = await proxy.command("why", "--json", request_id)
+            assert code == 0, output
+            life = json.loads(output)
+            assert (life["status"], life["backend"]["id"]) == (200, "one")
+            code, output = await proxy.command("why", request_id[:10] + "f" * 8)
+            assert code == 1
+            assert "ended no such request" in output
+            assert (await proxy.command("why", "nonsense"))[0] == 2
+            code, output = await proxy.command("top", "--once", "--json", "--interval", "0.1")
+            assert code == 0, output
+            assert json.loads(output)["upstreams"][0]["name"] == "backend"
+            code, output = await proxy.command("top", "--interval", "0.1")
+            assert code == 0, output
+            assert "backend/one" in output
+
+    run(scenario)

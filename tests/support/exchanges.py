@@ -231,6 +231,7 @@ class World:
                     pool=Pool(name, self),
                     stage=self.stages[2 + position],
                     tally=Outcomes(name, self.log),
+                    health=SimpleNamespace(ejected_for=None, is_failing=True),
                 )
                 for position, name in enumerate(("one", "two"))
             ),
@@ -239,9 +240,11 @@ class World:
             observers=(self._observe,) if self.settings.observed else (),
         )
         self.generation = SimpleNamespace(
+            number=7,
             policy=self._policy(),
             routes=RouteTable([Rule("api", b"example.org", None, None, upstream)]),
         )
+        self.keeps_decisions = True
         self._sequence = 0
 
     # --- what an exchange asks of its service ---------------------------------------------------
@@ -260,9 +263,10 @@ class World:
         names = (
             "request_id", "started", "method", "authority", "path", "upstream", "backend",
             "upstream_protocol", "bytes_received", "bytes_sent", "detail", "connected",
-            "first_byte", "status",
+            "first_byte", "status", "generation",
         )  # fmt: skip
         told = [getattr(record, name) for name in names]
+        told += [None if each is None else each.data() for each in (record.admitted, record.notes)]
         self.log.append((stream.name, "finished", reason.code, told))
 
     # --- the steps ------------------------------------------------------------------------------

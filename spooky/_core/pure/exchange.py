@@ -291,7 +291,8 @@ class Exchange(Owner):
         """Note the stages that let it in, and the backends that could not be chosen."""
         upstream = admission.upstream
         admitted = Admitted()
-        for stage in upstream.stages:
+        stages = upstream.stages
+        for stage in stages:
             _note_stage(admitted, stage)
         _note_stage(admitted, admission.backend.stage)
         self.record.admitted = admitted

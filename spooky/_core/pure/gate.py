@@ -25,7 +25,13 @@ class Places:
     @property
     def total(self) -> int:
         """How many are taken, by all workers that share them."""
-        return self._own if self._shared is None else self._shared.total
+        return self.taken()
+
+    def taken(self) -> int:
+        """Return what ``total`` is; here for its type."""
+        if self._shared is not None:
+            return self._shared.taken()
+        return self._own
 
     @property
     def share(self) -> int:
@@ -90,7 +96,11 @@ class Gate:
     @property
     def active(self) -> int:
         """How many are inside, from all workers."""
-        return self._places.total
+        return self.taken()
+
+    def taken(self) -> int:
+        """Return what ``active`` is; here for its type."""
+        return self._places.taken()
 
     def try_enter(self, limit: int) -> bool:
         """Enter if there is room.

@@ -386,6 +386,10 @@ class Limit(_View):
     def share(self) -> int:
         return self._words[self._at_share]
 
+    def taken(self) -> int:
+        """Return what ``total`` is."""
+        return self.total
+
     def take(self, maximum: int, count: int = 1) -> bool:
         """Take places if not more than ``maximum`` are taken then."""
         if self.total + count > maximum:
