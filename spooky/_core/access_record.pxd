@@ -40,7 +40,6 @@ cdef class AccessRecord:
     cpdef object close(
         self, double now, object reason, bytes address, int port, str protocol, bint early=*
     )
-    cpdef object close(self, double now, object reason, bytes address, int port, str protocol)
     cpdef object note(
         self, int kind, double at, object reason, str name, double first=*, double second=*
     )

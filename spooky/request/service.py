@@ -17,7 +17,6 @@ from spooky.request.client import Client
 from spooky.request.exchange import Exchange
 from spooky.runtime import Runtime
 
-
 SEQUENCE_MAX: Final = 0xFFFF_FFFF
 """Most requests under one prefix of ids; the digits of an id allow for no more."""
 

@@ -154,7 +154,7 @@ def test_the_commands_tell_of_requests_and_of_what_goes_on(tmp_path: Path) -> No
     log = tmp_path / "access.log"
 
     def with_log(settings: dict[str, Any]) -> None:
-        settings["access_log"] = {"path": str(log)}
+        settings["access_log"] = {"path": str(log), "format": "json"}
         settings["upstream"]["backend"]["route"]["host"] = "localhost"
 
     async def scenario() -> None:
@@ -167,7 +167,7 @@ def test_the_commands_tell_of_requests_and_of_what_goes_on(tmp_path: Path) -> No
             assert code == 0, output
             for part in (
                 "GET", "/status/200 over h3", "200, completed", "it is the only route that matches",
-                "backend    one (round-robin)", "machine let it in: 1 of",
+                "backend    one (round-robin)", " let it in: 1 of",
             ):  # fmt: skip
                 assert part in output
             os.kill(proxy.workers[0], signal.SIGKILL)

@@ -103,9 +103,11 @@ class Service:
         self.runtime = self
         self.held = Places()
         self.ended = 0
+        self.keeps_decisions = True
         self._wheel = TimerWheel(0.0)
         self.schedule = self._wheel.schedule
         self._generation = SimpleNamespace(
+            number=1,
             policy=SimpleNamespace(
                 limits=Limits(),
                 timeouts=SimpleNamespace(
