@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 BUILD_PACKAGES := ca-certificates gcc libc6-dev python3-dev python3-venv
-TEST_PACKAGES := chromium-headless-shell nghttp2-server nginx nodejs
+TEST_PACKAGES := chromium-headless-shell nghttp2-server nginx nodejs prometheus
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

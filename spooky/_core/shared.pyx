@@ -105,8 +105,6 @@ cdef enum:
     AT_LOCK = 16
 
 cdef double ZERO_SECONDS = ZERO_THRESHOLD
-# Beyond the last native bucket, which takes it all the same.
-cdef double NATIVE_MAX = 1e12
 
 cdef double[BUCKETS] BOUNDS
 for _position, _bound in enumerate(LATENCY_BOUNDS):
@@ -245,8 +243,7 @@ cdef class Segment:
 
     def decisions(self, int slot):
         """Return the memory of a slot's ring of decisions."""
-        self._slot(slot)
-        at = (SLOT_BASE + slot * SLOT_WORDS + DECISIONS_AT) * WORD
+        at = <char*>(self._slot(slot) + DECISIONS_AT) - <char*>self._words
         return memoryview(self._buffer.obj).cast("B")[at : at + DECISIONS_BYTES]
 
     def histogram(self, int slot, Py_ssize_t position):
@@ -597,7 +594,7 @@ cdef class Histogram:
         if seconds <= ZERO_SECONDS:
             store_word(cells + ZERO_CELL, cells[ZERO_CELL] + 1)
             return
-        # Bucket n ends at 2 ** (n / 4): four to the octave.
-        native = <Py_ssize_t>ceil(log2(min(seconds, NATIVE_MAX)) * 4.0) - FIRST_NATIVE
-        native = NATIVE_CELL + min(native, <Py_ssize_t>NATIVE - 1)
-        store_word(cells + native, cells[native] + 1)
+        # Bucket n ends at 2 ** (n / 4) s; the last takes what is beyond it.
+        native = <Py_ssize_t>ceil(log2(min(seconds, 1e12)) * 4.0) - FIRST_NATIVE
+        cells += NATIVE_CELL + min(native, <Py_ssize_t>NATIVE - 1)
+        store_word(cells, cells[0] + 1)

@@ -131,6 +131,9 @@ _OF_WORKERS: Final = {
     "worker_ingress_packets_total": "UDP datagrams that reached a connection, by worker slot.",
 }
 
+NAMES: Final = (*_REQUESTS, *_BY_LABELS, *_OF_WORKERS, *(alias.name for alias in _ALIASES))
+"""All of them, without prefix."""
+
 _BY_OURS: Final[dict[str, list[_Alias]]] = {}
 for _alias in _ALIASES:
     _BY_OURS.setdefault(_alias.ours, []).append(_alias)
