@@ -137,7 +137,7 @@ class QuicConnection:
         self.established = True
         self._listener.cap.established()
         self._listener.measures.handshake.observe(self._runtime.now() - self._began)
-        self._client = self._make_client()
+        self._client = None
         if handshake.early_data is not None:
             self._listener.count_early_data(handshake.early_data)
         if self._handshake_timer is not None:

@@ -1,5 +1,6 @@
 """What a configuration means for the connections of a listener."""
 
+import time
 from dataclasses import replace
 from typing import Final
 
@@ -94,10 +95,9 @@ def quic_settings(
 def with_keys(settings: QuicSettings, keys: Keys) -> QuicSettings:
     """Return the same settings with keys that were rotated; the one for resets never is."""
     tokens = AddressTokens(keys)
-    wall_clock = settings.parameters.wall_clock
 
     def new_token(peer: Address) -> bytes:
-        return tokens.for_later(peer, wall_clock().timestamp())
+        return tokens.for_later(peer, time.time())
 
     return replace(
         settings,
