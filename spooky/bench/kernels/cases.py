@@ -4,6 +4,8 @@ from typing import Final
 
 from spooky.bench.kernels import (
     balance,
+    breaker,
+    concurrency,
     crypto,
     decisions,
     exchange,
@@ -18,6 +20,7 @@ from spooky.bench.kernels import (
     recovery,
     routes,
     shared,
+    stages,
     timers,
     udp,
     validate,
@@ -38,6 +41,9 @@ CASES: Final = (
     *decisions.CASES,
     *outcomes.CASES,
     *gate.CASES,
+    *concurrency.CASES,
+    *breaker.CASES,
+    *stages.CASES,
     *exchange.CASES,
     *udp.CASES,
     *crypto.CASES,
