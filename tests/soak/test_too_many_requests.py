@@ -1,0 +1,39 @@
+"""A minute of five times the load that real backends can take."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.control.serve import served, until
+from tests.control.test_outliers import WORKERS, to_fleet
+from tests.control.test_too_many_requests import BACKENDS, CAPACITY, KIND
+from tests.support.fleet import Load, fleet, quantile
+
+pytestmark = pytest.mark.soak
+
+SECONDS = 60
+
+
+def test_goodput_latency_and_recovery(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with (
+            fleet(*[KIND] * BACKENDS) as members,
+            served(tmp_path, WORKERS, to_fleet(members, {})) as proxy,
+        ):
+            async with Load(proxy.port, clients=32, rate=CAPACITY / 2) as calm:
+                await until(lambda: len(calm.samples) >= 500)
+            start = time.monotonic()
+            async with Load(proxy.port, clients=128, rate=5 * CAPACITY) as load:
+                await asyncio.sleep(SECONDS)
+                end = time.monotonic()
+            done = [one for one in load.since(start, end) if one.status == 200]
+            assert len(done) / (end - start) >= 0.9 * CAPACITY
+            assert quantile(done, 0.99) <= 3 * quantile(calm.samples, 0.99)
+            await asyncio.sleep(2.0)
+            async with Load(proxy.port, clients=32, rate=CAPACITY / 2) as after:
+                await until(lambda: len(after.samples) >= 100)
+            assert after.failures(0) == []
+
+    asyncio.run(scenario())
