@@ -23,6 +23,8 @@ cdef class AccessRecord:
     cdef public double connected
     cdef public double first_byte
     cdef public int status
+    cdef public int tries
+    cdef public bint hedged
     cdef public double ended
     cdef public object reason
     cdef public bytes address

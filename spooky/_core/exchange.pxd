@@ -14,6 +14,7 @@ from spooky._core.routes cimport RouteTable
 from spooky._core.validate cimport Request, Response
 
 cdef Py_ssize_t _MAX_COUNT, _MAX_BYTES
+cdef int _REVIEWED_STATUS
 cdef object _COMPLETED, _UPSTREAM_HEAD_TIMEOUT, _UPSTREAM_BODY_TIMEOUT
 
 
@@ -31,12 +32,15 @@ cdef class Exchange(Owner):
     cdef public object prebuffer
     cdef public bint reviews_heads
     cdef public bint redialled
+    cdef public object tries
+    cdef public object replay
     cdef readonly bint request_ended
     cdef public bint response_started
     cdef public bint response_ended
     cdef readonly bint finished
     cdef object _pending
     cdef list _trailers
+    cdef bint _body_sent
     cdef int64_t _owed
     cdef int64_t _held
 
@@ -52,19 +56,22 @@ cdef class Exchange(Owner):
     @cython.locals(attempt=Attempt, owed=int64_t)
     cpdef object on_writable(self)
     cdef object _admit(self, double started)
-    @cython.locals(attempt=Attempt)
+    @cython.locals(attempt=Attempt, record=AccessRecord)
     cdef object _dispatch(self, Admission admission, double started)
     @cython.locals(admitted=Admitted, balancer=Balancer, stages=tuple)
     cdef object _note_admitted(self, Admission admission)
     cdef double _now(self) except? -1
-    @cython.locals(now=double, waits=bint)
+    @cython.locals(now=double, ends=bint)
     cdef object _on_upstream_connected(self, Attempt attempt, object stream)
     @cython.locals(fields=list)
     cdef list _head_for(self, Admission admission)
-    @cython.locals(data=bytes, end=bint)
+    @cython.locals(data=bytes, last=Py_ssize_t, end=bint)
     cdef object _send_pending(self, object stream)
-    @cython.locals(owed=int64_t)
     cdef object _on_upstream_writable(self, Attempt attempt)
+    @cython.locals(owed=int64_t)
+    cdef object _credit_owed(self)
+    cpdef bint can_send_again(self) except -1
+    cpdef object take_back(self)
     cdef object _on_response_informational(self, Attempt attempt, list fields)
     @cython.locals(response=Response, now=double)
     cdef object _on_response_head(self, Attempt attempt, list fields, bint end)
@@ -80,6 +87,7 @@ cdef class Exchange(Owner):
     cdef object _hold(self, Py_ssize_t size)
     @cython.locals(held=Places)
     cdef object _release_held(self, Py_ssize_t size)
+    cdef object _let_go_of_body(self)
     @cython.locals(attempt=Attempt)
     cdef object _end_response(self, bint accepted)
     @cython.locals(attempt=Attempt)

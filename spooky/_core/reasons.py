@@ -52,6 +52,24 @@ class Stage(StrEnum):
     END = "end"
 
 
+class Retry(StrEnum):
+    """Whether a request that failed may be sent to a backend once more; the names of conditions."""
+
+    NEVER = "never"
+    ADMISSION = "other_backend"
+    """No backend had it yet: admission itself goes to another one."""
+    CONNECT = "connect_failure"
+    REFUSED = "refused_stream"
+    RESET = "reset_before_head"
+    STATUS = "status"
+    TIMEOUT = "timeout"
+
+    @property
+    def is_unprocessed(self) -> bool:
+        """Whether the backend did nothing with the request, so that any may be sent again."""
+        return self is Retry.CONNECT or self is Retry.REFUSED
+
+
 class Fault(StrEnum):
     """Whose fault it was."""
 
@@ -71,7 +89,7 @@ class Reason:
         status: HTTP status answered if no response head was sent; 0 where none is.
         h3_error: HTTP/3 code when the stream is reset (RFC 9114 section 8.1).
         h2_error: HTTP/2 code when the stream is reset (RFC 9113 section 7).
-        retryable: Whether another backend may be tried.
+        retryable: Whether another backend may be tried, and what that depends on.
         fault: Whose fault it was.
         text: One sentence for people; also the body of the answer.
     """
@@ -89,7 +107,7 @@ class Reason:
         fault: Fault,
         *,
         h3_error: int = H3_INTERNAL_ERROR,
-        retryable: bool = False,
+        retryable: Retry = Retry.NEVER,
     ) -> None:
         self.index = len(TABLE)
         self.stage = stage
@@ -198,7 +216,7 @@ UPSTREAM_INFLIGHT = Reason(
 )  # fmt: skip
 BACKEND_INFLIGHT = Reason(
     Stage.ADMIT, "backend_inflight", 503, "Too many requests are in flight to this backend.",
-    Fault.US, h3_error=H3_REQUEST_REJECTED, retryable=True,
+    Fault.US, h3_error=H3_REQUEST_REJECTED, retryable=Retry.ADMISSION,
 )  # fmt: skip
 REQUEST_BUFFER_CAP = Reason(
     Stage.ADMIT, "request_buffer_cap", 503, "The request buffers are full.", Fault.US,
@@ -231,30 +249,30 @@ QUEUE_TIMEOUT = Reason(
 )  # fmt: skip
 CIRCUIT_OPEN = Reason(
     Stage.BALANCE, "circuit_open", 503, "Every backend with room failed, and is left alone.",
-    Fault.UPSTREAM, h3_error=H3_REQUEST_REJECTED, retryable=True,
+    Fault.UPSTREAM, h3_error=H3_REQUEST_REJECTED, retryable=Retry.ADMISSION,
 )  # fmt: skip
 NO_BACKEND = Reason(Stage.BALANCE, "no_backend", 503, "No backend is available.", Fault.UPSTREAM)
 
 # --- connect ----------------------------------------------------------------------------------
 CONNECT_TIMEOUT = Reason(
     Stage.CONNECT, "connect_timeout", 504, "The backend did not accept a connection in time.",
-    Fault.UPSTREAM, retryable=True,
+    Fault.UPSTREAM, retryable=Retry.CONNECT,
 )  # fmt: skip
 CONNECT_REFUSED = Reason(
     Stage.CONNECT, "connect_refused", 502, "The backend refused the connection.",
-    Fault.UPSTREAM, retryable=True,
+    Fault.UPSTREAM, retryable=Retry.CONNECT,
 )  # fmt: skip
 CONNECT_FAILED = Reason(
     Stage.CONNECT, "connect_failed", 502, "The backend could not be reached.",
-    Fault.UPSTREAM, retryable=True,
+    Fault.UPSTREAM, retryable=Retry.CONNECT,
 )  # fmt: skip
 NAME_RESOLUTION_FAILED = Reason(
     Stage.CONNECT, "name_resolution_failed", 502, "The backend's name did not resolve.",
-    Fault.UPSTREAM, retryable=True,
+    Fault.UPSTREAM, retryable=Retry.CONNECT,
 )  # fmt: skip
 UPSTREAM_TLS_FAILED = Reason(
     Stage.CONNECT, "upstream_tls_failed", 502, "The TLS handshake with the backend failed.",
-    Fault.UPSTREAM,
+    Fault.UPSTREAM, retryable=Retry.CONNECT,
 )  # fmt: skip
 UPSTREAM_CERTIFICATE_INVALID = Reason(
     Stage.CONNECT, "upstream_certificate_invalid", 502,
@@ -296,16 +314,21 @@ REQUEST_TIMEOUT = Reason(
 )  # fmt: skip
 UPSTREAM_REFUSED = Reason(
     Stage.REQUEST, "upstream_refused", 502, "The backend refused the stream unprocessed.",
-    Fault.UPSTREAM, retryable=True,
+    Fault.UPSTREAM, retryable=Retry.REFUSED,
 )  # fmt: skip
 
 # --- response ---------------------------------------------------------------------------------
 UPSTREAM_RESET = Reason(
-    Stage.RESPONSE, "upstream_reset", 502, "The backend reset the stream.", Fault.UPSTREAM
+    Stage.RESPONSE,
+    "upstream_reset",
+    502,
+    "The backend reset the stream.",
+    Fault.UPSTREAM,
+    retryable=Retry.RESET,
 )
 UPSTREAM_CONNECTION_LOST = Reason(
     Stage.RESPONSE, "upstream_connection_lost", 502, "The connection to the backend was lost.",
-    Fault.UPSTREAM,
+    Fault.UPSTREAM, retryable=Retry.RESET,
 )  # fmt: skip
 UPSTREAM_PROTOCOL_ERROR = Reason(
     Stage.RESPONSE, "upstream_protocol_error", 502, "The backend broke the protocol.",
@@ -325,7 +348,20 @@ UPSTREAM_BODY_CUT_SHORT = Reason(
 )  # fmt: skip
 UPSTREAM_HEAD_TIMEOUT = Reason(
     Stage.RESPONSE, "upstream_head_timeout", 504, "The backend did not answer in time.",
-    Fault.UPSTREAM,
+    Fault.UPSTREAM, retryable=Retry.TIMEOUT,
+)  # fmt: skip
+TRY_TIMEOUT = Reason(
+    Stage.RESPONSE, "try_timeout", 504, "The backend did not answer in the time of one try.",
+    Fault.UPSTREAM, retryable=Retry.TIMEOUT,
+)  # fmt: skip
+UPSTREAM_STATUS = Reason(
+    Stage.RESPONSE, "upstream_status", 503,
+    "The backend answered with a status after which others are tried, and none could be.",
+    Fault.UPSTREAM, retryable=Retry.STATUS,
+)  # fmt: skip
+HEDGE_LOST = Reason(
+    Stage.RESPONSE, "hedge_lost", 0, "The answer of another backend came first.", Fault.NOBODY,
+    h3_error=H3_REQUEST_CANCELLED,
 )  # fmt: skip
 UPSTREAM_BODY_TIMEOUT = Reason(
     Stage.RESPONSE, "upstream_body_timeout", 504, "The backend's response body stalled.",

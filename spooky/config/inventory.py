@@ -181,14 +181,17 @@ def _content(path: str, value: str, *, secret: bool = False) -> Row:
     return Row(path, value, secret, default=True, content=True)
 
 
+_INHERITED: Final = ("load_balancing", "retry", "tls")
+"""Sections of an upstream that another one stands for where they are not given."""
+
+
 def _add_upstream(
     found: Inventory, configuration: Configuration, name: str, upstream: Upstream, files: Files
 ) -> None:
-    rows = rows_of(
-        upstream, "upstream.<name>.", files, without=("route", "backends", "load_balancing", "tls")
-    )
+    rows = rows_of(upstream, "upstream.<name>.", files, without=("route", "backends", *_INHERITED))
     for key, section in (
         ("load_balancing", configuration.load_balancing_of(name)),
+        ("retry", configuration.retry_of(name)),
         ("tls", configuration.tls_of(name)),
     ):
         rows |= rows_of(section, f"upstream.<name>.{key}.", files, f"{key}.")

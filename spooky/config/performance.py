@@ -281,3 +281,10 @@ class Performance(Section, frozen=True):
             "requests with a body are refused with 503."
         ),
     ] = 67_108_864
+    retry_buffer_global_cap_bytes: Annotated[
+        Bytes,
+        described(
+            "Request-body bytes kept at once to be sent again, of all exchanges together (see "
+            "`resilience.retry.body_max_bytes`); when they are full, no more are kept."
+        ),
+    ] = 33_554_432

@@ -8,6 +8,7 @@ from msgspec.structs import force_setattr
 from spooky.config.fields import Section, described
 from spooky.config.overload import AdaptiveAdmission, Brownout, CircuitBreaker, RouteQueue
 from spooky.config.overload_manager import Overload
+from spooky.config.retries import Hedging, RetryBudgetSettings, RetrySettings
 from spooky.config.watchdog import Watchdog
 
 
@@ -90,6 +91,15 @@ class Resilience(Section, frozen=True):
     overload: Annotated[
         Overload, described("What is done as memory, processor time and descriptors run out.")
     ] = Overload()
+    retry: Annotated[
+        RetrySettings, described("When requests are tried again, but for upstreams with their own.")
+    ] = RetrySettings()
+    retry_budget: Annotated[
+        RetryBudgetSettings, described("How many retries and hedges there may be.")
+    ] = RetryBudgetSettings()
+    hedging: Annotated[Hedging, described("Asking a second backend when the first takes long.")] = (
+        Hedging()
+    )
     watchdog: Annotated[
         Watchdog, described("When a worker that runs and does not serve is replaced.")
     ] = Watchdog()

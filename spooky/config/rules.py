@@ -14,6 +14,7 @@ from spooky.config.performance import Performance
 from spooky.config.problems import InvalidValueError, quoted
 from spooky.config.report import Report
 from spooky.config.resilience import ProtocolLimits
+from spooky.config.retries import check_retry, check_retry_budget
 from spooky.config.route_rules import check_routes
 from spooky.config.schema import Configuration
 from spooky.config.upstream_rules import TOKEN, check_upstreams
@@ -34,6 +35,7 @@ def check(configuration: Configuration, apps: Collection[str], report: Report) -
     _check_early_data(configuration, report)
     check_overload_manager(configuration.resilience.overload, report)
     check_watchdog(configuration.resilience.watchdog, report)
+    _check_retries(configuration, report)
     _check_logs(configuration, report)
     check_control(configuration.control, report)
     check_observability(configuration.observability, report)
@@ -108,6 +110,16 @@ def _check_early_data(configuration: Configuration, report: Report) -> None:
             "0-RTT needs the compiled kernels, which this installation does not have",
             "set it to false, or install with a compiler",
         )
+
+
+def _check_retries(configuration: Configuration, report: Report) -> None:
+    resilience = configuration.resilience
+    total = configuration.performance.backend_total_request_timeout_ms
+    check_retry(("resilience", "retry"), resilience.retry, total, report)
+    for name, upstream in configuration.upstream.items():
+        if upstream.retry is not None:
+            check_retry(("upstream", name, "retry"), upstream.retry, total, report)
+    check_retry_budget(resilience.retry_budget, resilience.hedging, configuration.upstream, report)
 
 
 # --- logs -------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from spooky.config.outlier_detection import OutlierDetection
 from spooky.config.overload import Priority
 from spooky.config.performance import Performance
 from spooky.config.resilience import Resilience
+from spooky.config.retries import RetrySettings
 from spooky.config.slow_start import SlowStart
 
 DEFAULT_PATH: Final = "/etc/spooky/config.yaml"
@@ -391,6 +392,12 @@ class Upstream(Section, frozen=True, kw_only=True):
         LoadBalancing | None,
         described("How requests are spread; null for the top-level `load_balancing`."),
     ] = None
+    retry: Annotated[
+        RetrySettings | None,
+        described(
+            "When requests are tried again; replaces `resilience.retry` as a whole; null for that."
+        ),
+    ] = None
     host_policy: Annotated[HostPolicy, described("The authority that backends see.")] = HostPolicy()
     forwarded_headers: Annotated[
         ForwardedHeaders, described("What backends learn about the client.")
@@ -520,6 +527,10 @@ class Configuration(Section, frozen=True, kw_only=True):
     def load_balancing_of(self, upstream: str) -> LoadBalancing:
         """Return how the upstream of this name balances."""
         return self.upstream[upstream].load_balancing or self.load_balancing
+
+    def retry_of(self, upstream: str) -> RetrySettings:
+        """Return when requests to the upstream of this name are tried again."""
+        return self.upstream[upstream].retry or self.resilience.retry
 
     def tls_of(self, upstream: str) -> UpstreamTLS:
         """Return the TLS settings towards the backends of the upstream of this name."""

@@ -71,9 +71,6 @@ UNSUPPORTED_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
     "resilience.protocol": (
         "allow_connect", "connect_allowed_ports", "connect_allowed_authorities",
     ),
-    "resilience.hedging": ("enabled", "delay_ms", "safe_methods", "route_allowlist"),
-    "resilience.retry_budget": ("enabled", "ratio_percent"),
-    "resilience.retry_budget.per_route_ratio_percent": ("*",),
     "resilience.watchdog": ("overload_inflight_percent", "restart_command", "restart_hook"),
     "security.privileges": ("enabled", "user", "group"),
 }  # fmt: skip

@@ -55,6 +55,11 @@ class Outcome(Struct, frozen=True):
 
 _Group: TypeAlias = tuple[Effect, Reach, str, tuple[str, ...]]
 
+_RETRY: Final = (
+    "conditions", "connect_tries", "tries", "methods", "statuses", "per_try_timeout_ms",
+    "backoff_base_ms", "backoff_max_ms", "body_max_bytes",
+)  # fmt: skip
+
 _GROUPS: Final[tuple[_Group, ...]] = (
     (Effect.LIVE, Reach.AT_ONCE, "", ("version",)),
     # Another address or port is another socket.
@@ -78,7 +83,7 @@ _GROUPS: Final[tuple[_Group, ...]] = (
             "route.max_inflight", "backends[].weight",
             "load_balancing", "load_balancing.type", "load_balancing.key",
             "load_balancing.balance_factor", "host_policy.mode", "host_policy.host",
-            "forwarded_headers.mode",
+            "forwarded_headers.mode", "retry", *(f"retry.{key}" for key in _RETRY),
         ),
     ),
     (
@@ -126,6 +131,7 @@ _GROUPS: Final[tuple[_Group, ...]] = (
             "load_balancing.type", "load_balancing.key", "load_balancing.balance_factor",
             "upstream_tls.verify_certificates", "upstream_tls.strict_sni", "upstream_tls.ca_file",
             "upstream_tls.ca_dir", "upstream_tls.client_certificate", "upstream_tls.client_key",
+            *(f"resilience.retry.{key}" for key in _RETRY),
         ),
     ),
     # The supervisor opens the files, and every process goes on in them.
@@ -184,6 +190,18 @@ _GROUPS: Final[tuple[_Group, ...]] = (
             "global_inflight_limit", "per_upstream_inflight_limit", "per_backend_inflight_limit",
             "inflight_acquire_wait_ms", "max_request_body_bytes", "max_response_body_bytes",
             "unknown_length_response_prebuffer_bytes", "request_buffer_global_cap_bytes",
+            "retry_buffer_global_cap_bytes",
+        ),
+    ),
+    (
+        Effect.LIVE,
+        Reach.REQUESTS,
+        "resilience",
+        (
+            "retry_budget.enabled", "retry_budget.ratio_percent",
+            "retry_budget.per_route_ratio_percent.<name>", "retry_budget.min_retries",
+            "retry_budget.window_ms", "hedging.enabled", "hedging.delay_ms",
+            "hedging.delay_percentile", "hedging.safe_methods", "hedging.route_allowlist",
         ),
     ),
     # The supervisor's own.

@@ -47,6 +47,7 @@ LIMITS: Final = frozenset(
                 "global_inflight_limit", "per_upstream_inflight_limit",
                 "per_backend_inflight_limit", "max_request_body_bytes", "max_response_body_bytes",
                 "backend_total_request_timeout_ms", "request_buffer_global_cap_bytes",
+                "retry_buffer_global_cap_bytes",
             )
         ),
         "resilience.adaptive_admission.max_limit",
@@ -59,6 +60,14 @@ LIMITS: Final = frozenset(
         "resilience.route_queue.global_cap",
         "resilience.route_queue.caps.<name>",
         "routes[].max_inflight",
+        *(
+            f"{place}.{key}"
+            for place in ("resilience.retry", "upstream.<name>.retry")
+            for key in ("connect_tries", "tries", "per_try_timeout_ms", "body_max_bytes")
+        ),
+        "resilience.retry_budget.ratio_percent",
+        "resilience.retry_budget.per_route_ratio_percent.<name>",
+        "resilience.retry_budget.min_retries",
         "resilience.protocol.max_headers_count",
         "resilience.protocol.max_headers_bytes",
         "resilience.overload.event_loop_max_lag_ms",
@@ -297,6 +306,8 @@ def _lifts(change: Change) -> bool:
             return isinstance(old, tuple) and isinstance(new, tuple) and old != () and new == ()
         case "resilience.protocol.denied_path_prefixes":
             return isinstance(old, tuple) and isinstance(new, tuple) and not set(old) <= set(new)
+        case "resilience.retry_budget.enabled":
+            return new is False
         case "performance.quic_retry":
             return new == "never"
     if old is None or not (change.path in LIMITS or change.path.startswith(THRESHOLDS)):

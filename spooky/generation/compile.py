@@ -35,6 +35,7 @@ from spooky.generation.generation import (
 from spooky.generation.identities import PoolIdentity, upstream_tls
 from spooky.generation.materials import Materials
 from spooky.generation.registry import Registry
+from spooky.generation.retry_policies import compile_retry
 from spooky.generation.stages import REQUESTS, StageMaker
 from spooky.observe.counters import Counters
 from spooky.overload.places import shared_places
@@ -280,6 +281,7 @@ class _Compiler:
                 upstream.host_policy.mode,
                 (upstream.host_policy.host or "").encode(),
             ),
+            retry=compile_retry(self._configuration, name, self._environment.counters),
             stages=(),
             observers=(),
         )

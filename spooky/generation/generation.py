@@ -13,6 +13,7 @@ from spooky._core.validate import Limits
 from spooky.balancing.key import KeySource
 from spooky.config.schema import Configuration
 from spooky.generation.certificates import ListenerTls
+from spooky.overload.retry import RetryPolicy
 from spooky.upstream.health import BackendHealth
 from spooky.upstream.pool import RequestPool
 
@@ -53,6 +54,7 @@ class Upstream:
         key_source: Where the balancing key comes from; ``None`` if none is used.
         backends: In the order of the configuration.
         forwarding: How requests are rewritten.
+        retry: When its requests are tried again.
         stages: What a request has to pass before a backend is chosen, in this order.
         observers: Learn how each try ended, see ``_core.admission.Admission.leave``.
     """
@@ -62,6 +64,7 @@ class Upstream:
     key_source: KeySource | None
     backends: tuple[Backend, ...]
     forwarding: ForwardingPolicy
+    retry: RetryPolicy
     stages: tuple[AdmissionStage, ...]
     observers: tuple[Observer, ...]
 

@@ -102,6 +102,8 @@ def _values(record: AccessRecord) -> dict[str, str | int | float | None]:
         "first_byte_ms": _since_start(record, record.first_byte),
         "upstream": record.upstream or None,
         "backend": record.backend or None,
+        "tries": record.tries,
+        "hedged": record.hedged,
         "stage": record.reason.stage.value,
         "reason": record.reason.code,
         "detail": record.detail or None,
@@ -116,6 +118,8 @@ def _quoted(value: str | float | None) -> str:
     """Return a value so that a line splits at spaces: quoted where it has to be."""
     if value is None:
         return "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     text = str(value)
     if text and not any(character in ' "=\\' or not character.isprintable() for character in text):
         return text

@@ -70,6 +70,21 @@ TABLE: Final = (
         Kind.HISTOGRAM,
         "Time from a request's head to the head of its response.",
     ),
+    Metric(
+        "upstream_retries_total",
+        Kind.COUNTER,
+        "Tries that followed a failed one, by why that failed and what became of them.",
+    ),
+    Metric(
+        "retry_budget_exhausted_total",
+        Kind.COUNTER,
+        "Retries and hedges that were not made as the budget was spent.",
+    ),
+    Metric(
+        "hedges_total",
+        Kind.COUNTER,
+        "Requests to a second backend beside a slow one, by what became of them.",
+    ),
     Metric("request_body_bytes_total", Kind.COUNTER, "Bytes of request bodies from clients."),
     Metric("response_body_bytes_total", Kind.COUNTER, "Bytes of response bodies to clients."),
     Metric("connections_total", Kind.COUNTER, "Client connections taken, by transport."),

@@ -1,6 +1,6 @@
 """The page about reasons, made from the table: ``python -m spooky.observe.reasons_page``."""
 
-from spooky._core.reasons import TABLE, Stage
+from spooky._core.reasons import TABLE, Reason, Retry, Stage
 
 HEAD = """# Reasons
 
@@ -10,7 +10,8 @@ and labels the counters. This page is made from the table in `spooky/_core/reaso
 
 **Status** is answered when no response head has been sent; `-` means that the stream or the
 connection just ends. **Reset** is the HTTP/3 error code (RFC 9114 section 8.1) where it is too late
-for an answer. **Retry**: whether another backend may be tried. **Fault**: whose it was.
+for an answer. **Retry**: the condition on which another backend is tried, if it may be; see
+[resilience](resilience.md#retries). **Fault**: whose it was.
 """
 
 STAGE_TEXTS = {
@@ -37,11 +38,15 @@ def page() -> str:
         parts.append("| --- | --- | --- | --- | --- | --- |")
         parts.extend(
             f"| `{reason.code}` | {reason.text} | {reason.status or '-'} | "
-            f"{reason.h3_error:#x} | {'yes' if reason.retryable else 'no'} | {reason.fault.value} |"
+            f"{reason.h3_error:#x} | {_retry(reason)} | {reason.fault.value} |"
             for reason in TABLE
             if reason.stage is stage
         )
     return "\n".join(parts) + "\n"
+
+
+def _retry(reason: Reason) -> str:
+    return "-" if reason.retryable is Retry.NEVER else f"`{reason.retryable.value}`"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""What is out of the ordinary in an exchange: waiting, trying again, failing, our own answers."""
+"""What is out of the ordinary in an exchange: waiting, holding back, failing, our own answers."""
 
-from spooky._core import exchange, reasons
+from spooky._core import reasons
 from spooky._core.admission import Refusal
 from spooky._core.attempt import Attempt
 from spooky._core.fields import forward_response
@@ -15,15 +15,13 @@ from spooky.observe.decisions import (
 from spooky.protocol.stream import Field
 from spooky.request.answer import RETRY_AFTER_SECONDS, answer_fields
 from spooky.request.prebuffer import Prebuffer
-
-IDEMPOTENT_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
-"""May be sent again when a kept connection turns out stale (RFC 9110 section 9.2.2)."""
+from spooky.request.retrying import RetryingExchange
 
 
-class Exchange(exchange.Exchange):
+class Exchange(RetryingExchange):
     """One request and its response: the join of a client stream and an upstream stream.
 
-    The ordinary course is :mod:`spooky._core.pure.exchange`.
+    The ordinary course is :mod:`spooky._core.pure.exchange`, trying again :mod:`.retrying`.
     """
 
     __slots__ = ()
@@ -80,44 +78,12 @@ class Exchange(exchange.Exchange):
         if refusal is not None and refusal.gate is not None:
             refusal.gate.stop_waiting(self.admit_now)
 
-    # --- trying again -------------------------------------------------------------------------
-
-    def on_upstream_failed(self, attempt: Attempt, reason: Reason, detail: str) -> None:
-        """Send the request again if that is safe, else tell the client."""
-        if self.finished or self.response_ended:
-            return
-        self.record.detail = detail
-        backend = attempt.admission.backend.id
-        now = self.service.runtime.now()
-        self.record.note(NoteKind.TRY_ENDED, now, reason, backend)
-        if self._may_redial(attempt, reason):
-            self.redialled = True
-            attempt.admission.backend.pool.discard_idle()
-            self.record.note(NoteKind.TRY_BEGAN, now, reasons.COMPLETED, backend, 2.0)
-            self.dispatch_again(attempt.admission)
-            return
-        self.fail(reason)
-
-    def _may_redial(self, attempt: Attempt, reason: Reason) -> bool:
-        """Tell whether the failure is that of a kept connection the backend had closed.
-
-        Nothing of the response came, no body was sent, and doing it twice is harmless; or the
-        backend said that it did nothing.
-        """
-        if self.redialled or attempt.heard or not attempt.reused or not self.request_ended:
-            return False
-        if self.record.bytes_received:
-            return False
-        if reason is reasons.UPSTREAM_REFUSED:
-            return True
-        return (
-            reason is reasons.UPSTREAM_CONNECTION_LOST and self.request.method in IDEMPOTENT_METHODS
-        )
-
     # --- holding a response back --------------------------------------------------------------
 
     def review_head(self, attempt: Attempt, response: Response, end: bool) -> bool:
-        """Hold a response of unknown length back while its body is buffered."""
+        """Try again after some statuses, else hold a response of unknown length back."""
+        if super().review_head(attempt, response, end):
+            return True
         limit = self.policy.bodies.prebuffer
         if not limit or response.content_length >= 0 or end:
             return False
@@ -145,11 +111,6 @@ class Exchange(exchange.Exchange):
         self.stream.send_data(prebuffer.body(), end)
 
     # --- failure ------------------------------------------------------------------------------
-
-    def on_deadline(self, reason: Reason) -> None:
-        """End the exchange because somebody took too long."""
-        self.stop_waiting()
-        self.fail(reason)
 
     def fail(self, reason: Reason) -> None:
         """Give the backend up and tell the client: by an answer, or by a reset if too late."""

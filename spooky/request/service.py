@@ -40,6 +40,7 @@ class RequestService:
         prepared: What comes next, if it is known.
         held: Request body bytes held by all exchanges of all workers together.
         keeps_decisions: Whether what becomes of requests is kept in the segment.
+        kept: Request body bytes kept to be sent again, likewise.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class RequestService:
         self.prepared: Generation | None = None
         self.access_log = access_log
         self.held = shared_places(counters, "request body bytes")
+        self.kept = shared_places(counters, "retry body bytes")
         self._counters = counters
         self._segment = counters.segment
         self._on_switched = on_switched
@@ -146,6 +148,10 @@ class RequestService:
             record.close(now, reason, client.address, client.port, stream.protocol, client.is_early)
             if self.access_log.write(record):
                 self.runtime.mark(self.access_log)
+
+    def count(self, metric: str, **labels: str) -> None:
+        """Count something out of the ordinary."""
+        self._counters.values[self._counters.slot(metric, labels)] += 1
 
     def _outcome(self, protocol: str, record: AccessRecord, reason: Reason) -> int:
         """Return the slot that counts requests which ended like this one."""

@@ -35,6 +35,8 @@ BASE["routes"] = [
     {"host": "routes.example", "method": "PUT", "path_prefix": "/", "upstream": "api"}
 ]
 BASE.setdefault("resilience", {})["route_queue"] = {"caps": {"api": 5}}
+BASE["upstream"]["api"]["retry"] = {"tries": 2}
+BASE["resilience"]["retry_budget"] = {"per_route_ratio_percent": {"api": 30}}
 BASE.setdefault("observability", {})["control_api"] = {
     "tls": {"client_auth": {"mode": "required", "ca_file": "callers.pem"}},
     "auth": {
@@ -77,6 +79,8 @@ def other_value(leaf: str) -> Any:
             literal = bare(item)
             if isinstance(literal, inspect.LiteralType):
                 return place[:-1] or [value for value in literal.values if value not in place]
+            if isinstance(literal, inspect.IntType):
+                return [*place, literal.le]
             return [*(place or ()), "/zzz"]
     return f"{place}x" if place else "/x"
 

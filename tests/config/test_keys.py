@@ -149,6 +149,7 @@ SUPPORTED = re.compile(
     r"|resilience\.protocol\.(max_headers_.*|enforce_.*|allow(ed_methods|_0rtt)|early_.*"
     r"|denied_.*)|resilience\.(adaptive_admission|route_queue|brownout|circuit_breaker)\..*"
     r"|resilience\.watchdog\.(?!restart_(command|hook)|overload_).*"
+    r"|resilience\.(hedging|retry_budget)\..*"
 )
 """What this version does."""
 
@@ -236,7 +237,7 @@ def test_an_unsupported_section_is_refused_once_at_its_top():
 
 
 @pytest.mark.parametrize(
-    "empty", ["secrets:", "observability: {tracing: {}}", "resilience: {hedging: }"]
+    "empty", ["secrets:", "observability: {tracing: {}}", "resilience: {quota: }"]
 )
 def test_unsupported_sections_are_refused_even_when_empty(empty):
     assert only(minimal(more=f"{empty}\n")).message == "this key is not supported yet"

@@ -160,10 +160,17 @@ def test_active_counts_never_fall_below_zero(balance: ModuleType, kind: Any) -> 
     assert {balancer.pick(key) for key in keys(64)} <= {0, 1}
 
 
+def test_what_is_in_the_choice_can_be_asked(balance: ModuleType, kind: Any) -> None:
+    balancer = make(balance, kind, [1, 1, 1])
+    balancer.set_eligible(1, False)
+    balancer.drain(2)
+    assert [balancer.is_eligible(backend) for backend in range(3)] == [True, False, False]
+
+
 # --- arguments --------------------------------------------------------------------------------
 def test_a_backend_that_does_not_exist_is_an_error(balance: ModuleType, kind: Any) -> None:
     balancer = make(balance, kind, [1, 1])
-    calls = [balancer.started, balancer.finished, balancer.active]
+    calls = [balancer.started, balancer.finished, balancer.active, balancer.is_eligible]
     calls.append(lambda backend: balancer.set_eligible(backend, True))
     if kind[0] == "LatencyAware":
         calls.append(lambda backend: balancer.failed(backend, 1.0))

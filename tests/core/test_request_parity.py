@@ -27,7 +27,11 @@ KERNELS = (
     "gate", "admission", "access_record", "deadlines", "attempt", "exchange", "accounts",
     "hand_off",
 )  # fmt: skip
-COPY, PURE = module_over_twins("spooky.request.exchange", *KERNELS)
+COPY, PURE = module_over_twins(
+    "spooky.request.exchange",
+    *KERNELS,
+    beside=("spooky.request.retrying", "spooky.request.readmission"),
+)
 INSTALLED = {name: importlib.import_module(f"spooky._core.{name}") for name in KERNELS}
 
 both = pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
@@ -80,6 +84,7 @@ SETTINGS = st.builds(
     response=st.sampled_from([None, 20]),
     held=st.sampled_from([1000, 3]),
     observed=st.booleans(),
+    retries=st.booleans(),
 )
 
 

@@ -52,6 +52,8 @@ def test_a_json_line_has_every_value(tmp_path: Path) -> None:
         "first_byte_ms": 4.0,
         "upstream": None,
         "backend": None,
+        "tries": 0,
+        "hedged": False,
         "stage": "end",
         "reason": "completed",
         "detail": None,
@@ -69,6 +71,10 @@ def test_control_bytes_of_clients_never_reach_the_log(as_json: bool, tmp_path: P
 def test_a_plain_line_splits_at_spaces_whatever_the_path(tmp_path: Path) -> None:
     text = written(False, finished_record(b'/a b" reason=forged'), tmp_path)
     assert ' path="/a b\\" reason=forged" ' in text
+
+
+def test_a_plain_line_says_yes_and_no_as_json_does(tmp_path: Path) -> None:
+    assert " tries=0 hedged=false " in written(False, finished_record(), tmp_path)
 
 
 def test_the_query_stays_out_of_the_log(tmp_path: Path) -> None:

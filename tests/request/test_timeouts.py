@@ -179,11 +179,14 @@ def test_a_kept_connection_that_the_backend_closed_costs_the_client_nothing(
     run_with(scenario)
 
 
-def test_a_body_that_was_sent_is_never_sent_twice(run_with: RunWith) -> None:
+@pytest.mark.parametrize(("method", "size"), [("POST", 10), ("PUT", 70_000)])
+def test_what_may_not_be_repeated_or_was_not_kept_is_never_sent_twice(
+    run_with: RunWith, method: str, size: int
+) -> None:
     async def scenario(setup: Setup) -> None:
         client = await setup.client()
         assert (await client.fetch("GET", "/size/3")).status == 200
-        response = await client.fetch("PUT", "/reset-before-head", body=pattern(10))
+        response = await client.fetch(method, "/reset-before-head", body=pattern(size))
         assert response.status == 502
         assert setup.origin.gate.requests["/reset-before-head"] == 1
 

@@ -3,6 +3,7 @@
 Nothing here does I/O: what is random comes from the steps, time is a number.
 """
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -12,10 +13,12 @@ from spooky._core import reasons
 from spooky._core.balance import RoundRobin
 from spooky._core.fields import ForwardingPolicy
 from spooky._core.outcomes import Tally
-from spooky._core.reasons import Reason
+from spooky._core.reasons import Reason, Retry
 from spooky._core.routes import RouteTable, Rule
 from spooky._core.timers import TimerWheel
 from spooky._core.validate import HTTP_3, Limits
+from spooky.overload.hedging import HedgeDelay, HedgePolicy
+from spooky.overload.retry import RetryPolicy
 
 REQUEST: Final = [
     (b":method", b"GET"),
@@ -59,6 +62,7 @@ class Settings:
         response: Largest response body; bytes.
         held: Request body bytes held altogether, from which on no new body is let in.
         observed: Whether somebody learns from how tries end.
+        retries: Whether requests are tried again, and hedged.
     """
 
     limits: tuple[int, int, int] = (3, 2, 1)
@@ -69,6 +73,7 @@ class Settings:
     response: int | None = None
     held: int = 1000
     observed: bool = True
+    retries: bool = False
 
 
 class Stream:
@@ -210,6 +215,8 @@ class World:
         gate, admission = self.kernels["gate"], self.kernels["admission"]
         self.runtime = Runtime()
         self.held = gate.Places()
+        self.kept = gate.Places()
+        random.seed(7)  # Pauses are random, and the same on both sides.
         everywhere, of_upstream, of_backend = self.settings.limits
         stage = admission.AdmissionStage
         self.stages = [
@@ -236,6 +243,7 @@ class World:
                 for position, name in enumerate(("one", "two"))
             ),
             forwarding=ForwardingPolicy(),
+            retry=self._retry(),
             stages=tuple(self.stages[:2]),
             observers=(self._observe,) if self.settings.observed else (),
         )
@@ -256,6 +264,9 @@ class World:
     def in_force(self) -> Any:
         return self.generation if self.has_generation else None
 
+    def count(self, metric: str, **labels: str) -> None:
+        self.log.append((metric, labels))
+
     def finished(self, client: Any, stream: Any, record: Any, reason: Reason) -> None:
         assert stream is not None, "finished twice"
         assert stream not in self.finished_streams, "finished twice"
@@ -263,7 +274,7 @@ class World:
         names = (
             "request_id", "started", "method", "authority", "path", "upstream", "backend",
             "upstream_protocol", "bytes_received", "bytes_sent", "detail", "connected",
-            "first_byte", "status", "generation",
+            "first_byte", "status", "generation", "tries", "hedged",
         )  # fmt: skip
         told = [getattr(record, name) for name in names]
         told += [None if each is None else each.data() for each in (record.admitted, record.notes)]
@@ -336,6 +347,7 @@ class World:
         assert len(self.finished_streams) == len(self.clients), "not finished"
         assert [stage.gate.active for stage in self.stages] == [0, 0, 0, 0], "places are kept"
         assert self.held.total == 0, "bytes are held"
+        assert self.kept.total == 0, "bytes are kept"
         assert [self.balancer.active(index) for index in (0, 1)] == [0, 0], "backends are busy"
         assert not self.callers, "a caller waits"
         assert len(self.runtime.wheel) == 0, "a timer is left"
@@ -344,6 +356,7 @@ class World:
         """See that as much is held, and as many places are taken, as there is reason for."""
         open_clients = [stream for stream in self.clients if stream not in self.finished_streams]
         owed = sum(stream.delivered - stream.credited for stream in open_clients)
+        assert self.kept.total <= 30, "more is kept than there is room for"
         assert self.held.total == owed, "other bytes are held than those not credited"
         trying = sum(stream.may_send and not stream.over for stream in self.backends)
         assert self.stages[0].gate.active == trying + len(self.callers), "a place too many or few"
@@ -388,6 +401,24 @@ class World:
 
     def _observe(self, index: int, reason: Reason, status: int, elapsed_ms: float) -> None:
         self.log.append(("observed", index, reason.code, status, round(elapsed_ms, 6)))
+
+    def _retry(self) -> RetryPolicy:
+        retries = self.settings.retries
+        delay = HedgeDelay(0.5, None, list)
+        return RetryPolicy(
+            conditions=frozenset(Retry) - {Retry.NEVER} if retries else frozenset(),
+            connect_tries=2,
+            tries=2,
+            methods=frozenset({b"GET", b"HEAD"}),
+            statuses=frozenset({503}),
+            try_timeout=1.5 if retries else None,
+            backoff_base=0.2,
+            backoff_max=0.3,
+            body_max=20,
+            body_places_max=30,
+            budget=None,
+            hedging=HedgePolicy(frozenset({b"GET"}), delay) if retries else None,
+        )
 
     def _policy(self) -> Any:
         settings = self.settings

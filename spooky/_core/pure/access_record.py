@@ -33,6 +33,8 @@ class AccessRecord:
         connected: When a backend's connection took the request; seconds, negative before.
         first_byte: When the response head came, likewise.
         status: The response's status; 0 before there is one.
+        tries: How often it was sent to a backend, or was to be.
+        hedged: Whether two backends had it at a time.
         ended: When the exchange ended; seconds.
         reason: Why.
         address: The client's IP address, empty before the end.
@@ -59,6 +61,8 @@ class AccessRecord:
         self.connected = _NOT_YET
         self.first_byte = _NOT_YET
         self.status = 0
+        self.tries = 0
+        self.hedged = False
         self.ended = started
         self.reason: Reason = reasons.COMPLETED
         self.address = b""

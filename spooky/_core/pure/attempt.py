@@ -60,7 +60,7 @@ class Attempt:
         admission: Its places in flight.
         stream: The upstream stream, from when there is one until the end.
         reused: Whether its connection served requests before.
-        heard: Whether anything came back.
+        heard: Whether a 1xx head came back.
         over: Whether it ended.
         owed: Response bytes delivered that the client has not accepted.
         started: When it began; seconds.
@@ -137,7 +137,6 @@ class Attempt:
 
     def on_head(self, fields: list[Field], end: bool) -> None:
         """Pass the response head on."""
-        self.heard = True
         self._exchange._on_response_head(self, fields, end)
 
     def on_informational(self, fields: list[Field]) -> None:

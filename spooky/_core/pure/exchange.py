@@ -40,8 +40,12 @@ RESPONSE_FIELDS_MAX_COUNT: Final = 256
 RESPONSE_FIELDS_MAX_BYTES: Final = 64 * 1024
 """Bytes of a response head or trailers, names and values; what the strictest client takes."""
 
+REVIEWED_STATUS: Final = 400
+"""From here on another backend may give a better answer, see ``resilience.retry.statuses``."""
+
 _MAX_COUNT = RESPONSE_FIELDS_MAX_COUNT
 _MAX_BYTES = RESPONSE_FIELDS_MAX_BYTES
+_REVIEWED_STATUS = REVIEWED_STATUS
 _COMPLETED = reasons.COMPLETED
 _UPSTREAM_HEAD_TIMEOUT = reasons.UPSTREAM_HEAD_TIMEOUT
 _UPSTREAM_BODY_TIMEOUT = reasons.UPSTREAM_BODY_TIMEOUT
@@ -72,6 +76,8 @@ class Exchange(Owner):
         prebuffer: What of the response is held back.
         reviews_heads: Whether :meth:`review_head` is asked.
         redialled: Whether it was sent again over a new connection.
+        tries: What is remembered of its tries, from when more than one is thought of.
+        replay: What of its body was sent, as long as that is kept to be sent again.
         request_ended: Whether the client sent all of it.
         response_started: Whether the client was sent a head.
         response_ended: Whether the client was sent or is being sent all of the response.
@@ -92,12 +98,15 @@ class Exchange(Owner):
         self.prebuffer: Any = None
         self.reviews_heads = False
         self.redialled = False
+        self.tries: Any = None
+        self.replay: Any = None
         self.request_ended = False
         self.response_started = False
         self.response_ended = False
         self.finished = False
         self._pending: deque[bytes] | None = None
         self._trailers: list[Field] | None = None
+        self._body_sent = False
         self._owed = 0
         self._held = 0
 
@@ -130,6 +139,18 @@ class Exchange(Owner):
     @abstractmethod
     def on_upstream_failed(self, attempt: Attempt, reason: Reason, detail: str) -> None:
         """Try again, or tell the client."""
+
+    @abstractmethod
+    def on_dispatched(self, attempt: Attempt) -> None:
+        """Take note of a try that begins, where something happens some time after that."""
+
+    @abstractmethod
+    def keep_body(self) -> None:
+        """Keep what is sent of the body from now on, if that is asked for."""
+
+    @abstractmethod
+    def stop_retrying(self, reason: Reason) -> None:
+        """Let go of all tries but the exchange's own: it is over."""
 
     @abstractmethod
     def review_head(self, attempt: Attempt, response: Response, end: bool) -> bool:
@@ -228,9 +249,9 @@ class Exchange(Owner):
         if reason is not None:
             self.fail(reason)
             return
+        self._trailers = fields
         attempt = self.attempt
         if attempt is None or attempt.stream is None:
-            self._trailers = fields
             return
         attempt.stream.send_trailers(forward_trailers(fields))
         attempt.sent = self._now()
@@ -274,17 +295,24 @@ class Exchange(Owner):
             if self.waiting_at is not None:
                 self.waiting_at = None
                 self.deadlines.upstream_acted()
+            budget = self.upstream.retry.budget
+            if budget is not None:
+                budget.count_request(started)
             self._dispatch(admitted, started)
         else:
             self.refused(admitted)
 
     def _dispatch(self, admission: Admission, started: float) -> None:
         """Try the backend that was chosen."""
-        self.record.backend = admission.backend.id
+        record = self.record
+        record.backend = admission.backend.id
+        record.tries += 1
         if self.service.keeps_decisions:
             self._note_admitted(admission)
         attempt = Attempt(self, admission, started)
         self.attempt = attempt
+        if self.upstream.retry.is_timed:
+            self.on_dispatched(attempt)
         admission.backend.pool.request(attempt)
 
     def _note_admitted(self, admission: Admission) -> None:
@@ -320,11 +348,13 @@ class Exchange(Owner):
         now = self._now()
         attempt.connected = now
         self.record.upstream_connected(now, stream.protocol)
-        stream.send_head(
-            self._head_for(attempt.admission),
-            self.request_ended and not self._pending and self._trailers is None,
-        )
-        if self._pending or self._trailers is not None:
+        ends = self.request_ended and not self._pending and self._trailers is None
+        if not ends and not self._body_sent:
+            self.keep_body()
+        if self.replay is not None:
+            ends = ends and not self.replay.pieces
+        stream.send_head(self._head_for(attempt.admission), ends)
+        if not ends:
             self._send_pending(stream)
             if self.request_ended:
                 attempt.sent = now
@@ -350,8 +380,15 @@ class Exchange(Owner):
         return fields
 
     def _send_pending(self, stream: Any) -> None:
-        """Send what of the request came before there was a backend."""
+        """Send what of the request came before there was a backend, or was sent to another."""
         pending = self._pending
+        if self.replay is not None:
+            last = len(self.replay.pieces)
+            for data in self.replay.pieces:
+                last -= 1
+                end = self.request_ended and not last and not pending and self._trailers is None
+                # Their sender was credited, and they are accounted where they are kept.
+                stream.send_data(data, end)
         while pending:
             data = pending.popleft()
             self._release_held(len(data))
@@ -362,12 +399,26 @@ class Exchange(Owner):
 
     def _on_upstream_writable(self, attempt: Attempt) -> None:
         """Credit the client for what the backend accepted."""
+        self._credit_owed()
+        if not self.finished:
+            self._expect_request_progress()
+
+    def _credit_owed(self) -> None:
+        """Credit the client for what waited for a backend's acceptance."""
         owed = self._owed
         self._owed = 0
         self._release_held(owed)
         if not self.finished:
             self.stream.consume(owed)
-            self._expect_request_progress()
+
+    def can_send_again(self) -> bool:
+        """Return whether the whole of the body that came can be sent to another backend."""
+        return not self._body_sent or self.replay is not None
+
+    def take_back(self) -> None:
+        """Let nothing wait for the acceptance of a backend that is given up: a copy is kept."""
+        if self._owed:
+            self._credit_owed()
 
     def _on_response_informational(self, attempt: Attempt, fields: list[Field]) -> None:
         """Pass a 1xx head on (RFC 9110 section 15.2)."""
@@ -379,7 +430,7 @@ class Exchange(Owner):
         """Pass the response head on."""
         validated = validate_response(fields, _MAX_COUNT, _MAX_BYTES)
         if not isinstance(validated, Response):
-            self.fail(validated)
+            self.on_upstream_failed(attempt, validated, "")
             return
         response = validated
         limit = self.policy.bodies.response
@@ -389,8 +440,12 @@ class Exchange(Owner):
         now = self._now()
         attempt._took_head(now, response.status)
         self.record.response_head(now, response.status)
-        if self.reviews_heads and self.review_head(attempt, response, end):
+        if (self.reviews_heads or response.status >= _REVIEWED_STATUS) and self.review_head(
+            attempt, response, end
+        ):
             return
+        if self.replay is not None:
+            self._let_go_of_body()
         self.response_started = True
         self.deadlines.client_acted()
         self.stream.send_head(forward_response(response, self.client.response_fields), end)
@@ -439,6 +494,10 @@ class Exchange(Owner):
     def _send_upstream(self, upstream: Any, data: bytes, end: bool) -> None:
         """Send a piece of the request body; the client's credit waits for its acceptance."""
         size = len(data)
+        if size:
+            self._body_sent = True
+        if self.replay is not None and not self.replay.add(data):
+            self.replay = None
         if upstream.send_data(data, end):
             self.stream.consume(size)
         else:
@@ -483,6 +542,11 @@ class Exchange(Owner):
         self._held -= size
         held = self.service.held
         held.give(size)
+
+    def _let_go_of_body(self) -> None:
+        """Keep nothing to be sent again."""
+        self.replay.drop()
+        self.replay = None
 
     def _end_response(self, accepted: bool) -> None:
         """The backend is done: give its place up; the client may still have to read."""
@@ -531,6 +595,10 @@ class Exchange(Owner):
         if attempt is not None:
             attempt.conclude(reason)
             attempt.stream = None
+        if self.tries is not None:
+            self.stop_retrying(reason)
+        if self.replay is not None:
+            self._let_go_of_body()
         if self._held:
             self._release_held(self._held)
         self._pending = None
