@@ -137,10 +137,6 @@ class Exchange(Owner):
         """Wait for no place any more."""
 
     @abstractmethod
-    def on_upstream_failed(self, attempt: Attempt, reason: Reason, detail: str) -> None:
-        """Try again, or tell the client."""
-
-    @abstractmethod
     def on_dispatched(self, attempt: Attempt) -> None:
         """Take note of a try that begins, where something happens some time after that."""
 
@@ -380,14 +376,13 @@ class Exchange(Owner):
         return fields
 
     def _send_pending(self, stream: Any) -> None:
-        """Send what of the request came before there was a backend, or was sent to another."""
+        """Send what was sent to another backend, credited then, and what came since."""
         pending = self._pending
         if self.replay is not None:
             last = len(self.replay.pieces)
             for data in self.replay.pieces:
                 last -= 1
                 end = self.request_ended and not last and not pending and self._trailers is None
-                # Their sender was credited, and they are accounted where they are kept.
                 stream.send_data(data, end)
         while pending:
             data = pending.popleft()
@@ -445,14 +440,15 @@ class Exchange(Owner):
         ):
             return
         if self.replay is not None:
-            self._let_go_of_body()
+            self.replay.drop()
+            self.replay = None
         self.response_started = True
         self.deadlines.client_acted()
         self.stream.send_head(forward_response(response, self.client.response_fields), end)
         if end:
             self._end_response(True)
         else:
-            self._expect_first_byte()
+            self.expect_first_byte()
 
     def _on_response_data(self, attempt: Attempt, data: bytes, end: bool) -> None:
         """Pass a piece of the response body on."""
@@ -519,13 +515,9 @@ class Exchange(Owner):
             self.deadlines.upstream_acted()
             self.deadlines.expect_client(timeouts.request_idle, reasons.CLIENT_BODY_TIMEOUT)
 
-    def _expect_first_byte(self) -> None:
+    def expect_first_byte(self) -> None:
         """Give the backend until its body begins."""
         self.deadlines.expect_upstream(self.policy.timeouts.first_byte, _UPSTREAM_BODY_TIMEOUT)
-
-    def expect_first_byte(self) -> None:
-        """Give the backend until the body begins that is held back."""
-        self._expect_first_byte()
 
     def _expect_client_to_read(self) -> None:
         """Give the client until it reads on."""
@@ -542,11 +534,6 @@ class Exchange(Owner):
         self._held -= size
         held = self.service.held
         held.give(size)
-
-    def _let_go_of_body(self) -> None:
-        """Keep nothing to be sent again."""
-        self.replay.drop()
-        self.replay = None
 
     def _end_response(self, accepted: bool) -> None:
         """The backend is done: give its place up; the client may still have to read."""
@@ -598,7 +585,8 @@ class Exchange(Owner):
         if self.tries is not None:
             self.stop_retrying(reason)
         if self.replay is not None:
-            self._let_go_of_body()
+            self.replay.drop()
+            self.replay = None
         if self._held:
             self._release_held(self._held)
         self._pending = None
