@@ -186,9 +186,6 @@ class _Compiler:
         self._pool_settings = _pool_settings(configuration.performance)
         self._activations: list[Callable[[], None]] = []
         self._releases: list[Callable[[float], object]] = []
-        self._stages = StageMaker(
-            configuration, environment.counters.segment, self._gate, environment.pressure
-        )
 
     def activate(self) -> None:
         """Put in force what changed of things that were kept."""
@@ -208,6 +205,11 @@ class _Compiler:
     def compile(self, number: int) -> Generator[None, None, Generation]:
         """Return the generation."""
         configuration = self._configuration
+        environment = self._environment
+        # It refers to this object, which must not refer to it: what is superseded is freed at once.
+        maker = StageMaker(
+            configuration, environment.counters.segment, self._gate, environment.pressure
+        )
         listener_tls = []
         for listener in configuration.active_listeners:
             yield
@@ -215,13 +217,13 @@ class _Compiler:
         upstreams: dict[str, Upstream] = {}
         for name in configuration.upstream:
             yield
-            upstreams[name] = yield from self._upstream(name)
+            upstreams[name] = yield from self._upstream(name, maker)
         rules = []
         for (name, route), rule in zip(
             configuration.all_routes(), rules_of(configuration), strict=True
         ):
             yield
-            stages = self._stages.of_route(name, route, route_name(rule))
+            stages = maker.of_route(name, route, route_name(rule))
             target = replace(upstreams[name], stages=stages)
             rules.append(Rule(rule.name, rule.host, rule.path_prefix, rule.method, target))
         yield
@@ -258,7 +260,7 @@ class _Compiler:
             retry_after=self._configuration.resilience.route_queue.shed_retry_after_seconds,
         )
 
-    def _upstream(self, name: str) -> Generator[None, None, Upstream]:
+    def _upstream(self, name: str, maker: StageMaker) -> Generator[None, None, Upstream]:
         upstream = self._configuration.upstream[name]
         balancing = self._configuration.load_balancing_of(name)
         balancer = self._balancer(name)
@@ -269,7 +271,7 @@ class _Compiler:
         backends = []
         for backend in upstream.listed_backends:
             yield
-            backends.append(self._backend(name, backend))
+            backends.append(self._backend(name, backend, maker))
         self._follow_health(name, balancer)
         return Upstream(
             name=name,
@@ -353,7 +355,7 @@ class _Compiler:
         self._releases.append(lambda _: balancers.release(identity))
         return balancer
 
-    def _backend(self, upstream: str, backend: BackendConfiguration) -> Backend:
+    def _backend(self, upstream: str, backend: BackendConfiguration, maker: StageMaker) -> Backend:
         origin = Origin.parse(backend.address)
         if origin.scheme == EMBEDDED_SCHEME:
             scheme, pool = b"https", self._embedded_pool(origin)
@@ -364,7 +366,7 @@ class _Compiler:
             scheme,
             origin.authority,
             pool,
-            self._stages.of_backend(upstream, backend.id),
+            maker.of_backend(upstream, backend.id),
             make_tally(
                 self._environment.counters.segment,
                 upstream,

@@ -31,6 +31,7 @@ from tests.config.support import DELETE, GOOD, edited
 BASE: dict[str, Any] = yaml.safe_load(GOOD)
 BASE["listeners"] = [BASE.pop("listen")]
 BASE["upstream"]["api"]["backends"][0]["health_check"] = {"expected_body": "fine"}
+BASE["upstream"]["web"]["slow_start"] = {"window_ms": 10_000}
 BASE["routes"] = [
     {"host": "routes.example", "method": "PUT", "path_prefix": "/", "upstream": "api"}
 ]
@@ -58,7 +59,9 @@ def changed(*edits: tuple[str, Any]) -> tuple[Change, ...]:
 # --- completeness -----------------------------------------------------------------------------
 def place_of(leaf: str) -> str:
     """Return the path of a leaf in ``BASE``, with slashes."""
-    return leaf.replace(".<name>", "/api").replace("[]", "/0").replace(".", "/")
+    # Hashing, as ``api`` does, knows no slow start.
+    name = "/web" if ".slow_start" in leaf else "/api"
+    return leaf.replace(".<name>", name).replace("[]", "/0").replace(".", "/")
 
 
 def other_value(leaf: str) -> Any:
@@ -71,7 +74,8 @@ def other_value(leaf: str) -> Any:
         case inspect.BoolType():
             return not place
         case inspect.IntType() | inspect.FloatType():
-            return type_.ge if place != type_.ge else type_.ge + 1
+            least = type_.ge if type_.ge is not None else type_.gt + 1
+            return least if place != least else least + 1
         case inspect.LiteralType():
             canonical = [msgspec.convert(value, str, strict=False) for value in type_.values]
             return next(value for value in canonical if value not in (place, "rr", "ch"))
