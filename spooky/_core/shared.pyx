@@ -582,11 +582,11 @@ cdef class Histogram:
         raise TypeError("a histogram is made by Segment.histogram")
 
     cpdef observe(self, double seconds):
-        """Count a duration; a negative one counts as 0."""
+        """Count a duration; a negative one counts as 0, one beyond 1e12 s as that."""
         cdef uint64_t* cells = self._cells
         cdef int bucket = 0
         cdef Py_ssize_t native
-        seconds = max(seconds, 0.0)
+        seconds = min(max(seconds, 0.0), 1e12)
         while bucket < BUCKETS and seconds > BOUNDS[bucket]:
             bucket += 1
         store_word(cells + bucket, cells[bucket] + 1)
@@ -595,6 +595,6 @@ cdef class Histogram:
             store_word(cells + ZERO_CELL, cells[ZERO_CELL] + 1)
             return
         # Bucket n ends at 2 ** (n / 4) s; the last takes what is beyond it.
-        native = <Py_ssize_t>ceil(log2(min(seconds, 1e12)) * 4.0) - FIRST_NATIVE
+        native = <Py_ssize_t>ceil(log2(seconds) * 4.0) - FIRST_NATIVE
         cells += NATIVE_CELL + min(native, <Py_ssize_t>NATIVE - 1)
         store_word(cells, cells[0] + 1)

@@ -41,7 +41,7 @@ ZERO_THRESHOLD: Final = 2.0**-13
 HISTOGRAM_VALUES: Final = NATIVE_AT + NATIVE_BUCKETS
 
 # Beyond the last bucket, which takes it all the same.
-_NATIVE_MAX: Final = 1e12
+_SECONDS_MAX: Final = 1e12
 
 MAGIC: Final = 0x73706F6F6B792E31
 WORD: Final = 8
@@ -451,8 +451,8 @@ class Histogram:
         self._cells = cells
 
     def observe(self, seconds: float) -> None:
-        """Count a duration; a negative one counts as 0."""
-        seconds = max(seconds, 0.0)
+        """Count a duration; a negative one counts as 0, one beyond 1e12 s as that."""
+        seconds = min(max(seconds, 0.0), _SECONDS_MAX)
         bucket = 0
         while bucket < BUCKETS and seconds > LATENCY_BOUNDS[bucket]:
             bucket += 1
@@ -462,5 +462,5 @@ class Histogram:
             self._cells[ZERO_AT] += 1
             return
         # Bucket n ends at 2 ** (n / 4): four to the octave.
-        native = math.ceil(math.log2(min(seconds, _NATIVE_MAX)) * (1 << NATIVE_SCHEMA))
+        native = math.ceil(math.log2(seconds) * (1 << NATIVE_SCHEMA))
         self._cells[NATIVE_AT + min(native - NATIVE_FIRST, NATIVE_BUCKETS - 1)] += 1
