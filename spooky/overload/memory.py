@@ -7,6 +7,12 @@ from typing import Final, NamedTuple
 
 KIBIBYTE: Final = 1024
 
+GIVEN_BACK: Final = ("inactive_file", "active_file", "slab_reclaimable")
+"""What the kernel gives back when anybody wants memory: a cgroup that holds it is not short."""
+
+GIVEN_BACK_V1: Final = ("total_inactive_file", "total_active_file")
+"""The same in version 1, which does not say how much of the kernel's own memory it is."""
+
 UNLIMITED: Final = 1 << 60
 """A cgroup of version 1 without a limit has one beyond any machine's memory."""
 
@@ -82,14 +88,14 @@ class MemoryReader:
                 mount = self._cgroups
                 unified = mount / "unified"
                 for place in _upwards(unified if unified.is_dir() else mount, path):
-                    yield from _usage(place, "memory.max", "memory.current", "inactive_file")
+                    yield from _usage(place, "memory.max", "memory.current", GIVEN_BACK)
             elif "memory" in controllers.split(","):
                 for place in _upwards(self._cgroups / "memory", path):
                     yield from _usage(
                         place,
                         "memory.limit_in_bytes",
                         "memory.usage_in_bytes",
-                        "total_inactive_file",
+                        GIVEN_BACK_V1,
                     )
 
 
@@ -102,14 +108,15 @@ def _upwards(mount: Path, path: str) -> Iterator[Path]:
     yield mount
 
 
-def _usage(place: Path, limit_name: str, used_name: str, cache: str) -> Iterator[Usage]:
+def _usage(
+    place: Path, limit_name: str, used_name: str, given_back: tuple[str, ...]
+) -> Iterator[Usage]:
     with contextlib.suppress(OSError, ValueError):
         # "max" is no number: there is no limit.
         limit = int((place / limit_name).read_text())
         if limit < UNLIMITED:
             used = int((place / used_name).read_text())
-            # What the kernel gives back first, when anybody wants memory, is not used.
-            used -= _field(place / "memory.stat", cache)
+            used -= sum(_field(place / "memory.stat", name) for name in given_back)
             yield Usage(max(used, 0), limit, str(place))
 
 

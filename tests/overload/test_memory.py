@@ -9,6 +9,11 @@ from spooky.overload.memory import MemoryReader
 MIB = 1 << 20
 GIB = 1 << 30
 
+STAT_V1 = f"""cache 1
+inactive_file 7
+total_inactive_file {60 * MIB}
+total_active_file {40 * MIB}"""
+
 
 def write(path: Path, text: object) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +44,9 @@ def cgroup(root: Path, path: str, limit: object, current: int, cache: int) -> No
     place = root / "sys/fs/cgroup" / path
     write(place / "memory.max", limit)
     write(place / "memory.current", current)
-    write(place / "memory.stat", f"anon 5\ninactive_file {cache}\nactive_file 9")
+    parts = (cache // 2, cache // 4, cache // 4)
+    lines = zip(("inactive_file", "active_file", "slab_reclaimable"), parts, strict=True)
+    write(place / "memory.stat", "anon 5\n" + "\n".join(f"{name} {size}" for name, size in lines))
 
 
 def test_the_limit_of_a_cgroup_counts_and_what_the_kernel_can_give_back_does_not(
@@ -73,7 +80,7 @@ def test_cgroups_of_version_1_are_read_too(root: Path) -> None:
     place = root / "sys/fs/cgroup/memory/docker/x"
     write(place / "memory.limit_in_bytes", GIB)
     write(place / "memory.usage_in_bytes", 900 * MIB)
-    write(place / "memory.stat", f"cache 1\ninactive_file 7\ntotal_inactive_file {100 * MIB}")
+    write(place / "memory.stat", STAT_V1)
     write(place.parent / "memory.limit_in_bytes", 9223372036854771712)
     write(place.parent / "memory.usage_in_bytes", 5 * GIB)
     assert MemoryReader(root).read([], None)[:2] == (800 * MIB, GIB)
