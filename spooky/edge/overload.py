@@ -97,7 +97,7 @@ class OverloadWatch:
 
     def _look(self, deadline: float) -> None:
         now = self._runtime.now()
-        self._lag.note(now - deadline)
+        self._lag.note(now - deadline, self._manager.settings.event_loop_max_lag_ms / 1000)
         pressures = self._measure()
         for transition in self._manager.update(pressures, now):
             self._tell(transition)
@@ -108,7 +108,8 @@ class OverloadWatch:
         self._schedule()
 
     def _measure(self) -> dict[Resource, float]:
-        lag = 1000 * self._lag.seconds / self._manager.settings.event_loop_max_lag_ms
+        # Rounded, as an average comes near the greatest lag, which is 1, but never quite there.
+        lag = round(1000 * self._lag.seconds / self._manager.settings.event_loop_max_lag_ms, 3)
         self._own.event_loop = lag
         return {
             Resource.MEMORY: self._machine.memory,

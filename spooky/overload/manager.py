@@ -18,6 +18,12 @@ IDLE_SHARE_MIN: Final = 0.1
 SHED_FROM: Final = PRESSURE_START[0]
 """What requests are shed for at the threshold: the lowest priority begins there."""
 
+LOOP_SHED_MAX: Final = PRESSURE_START[-1] - 0.01
+"""The most that requests are shed for as the loop is late: the highest priority is always served,
+as a loop that was stopped from outside says nothing about the load."""
+
+LOOP_SEVERITY_MAX: Final = (LOOP_SHED_MAX - SHED_FROM) / (1.0 - SHED_FROM)
+
 LAG_WEIGHT: Final = 0.3
 """Of the newest lag in the average: about a second at the usual interval, so that one slow turn is
 no pressure, and some are."""
@@ -171,13 +177,18 @@ class OverloadManager:
 
 
 def _severity(triggers: Triggers, pressures: Mapping[Resource, float]) -> float:
-    """Return how much of the way from a threshold to 1 the pressure has gone, from 0 to 1."""
+    """Return how much of the way from a threshold to 1 the pressure has gone, from 0 to 1.
+
+    Of the loop's lag it is never all.
+    """
     severity = 0.0
     for name, threshold in triggers.items():
         beyond = pressures.get(Resource(name), 0.0) - threshold
         if beyond > 0.0:
-            severity = max(severity, 1.0 if threshold >= 1.0 else beyond / (1.0 - threshold))
-    return min(severity, 1.0)
+            share = 1.0 if threshold >= 1.0 else min(beyond / (1.0 - threshold), 1.0)
+            is_loop = name == Resource.EVENT_LOOP
+            severity = max(severity, min(share, LOOP_SEVERITY_MAX) if is_loop else share)
+    return severity
 
 
 class LagMeter:
@@ -192,9 +203,14 @@ class LagMeter:
     def __init__(self) -> None:
         self.seconds = 0.0
 
-    def note(self, lag: float) -> None:
-        """Take how late it came now; seconds."""
-        self.seconds += LAG_WEIGHT * (max(lag, 0.0) - self.seconds)
+    def note(self, lag: float, lag_max: float) -> None:
+        """Take how late it came now.
+
+        Arguments:
+            lag: Seconds.
+            lag_max: A lag beyond counts as this, so that one pause, however long, is one slow turn.
+        """
+        self.seconds += LAG_WEIGHT * (min(max(lag, 0.0), lag_max) - self.seconds)
 
 
 def action_slots(counters: Counters) -> dict[Action, int]:

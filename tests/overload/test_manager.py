@@ -2,6 +2,7 @@
 
 import pytest
 
+from spooky._core.stages import PRESSURE_START
 from spooky.config.overload_manager import Overload, OverloadActions, Triggers
 from spooky.overload.manager import (
     HOLD_SECONDS,
@@ -127,11 +128,25 @@ def test_switching_it_off_ends_all_at_once() -> None:
 
 def test_one_slow_turn_of_the_loop_is_no_pressure_and_many_are() -> None:
     meter = LagMeter()
-    meter.note(1.0)
+    meter.note(1.0, 1.0)
     assert meter.seconds <= 0.3
     for _ in range(20):
-        meter.note(1.0)
+        meter.note(1.0, 1.0)
     assert meter.seconds == pytest.approx(1.0, abs=0.01)
     for _ in range(20):
-        meter.note(-0.001)
+        meter.note(-0.001, 1.0)
     assert meter.seconds < 0.01
+
+
+def test_a_machine_that_stood_still_for_a_minute_is_one_slow_turn() -> None:
+    meter = LagMeter()
+    meter.note(60.0, 1.0)
+    assert meter.seconds <= 0.3
+
+
+def test_a_late_loop_sheds_but_never_the_highest_priority_which_memory_does() -> None:
+    manager = OverloadManager(SETTINGS)
+    manager.update({Resource.EVENT_LOOP: 5.0}, 0.0)
+    assert PRESSURE_START[-2] < manager.shedding < PRESSURE_START[-1]
+    manager.update({Resource.EVENT_LOOP: 5.0, Resource.MEMORY: 1.0}, 1.0)
+    assert manager.shedding == 1.0
