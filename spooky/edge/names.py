@@ -9,7 +9,10 @@ from typing import Final
 from spooky.edge.messages import Resolve, Resolved
 
 FRESH_SECONDS: Final = 5.0
-"""How long an answer is used without asking again; a new connection asks after that."""
+"""How long an answer is used without asking again; a new connection asks after that.
+
+A question without an answer for so long is lost, and asked again.
+"""
 
 
 class AskedNames:
@@ -25,11 +28,14 @@ class AskedNames:
         self._now = now
         self._known: dict[tuple[str, int], tuple[float, list[str]]] = {}
         self._waiting: dict[tuple[str, int], asyncio.Future[Resolved]] = {}
+        self._asked: dict[tuple[str, int], float] = {}
 
     async def resolve(self, host: str, port: int) -> list[str]:
         """Return the addresses of a host.
 
-        A name that resolved once and does not any more keeps the addresses it had.
+        What is known is returned at once, and asked for again meanwhile if it is old: a connection
+        to a backend that lives does not wait for a resolver that does not. A name that resolved
+        once and does not any more keeps the addresses it had.
 
         Raises:
             socket.gaierror: It never resolved.
@@ -43,17 +49,22 @@ class AskedNames:
         waiting = self._waiting.get(key)
         if waiting is None:
             waiting = self._waiting[key] = asyncio.get_running_loop().create_future()
+        if key not in self._asked or self._now() - self._asked[key] >= FRESH_SECONDS:
+            self._asked[key] = self._now()
             self._ask(Resolve(host, port))
+        if addresses:
+            return addresses
         answer = await asyncio.shield(waiting)
-        if answer.error and not addresses:
+        if answer.error:
             raise socket.gaierror(socket.EAI_NONAME, answer.error)
-        return list(answer.addresses) or addresses
+        return list(answer.addresses)
 
     def answered(self, answer: Resolved) -> None:
         """Take an answer."""
         key = (answer.host, answer.port)
         if answer.addresses:
             self._known[key] = (self._now(), list(answer.addresses))
+        self._asked.pop(key, None)
         waiting = self._waiting.pop(key, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)

@@ -1,0 +1,68 @@
+"""Names in a worker: what is known is used at once, whatever the resolver does."""
+
+import asyncio
+import socket
+
+import pytest
+
+from spooky.edge.messages import Resolve, Resolved
+from spooky.edge.names import FRESH_SECONDS, AskedNames
+
+
+class Asked:
+    """A worker's names, and the supervisor as the test plays it."""
+
+    def __init__(self) -> None:
+        self.time = 100.0
+        self.questions: list[Resolve] = []
+        self.names = AskedNames(self.questions.append, lambda: self.time)
+
+    async def resolved(self, *addresses: str, error: str = "") -> list[str]:
+        """Ask, answer, and return what comes of it."""
+        asking = asyncio.ensure_future(self.names.resolve("a.test", 80))
+        await asyncio.sleep(0)
+        self.names.answered(Resolved("a.test", 80, addresses, error))
+        return await asking
+
+    async def at_once(self) -> list[str]:
+        async with asyncio.timeout(0.0):
+            return await self.names.resolve("a.test", 80)
+
+
+def test_known_addresses_are_given_at_once_while_a_silent_resolver_is_asked() -> None:
+    async def scenario() -> None:
+        asked = Asked()
+        assert await asked.resolved("10.0.0.1") == ["10.0.0.1"]
+        asked.time += FRESH_SECONDS
+        assert await asked.at_once() == await asked.at_once() == ["10.0.0.1"]
+        assert asked.questions == 2 * [Resolve("a.test", 80)]
+        asked.names.answered(Resolved("a.test", 80, ("10.0.0.2",)))
+        assert await asked.at_once() == ["10.0.0.2"]
+        assert len(asked.questions) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_question_without_an_answer_is_asked_again() -> None:
+    async def scenario() -> None:
+        asked = Asked()
+        first = asyncio.ensure_future(asked.names.resolve("a.test", 80))
+        await asyncio.sleep(0)
+        asked.time += FRESH_SECONDS
+        assert await asked.resolved("10.0.0.1") == await first == ["10.0.0.1"]
+        assert len(asked.questions) == 2
+
+    asyncio.run(scenario())
+
+
+def test_a_name_keeps_its_addresses_and_one_that_never_resolved_says_why() -> None:
+    async def scenario() -> None:
+        asked = Asked()
+        with pytest.raises(socket.gaierror, match="no such name"):
+            await asked.resolved(error="no such name")
+        await asked.resolved("10.0.0.1")
+        asked.time += FRESH_SECONDS
+        await asked.resolved(error="no such name")
+        assert await asked.at_once() == ["10.0.0.1"]
+
+    asyncio.run(scenario())
