@@ -38,7 +38,8 @@ class NameRefresh:
     Arguments:
         runtime: Whose loop to use.
         resolve: Asks the system.
-        on_changed: Told of each name when it resolves first, and to others than before.
+        on_changed: Told of each name when it resolves to others than before; not when it
+            resolves first, as who connects asks for itself.
     """
 
     def __init__(self, runtime: Runtime, resolve: Resolve, on_changed: OnChanged) -> None:
@@ -144,7 +145,7 @@ class NameRefresh:
         self._outcomes["changed"] += 1
         if before:
             logger.info("%s has other addresses: %s", name[0], ", ".join(sorted(now)))
-        self._on_changed(*name, tuple(addresses))
+            self._on_changed(*name, tuple(addresses))
 
 
 def _names(configuration: Configuration) -> Iterable[Name]:

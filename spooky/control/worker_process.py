@@ -11,7 +11,7 @@ from typing import Final
 
 from spooky.control import service_manager
 from spooky.edge import messages
-from spooky.edge.messages import STACK_SIGNAL, MessageError, ToSupervisor, ToWorker
+from spooky.edge.messages import STACK_SIGNAL, MessageError, Resolved, ToSupervisor, ToWorker
 from spooky.runtime.channel import Channel, ChannelFullError
 
 logger = logging.getLogger(__name__)
@@ -100,12 +100,17 @@ class WorkerProcess:
     def send(self, message: ToWorker, descriptors: Mapping[str, int] | None = None) -> None:
         """Tell the worker something; one that does not listen any more is killed.
 
+        What a name resolves to is left out rather: a worker that misses it asks again.
+
         Arguments:
             descriptors: In the order in which the message names them.
         """
         try:
             self._channel.send(messages.encode(message), list((descriptors or {}).values()))
         except ChannelFullError:
+            if isinstance(message, Resolved):
+                logger.warning("worker %d missed the addresses of %s", self.slot, message.host)
+                return
             logger.error("worker %d does not read what it is told; killing it", self.slot)
             self.kill()
 
