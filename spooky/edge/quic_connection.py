@@ -49,6 +49,8 @@ class QuicConnection:
         self.established = False
         self._began = self._runtime.now()
         self._counted_packets = (0, 0, 0)
+        # The handshake's, not the one in use: that may be a spoofed one, not proven yet.
+        self._peer: tuple[str, int] = session.peer[:2]
         # Made for the first request.
         self._client: Client | None = None
         self._timer: Timer | None = None
@@ -138,6 +140,7 @@ class QuicConnection:
         self._listener.cap.established()
         self._listener.measures.handshake.observe(self._runtime.now() - self._began)
         self._client = None
+        self._peer = self._quic.peer[:2]
         if handshake.early_data is not None:
             self._listener.count_early_data(handshake.early_data)
         if self._handshake_timer is not None:
@@ -229,7 +232,7 @@ class QuicConnection:
         return self._listener.service.accept(stream, self._client)
 
     def _make_client(self) -> Client:
-        address, port = self._quic.peer[:2]
+        address, port = self._peer
         return Client(
             address_text(address),
             port,

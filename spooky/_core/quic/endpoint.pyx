@@ -422,7 +422,8 @@ cdef class Endpoint:
             elif record.kind == RECORD_PATH_CHALLENGE:
                 if self.path.may_ask_again(record.id):
                     self.path.challenge_until = self.now
-            elif record.kind == RECORD_NEW_TOKEN:
+            elif record.kind == RECORD_NEW_TOKEN and self.path.validated:
+                # For no address but one that is proven: it is itself a proof.
                 self.token_to_give = self.make_token()
         return 0
 

@@ -338,8 +338,10 @@ cdef class Receiving(FrameProcessing):
                 self.version_settled = True
             return 0
         if packet.epoch == SPACE_HANDSHAKE:
-            # Only who got our packets can make these (RFC 9000 section 8.1).
-            path.on_validated()
+            # Only who got our Initial packets can make these (RFC 9000 section 8.1), and those went
+            # to the address that the handshake began from: wherever this came from, it proves no
+            # other.
+            self.path.on_validated()
             if self.initial_keys is not None:
                 self.discard_keys(SPACE_INITIAL)
         return 0

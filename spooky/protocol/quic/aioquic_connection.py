@@ -180,6 +180,14 @@ class Connection(QuicConnection):
             self._host_cid_seq += 1
             self._events.append(ConnectionIdGenerated(connection_id))
 
+    def may_come_from(self, addr: NetworkAddress) -> bool:
+        """Return whether a datagram may come from an address: from one until the handshake is over.
+
+        RFC 9000 section 9; aioquic takes any address for proven that a Handshake packet came from.
+        """
+        paths = self._network_paths
+        return self._handshake_confirmed or not paths or paths[0].addr == addr
+
     def _find_network_path(self, addr: NetworkAddress) -> QuicNetworkPath:
         """Take the path of the first packets for validated if a token proved it."""
         path = super()._find_network_path(addr)

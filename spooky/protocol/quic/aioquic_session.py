@@ -85,6 +85,8 @@ class AioquicSession:
         quic = self._quic
         quic.now = now
         for payload, source, _ in batch:
+            if not quic.may_come_from(source):
+                continue
             try:
                 quic.receive_datagram(payload, source, now)
             except Exception:

@@ -49,6 +49,9 @@ signature check each and is not met in practice."""
 CLIENT_CHAIN_MAX_CERTIFICATES: Final = 8
 """Most certificates a client may send; path building tries combinations of them."""
 
+SERVER_NAME_MAX: Final = 253
+"""The longest host name, in characters (RFC 1035 section 2.3.4)."""
+
 SERVER_NAME: Final = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?\Z")
 """A host name as SNI carries it, lowercase: letters, digits, hyphens and dots (RFC 6066 section 3),
 and the underscore that some private networks use."""
@@ -166,11 +169,16 @@ class CertificateSelector:
         return None if self.strict else self.default
 
 
-@lru_cache(maxsize=256)
 def normalize_server_name(server_name: str | None) -> str | None:
     """Return a server name in lowercase, or ``None`` if it is absent or not a host name."""
-    if server_name is None:
+    if server_name is None or len(server_name) > SERVER_NAME_MAX:
+        # Not kept: whoever chooses it could make it as long as a handshake message.
         return None
+    return _normalize(server_name)
+
+
+@lru_cache(maxsize=256)
+def _normalize(server_name: str) -> str | None:
     name = server_name.lower()
     return name if SERVER_NAME.match(name) else None
 
@@ -245,7 +253,13 @@ class ClientVerifier:
             self._builder.time(at).build_client_verifier().verify(chain[0], list(chain[1:]))
         except VerificationError as error:
             raise ClientCertificateError(ClientCertificateFault.UNTRUSTED, str(error)) from error
-        except (ValueError, UnsupportedAlgorithm) as error:
+        except (
+            ValueError,
+            UnsupportedAlgorithm,
+            x509.DuplicateExtension,
+            x509.InvalidVersion,
+            x509.UnsupportedGeneralNameType,
+        ) as error:
             # Extensions, names and keys are parsed only now, when something asks for them.
             raise ClientCertificateError(ClientCertificateFault.MALFORMED, str(error)) from error
 

@@ -124,6 +124,7 @@ class TestSelector:
             ("*.a.test", None),
             ("::1", None),
             ("a" * 254, None),
+            ("a" * 60_000, None),
         ],
     )
     def test_server_names_are_host_names(self, sent: str | None, normal: str | None) -> None:

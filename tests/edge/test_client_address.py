@@ -1,0 +1,61 @@
+"""Whose address a request has: the one that the handshake proved, not the last that was used."""
+
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import pytest
+
+from spooky._core.h3_fields import encode_fields
+from spooky._core.h3_frames import encode_frame
+from spooky.edge.quic_connection import QuicConnection
+from spooky.protocol.h3.limits import Limits
+from spooky.protocol.quic.engines import AIOQUIC, ENGINES, Engine
+from spooky.protocol.quic.session import Datagram
+from tests.protocol.quic.forge import packet, stream_frame
+from tests.scenario.endpoints import Scenario
+from tests.simnet import CLIENT
+
+VICTIM = ("203.0.113.77", 5555)
+HEADERS = 1
+
+
+class Connected(Scenario):
+    """A client and a whole connection of ours, whose listener notes whose requests come."""
+
+    connection: QuicConnection
+
+    def begin(self, first: Any, header: Any, now: float, **proof: Any) -> Any:
+        session = self.server_engine.server_session(
+            self.server_parameters, header, first.source, now, self._make_id, **proof
+        )
+        runtime = MagicMock()
+        runtime.now = lambda: self.network.now
+        listener = MagicMock(runtime=runtime, draining=False)
+        listener.overload.stops_keep_alive = False
+        listener.settings = SimpleNamespace(
+            http3=Limits(), handshake_timeout=10, parameters=SimpleNamespace(idle_timeout=30.0)
+        )
+        self.accept = listener.service.accept
+        self.connection = QuicConnection(listener, session, header.destination_connection_id)
+        self.connection.start()
+        return session
+
+
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=lambda engine: engine.name)
+def test_a_first_request_from_another_address_is_still_the_clients(engine: Engine) -> None:
+    """A source that nobody proved must not be what backends are told and logs say."""
+    pair = Connected((AIOQUIC, engine))
+    pair.run(lambda: bool(pair.client_handler.handshake), 10)
+    pair.run(seconds=0.2)
+    assert pair.connection.established
+    fields = [
+        (b":method", b"GET"),
+        (b":scheme", b"https"),
+        (b":authority", b"a.test"),
+        (b":path", b"/"),
+    ]
+    request = stream_frame(0, 0, encode_frame(HEADERS, encode_fields(fields)), True)
+    pair.connection.receive([Datagram(packet(pair, request), VICTIM)], pair.network.now)
+    (client,) = (call.args[1] for call in pair.accept.call_args_list)
+    assert (client.address, client.port) == (CLIENT[0].encode(), CLIENT[1])
