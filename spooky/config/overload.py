@@ -32,11 +32,13 @@ class AdaptiveAdmission(Section, frozen=True):
     enabled: Annotated[
         bool,
         described(
-            "Limit requests in flight to an upstream by how long they take.",
-            hazard="Off: an upstream that gets slower gets ever more requests at once, up to "
-            "`performance.per_upstream_inflight_limit`.",
+            "Limit requests in flight to an upstream by how long they take. The other keys of "
+            "this section act where this is true.",
+            hazard="On: a backend whose latencies vary much, or rise without a queue, may be given "
+            "less than it can take for a while. Off: one that gets slower gets ever more requests "
+            "at once, up to `performance.per_upstream_inflight_limit`.",
         ),
-    ] = True
+    ] = False
     algorithm: Annotated[
         Literal["gradient", "aimd"],
         described(

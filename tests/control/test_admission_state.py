@@ -1,13 +1,18 @@
 """What the supervisor tells of admission: read from the segment, where workers put it."""
 
+from msgspec.structs import replace
+
 from spooky._core.shared import Segment
+from spooky.config.overload import AdaptiveAdmission
 from spooky.config.schema import Configuration
 from spooky.control.admission_state import AdmissionState
 from spooky.generation.stages import adaptive_limit_of, breaker_of
 from spooky.observe.segment import private_segment
 from tests.control.test_ejection import configured
 
-TWO = configured("10.0.0.1", "10.0.0.2")
+PLAIN = configured("10.0.0.1", "10.0.0.2")
+RESILIENCE = replace(PLAIN.resilience, adaptive_admission=AdaptiveAdmission(enabled=True))
+TWO = replace(PLAIN, resilience=RESILIENCE)
 
 
 def told(
@@ -36,6 +41,12 @@ def test_limits_and_breakers_of_workers_are_told() -> None:
     assert facts["upstream_minimum_latency_seconds api"] == 0.25
     assert facts["backend_circuit_open api b0"] == 0
     assert facts["backend_circuit_open api b1"] == 1
+
+
+def test_there_is_no_adaptive_limit_unless_it_is_switched_on() -> None:
+    segment = private_segment()
+    assert adaptive_limit_of(PLAIN, segment, "api") is None
+    assert "upstream_concurrency_limit api" not in told(segment, PLAIN)
 
 
 def test_a_backend_whose_breaker_is_open_is_not_ready_until_it_may_be_tried() -> None:

@@ -264,9 +264,14 @@ def test_outlier_detection_that_is_switched_off():
     ],
 )
 def test_a_protection_from_overload_that_is_switched_off(section, code):
-    off = (f"resilience/{section}", {"enabled": False})
-    assert hazards(off) == [(code, "settings")]
-    assert hazards((f"resilience/{section}", {"enabled": True})) == []
+    on, off = (
+        snapshot(edited(BASE, (f"resilience/{section}", {"enabled": enabled})))
+        for enabled in (True, False)
+    )
+    assert [(one.code, str(one.object)) for one in plan(on, off, NOW).hazards] == [
+        (code, "settings")
+    ]
+    assert plan(off, on, NOW).hazards == ()
 
 
 def test_a_health_check_that_is_dropped():

@@ -5,11 +5,13 @@ Capacity is set by the backends, low enough that clients and proxy have room to 
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from tests.control.serve import served, until
 from tests.control.test_outliers import WORKERS, to_fleet
-from tests.support.fleet import Kind, Load, fleet, quantile
+from tests.support.fleet import Kind, Load, Member, fleet, quantile
 from tests.support.proxy import run
 
 KIND = Kind(concurrency=2, service_ms=40.0)
@@ -18,13 +20,24 @@ CAPACITY = BACKENDS * KIND.concurrency / (KIND.service_ms / 1000)
 CONVERGED_SECONDS = 2.0
 
 
+def limited(members: list[Member]) -> Callable[[dict[str, Any]], None]:
+    """Return a change that has requests go to a fleet behind an adaptive limit."""
+    go = to_fleet(members, {})
+
+    def change(settings: dict[str, Any]) -> None:
+        go(settings)
+        settings.setdefault("resilience", {})["adaptive_admission"] = {"enabled": True}
+
+    return change
+
+
 def test_five_times_the_load_leaves_goodput_at_the_peak_and_is_over_when_it_ends(
     tmp_path: Path,
 ) -> None:
     async def scenario() -> None:
         async with (
             fleet(*[KIND] * BACKENDS) as members,
-            served(tmp_path, WORKERS, to_fleet(members, {})) as proxy,
+            served(tmp_path, WORKERS, limited(members)) as proxy,
         ):
             async with Load(proxy.port, clients=32, rate=CAPACITY / 2) as calm:
                 await until(lambda: len(calm.samples) >= 100)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.control.serve import served, until
-from tests.control.test_outliers import WORKERS, to_fleet
-from tests.control.test_too_many_requests import BACKENDS, CAPACITY, KIND
+from tests.control.test_outliers import WORKERS
+from tests.control.test_too_many_requests import BACKENDS, CAPACITY, KIND, limited
 from tests.support.fleet import Load, fleet, quantile
 
 pytestmark = pytest.mark.soak
@@ -20,7 +20,7 @@ def test_goodput_latency_and_recovery(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with (
             fleet(*[KIND] * BACKENDS) as members,
-            served(tmp_path, WORKERS, to_fleet(members, {})) as proxy,
+            served(tmp_path, WORKERS, limited(members)) as proxy,
         ):
             async with Load(proxy.port, clients=32, rate=CAPACITY / 2) as calm:
                 await until(lambda: len(calm.samples) >= 500)
