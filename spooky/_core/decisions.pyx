@@ -62,6 +62,9 @@ cdef enum:
     READS_MAX = 16
     ID_DIGITS = 18
 
+# No ring is written so far: whatever is beyond it was never written by one.
+cdef uint64_t POSITION_MAX = 1 << 62
+
 
 cdef packed struct Record:
     uint32_t size
@@ -192,12 +195,15 @@ cdef class Ring:
         """Use so many bytes from now on; what was written is forgotten if that is a change."""
         if capacity:
             capacity = min(max(capacity, <uint64_t>MIN_BYTES), self._room) // WORD * WORD
-        if capacity == self._words[AT_CAPACITY]:
+        if capacity == self._words[AT_CAPACITY] and _is_sound(self._words, capacity):
             return
+        cdef uint64_t head = self._words[AT_HEAD]
+        head = (head + WORD - 1) // WORD * WORD if head <= POSITION_MAX else 0
         # Without room, nothing is read; what it was is behind the tail then.
         store_word(&self._words[AT_CAPACITY], 0)
         fence()
-        store_word(&self._words[AT_TAIL], self._words[AT_HEAD])
+        store_word(&self._words[AT_HEAD], head)
+        store_word(&self._words[AT_TAIL], head)
         fence()
         store_word(&self._words[AT_CAPACITY], capacity)
 
@@ -243,6 +249,8 @@ cdef class Ring:
                 lengths[which] = min(lengths[which], <Py_ssize_t>NAME_BYTES)
             size += lengths[which]
         whole = (size + WORD - 1) // WORD * WORD
+        if not _is_sound(self._words, capacity):
+            self.resize(capacity)
         head, tail = self._words[AT_HEAD], self._words[AT_TAIL]
         rest = capacity - head % capacity
         filler = rest if whole > rest else 0
@@ -292,6 +300,8 @@ cdef class Ring:
                 return None
             head = load_word(&self._words[AT_HEAD])
             tail = load_word(&self._words[AT_TAIL])
+            if head - tail > capacity:
+                continue
             found, found_at = None, 0
             position = tail
             while position < head:
@@ -324,6 +334,8 @@ cdef class Ring:
                 return []
             head = load_word(&self._words[AT_HEAD])
             tail = load_word(&self._words[AT_TAIL])
+            if head - tail > capacity:
+                continue
             places = []
             position = tail
             while position < head:
@@ -353,6 +365,8 @@ cdef class Ring:
             capacity = self._capacity()
             head = load_word(&self._words[AT_HEAD])
             position = load_word(&self._words[AT_TAIL])
+            if head - position > capacity:
+                continue
             found = None
             while capacity and position < head:
                 length = self._size_at(position, head, capacity)
@@ -374,15 +388,26 @@ cdef class Ring:
     cdef uint64_t _capacity(self) noexcept:
         """Return the capacity; 0 for one that cannot be."""
         cdef uint64_t capacity = load_word(&self._words[AT_CAPACITY])
-        return capacity if capacity <= self._room and capacity % WORD == 0 else 0
+        return capacity if MIN_BYTES <= capacity <= self._room and capacity % WORD == 0 else 0
 
     cdef uint64_t _size_at(self, uint64_t position, uint64_t head, uint64_t capacity) noexcept:
         """Return how long what is at a position is; 0 if it is nothing that could be there."""
         cdef uint64_t place = position % capacity
-        cdef uint64_t length = (<uint32_t*>(self._area + place))[0]
+        cdef uint64_t length
+        if place % WORD:
+            return 0
+        length = (<uint32_t*>(self._area + place))[0]
         if length == 0 or length % WORD or length > capacity - place or length > head - position:
             return 0
         return length
+
+
+cdef bint _is_sound(uint64_t* words, uint64_t capacity) noexcept:
+    """Return whether head and tail are where a writer can have put them."""
+    cdef uint64_t head = words[AT_HEAD]
+    cdef uint64_t tail = words[AT_TAIL]
+    # A tail beyond the head makes the difference greater than every capacity.
+    return (head | tail) % WORD == 0 and head <= POSITION_MAX and head - tail <= capacity
 
 
 def key_of(str request_id):

@@ -67,7 +67,7 @@ cdef extern from *:
         uint64_t* word, uint64_t* expected, uint64_t value
     ) nogil
 
-VERSION = 5
+VERSION = 6
 SLOTS_MAX = 256
 VALUES_MAX = VALUES
 NAMES_MAX_BYTES = NAMES_BYTES

@@ -435,8 +435,13 @@ class Crew:
         slot = worker.slot
         del self._workers[slot]
         self._segment.reclaim(slot)
-        forget_gauges(self._segment, slot)
         self._changed.set()
+        self._see_to_successor(worker)
+        # Last: whatever a worker that went wrong left there, it has a successor.
+        forget_gauges(self._segment, slot)
+
+    def _see_to_successor(self, worker: WorkerProcess) -> None:
+        slot = worker.slot
         if self._ending:
             self._all_finished = self._all_finished and worker.cut == 0
             return

@@ -3,7 +3,7 @@
 import functools
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -60,7 +60,7 @@ _BALANCING_TEXTS: Final = {
     "latency-aware": "its latency and load promised the earliest answer",
 }
 
-_EXCLUDED_TEXTS: Final = {
+_EXCLUDED_TEXTS: Final[Mapping[float, str]] = {
     EXCLUDED_FAILING: "its checks fail",
     EXCLUDED_EJECTED: "it is ejected",
     EXCLUDED_DRAINED: "it is drained",
@@ -285,9 +285,7 @@ def describe(kind: NoteKind, name: str, numbers: Sequence[float], why: str) -> s
         case NoteKind.CANDIDATE:
             return f"{name} could be chosen; score, in flight, weight: {told}"
         case NoteKind.EXCLUDED:
-            state = _EXCLUDED_TEXTS.get(
-                int(numbers[0]) if numbers else 0, "it was not in the choice"
-            )
+            state = _EXCLUDED_TEXTS.get(numbers[0] if numbers else 0, "it was not in the choice")
             because = f" ({why})" if numbers and numbers[0] == EXCLUDED_EJECTED else ""
             return f"{name} could not be chosen: {state}{because}"
         case NoteKind.PASSED_OVER:

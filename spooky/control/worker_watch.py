@@ -109,11 +109,12 @@ class WorkerWatch:
     def _look(self) -> None:
         rules = self._rules
         assert rules is not None
+        # First: whatever is met now, there is a next time.
+        self._schedule(rules)
         workers = self._crew.workers
         seen = [self._see(worker) for worker in workers.values()]
         for act in rules.look(self._runtime.now(), seen):
             self._do(act)
-        self._schedule(rules)
 
     def _see(self, worker: WorkerProcess) -> Seen:
         beat = self._segment.last_beat(worker.slot) / 1000

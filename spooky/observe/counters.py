@@ -63,8 +63,14 @@ class Counters:
         self.segment = segment if segment is not None else private_segment()
         self.worker = worker
         self.values = self.segment.values(worker)
-        self._slots: dict[SlotName, int] = dict(named_slots(self.segment, worker))
-        self._named_bytes = len(self.segment.names(worker))
+        names = self.segment.names(worker)
+        known = list(_entries(names, 0))
+        self._slots: dict[SlotName, int] = {name: position for name, position, _ in known}
+        readable = b"".join(entry for _, _, entry in known)
+        if len(readable) < len(names):
+            # Nobody would read what is added behind them.
+            self.segment.write_names(worker, readable)
+        self._named_bytes = len(readable)
         # First positions and lengths of what no name has, the lowest first.
         self._free = _gaps(self._slots)
         self._overflow = self.slot(OVERFLOW)
@@ -203,12 +209,21 @@ class NameReader:
 
 
 def _entries(names: bytes, at: int) -> Iterator[tuple[SlotName, int, bytes]]:
-    """Yield each name with its position, and both as they are written."""
-    while at < len(names):
+    """Yield each name with its position, and both as they are written.
+
+    What cannot be a name is left out: a worker that went wrong may have written anything.
+    """
+    while at + _NAME_HEAD.size <= len(names):
         position, length = _NAME_HEAD.unpack_from(names, at)
         start, at = at, at + _NAME_HEAD.size + length
-        name = msgspec.msgpack.decode(names[start + _NAME_HEAD.size : at], type=SlotName)
-        yield name, position, names[start:at]
+        if at > len(names):
+            return
+        try:
+            name = msgspec.msgpack.decode(names[start + _NAME_HEAD.size : at], type=SlotName)
+        except msgspec.DecodeError:
+            continue
+        if name.metric in BY_NAME and position + _width(name) <= VALUES_MAX:
+            yield name, position, names[start:at]
 
 
 class CounterReader:

@@ -4,6 +4,8 @@ The records themselves are kept by :mod:`spooky._core.decisions`, in the shared 
 outlive the worker that wrote them.
 """
 
+import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -18,6 +20,9 @@ ID_DIGITS: Final = 18
 """Of a request id: two for the worker's slot, eight for the second in which the worker started, and
 eight that count its requests."""
 
+
+CLOCK_SECONDS: Final = 1.0
+"""A request that began so much later than now did not: one clock tells the time to all."""
 
 EXCLUDED_FAILING: Final = 1
 EXCLUDED_EJECTED: Final = 2
@@ -153,12 +158,18 @@ def parse_id(text: str) -> tuple[int, int]:
 
 def decode(slot: int, record: bytes) -> Decision | None:
     """Return what a record says; ``None`` if it cannot be one."""
+    if len(record) < RECORD.size:
+        return None
     size, _, stages, _, key, generation, started, connected, first_byte, ended, *rest = (
         RECORD.unpack_from(record)
     )
     received, sent, reason, status, flags, count, *lengths = rest
     at = RECORD.size + stages * STAGE.size
     if at + sum(lengths) > min(size, len(record)) or reason >= len(reasons.TABLE):
+        return None
+    if not all(map(math.isfinite, (started, connected, first_byte, ended))) or not (
+        0 <= started <= time.monotonic() + CLOCK_SECONDS
+    ):
         return None
     texts = []
     for length in lengths:
@@ -210,7 +221,7 @@ def _notes(data: bytes, count: int) -> tuple[Note, ...]:
         at += NOTE.size
         name = _text(data[at : at + length])
         at += length
-        if kind in _KINDS and reason < len(reasons.TABLE):
+        if kind in _KINDS and reason < len(reasons.TABLE) and math.isfinite(moment):
             first, second, third, fourth = numbers
             note = Note(
                 NoteKind(kind), moment, reasons.TABLE[reason], name, (first, second, third, fourth)

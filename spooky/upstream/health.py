@@ -92,7 +92,7 @@ class BackendHealth:
     def ejected_for(self) -> Reason | None:
         """Why it is ejected, if it is."""
         code = self._load(_EJECTED_FOR)
-        return TABLE[code - 1] if code else None
+        return TABLE[code - 1] if 0 < code <= len(TABLE) else None
 
     @property
     def ejected_until(self) -> float:

@@ -5,11 +5,11 @@ and decides; the time is an argument.
 """
 
 import logging
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, log2, sqrt
-from statistics import median
 from typing import Final, TypeVar
 
 from spooky._core import reasons
@@ -108,18 +108,21 @@ def find_failing(samples: Mapping[Key, Sample], factor: float) -> list[Key]:
         samples: Of the backends that had enough tries.
         factor: How many standard deviations are too many.
     """
+    shares = sorted(sample.error_share for sample in samples.values())
+    tries = sum(sample.tries for sample in samples.values())
+    together = sum(sample.errors for sample in samples.values()) / tries if tries else 0.0
+    # By middle, of which there are three at most: sorted once, whoever is left out.
+    spreads: dict[float, list[float]] = {}
     deviating = []
     for key, sample in samples.items():
-        others = [other for one, other in samples.items() if one != key]
-        shares = [other.error_share for other in others]
-        middle = median(shares)
+        middle = _median_without(shares, sample.error_share)
         rise = sample.error_share - middle
         if rise < ERROR_SHARE_RISE_MIN:
             continue
-        between = NORMAL_DEVIATIONS * median(abs(share - middle) for share in shares)
-        tries = sum(other.tries for other in others)
-        together = (sample.errors + sum(other.errors for other in others)) / (sample.tries + tries)
-        chance = together * (1 - together) * (1 / sample.tries + 1 / tries)
+        if middle not in spreads:
+            spreads[middle] = sorted(abs(share - middle) for share in shares)
+        between = NORMAL_DEVIATIONS * _median_without(spreads[middle], abs(rise))
+        chance = together * (1 - together) * (1 / sample.tries + 1 / (tries - sample.tries))
         if rise > factor * sqrt(between * between + chance):
             deviating.append((rise, key))
     deviating.sort(key=lambda one: -one[0])
@@ -133,15 +136,24 @@ def find_slow(samples: Mapping[Key, Sample], factor: float) -> list[Key]:
         samples: Of the backends that had enough successes.
         factor: How many times are too many.
     """
+    latencies = sorted(sample.typical_latency for sample in samples.values())
     deviating = []
     for key, sample in samples.items():
         latency = sample.typical_latency
-        middle = median(other.typical_latency for one, other in samples.items() if one != key)
+        middle = _median_without(latencies, latency)
         rise_ms = _milliseconds(latency) - _milliseconds(middle)
         if latency - middle > UNITS_PER_DOUBLING * log2(factor) and rise_ms >= LATENCY_RISE_MIN_MS:
             deviating.append((latency, key))
     deviating.sort(key=lambda one: -one[0])
     return [key for _, key in deviating]
+
+
+def _median_without(ordered: Sequence[float], one: float) -> float:
+    """Return the median of sorted numbers of which one is left out."""
+    place = bisect_left(ordered, one)
+    count = len(ordered) - 1
+    lower, upper = (count - 1) // 2, count // 2
+    return (ordered[lower + (lower >= place)] + ordered[upper + (upper >= place)]) / 2
 
 
 def _milliseconds(units: float) -> float:
@@ -173,7 +185,11 @@ class ObservedBackend:
     def take_sample(self) -> Sample:
         """Return what became of tries since the last time this was called."""
         before, self._begun = self._begun, self._counts()
-        return Sample(*(now - then for now, then in zip(self._begun, before, strict=True)))
+        tries, errors, latencies, timed = (
+            now - then for now, then in zip(self._begun, before, strict=True)
+        )
+        # Workers count meanwhile: an error may fall into the interval after that of its try.
+        return Sample(tries, min(errors, tries), latencies, timed)
 
     def errors_in_a_row(self, settings: OutlierDetection) -> Reason | None:
         """Return which limit its errors in a row have reached, if any."""
@@ -223,9 +239,9 @@ class ObservedBackend:
         self.health.forgive(now, 0)
 
     def _counts(self) -> tuple[int, int, int, int]:
-        return (
-            self._load(TRIES), self._load(ERRORS), self._load(LATENCIES), self._load(TIMED),
-        )  # fmt: skip
+        # Workers count a try before its error, so this reads them the other way about.
+        errors = self._load(ERRORS)
+        return self._load(TRIES), errors, self._load(LATENCIES), self._load(TIMED)
 
     def _load(self, position: int) -> int:
         return self._words.load(position) if self._words is not None else 0

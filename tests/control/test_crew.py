@@ -2,13 +2,17 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from spooky.config.watchdog import Watchdog
 from spooky.control import crew as crew_module
 from spooky.control.crew import Crew, StartError
 from spooky.control.slots import Slots
+from spooky.control.watchdog import WatchdogRules
+from spooky.control.worker_watch import WorkerWatch
 from spooky.observe.segment import create_segment
 from tests.control.serve import until
 from tests.support.proxy import run
@@ -54,6 +58,39 @@ def test_a_slot_whose_worker_cannot_be_started_is_tried_again(
         await until(lambda: crew.pids == {0: 4})
 
     run(scenario)
+
+
+def test_a_dead_worker_has_a_successor_whatever_it_left_in_the_segment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise IndexError("nonsense")
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        crew = crew_with(monkeypatch, range(0))
+        await crew.start()
+        monkeypatch.setattr(crew_module, "forget_gauges", fail)
+        (worker,) = crew._workers.values()
+        assert isinstance(worker, Worker)
+        asyncio.get_running_loop().call_soon(worker.on_exit, worker)
+        await until(lambda: crew.pids == {0: 1})
+
+    run(scenario)
+
+
+def test_the_watchdog_looks_again_after_a_look_that_failed() -> None:
+    at: list[float] = []
+    runtime = SimpleNamespace(
+        now=lambda: 5.0, schedule=lambda when, _: at.append(when), call_soon=None
+    )
+    watch = WorkerWatch.__new__(WorkerWatch)
+    watch._runtime = cast(Any, runtime)
+    watch._crew = cast(Any, SimpleNamespace(workers={0: None}))
+    watch._rules = WatchdogRules(Watchdog(), lambda _: False)
+    with pytest.raises(AttributeError):
+        watch._look()
+    assert len(at) == 1
 
 
 def test_a_worker_that_cannot_be_started_at_first_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from spooky._core import COMPILED, reasons
@@ -16,7 +17,7 @@ from spooky._core.decisions import RING_MIN_BYTES, Admitted, Notes
 from spooky.config import from_mapping
 from spooky.control.changes import Changes
 from spooky.control.lives import Lives, UnknownRequestError
-from spooky.observe.decisions import NoteKind, ring_of
+from spooky.observe.decisions import NoteKind, decode, ring_of
 from spooky.observe.segment import private_segment
 from tests.control.serve import served
 from tests.support.proxy import configuration, run
@@ -147,6 +148,41 @@ def test_a_request_that_is_not_known_is_refused_with_the_reason(known: Fixture) 
     for wrong, why in (("abc", "18 digits"), ("0" * 17 + "G", "hexadecimal")):
         with pytest.raises(ValueError, match=why):
             known.lives.life(wrong)
+
+
+@pytest.mark.parametrize("moment", ["started", "connected", "first_byte", "ended"])
+@pytest.mark.parametrize("wrong", [float("inf"), float("-inf"), float("nan")])
+def test_a_record_with_moments_that_are_none_is_unknown(
+    known: Fixture, moment: str, wrong: float
+) -> None:
+    known.write(**{moment: wrong})
+    with pytest.raises(UnknownRequestError):
+        known.lives.life(ID % 1)
+
+
+@pytest.mark.parametrize("wrong", [-1e300, -1.0, 1e300, 1e12])
+def test_a_record_that_began_before_the_clock_or_after_now_is_unknown(
+    known: Fixture, wrong: float
+) -> None:
+    known.write(started=wrong)
+    with pytest.raises(UnknownRequestError):
+        known.lives.life(ID % 1)
+
+
+def test_a_record_too_short_to_be_one_says_nothing() -> None:
+    assert decode(0, b"\x08\0\0\0\x01\0\0\0") is None
+
+
+@pytest.mark.parametrize("wrong", [float("inf"), float("nan"), 1e300])
+def test_notes_with_numbers_that_are_none_do_no_harm(known: Fixture, wrong: float) -> None:
+    notes = Notes()
+    for kind in NoteKind:
+        notes.add(kind, time.monotonic(), 0, "one", wrong, wrong, wrong, wrong)
+        notes.add(kind, wrong, 0, "two", 1.0)
+    known.write(notes=notes)
+    life = known.lives.life(ID % 1)
+    assert {event.event for event in life.events} >= {kind.name.lower() for kind in NoteKind}
+    json.loads(msgspec.json.encode(life))
 
 
 @pytest.mark.skipif(not COMPILED, reason="a dead worker is replaced by the twins too, but slowly")

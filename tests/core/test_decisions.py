@@ -226,3 +226,46 @@ def test_both_builds_leave_the_same_bytes_and_find_the_same(steps: list, repeats
     assert rings[0].recent(7) == rings[1].recent(7)
     # Each reads what the other wrote.
     assert pure.Ring(areas[0]).recent(9) == decisions.Ring(areas[1]).recent(9)
+
+
+@pytest.mark.parametrize("build", [decisions, pure])
+@pytest.mark.parametrize(
+    ("head", "tail"),
+    [(1 << 63, 0), (2**64 - 8, 2**64 - 80), (8, 80), (1 << 40, 8), (4_003, 4_001), (800, 3)],
+)
+def test_head_and_tail_that_cannot_be_are_an_empty_ring_and_mended_by_the_writer(
+    build: ModuleType, head: int, tail: int
+) -> None:
+    for mend in (True, False):
+        area = mmap.mmap(-1, AREA)
+        made = ring(build, area)
+        for number in range(600):
+            write(made, number)
+        struct.pack_into("<QQ", area, 8, head, tail)
+        assert (made.find(599), made.oldest(), made.recent(9)) == (None, None, [])
+        if mend:
+            made.resize(RING_MIN_BYTES)
+        assert write(made, 7)
+        assert [received(one) for one in made.recent(9)] == [7]
+        assert made.find(7) == made.oldest() == made.recent(1)[0]
+
+
+@pytest.mark.parametrize("build", [decisions, pure])
+def test_a_capacity_smaller_than_a_record_is_none(build: ModuleType) -> None:
+    area = mmap.mmap(-1, AREA)
+    made = ring(build, area)
+    struct.pack_into("<Q", area, 0, 8)
+    assert (made.capacity, made.find(1), write(made, 1)) == (0, None, False)
+
+
+@pytest.mark.parametrize("build", [decisions, pure])
+def test_a_walk_ends_at_a_size_that_cannot_be(build: ModuleType) -> None:
+    for size in (0, 4, 8, RING_MIN_BYTES, 2**32 - 8):
+        area = mmap.mmap(-1, AREA)
+        made = ring(build, area)
+        write(made, 1)
+        second = struct.unpack_from("<Q", area, 8)[0]
+        write(made, 2)
+        struct.pack_into("<I", area, RING_HEAD_BYTES + second, size)
+        assert made.find(2) is None
+        assert [received(one) for one in made.recent(9)] == [1]

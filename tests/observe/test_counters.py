@@ -1,9 +1,11 @@
 """Counters: what workers count is summed, and goes on where a dead one left it."""
 
 import os
+import struct
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from spooky._core import shared
@@ -185,3 +187,37 @@ def test_names_written_anew_between_names_and_numbers_are_read_again(
 
     monkeypatch.setattr(module, "_sum", sum_late)
     assert requests_of("old") not in reader.read()
+
+
+def entry(position: int, name: bytes) -> bytes:
+    return struct.pack("<II", position, len(name)) + name
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        entry(5, msgspec.msgpack.encode(SlotName("surprises_total", ()))),
+        entry(5, b"\xff\xff"),
+        entry(5, b""),
+        entry(5, msgspec.msgpack.encode(["requests_total", 7])),
+        entry(shared.VALUES_MAX, msgspec.msgpack.encode(SENT)),
+        entry(shared.VALUES_MAX - 1, msgspec.msgpack.encode(DURATION)),
+        struct.pack("<II", 5, 2**32 - 1),
+        b"\x01\x02\x03",
+    ],
+)
+def test_names_that_cannot_be_are_passed_over_and_gone_with_the_next_worker(wrong: bytes) -> None:
+    segment, (one, other) = two_workers()
+    for counters in (one, other):
+        counters.values[counters.slot("datagrams_sent_total")] += 2
+        counters.values[counters.slot("connections_active", {"transport": "quic"})] += 2
+    assert segment.add_name(0, wrong)
+    reader = CounterReader(segment)
+    assert reader.read()[SENT] == [4]
+    forget_gauges(segment, 0)
+    assert totals(segment)[ACTIVE] == [2]
+    successor = Counters(segment, 0)
+    assert successor.values[successor.slot("datagrams_sent_total")] == 2
+    successor.values[successor.slot("datagrams_received_total")] += 1
+    assert reader.read() == totals(segment)
+    assert reader.read()[SlotName("datagrams_received_total", ())] == [1]

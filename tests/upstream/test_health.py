@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from spooky._core.balance import RoundRobin
+from spooky._core.reasons import TABLE
 from spooky.config.health import HealthCheck
 from spooky.observe.segment import private_segment
 from spooky.runtime import Runtime
 from spooky.upstream.dial import DialSettings, system_resolver
-from spooky.upstream.health import BackendHealth, CheckState, UpstreamHealth
+from spooky.upstream.health import BackendHealth, CheckState, UpstreamHealth, backend_words
 from spooky.upstream.origin import Origin as Address
 from spooky.upstream.probe import (
     CheckError,
@@ -84,6 +85,17 @@ def test_backends_that_cannot_serve_get_no_requests_unless_too_few_are_left(
         one.set_failing(False, 0.0)
     upstream.apply(0.0)
     assert {balancer.pick() for _ in range(40)} == {0, 1, 2, 3}
+
+
+def test_an_ejection_for_a_reason_that_the_table_lacks_is_none() -> None:
+    segment = private_segment()
+    words = backend_words(segment, "health", "api", "one")
+    assert words is not None
+    for code in (len(TABLE) + 1, 2**64 - 1):
+        words.store(1, code)
+        assert BackendHealth(segment, "api", "one").can_serve
+    words.store(1, len(TABLE))
+    assert BackendHealth(segment, "api", "one").ejected_for is TABLE[-1]
 
 
 def test_what_is_said_twice_is_no_change() -> None:

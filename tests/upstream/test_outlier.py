@@ -4,11 +4,16 @@ import math
 import random
 from collections.abc import Callable
 from itertools import pairwise
+from statistics import median
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from spooky._core import reasons
 from spooky._core.balance import RoundRobin
+from spooky._core.outcomes import ERRORS, TRIES
 from spooky.config.outlier_detection import OutlierDetection
 from spooky.observe.segment import private_segment
 from spooky.upstream.health import BackendHealth, UpstreamHealth
@@ -16,11 +21,13 @@ from spooky.upstream.outlier import (
     ObservedBackend,
     OutlierDetector,
     Sample,
+    _median_without,
     alarm_words,
     ejection_seconds,
     find_failing,
     find_slow,
     make_tally,
+    outcome_words,
 )
 
 LOOK = 0.05
@@ -324,3 +331,38 @@ def test_a_latency_is_held_against_the_others_by_factor_and_by_milliseconds() ->
     assert find_slow(samples(10, 12, 9, 40), 5.0) == []
     assert find_slow(samples(1, 1, 1, 8), 5.0) == []
     assert find_slow(samples(10, 100, 9, 200, 11), 5.0) == [3, 1]
+
+
+def test_an_error_counted_in_the_interval_after_its_try_is_no_more_than_all_tries() -> None:
+    segment = private_segment()
+    observed = ObservedBackend(segment, "api", "b0")
+    words = outcome_words(segment, "api", "b0")
+    assert words is not None
+    words.add(TRIES, 10)
+    words.add(ERRORS, 12)
+    assert observed.take_sample() == Sample(10, 10)
+    assert find_failing({1: Sample(10, 10), 2: Sample(10, 10), 3: Sample(10, 10)}, 1.0) == []
+
+
+@given(st.lists(st.integers(0, 9), min_size=2, max_size=9), st.data())
+def test_the_median_without_one_is_that_of_the_others(numbers: list[int], data: Any) -> None:
+    left_out = data.draw(st.integers(0, len(numbers) - 1))
+    others = numbers[:left_out] + numbers[left_out + 1 :]
+    assert _median_without(sorted(numbers), numbers[left_out]) == median(others)
+
+
+def test_two_thousand_backends_are_compared_without_comparing_each_with_each() -> None:
+    asked = 0
+
+    class Counted(Sample):
+        __slots__ = ()
+
+        @property
+        def error_share(self) -> float:
+            nonlocal asked
+            asked += 1
+            return self.errors / self.tries
+
+    samples = {at: Counted(1000, 0 if at < 1990 else 500) for at in range(2000)}
+    assert find_failing(samples, 4.0) == list(range(1990, 2000))
+    assert asked <= 10 * len(samples)

@@ -40,6 +40,8 @@ _SIZE = struct.Struct("<IHHQQ")
 # As often a reader begins again that the writer overtook; each time it is further behind than the
 # whole ring is long.
 _READS_MAX = 16
+# No ring is written so far: whatever is beyond it was never written by one.
+_POSITION_MAX = 1 << 62
 
 
 class Notes:
@@ -128,11 +130,14 @@ class Ring:
         """Use so many bytes from now on; what was written is forgotten if that is a change."""
         if capacity:
             capacity = min(max(capacity, RING_MIN_BYTES), self._room) // _WORD * _WORD
-        if capacity == self._words[_AT_CAPACITY]:
+        if capacity == self._words[_AT_CAPACITY] and self._is_sound(capacity):
             return
+        head = self._words[_AT_HEAD]
+        head = (head + _WORD - 1) // _WORD * _WORD if head <= _POSITION_MAX else 0
         # Without room, nothing is read; what it was is behind the tail then.
         self._words[_AT_CAPACITY] = 0
-        self._words[_AT_TAIL] = self._words[_AT_HEAD]
+        self._words[_AT_HEAD] = head
+        self._words[_AT_TAIL] = head
         self._words[_AT_CAPACITY] = capacity
 
     def write(
@@ -177,6 +182,8 @@ class Ring:
         stages = b"" if admitted is None else admitted.data()
         size = RECORD.size + len(stages) + sum(map(len, texts)) + len(extra)
         whole = (size + _WORD - 1) // _WORD * _WORD
+        if not self._is_sound(capacity):
+            self.resize(capacity)
         head, tail = self._words[_AT_HEAD], self._words[_AT_TAIL]
         rest = capacity - head % capacity
         filler = rest if whole > rest else 0
@@ -206,6 +213,8 @@ class Ring:
             if not capacity:
                 return None
             head, tail = self._words[_AT_HEAD], self._words[_AT_TAIL]
+            if not 0 <= head - tail <= capacity:
+                continue
             found, found_at = None, 0
             position = tail
             while position < head:
@@ -213,7 +222,7 @@ class Ring:
                 if not length:
                     break
                 at = self._at(position, capacity)
-                kind = _SIZE.unpack_from(self._area, at)[1] if length >= _SIZE.size else _FILLER
+                kind = _SIZE.unpack_from(self._area, at)[1] if length >= RECORD.size else _FILLER
                 if kind == _WHOLE and _SIZE.unpack_from(self._area, at)[4] == key:
                     found, found_at = bytes(self._area[at : at + length]), position
                 position += length
@@ -233,11 +242,13 @@ class Ring:
             if not capacity:
                 return []
             head, tail = self._words[_AT_HEAD], self._words[_AT_TAIL]
+            if not 0 <= head - tail <= capacity:
+                continue
             places: list[tuple[int, int]] = []
             position = tail
             while position < head and (length := self._size_at(position, head, capacity)):
                 at = self._at(position, capacity)
-                if length >= _SIZE.size and _SIZE.unpack_from(self._area, at)[1] == _WHOLE:
+                if length >= RECORD.size and _SIZE.unpack_from(self._area, at)[1] == _WHOLE:
                     places.append((position, length))
                 position += length
             copies = [
@@ -255,13 +266,15 @@ class Ring:
         for _ in range(_READS_MAX):
             capacity = self._capacity()
             head, position = self._words[_AT_HEAD], self._words[_AT_TAIL]
+            if not 0 <= head - position <= capacity:
+                continue
             found = None
             while capacity and position < head:
                 length = self._size_at(position, head, capacity)
                 at = self._at(position, capacity)
                 if not length:
                     break
-                if length >= _SIZE.size and _SIZE.unpack_from(self._area, at)[1] == _WHOLE:
+                if length >= RECORD.size and _SIZE.unpack_from(self._area, at)[1] == _WHOLE:
                     found = bytes(self._area[at : at + length])
                     break
                 position += length
@@ -272,7 +285,13 @@ class Ring:
     def _capacity(self) -> int:
         """Return the capacity; 0 for one that cannot be."""
         capacity = self._words[_AT_CAPACITY]
-        return capacity if capacity <= self._room and capacity % _WORD == 0 else 0
+        possible = RING_MIN_BYTES <= capacity <= self._room and capacity % _WORD == 0
+        return capacity if possible else 0
+
+    def _is_sound(self, capacity: int) -> bool:
+        """Return whether head and tail are where a writer can have put them."""
+        head, tail = self._words[_AT_HEAD], self._words[_AT_TAIL]
+        return (head | tail) % _WORD == 0 and head <= _POSITION_MAX and 0 <= head - tail <= capacity
 
     def _at(self, position: int, capacity: int) -> int:
         return RING_HEAD_BYTES + position % capacity
@@ -280,6 +299,8 @@ class Ring:
     def _size_at(self, position: int, head: int, capacity: int) -> int:
         """Return how long what is at a position is; 0 if it is nothing that could be there."""
         place = position % capacity
+        if place % _WORD:
+            return 0
         length: int = struct.unpack_from("<I", self._area, RING_HEAD_BYTES + place)[0]
         if length == 0 or length % _WORD or length > capacity - place or length > head - position:
             return 0
