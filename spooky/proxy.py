@@ -33,8 +33,8 @@ from spooky.observe.metrics import Fact
 from spooky.protocol.quic.keys import Keys
 from spooky.runtime import Runtime
 from spooky.upstream.application import Application
-from spooky.upstream.dial import system_resolver
 from spooky.upstream.lifespan import Lifespan
+from spooky.upstream.resolver import SystemResolver
 
 if TYPE_CHECKING:
     from spooky.control.metrics_server import MetricsServer
@@ -119,7 +119,7 @@ class Proxy:
         materials = read_materials(configuration)
         runtime = Runtime(asyncio.get_running_loop())
         environment = Environment(
-            runtime, self.counters, system_resolver(runtime.loop), self._applications
+            runtime, self.counters, SystemResolver(runtime.loop), self._applications
         )
         generation = await compile_in_turns(configuration, materials, environment, FIRST_GENERATION)
         try:

@@ -1,7 +1,7 @@
 """Looking names of backends up again, so that connections follow where they lead."""
 
 import asyncio
-import ipaddress
+import functools
 import logging
 import random
 from collections import Counter
@@ -13,20 +13,18 @@ from spooky.observe.metrics import Fact, Kind
 from spooky.runtime import Runtime
 from spooky.upstream.dial import Resolve
 from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
+from spooky.upstream.resolver import THREADS_MAX, Name, is_address
 
 logger = logging.getLogger(__name__)
 
 JITTER: Final = 0.1
 """Each round is up to this share of the interval earlier or later, so that machines do not meet."""
 
-AT_ONCE_MAX: Final = 16
-"""Names asked for at the same time: the system answers each in a thread."""
+AT_ONCE_MAX: Final = THREADS_MAX // 2
+"""Names asked for at the same time; the other threads are for who waits for a connection."""
 
 ANSWER_SECONDS: Final = 10.0
-"""An answer that takes longer is none: the next name's turn comes."""
-
-Name = tuple[str, int]
-"""A host and a port."""
+"""A name that takes longer fails; if its answer comes yet, it is taken."""
 
 OnChanged = Callable[[str, int, tuple[str, ...]], None]
 """Takes a host, a port, and the addresses that it has now."""
@@ -52,6 +50,8 @@ class NameRefresh:
         self._outcomes: Counter[str] = Counter()
         self._interval = 0.0
         self._task: asyncio.Task[None] | None = None
+        self._room = asyncio.Semaphore(AT_ONCE_MAX)
+        self._running: set[Name] = set()
 
     def follow(self, configuration: Configuration) -> None:
         """Ask for the names of a configuration, those that are new at once."""
@@ -70,14 +70,8 @@ class NameRefresh:
             self._task = self._runtime.start_task(self._run())
 
     async def refresh(self) -> None:
-        """Ask for every name once."""
-        room = asyncio.Semaphore(AT_ONCE_MAX)
-
-        async def ask(name: Name) -> None:
-            async with room:
-                await self._ask(name)
-
-        await asyncio.gather(*map(ask, list(self._known)))
+        """Ask for every name once, but for those whose last lookup still runs."""
+        await asyncio.gather(*map(self._ask, self._known.keys() - self._running))
 
     def facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell of it."""
@@ -109,11 +103,22 @@ class NameRefresh:
             await asyncio.sleep(self._interval * self._random.uniform(1 - JITTER, 1 + JITTER))
 
     async def _ask(self, name: Name) -> None:
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                addresses = await self._resolve(*name)
-        except TimeoutError:
+        await self._room.acquire()
+        self._running.add(name)
+        lookup = asyncio.ensure_future(self._resolve(*name))
+        lookup.add_done_callback(functools.partial(self._returned, name))
+        # It is not cancelled, as the system's thread is not; its room is free when that returns.
+        await asyncio.wait({lookup}, timeout=ANSWER_SECONDS)
+        if not lookup.done():
             self._failed(name, "failed", f"no answer within {ANSWER_SECONDS:.0f} s")
+
+    def _returned(self, name: Name, lookup: asyncio.Future[list[str]]) -> None:
+        self._running.discard(name)
+        self._room.release()
+        if lookup.cancelled():
+            return
+        try:
+            addresses = lookup.result()
         except (OSError, UnicodeError) as error:
             text = error.strerror if isinstance(error, OSError) else None
             self._failed(name, "failed", text or str(error))
@@ -153,13 +158,5 @@ def _names(configuration: Configuration) -> Iterable[Name]:
     for upstream in configuration.upstream.values():
         for backend in upstream.listed_backends:
             origin = Origin.parse(backend.address)
-            if origin.scheme != EMBEDDED_SCHEME and not _is_address(origin.host):
+            if origin.scheme != EMBEDDED_SCHEME and not is_address(origin.host):
                 yield origin.host, origin.port
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True

@@ -59,7 +59,7 @@ from spooky.observe.metrics import Fact
 from spooky.protocol.quic.keys import SECRET_BYTES, Keys
 from spooky.protocol.quic.steering import Steering
 from spooky.runtime import Runtime
-from spooky.upstream.dial import system_resolver
+from spooky.upstream.resolver import SystemResolver
 
 if TYPE_CHECKING:
     from spooky.control.admin_endpoint import AdminEndpoint
@@ -95,16 +95,15 @@ class Supervisor:
         self._keys = heir.left.keys if heir is not None else Keys.generate()
         self._waits = heir is not None
         self._handed_over = False
-        self._names = Names(system_resolver(self._loop))
+        resolve = SystemResolver(self._loop)
+        self._names = Names(resolve)
         self._segment, self._segment_file = shared_segment(heir)
         self._started = time.time()
         self._phase = State.STARTING
         self._service_manager = ServiceManager(os.environ)
         self._tasks: set[asyncio.Task[None]] = set()
         self._runtime = Runtime(self._loop)
-        self._health = Health(
-            self._runtime, self._segment, system_resolver(self._loop), self._on_addresses
-        )
+        self._health = Health(self._runtime, self._segment, resolve, self._on_addresses)
         self._metrics = MetricsEndpoint(self._segment, self._facts)
         self._listeners = Listeners(self._slots)
         self._crew = Crew(

@@ -1,12 +1,12 @@
 """Names in a worker, which resolves none itself: it asks, and remembers."""
 
 import asyncio
-import ipaddress
 import socket
 from collections.abc import Callable
 from typing import Final
 
 from spooky.edge.messages import Resolve, Resolved
+from spooky.upstream.resolver import is_address
 
 FRESH_SECONDS: Final = 5.0
 """How long an answer is used without asking again; a new connection asks after that.
@@ -40,7 +40,7 @@ class AskedNames:
         Raises:
             socket.gaierror: It never resolved.
         """
-        if _is_address(host):
+        if is_address(host):
             return [host]
         key = (host, port)
         when, addresses = self._known.get(key, (0.0, []))
@@ -68,11 +68,3 @@ class AskedNames:
         waiting = self._waiting.pop(key, None)
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    return True

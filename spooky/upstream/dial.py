@@ -187,13 +187,3 @@ async def _connect_any(
         else:
             return transport
     raise failure
-
-
-def system_resolver(loop: asyncio.AbstractEventLoop) -> Resolve:
-    """Return a resolver that asks the system, IPv4 and IPv6, in the system's order."""
-
-    async def resolve(host: str, port: int) -> list[str]:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-    return resolve

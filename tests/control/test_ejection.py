@@ -13,9 +13,9 @@ from spooky.control.outlier_detection import OutlierEjection
 from spooky.generation.materials import Materials
 from spooky.observe.segment import private_segment
 from spooky.runtime import Runtime
-from spooky.upstream.dial import system_resolver
 from spooky.upstream.health import BackendHealth
 from spooky.upstream.outlier import make_tally
+from spooky.upstream.resolver import SystemResolver
 from tests.support.proxy import run
 
 MATERIALS = Materials({}, b"")
@@ -99,7 +99,7 @@ def test_what_is_known_of_a_backend_is_kept_while_the_way_to_it_is_the_same(
 def test_it_is_known_which_share_of_the_backends_can_serve() -> None:
     async def scenario() -> None:
         runtime, segment = Runtime(asyncio.get_running_loop()), private_segment()
-        health = Health(runtime, segment, system_resolver(runtime.loop), lambda *_: None)
+        health = Health(runtime, segment, SystemResolver(runtime.loop), lambda *_: None)
         assert health.ready() == {}
         health.follow(configured(*THREE, "10.0.0.4"), MATERIALS)
         assert health.ready() == {"api": 1.0}

@@ -9,7 +9,8 @@ import pytest
 
 import spooky
 from spooky.config import from_mapping
-from spooky.control.name_refresh import NameRefresh
+from spooky.control import name_refresh
+from spooky.control.name_refresh import AT_ONCE_MAX, NameRefresh
 from spooky.runtime import Runtime
 from tests.support.origin import Gate
 from tests.support.origin_h1 import serve_h1
@@ -146,7 +147,7 @@ def test_requests_follow_a_name_while_those_under_way_and_other_addresses_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolver = Resolver(backend=["127.0.0.1"])
-    monkeypatch.setattr("spooky.proxy.system_resolver", lambda loop: resolver)
+    monkeypatch.setattr("spooky.proxy.SystemResolver", lambda loop: resolver)
     gates = {address: Gate() for address in ("127.0.0.1", "127.0.0.2")}
 
     async def scenario() -> None:
@@ -186,5 +187,46 @@ def test_requests_follow_a_name_while_those_under_way_and_other_addresses_stay(
             await other.close()
         for server in servers:
             server.close()
+
+    run(scenario)
+
+
+def test_silent_names_hold_their_room_until_they_return_and_are_not_asked_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(name_refresh, "ANSWER_SECONDS", 0.01)
+
+    async def scenario() -> None:
+        speaks = asyncio.Event()
+        asked: list[str] = []
+
+        async def resolve(host: str, port: int) -> list[str]:
+            asked.append(host)
+            await speaks.wait()
+            return [f"10.0.0.{len(asked)}"]
+
+        runtime = Runtime(asyncio.get_running_loop())
+        refresh = NameRefresh(runtime, resolve, lambda *_: None)
+        names = [f"http://silent{at}.test" for at in range(AT_ONCE_MAX + 1)]
+        refresh.follow(configured(*names))
+        refresh.close()
+        round_ = asyncio.ensure_future(refresh.refresh())
+        await asyncio.sleep(0.1)
+        # One waits though the others have failed, for they hold the system's threads.
+        assert len(asked) == AT_ONCE_MAX
+        another = asyncio.ensure_future(refresh.refresh())
+        await asyncio.sleep(0.05)
+        assert len(asked) == AT_ONCE_MAX
+        another.cancel()
+        speaks.set()
+        await round_
+        assert len(asked) == AT_ONCE_MAX + 1
+        # Late answers are taken.
+        assert all(
+            fact.value == 1
+            for fact in refresh.facts()
+            if fact.name == "backend_dns_resolved_addresses"
+        )
+        await runtime.close()
 
     run(scenario)

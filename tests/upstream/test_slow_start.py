@@ -17,8 +17,8 @@ from spooky.generation.materials import Materials
 from spooky.observe.counters import Counters
 from spooky.observe.segment import private_segment
 from spooky.runtime import Runtime
-from spooky.upstream.dial import system_resolver
 from spooky.upstream.health import BackendHealth, HealthWatch, UpstreamHealth, share_after
+from spooky.upstream.resolver import SystemResolver
 from tests.support.proxy import run
 
 PICKS = 2_000
@@ -93,7 +93,7 @@ class Compiled:
         self.now = 1_000.0
         self.runtime.now = lambda: self.now
         self.environment = Environment(
-            self.runtime, Counters(), system_resolver(self.runtime.loop), {}
+            self.runtime, Counters(), SystemResolver(self.runtime.loop), {}
         )
         self.generation: Generation | None = None
 
