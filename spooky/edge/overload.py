@@ -21,6 +21,7 @@ from spooky.overload.manager import (
     action_slots,
 )
 from spooky.overload.pressures import MachinePressure, WorkerPressure
+from spooky.overload.trim import TRIM_SECONDS, find_trim
 from spooky.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,8 @@ class OverloadWatch:
         }
         self._timer: Timer | None = None
         self._next_close = 0.0
+        self._trim = find_trim()
+        self._next_trim = 0.0
 
     @property
     def measures(self) -> Measures:
@@ -105,6 +108,10 @@ class OverloadWatch:
         if self._manager.is_taken(Action.SHORTEN_IDLE_TIMEOUTS) and now >= self._next_close:
             self._next_close = now + CLOSE_INTERVAL_SECONDS
             self._close_idle()
+        if self._trim and self._manager.is_short_of_memory and now >= self._next_trim:
+            self._next_trim = now + TRIM_SECONDS
+            # Else what was freed counts as used, and the action does not end.
+            self._runtime.loop.run_in_executor(None, self._trim)
         self._schedule()
 
     def _measure(self) -> dict[Resource, float]:

@@ -113,6 +113,11 @@ class OverloadManager:
         return action in self._taken
 
     @property
+    def is_short_of_memory(self) -> bool:
+        """Whether any action is taken for memory."""
+        return any(state.resource is Resource.MEMORY for state in self._taken.values())
+
+    @property
     def idle_share(self) -> float:
         """Which share of idle timeouts is left; 1.0 for all."""
         state = self._taken.get(Action.SHORTEN_IDLE_TIMEOUTS)

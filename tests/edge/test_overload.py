@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 from aioquic.quic.packet import QuicErrorCode
 
 from spooky._core import reasons
+from spooky.edge import overload
 from spooky.overload.manager import Action, Measures
 from spooky.overload.memory import MemoryReader, Usage
+from spooky.overload.trim import TRIM_SECONDS
 from tests.edge.test_ingress import counted, run_with
 from tests.edge.test_stateless import RawClient, configuration, refused, wire
 from tests.support.client import Http3Client
@@ -209,3 +212,20 @@ def test_requests_are_shed_with_a_reason_and_told_when_to_come_again(
         assert (await client.fetch("GET", "/size/5")).status == 200
 
     run_with(tmp_path, scenario, "h2", only(Action.SHED_LOW_PRIORITY))
+
+
+def test_freed_memory_is_given_back_while_it_is_short_and_not_all_the_time(
+    tmp_path: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trims: list[float] = []
+    monkeypatch.setattr(overload, "find_trim", lambda: lambda: trims.append(time.monotonic()))
+
+    async def scenario(setup: Setup) -> None:
+        await asyncio.sleep(0.2)
+        assert trims == []
+        memory.pressure = 0.6
+        await until(lambda: len(trims) == 1)
+        await asyncio.sleep(0.3)
+        assert len(trims) == 1 or trims[1] - trims[0] >= TRIM_SECONDS / 2
+
+    run_with(tmp_path, scenario, "h2", only(Action.STOP_KEEP_ALIVE))

@@ -94,6 +94,16 @@ def test_a_resource_that_is_not_named_triggers_nothing() -> None:
     assert manager.is_taken(Action.STOP_KEEP_ALIVE)
 
 
+def test_memory_is_short_while_any_action_is_taken_for_it() -> None:
+    manager = OverloadManager(SETTINGS)
+    manager.update({Resource.CONNECTIONS: 1.0}, 0.0)
+    assert not manager.is_short_of_memory
+    begun(manager, 0.85, 10.0)
+    assert manager.is_short_of_memory
+    begun(manager, 0.1, 20.0)
+    assert not manager.is_short_of_memory
+
+
 def test_idle_timeouts_shrink_with_the_pressure_down_to_a_tenth() -> None:
     manager = OverloadManager(SETTINGS)
     shares = []
