@@ -43,6 +43,7 @@ cdef class Gradient(AdaptiveLimit):
     cdef object _learn(self, double now, double median)
     @cython.locals(limit=double, measured=double, is_due=bint, gradient=double, grown=double, changed=double, is_pressed=bint)
     cdef object _move(self, double now, double median, double minimum)
+    cdef double _raise_minimum(self, double now, double median, double minimum) except? -1
     @cython.locals(part=double, jitter=double)
     cdef double _pause(self, double minimum) except? -1
     @cython.locals(pause=double)

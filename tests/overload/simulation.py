@@ -30,11 +30,13 @@ class Server:
         concurrency: How many.
         seconds: How long each takes.
         spread: Each takes longer or shorter by up to this share.
+        skew: Return by how many times longer one takes; instead of the spread.
     """
 
     concurrency: int
     seconds: float
     spread: float = 0.1
+    skew: Callable[[random.Random], float] | None = None
     busy: int = 0
     waiting: deque[tuple[AdaptiveLimit, float]] = field(default_factory=deque)
 
@@ -119,8 +121,11 @@ class Simulation:
             server.waiting.append((policy, began))
             return
         server.busy += 1
-        spread = self._random.uniform(1 - server.spread, 1 + server.spread)
-        self.at(self.now + server.seconds * spread, lambda: self._end(policy, began))
+        if server.skew is None:
+            times = self._random.uniform(1 - server.spread, 1 + server.spread)
+        else:
+            times = server.skew(self._random)
+        self.at(self.now + server.seconds * times, lambda: self._end(policy, began))
 
     def _end(self, policy: AdaptiveLimit, began: float) -> None:
         self._server.busy -= 1

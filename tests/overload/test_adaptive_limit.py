@@ -1,5 +1,6 @@
 """The adaptive limit in front of a server of stated concurrency, in simulated time."""
 
+import random
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,8 @@ from tests.overload.simulation import Outcome, Server, Simulation, shared_places
 
 MAXIMUM = 1_024
 INTERVAL = 60.0
+# A measurement may fall into the time; a limit that has collapsed refuses 80 % and more.
+SMALL_SHARE = 0.1
 
 
 def offered(
@@ -79,6 +82,51 @@ def test_the_limit_follows_what_the_server_can_take(concurrency: int) -> None:
 def test_nothing_is_refused_below_the_capacity() -> None:
     outcome = offered(Server(20, 0.02, spread=0.5), lambda _: 0.7, 30.0)
     assert not outcome.refused
+
+
+# --- servers where nothing ever waits ---------------------------------------------------------
+def refused_share(
+    server: Server, rate: float, seed: int, change: tuple[float, Callable[[], None]] | None = None
+) -> float:
+    """Return the share of requests that is refused in the last half of a minute."""
+    _, places, words = shared_places()
+    simulation = Simulation([Gradient(words, 4, MAXIMUM, 1.1, INTERVAL)], places, server, seed)
+    if change is not None:
+        simulation.at(*change)
+    outcome = simulation.run(lambda _: rate, 60.0)
+    refused = sum(at >= 30.0 for at in outcome.refused)
+    return refused / (refused + sum(at >= 30.0 for at, _ in outcome.done))
+
+
+def exponential(chance: random.Random) -> float:
+    return chance.expovariate(1.0)
+
+
+def lognormal(chance: random.Random) -> float:
+    return chance.lognormvariate(0.0, 1.2)
+
+
+@pytest.mark.parametrize(
+    ("rate", "seconds", "skew", "seed"),
+    [
+        (1_000.0, 0.2, exponential, 1),
+        (1_000.0, 0.2, exponential, 2),
+        (500.0, 0.03, lognormal, 4),
+    ],
+)
+def test_latencies_that_vary_much_are_not_taken_for_a_queue_for_good(
+    rate: float, seconds: float, skew: Callable[[random.Random], float], seed: int
+) -> None:
+    assert refused_share(Server(10_000, seconds, skew=skew), rate, seed) <= SMALL_SHARE
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_server_that_gets_a_hundred_times_slower_without_a_queue_is_not_given_up(
+    seed: int,
+) -> None:
+    server = Server(10_000, 0.005, spread=0.2)
+    slower = (10.0, lambda: setattr(server, "seconds", 0.5))
+    assert refused_share(server, 400.0, seed, slower) <= SMALL_SHARE
 
 
 def test_the_minimum_is_measured_again_and_costs_little() -> None:

@@ -39,6 +39,10 @@ DIP: Final = 4
 LOWER_GAIN: Final = 0.1
 """How fast a shorter latency becomes the minimum: one lucky window must not."""
 
+FEW: Final = 2
+"""Up to so many times the least limit, slow requests are no sign of a queue. A measurement misses
+those that take long, so where latencies vary much its minimum is too short for any limit."""
+
 MEASURE_PAUSE_SECONDS: Final = 1.0
 MEASURE_PAUSE_MEDIANS: Final = 20
 """Least time between measurements where the limit has collapsed."""
@@ -214,6 +218,8 @@ class Gradient(AdaptiveLimit):
             if is_due and DIP * self._peak <= limit:
                 self._note_minimum(now, median)
             return
+        if limit <= FEW * self._min and self._peak <= FEW * self._min:
+            minimum = self._raise_minimum(now, median, minimum)
         gradient = minimum * self._tolerance / median
         grown = math.sqrt(limit)
         if gradient >= 1.0:
@@ -224,6 +230,14 @@ class Gradient(AdaptiveLimit):
             self._begin_measurement(now, limit)
         else:
             self._set_limit(changed)
+
+    def _raise_minimum(self, now: float, median: float, minimum: float) -> float:
+        """Take what is slow among so few for the minimum; return the minimum."""
+        if minimum * self._tolerance >= median:
+            return minimum
+        self._note_minimum(now, median)
+        self._words.store(_BEFORE, self._words.load(_LIMIT))
+        return median
 
     def _pause(self, minimum: float) -> float:
         """Return how long after a measurement the next is due, in seconds."""
