@@ -31,6 +31,14 @@ def limited(members: list[Member]) -> Callable[[dict[str, Any]], None]:
     return change
 
 
+def answered_in_a_row(load: Load) -> int:
+    """Return how many requests have been answered with 200 since one was not."""
+    return next(
+        (at for at, one in enumerate(reversed(load.samples)) if one.status != 200),
+        len(load.samples),
+    )
+
+
 def test_five_times_the_load_leaves_goodput_at_the_peak_and_is_over_when_it_ends(
     tmp_path: Path,
 ) -> None:
@@ -58,10 +66,7 @@ def test_five_times_the_load_leaves_goodput_at_the_peak_and_is_over_when_it_ends
             assert quantile(done, 0.5) <= 5 * quantile(calm.samples, 0.5)
             await asyncio.sleep(1.0)
             async with Load(proxy.port, clients=32, rate=CAPACITY / 2) as after:
-                # New connections come all at once, and with them more than the limit.
-                await until(lambda: len(after.samples) >= 2 * after.clients)
-                settled, seen = time.monotonic(), len(after.samples)
-                await until(lambda: len(after.samples) >= seen + 50)
-            assert after.failures(settled) == []
+                # New connections come all at once, and catch up: more than the limit, at first.
+                await until(lambda: answered_in_a_row(after) >= 50)
 
     run(scenario)
