@@ -22,6 +22,7 @@ cdef class Breaker:
     @cython.locals(state=uint64_t)
     cpdef int64_t enter(self, double now) except? -2
     cpdef bint succeeded(self, int64_t ticket) except -1
+    cpdef object answered(self, int64_t ticket)
     @cython.locals(state=uint64_t, failures=uint64_t)
     cpdef bint failed(self, int64_t ticket, double now) except -1
     @cython.locals(state=uint64_t, left=uint64_t)

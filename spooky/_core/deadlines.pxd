@@ -25,5 +25,6 @@ cdef class Deadlines:
     cpdef object close(self)
     @cython.locals(deadline=double)
     cdef double _arm(self, double seconds) except -1
+    cdef object _wake_at(self, double deadline)
     @cython.locals(now=double, earliest=double)
     cpdef object _on_timer(self)

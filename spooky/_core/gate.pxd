@@ -18,6 +18,8 @@ cdef class Gate:
     cdef Places _places
     cdef object _on_waiting
     cdef object _waiting
+    cdef bint _waking
+    cdef int _left
     cdef double _since
     cdef readonly bint newest_first
 

@@ -12,6 +12,7 @@ from spooky._core.validate cimport Request
 cdef double _STEP
 cdef int _UNCOUNTED, _GATEWAY_ERROR
 cdef object _BROWNOUT, _ADAPTIVE, _CIRCUIT_OPEN, _BACKEND_INFLIGHT, _HEAD_TIMEOUT
+cdef object _TRY_TIMEOUT
 
 
 cdef class Pressure:
@@ -65,6 +66,8 @@ cdef class BackendStage(AdmissionStage):
 
     @cython.locals(breaker=Breaker)
     cpdef bint enter(self, Request request, double now) except -1
+    @cython.locals(breaker=Breaker)
+    cpdef object answered(self, Admission admission)
     @cython.locals(breaker=Breaker)
     cpdef object leave(self, Admission admission)
     @cython.locals(outcome=int)

@@ -136,7 +136,8 @@ class Exchange(RetryingExchange):
         policy = self.policy
         retry_after = policy.retry_after if policy is not None else RETRY_AFTER_SECONDS
         fields, body = answer_fields(reason, self.client.response_fields, retry_after)
-        self.record.response_head(self.service.runtime.now(), reason.status)
+        # Not as a response head: how soon backends answer is learnt from those.
+        self.record.status = reason.status
         self.record.bytes_sent = len(body)
         self.response_started = self.response_ended = True
         if self.record.method == b"HEAD":

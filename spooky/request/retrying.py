@@ -49,6 +49,8 @@ class RetryingExchange(exchange.Exchange):
                 tries.try_timer.cancel()
             deadline = attempt.started + retry.try_timeout
             tries.try_timer = runtime.schedule(deadline, self._on_try_timeout)
+            # The head ends that time, whatever its status.
+            self.reviews_heads = True
         if tries.rival is not None:
             tries.hedge = attempt
         elif (

@@ -330,5 +330,7 @@ class Pool(hand_off.Pool):
         """Tell those who can no longer be served by a dial under way."""
         logger.info("cannot connect: %s", error.detail)
         served = self._dialling * (self._expected_streams or 1)
-        while len(self._waiting) > served:
-            self._waiting.popleft().on_connect_failed(error.reason, error.detail)
+        # Whoever comes while these are told waits for another dial.
+        failed = [self._waiting.popleft() for _ in range(len(self._waiting) - served)]
+        for caller in failed:
+            caller.on_connect_failed(error.reason, error.detail)

@@ -173,3 +173,26 @@ def test_both_builds_decide_alike_and_keep_their_promises(
         assert ours.load(1) & 0xFF <= probes
     # Whatever happened, a backend is tried again in the end.
     assert breaker.enter(now + MAX_MS / 1000 + 0.001) != REFUSED
+
+
+@pytest.mark.parametrize("build", [kernel, pure], ids=["kernel", "pure"])
+def test_a_probe_that_is_answered_closes_it_before_its_body_ends(build: ModuleType) -> None:
+    """Event streams and downloads do not end for longer than it stays open."""
+    words = words_of(shared if build is kernel else pure_shared)
+    breaker = build.Breaker(words, 3, INITIAL_MS, MAX_MS, 1)
+    fail(breaker, 1.0)
+    assert breaker.enter(1.5) == REFUSED
+    probe = breaker.enter(2.5)
+    breaker.answered(probe)
+    assert breaker.is_closed
+    breaker.succeeded(probe)
+    assert breaker.is_closed
+
+
+def test_an_answer_is_no_success_yet_of_a_request_that_is_no_probe() -> None:
+    breaker = make()
+    fail(breaker, 1.0, 2)
+    ticket = breaker.enter(1.0)
+    breaker.answered(ticket)
+    breaker.failed(ticket, 1.0)
+    assert not breaker.is_closed

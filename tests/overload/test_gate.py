@@ -155,3 +155,27 @@ def test_where_the_queue_stands_waits_are_short_and_the_newest_comes_first() -> 
     gate.try_enter(3)
     gate.leave()
     assert called == ["third", "second", "first", "fourth"]
+
+
+def test_those_who_are_refused_elsewhere_do_not_call_each_other_from_within() -> None:
+    """A queue of thousands must not be as many calls deep."""
+    gate = Gate()
+    gate.try_enter(1)
+    deep = deepest = 0
+    called: list[int] = []
+
+    def refused_elsewhere(number: int) -> None:
+        nonlocal deep, deepest
+        deep += 1
+        deepest = max(deepest, deep)
+        called.append(number)
+        assert gate.try_enter(1)
+        gate.leave()
+        deep -= 1
+
+    for number in range(1_000):
+        gate.wait(lambda number=number: refused_elsewhere(number), 10_000, 1.0, 0.05, 0.005)
+    gate.leave()
+    assert called == list(range(1_000))
+    assert deepest == 1
+    assert gate.active == 0

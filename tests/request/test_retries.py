@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooky._core import reasons
+from spooky._core.outcomes import UNCOUNTED, outcome_of_reason
 from tests.support.tried import World
 
 LOST = reasons.UPSTREAM_CONNECTION_LOST
@@ -395,6 +396,40 @@ def test_the_whole_exchange_ends_in_its_time_however_many_tries_are_left():
     world.runtime.sleep(0.2)
     assert client.status == 408
     world.check_idle()
+
+
+def test_the_time_of_a_first_try_ends_with_the_head_too():
+    world = World(resilience=retry(conditions=["timeout"], per_try_timeout_ms=300))
+    client = world.request()
+    upstream = world.connect()
+    upstream.answer(200, b"begin", ends=False)
+    world.runtime.sleep(5.0)
+    upstream.caller.on_data(b"end", True)
+    assert client.body == b"beginend"
+    world.check_idle()
+
+
+def test_the_whole_exchange_ends_in_its_time_after_a_try_that_took_too_long():
+    world = World(
+        resilience=retry(conditions=["timeout"], tries=3),
+        performance={
+            "backend_timeout_ms": 1_000,
+            "backend_total_request_timeout_ms": 1_500,
+            "backend_body_total_timeout_ms": 1_400,
+        },
+    )
+    client = world.request()
+    world.connect()
+    world.runtime.sleep(1.1)
+    world.connect()
+    world.runtime.sleep(0.5)
+    assert client.status == 408
+    world.check_idle()
+
+
+def test_a_status_that_is_tried_again_opens_no_circuit():
+    """An answer is no failure of the connection, whatever its status."""
+    assert outcome_of_reason(reasons.UPSTREAM_STATUS) == UNCOUNTED
 
 
 # --- stale connections ------------------------------------------------------------------------

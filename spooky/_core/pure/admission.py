@@ -151,6 +151,8 @@ class Admission:
         stages = self.upstream.stages
         for stage in stages:
             stage.answered(self)
+        stage = self.backend.stage
+        stage.answered(self)
 
     def leave(
         self, reason: Reason, status: int, elapsed_ms: float, latency_ms: float, now: float
@@ -184,7 +186,7 @@ class Admission:
             tally.answered(status, elapsed_ms)
         else:
             tally.failed(reason, status)
-        if reason is _COMPLETED or reason.fault is Fault.CLIENT:
+        if reason is _COMPLETED or reason.fault is not Fault.UPSTREAM:
             balancer.finished(self.index, latency_ms)
         else:
             balancer.failed(self.index, elapsed_ms)

@@ -129,7 +129,9 @@ class Attempt:
         self._exchange._on_upstream_connected(self, stream)
 
     def on_connect_failed(self, reason: Reason, detail: str) -> None:
-        """Pass the failure on."""
+        """Pass the failure on, unless it was given up while others were told of it."""
+        if self.over:
+            return
         self.over = True
         self._exchange.on_upstream_failed(self, reason, detail)
 

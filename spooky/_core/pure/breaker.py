@@ -98,6 +98,11 @@ class Breaker:
             self._words.store(_FAILURES, 0)
         return False
 
+    def answered(self, ticket: int) -> None:
+        """Take it that the response head came: a probe need not wait for the end of the body."""
+        if ticket & _TICKET_PROBE:
+            self._end_probe(ticket)
+
     def failed(self, ticket: int, now: float) -> bool:
         """Take the result of a request that the backend failed.
 

@@ -66,12 +66,16 @@ class Deadlines:
 
     def _arm(self, seconds: float) -> float:
         deadline: float = self._runtime.now() + seconds
+        self._wake_at(deadline)
+        return deadline
+
+    def _wake_at(self, deadline: float) -> None:
+        """Look then at the latest."""
         if self._timer is None:
             self._timer = self._runtime.schedule(deadline, self._on_timer)
         elif deadline < self._timer.deadline:
             self._timer.cancel()
             self._timer = self._runtime.schedule(deadline, self._on_timer)
-        return deadline
 
     def _on_timer(self) -> None:
         """Tell the owner what passed, or wait on."""
@@ -79,13 +83,16 @@ class Deadlines:
         now = self._runtime.now()
         if self._owner is None:
             return
-        if self._upstream <= now:
+        if self._total <= now:
+            self._total = _NEVER
+            self._owner.on_deadline(reasons.REQUEST_TIMEOUT)
+        elif self._upstream <= now:
+            self._upstream = _NEVER
             self._owner.on_deadline(self._upstream_reason)
         elif self._client <= now:
+            self._client = _NEVER
             self._owner.on_deadline(self._client_reason)
-        elif self._total <= now:
-            self._owner.on_deadline(reasons.REQUEST_TIMEOUT)
-        else:
-            earliest = min(self._upstream, self._client, self._total)
-            if earliest < _NEVER:
-                self._timer = self._runtime.schedule(earliest, self._on_timer)
+        # The owner may go on, with another try: what else was expected still is.
+        earliest = min(self._upstream, self._client, self._total)
+        if earliest < _NEVER:
+            self._wake_at(earliest)

@@ -90,6 +90,8 @@ class Gate:
         self._places = places if places is not None else Places()
         self._on_waiting = on_waiting
         self._waiting: deque[_Waiting] = deque()
+        self._waking = False
+        self._left = 0
         self._since = 0.0
         self.newest_first = False
 
@@ -116,8 +118,21 @@ class Gate:
     def leave(self) -> None:
         """Leave, and let the next who waits try again."""
         self._places.give()
-        if self._waiting:
-            self._next().retry()
+        if not self._waiting:
+            return
+        self._left += 1
+        if self._waking:
+            # Whoever is called and refused elsewhere leaves again: were the next called from
+            # within, a long queue would be as many calls deep.
+            return
+        self._waking = True
+        try:
+            while self._left and self._waiting:
+                self._left -= 1
+                self._next().retry()
+        finally:
+            self._waking = False
+            self._left = 0
 
     def wait(
         self, retry: Callable[[], None], limit: int, now: float, longest: float, target: float
@@ -159,10 +174,15 @@ class Gate:
         Returns:
             Whether anybody still waits.
         """
-        for _ in range(len(self._waiting)):
-            if not self._waiting or self._places.total >= self._waiting[0].limit:
-                break
-            self._next().retry()
+        self._waking = True
+        try:
+            for _ in range(len(self._waiting)):
+                if not self._waiting or self._places.total >= self._waiting[0].limit:
+                    break
+                self._next().retry()
+        finally:
+            self._waking = False
+            self._left = 0
         return bool(self._waiting)
 
     def _next(self) -> _Waiting:

@@ -63,6 +63,8 @@ _BACKEND_STAGES = (Stage.CONNECT, Stage.REQUEST, Stage.RESPONSE)
 def _outcome_of(reason: Reason) -> int:
     if reason is reasons.RESPONSE_TOO_LARGE:
         return UNCOUNTED  # It is our limit.
+    if reason is reasons.UPSTREAM_STATUS:
+        return UNCOUNTED  # It answered: what its status says counts.
     if reason is reasons.APPLICATION_ERROR:
         return ERROR
     is_its_fault = reason.fault is Fault.UPSTREAM and reason.stage in _BACKEND_STAGES

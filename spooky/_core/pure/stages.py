@@ -30,6 +30,7 @@ _BROWNOUT = reasons.BROWNOUT
 _ADAPTIVE = reasons.ADAPTIVE_ADMISSION
 _CIRCUIT_OPEN = reasons.CIRCUIT_OPEN
 _HEAD_TIMEOUT = reasons.UPSTREAM_HEAD_TIMEOUT
+_TRY_TIMEOUT = reasons.TRY_TIMEOUT
 
 
 class Pressure:
@@ -210,7 +211,7 @@ class AdaptiveStage(AdmissionStage):
         """Give the place up of a request that was not answered; it may have taken too long."""
         if admission.is_answered:
             return
-        if admission.reason is _HEAD_TIMEOUT:
+        if admission.reason is _HEAD_TIMEOUT or admission.reason is _TRY_TIMEOUT:
             self._adaptive.observe(admission.now, admission.elapsed_ms / 1000)
         self.gate.leave()
 
@@ -245,6 +246,12 @@ class BackendStage(AdmissionStage):
         if breaker is not None:
             breaker.gave_up(self.ticket)
         return False
+
+    def answered(self, admission: Admission) -> None:
+        """Tell the breaker that the backend answers."""
+        breaker = self._breaker
+        if breaker is not None:
+            breaker.answered(admission.ticket)
 
     def leave(self, admission: Admission) -> None:
         """Tell the breaker how the request ended, then give its place up."""
