@@ -44,6 +44,8 @@ def _same_logging() -> Iterator[None]:
 def test_an_agent_prepares_switches_and_ends_when_it_is_behind(tmp_path: Path) -> None:
     async def scenario() -> None:
         settings = configuration(tmp_path, "http://127.0.0.1:9")
+        # Else nobody asks the backend any more, which never answers.
+        settings["resilience"] = {"circuit_breaker": {"enabled": False}}
         loaded = config.from_mapping(settings)
         settings["upstream"]["backend"]["route"]["path_prefix"] = "/elsewhere"
         changed = config.from_mapping(settings)

@@ -161,6 +161,7 @@ def _upstream(pool: Any = None) -> Any:
             AdmissionStage(Gate(), LIMIT, reasons.UPSTREAM_INFLIGHT),
         ),
         observers=(),
+        retry=SimpleNamespace(budget=None, is_timed=False),
     )
 
 
