@@ -35,10 +35,10 @@ PARTS = (
     Part("test-install", 120, needed=True),
     Part("lint", 60),
     Part("build", 180, needed=True),
-    Part("test-pure", 540),
-    Part("test-sanitize", 480),
-    Part("test-packaging", 180),
-    Part("test-compiled", 840),
+    Part("test-pure", 600),
+    Part("test-sanitize", 360),
+    Part("test-packaging", 150),
+    Part("test-compiled", 930),
 )
 
 
