@@ -88,6 +88,12 @@ async def attack(ingress: str, egress: str, directory: Path) -> Run:
             "opened": upstream | {"route": {"host": "localhost", "path_prefix": "/open"}},
             "closed": upstream | {"route": {"path_prefix": "/"}, "backends": other},
         }
+        # A fast machine says more in a second than one source may.
+        many = {
+            "new_connections_per_source_per_sec": 10_000,
+            "new_connections_per_source_burst": 10_000,
+        }
+        settings["performance"] |= many | {"new_connections_per_sec": 10_000}
         settings["access_log"] = {"enabled": True, "format": "json", "path": str(log)}
         proxy = spooky.Proxy(settings)
         await proxy.start()
