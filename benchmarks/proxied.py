@@ -13,7 +13,7 @@ import cProfile
 import os
 import pstats
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ from spooky.request.client import Client
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
 from spooky.upstream.pool import Connection, Pool
+from tests.support.loop import Loop
 from tests.support.proxy import configuration
 
 SOCKET_READ_BYTES: Final = 256 * 1024
@@ -63,31 +64,6 @@ class Stopwatch:
         elapsed = time.thread_time() - start
         self._total += elapsed
         self.stages[name] = self.stages.get(name, 0.0) + elapsed
-
-
-class Loop:
-    """An event loop that turns when told; only what :class:`Runtime` asks of it."""
-
-    def __init__(self) -> None:
-        self._ready: list[Callable[[], None]] = []
-
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        self._ready.append(callback)
-
-    def call_later(self, delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-        return asyncio.TimerHandle(0.0, callback, (), cast(Any, self))
-
-    def get_debug(self) -> bool:
-        return False
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        pass
-
-    def turn(self) -> None:
-        """Run what waits for the end of the turn."""
-        ready, self._ready = self._ready, []
-        for callback in ready:
-            callback()
 
 
 class Socket:

@@ -70,8 +70,8 @@ def to_yaml(value: object) -> str:
             return str(value).lower()
         case "":
             return '""'
-        case ():
-            return "[]"
+        case tuple():
+            return f"[{', '.join(map(str, value))}]"
     return str(value)
 
 
@@ -115,10 +115,12 @@ def _in_words(type_: inspect.Type, hint: Any) -> str:
             return choices if len(type_.values) == 1 else f"one of {choices}"
         case inspect.VarTupleType(item_type=inspect.StructType()):
             return "list of sections"
-        case inspect.VarTupleType():
-            return "list of texts"
-        case inspect.DictType():
+        case inspect.VarTupleType(item_type=item):
+            return "list of whole numbers" if _is_number(item) else "list of texts"
+        case inspect.DictType(value_type=inspect.StructType()):
             return "sections by name"
+        case inspect.DictType():
+            return f"by name: {_in_words(type_.value_type, hint)}"
         case inspect.StructType():
             return "section"
         case inspect.IntType() if type_.le is not None and type_.le >= BOUNDLESS:
@@ -127,6 +129,10 @@ def _in_words(type_: inspect.Type, hint: Any) -> str:
             noun = "whole number" if isinstance(type_, inspect.IntType) else "number"
             return f"{noun}, {type_.ge} to {type_.le}"
     return expected(type_)
+
+
+def _is_number(type_: inspect.Type) -> bool:
+    return isinstance(_unwrap(type_)[0], inspect.IntType)
 
 
 def _choices(hint: Any) -> tuple[Any, ...]:

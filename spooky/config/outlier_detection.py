@@ -54,7 +54,7 @@ class OutlierDetection(Section, frozen=True):
         ),
     ] = 4.0
     latency_factor: Annotated[
-        Annotated[float, Meta(gt=1, le=FACTOR_MAX)] | None,
+        Annotated[float, Meta(ge=1.1, le=FACTOR_MAX)] | None,
         described(
             "A backend is ejected whose typical time to the response head in an interval is more "
             "than so many times that of the others, and at least 10 ms more. Null: never."

@@ -35,16 +35,16 @@ def _check_adaptive(configuration: Configuration, report: Report) -> None:
     path: Path = (*_ROOT, "adaptive_admission")
     _check_algorithm(path, adaptive, report)
     performance = configuration.performance
+    highest, name = performance.per_upstream_inflight_limit, "per_upstream_inflight_limit"
+    if adaptive.min_limit is not None and adaptive.min_limit > highest:
+        report.error(
+            (*path, "min_limit"),
+            f"{adaptive.min_limit} is more than performance.{name}, which is {highest}: "
+            "so many are never in flight, and the limit never acts",
+            f"lower it to {highest} or less",
+            related=(("performance", name),),
+        )
     if adaptive.max_limit is None:
-        highest, name = performance.per_upstream_inflight_limit, "per_upstream_inflight_limit"
-        if adaptive.min_limit is not None and adaptive.min_limit > highest:
-            report.error(
-                (*path, "min_limit"),
-                f"{adaptive.min_limit} is more than performance.{name}, which is {highest}: "
-                "so many are never in flight, and the limit never acts",
-                f"lower it to {highest} or less",
-                related=(("performance", name),),
-            )
         return
     if adaptive.min_limit is not None and adaptive.min_limit > adaptive.max_limit:
         report.error(

@@ -24,7 +24,7 @@ class SlowStart(Section, frozen=True):
     ] = 10
     aggression: Annotated[
         float,
-        Meta(gt=0, le=AGGRESSION_MAX),
+        Meta(ge=0.01, le=AGGRESSION_MAX),
         described(
             "How the weight grows: its share is the share of the window that is over, to the power "
             "of 1/aggression. At 1 it grows evenly, above faster at first."

@@ -74,8 +74,7 @@ def other_value(leaf: str) -> Any:
         case inspect.BoolType():
             return not place
         case inspect.IntType() | inspect.FloatType():
-            least = type_.ge if type_.ge is not None else type_.gt + 1
-            return least if place != least else least + 1
+            return type_.ge if place != type_.ge else type_.ge + 1
         case inspect.LiteralType():
             canonical = [msgspec.convert(value, str, strict=False) for value in type_.values]
             return next(value for value in canonical if value not in (place, "rr", "ch"))

@@ -89,8 +89,10 @@ def test_a_route_is_capped_below_its_upstream() -> None:
 
 
 def test_without_a_wait_the_target_of_the_queue_means_nothing_and_is_no_error() -> None:
-    text = minimal(more="performance: {inflight_acquire_wait_ms: 0}\n")
-    assert not [one for one in diagnose_text(text).problems if "target_ms" in one.path]
+    more = (
+        "performance: {inflight_acquire_wait_ms: 0}\nresilience: {route_queue: {target_ms: 60}}\n"
+    )
+    assert not diagnose_text(minimal(more=more)).problems
 
 
 def test_a_breaker_is_open_for_a_second_at_first_or_less_if_it_never_may_be_so_long() -> None:

@@ -150,7 +150,7 @@ class Sender:
     async def _say_h2(self, case: Case) -> str:
         client = self._h2
         if client is None or client.ending:
-            client = self._h2 = await self._connect_h2()
+            client = self._h2 = await Http2Client.connect(self._port, client_context())
         stream_id = client.h2.get_next_available_stream_id()
         opened = client._streams[stream_id] = Http2Stream(client, stream_id)
         # h2 must know the stream, to read the answer; what it would say is not what is said.
@@ -166,16 +166,6 @@ class Sender:
         client.writer.write(frames)
         response = await opened.whole()
         return str(response.status) if response.status else response.cut or "closed"
-
-    async def _connect_h2(self) -> Http2Client:
-        context = client_context()
-        context.set_alpn_protocols(["h2"])
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", self._port, ssl=context, server_hostname="localhost"
-        )
-        client = Http2Client(reader, writer)
-        client.flush()
-        return client
 
     async def _say_h3(self, case: Case) -> str:
         client = self._h3

@@ -1,7 +1,6 @@
 """Real exchanges between clients and backends that do as a test says, in simulated time."""
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -21,28 +20,10 @@ from spooky.request.client import Client
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
 from spooky.runtime.runtime import TICK_SECONDS
+from tests.support.loop import Loop
 from tests.support.proxy import configuration
 
 START = 1_000.0
-
-
-class Loop:
-    """What :class:`Runtime` asks of an event loop; it turns when told."""
-
-    def __init__(self) -> None:
-        self.ready: list[Callable[[], None]] = []
-
-    def call_soon(self, callback: Callable[[], None]) -> None:
-        self.ready.append(callback)
-
-    def call_later(self, delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
-        return asyncio.TimerHandle(0.0, callback, (), cast(Any, self))
-
-    def get_debug(self) -> bool:
-        return False
-
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        pass
 
 
 class Clockwork(Runtime):
