@@ -84,5 +84,5 @@ def run(data: bytes) -> None:
     world = World(Exchange, KERNELS, settings(data))
     for at in range(SETTINGS_BYTES, len(data) - 2, 3):
         kind, who, what = data[at : at + 3]
-        world.take(pick(STEPS, kind)(who & 3, what))
+        world.take(pick(STEPS, kind)(who & 7, what))
     world.end()

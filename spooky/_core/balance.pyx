@@ -318,7 +318,11 @@ cdef class RoundRobin(Balancer):
         return False
 
     cdef int _arrange(self) except -1:
-        """Make a group for each weight; one that there was before keeps its turn."""
+        """Make a group for each weight; one that there was before keeps its turn.
+
+        All begin anew when a first share is less than whole, and when the last is whole again: that
+        scales the weights by which groups are known.
+        """
         cdef Py_ssize_t backend, group
         cdef Py_ssize_t start = 0
         cdef dict turns = {

@@ -110,8 +110,8 @@ cdef double[BUCKETS] BOUNDS
 for _position, _bound in enumerate(LATENCY_BOUNDS):
     BOUNDS[_position] = _bound
 
-cdef Py_ssize_t ENTRY_BASE = HEADER_WORDS
 # An entry has a line of its own: workers that fight for one limit do not slow those at another.
+cdef Py_ssize_t ENTRY_BASE = HEADER_WORDS
 # How many views there are of each entry, and whether it is a limit.
 cdef Py_ssize_t REFERENCE_BASE = ENTRY_BASE + ENTRIES * LINE
 # The word of a slot's names: their length, and above it how often they were written anew.

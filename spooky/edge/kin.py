@@ -4,11 +4,11 @@ The kernel gives a datagram to the socket with the more specific address, whiche
 connection. So what one has no connection for is given to the other, as that one would have got it.
 """
 
-import ipaddress
 import socket
 from typing import Final
 
 from spooky.edge.handover import HandedOver
+from spooky.edge.limits import address_text
 from spooky.protocol.quic.session import Address, ReceivedDatagram
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"
@@ -31,14 +31,9 @@ def translated(datagram: ReceivedDatagram, asked: bytes, family: int) -> HandedO
     payload, source, ecn = datagram
     is_ipv6 = len(source) > 2
     if is_ipv6 and family == socket.AF_INET:
-        host: Address = (_without_mapping(source[0]), source[1])
+        host: Address = (address_text(source[0]).decode(), source[1])
         return (payload, host, ecn), asked.removeprefix(_MAPPED)
     if not is_ipv6 and family == socket.AF_INET6:
         mapped: Address = (f"::ffff:{source[0]}", source[1], 0, 0)
         return (payload, mapped, ecn), _MAPPED + asked if asked else b""
     return datagram, asked
-
-
-def _without_mapping(host: str) -> str:
-    mapped = ipaddress.IPv6Address(host.partition("%")[0]).ipv4_mapped
-    return str(mapped) if mapped is not None else host

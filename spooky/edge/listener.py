@@ -135,9 +135,9 @@ class Listener:
             around.quic_cap,
             around.rate,
             around.counters,
+            around.overload,
             number,
             around.handover,
-            around.overload,
         )
 
     @property

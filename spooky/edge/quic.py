@@ -86,7 +86,7 @@ class QuicListener:
         counters: The worker's slots.
         number: The listener's number, the same in all workers as long as it lives.
         handover: The ways to other workers, if there are any.
-        overload: What is done against overload; nothing if none are given.
+        overload: What is done against overload.
 
     Attributes:
         draining: Whether new connections are refused.
@@ -102,12 +102,12 @@ class QuicListener:
         cap: ConnectionCap,
         rate: ConnectionRate,
         counters: Counters,
+        overload: Measures,
         number: int = 0,
         handover: Handover | None = None,
-        overload: Measures | None = None,
     ) -> None:
         self.settings = settings
-        self.overload = overload if overload is not None else Measures()
+        self.overload = overload
         self.runtime = runtime
         self.service = service
         self.cap = cap

@@ -57,7 +57,7 @@ class QuicConnection:
         self._handshake_timer: Timer | None = None
         self._keep_alive_timer: Timer | None = None
         self._marked = False
-        self._last_received = self._runtime.now()
+        self._last_received = self._began
         self._shutting_down = False
         self._forgotten = False
 

@@ -276,7 +276,7 @@ class TcpListener:
         cap: How many connections there may be.
         rate: How fast they may come.
         counters: The worker's slots.
-        overload: What is done against overload; nothing if none are given.
+        overload: What is done against overload.
 
     Raises:
         OSError: It cannot listen.
@@ -291,10 +291,10 @@ class TcpListener:
         cap: ConnectionCap,
         rate: ConnectionRate,
         counters: Counters,
-        overload: Measures | None = None,
+        overload: Measures,
     ) -> None:
         self.settings = settings
-        self._overload = overload if overload is not None else Measures()
+        self._overload = overload
         self._actions = action_slots(counters)
         self._runtime = runtime
         self._socket: socket.socket | None = listening

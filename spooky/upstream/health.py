@@ -165,6 +165,7 @@ class UpstreamHealth:
         self._slow_start = slow_start
         self._new = new
         self._shares = dict.fromkeys(backends, FULL_SHARE)
+        self._is_growing = False
 
     @property
     def can_change(self) -> bool:
@@ -174,7 +175,7 @@ class UpstreamHealth:
     @property
     def is_growing(self) -> bool:
         """Whether the weight of any backend still grows."""
-        return any(share < FULL_SHARE for share in self._shares.values())
+        return self._is_growing
 
     def begin(self, now: float) -> None:
         """Come in force."""
@@ -210,6 +211,7 @@ class UpstreamHealth:
             if share == FULL_SHARE or share < before or share >= before * SHARE_STEP:
                 self._shares[position] = share
                 self._balancer.set_share(position, share)
+        self._is_growing = any(share < FULL_SHARE for share in self._shares.values())
 
 
 def share_after(slow_start: SlowStart, seconds: float) -> int:

@@ -43,12 +43,17 @@ def test_a_handshake_packet_proves_no_other_address(engines) -> None:
     pair.run(lambda: bool(pair.server_handler.handshake), 10)
     pair.run(seconds=0.5)
 
-    pair.server_handler.on_data = lambda stream_id, *_: upload(
-        pair.server_handler, stream_id, bytes(ANSWER_BYTES)
-    )
+    asked: list[int] = []
+
+    def answer(stream_id: int, *_: object) -> None:
+        asked.append(stream_id)
+        upload(pair.server_handler, stream_id, bytes(ANSWER_BYTES))
+
+    pair.server_handler.on_data = answer
     request = packet(pair, stream_frame(0, 0, b"get", True))
     pair.server.receive([Datagram(request, VICTIM)], pair.network.now)
     assert sent_to(pair, VICTIM) <= 3 * (len(request) + len(forged))
+    assert asked == [0]
 
 
 def test_an_address_that_is_not_proven_gets_no_token(engine) -> None:

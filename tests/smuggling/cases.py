@@ -25,7 +25,7 @@ class Case:
 
     Attributes:
         kind: What it tampers with.
-        name: How; unique among its kind.
+        name: How, for whoever reads a failure.
         method, path, authority: The request; no authority where ``None``.
         fields: Beside those.
         body: What follows the head; nothing where ``None``.
@@ -44,9 +44,6 @@ class Case:
     trailers: Fields = ()
     raw: bytes | None = None
     head: Fields = ()
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.name}"
 
 
 def common() -> list[Case]:

@@ -219,7 +219,6 @@ def nginx(directory: Path, port: int, http2: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def caddy(directory: Path, port: int, http2: bool) -> Iterator[None]:
     seen = "{http.request.method} {http.request.orig_uri} {http.request.hostport} -"
-    protocols = "h2c" if http2 else "h1"
     configuration = directory / "Caddyfile"
     configuration.write_text(
         textwrap.dedent(
@@ -228,7 +227,7 @@ def caddy(directory: Path, port: int, http2: bool) -> Iterator[None]:
               admin off
               auto_https off
               servers {{
-                protocols h1 {protocols if http2 else ""}
+                protocols h1 {"h2c" if http2 else ""}
               }}
             }}
             http://:{port} {{
@@ -369,9 +368,7 @@ def granian(directory: Path, port: int, http2: bool) -> Iterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def aiohttp(directory: Path, port: int, http2: bool) -> AsyncIterator[None]:
-    del directory, http2
-
+async def aiohttp(port: int) -> AsyncIterator[None]:
     async def handle(request: web.BaseRequest) -> web.Response:
         body = await request.read()
         seen = f"{request.method} {request.raw_path} {request.headers.get('host', '')} {len(body)}"
@@ -424,5 +421,5 @@ async def running(origin: Origin, protocol: str, directory: Path) -> AsyncIterat
         with origin.start(directory, port, protocol == "h2"):
             yield port
     else:
-        async with aiohttp(directory, port, False):
+        async with aiohttp(port):
             yield port

@@ -46,6 +46,7 @@ class Run:
     Attributes:
         answers: Of each case, by its kind.
         logged: Method, path, authority and body bytes as Spooky understood them, by upstream.
+        answered: Those of ``logged`` that got status 200.
         seen: What reached the backend of each upstream.
     """
 

@@ -107,7 +107,11 @@ class RoundRobin(Balancer):
             self._arrange()
 
     def _arrange(self) -> None:
-        """Make a group for each weight; one that there was before keeps its turn."""
+        """Make a group for each weight; one that there was before keeps its turn.
+
+        All begin anew when a first share is less than whole, and when the last is whole again: that
+        scales the weights by which groups are known.
+        """
         turns = dict(zip(self._distinct, self._cursors, strict=True))
         self._distinct = sorted(set(self._weights), reverse=True)
         self._members = [[] for _ in self._distinct]

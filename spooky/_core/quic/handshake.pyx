@@ -21,7 +21,6 @@ cdef enum:
     INITIAL = 0
     HANDSHAKE = 1
     APPLICATION = 2
-    EARLY = 3
 
 # Handshake messages (RFC 8446 section 4).
 cdef enum:

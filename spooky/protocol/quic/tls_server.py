@@ -7,7 +7,6 @@ key shares is refused.
 
 import os
 import struct
-from enum import IntEnum
 from functools import partial
 from hmac import compare_digest
 from typing import Final
@@ -89,14 +88,6 @@ FAULT_ALERTS: Final[dict[ClientCertificateFault, Alert]] = {
 }
 
 
-class Expect(IntEnum):
-    """Which message of the client comes after its hello."""
-
-    CERTIFICATE = MessageType.CERTIFICATE
-    CERTIFICATE_VERIFY = MessageType.CERTIFICATE_VERIFY
-    FINISHED = MessageType.FINISHED
-
-
 class ServerTls(ServerHandshake):
     """The server's side of a handshake."""
 
@@ -139,10 +130,10 @@ class ServerTls(ServerHandshake):
         group, own_share, shared = exchange_keys(hello.key_shares or [])
         self._send_hello(group, own_share, shared)
         certificates = None if self.resumed else chain.message
-        expect = Expect.FINISHED
+        expect = MessageType.FINISHED
         if certificates is not None and self._parameters.client_verifier is not None:
             certificates = CERTIFICATE_REQUEST + certificates
-            expect = Expect.CERTIFICATE
+            expect = MessageType.CERTIFICATE
         self._send_flight(ours or b"", certificates, scheme, partial(sign, chain.key, scheme))
         self._level = HANDSHAKE
         self._expect = expect
@@ -250,11 +241,11 @@ class ServerTls(ServerHandshake):
                 verifier.verify(chain, self._parameters.wall_clock())
             except ClientCertificateError as error:
                 raise TlsAlert(FAULT_ALERTS[error.fault], str(error)) from error
-            self._expect = Expect.CERTIFICATE_VERIFY
+            self._expect = MessageType.CERTIFICATE_VERIFY
         elif verifier.required:
             raise TlsAlert(Alert.CERTIFICATE_REQUIRED, "a client certificate is required")
         else:
-            self._expect = Expect.FINISHED
+            self._expect = MessageType.FINISHED
         self._client_chain = chain
         self._schedule.update(message)
 
@@ -263,7 +254,7 @@ class ServerTls(ServerHandshake):
         content = CLIENT_SIGNATURE + self._schedule.transcript()
         verify(self._client_chain[0], scheme, signature, content)
         self._schedule.update(message)
-        self._expect = Expect.FINISHED
+        self._expect = MessageType.FINISHED
 
     def _complete(self) -> None:
         """Give a ticket, and say who the client is."""
