@@ -329,6 +329,22 @@ def test_outlier_detection_that_contradicts_itself_is_refused(section, key, word
     assert where(problem) == (line, column, f"upstream.api.outlier_detection.{key}")
 
 
+@pytest.mark.parametrize(
+    ("section", "path", "bounds"),
+    [
+        ("slow_start: {aggression: ⟦0}", "slow_start.aggression", "0.01 to 100.0"),
+        ("slow_start: {aggression: ⟦-1}", "slow_start.aggression", "0.01 to 100.0"),
+        ("outlier_detection: {latency_factor: ⟦1}", "outlier_detection.latency_factor", "1.1 to"),
+    ],
+)
+def test_factors_that_make_no_sense_are_refused(section, path, bounds):
+    """Zero would divide by itself when the first backend comes back."""
+    text = minimal(
+        f"{section}\nroute: {{path_prefix: /}}\nbackends: [{{id: a, address: 'http://a'}}]"
+    )
+    check(text, f"upstream.api.{path}", bounds)
+
+
 @pytest.mark.parametrize("balancing", ["consistent-hash", "maglev", "sticky-cid"])
 @pytest.mark.parametrize("place", ["load_balancing: {type: %s}", ""])
 def test_slow_start_that_cannot_act_is_refused(balancing, place):
