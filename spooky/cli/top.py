@@ -14,6 +14,8 @@ from rich.text import Text
 
 from spooky.cli.control_client import get, socket_option
 from spooky.cli.errors import EXIT_OK, printable
+from spooky.control.regression import estimate
+from spooky.control.traffic import since
 
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
@@ -97,7 +99,7 @@ def summarise(before: Sample, now: Sample) -> dict[str, Any]:
         "sheds": {
             reason: {
                 "total": count,
-                "per_second": round((count - before["sheds"].get(reason, 0)) / seconds, 2),
+                "per_second": round(_grown(count, before["sheds"].get(reason, 0)) / seconds, 2),
             }
             for reason, count in sorted(now["sheds"].items())
         },
@@ -107,7 +109,7 @@ def summarise(before: Sample, now: Sample) -> dict[str, Any]:
 def _rates(old: Sample | None, new: Sample, seconds: float) -> dict[str, float]:
     """Return rates by class of status; what was not there before counts from 0."""
     earlier = old["requests"] if old is not None else {}
-    ended = {status: n - earlier.get(status, 0) for status, n in new["requests"].items()}
+    ended = {status: _grown(n, earlier.get(status, 0)) for status, n in new["requests"].items()}
     return {
         "requests_per_second": round(sum(ended.values()) / seconds, 2),
         "failures_per_second": round(ended.get("5xx", 0) / seconds, 2),
@@ -115,10 +117,19 @@ def _rates(old: Sample | None, new: Sample, seconds: float) -> dict[str, float]:
     }
 
 
+def _grown(now: int, before: int) -> int:
+    """Return what came since.
+
+    A sum falls by the counts of a backend that was removed, and what is left came long before:
+    how much came meanwhile is not known, and said to be nothing.
+    """
+    return max(now - before, 0)
+
+
 def _latencies(old: Sample | None, new: Sample, bounds: list[float]) -> dict[str, float | None]:
     """Return quantiles of the durations in ms; null if no request ended."""
     earlier = old["latencies"] if old is not None else [0] * len(new["latencies"])
-    counts = [now - before for now, before in zip(new["latencies"], earlier, strict=True)]
+    counts = [since(now, before) for now, before in zip(new["latencies"], earlier, strict=True)]
     return {
         f"p{quantile * 100:g}_ms": _quantile(quantile, counts, bounds) for quantile in QUANTILES
     }
@@ -126,19 +137,9 @@ def _latencies(old: Sample | None, new: Sample, bounds: list[float]) -> dict[str
 
 def _quantile(quantile: float, counts: list[int], bounds: list[float]) -> float | None:
     """Return a quantile, interpolated in its bucket; ms."""
-    total = sum(counts)
-    if total <= 0:
+    if not any(counts):
         return None
-    below = 0
-    for bucket, count in enumerate(counts):
-        if count and below + count >= quantile * total:
-            if bucket == len(bounds):
-                break
-            lower = bounds[bucket - 1] if bucket else 0.0
-            part = (quantile * total - below) / count
-            return round((lower + part * (bounds[bucket] - lower)) * 1000, 3)
-        below += count
-    return bounds[-1] * 1000
+    return round(1000 * estimate(quantile, tuple(counts), tuple(bounds)), 3)
 
 
 def render(view: dict[str, Any]) -> Group:

@@ -22,13 +22,11 @@ class AdmissionState:
     def __init__(self, segment: Segment, now: Callable[[], float]) -> None:
         self._segment = segment
         self._now = now
-        self._upstreams: list[str] = []
         self._limits: dict[str, AdaptiveLimit] = {}
         self._breakers: dict[tuple[str, str], Breaker] = {}
 
     def follow(self, configuration: Configuration) -> None:
         """Read what a configuration has."""
-        self._upstreams = list(configuration.upstream)
         self._limits = {
             name: limit
             for name in configuration.upstream
@@ -49,13 +47,6 @@ class AdmissionState:
 
     def facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell of it."""
-        for name in self._upstreams:
-            yield Fact(
-                "upstream_requests_in_flight",
-                "Requests in flight to an upstream.",
-                shared_total(self._segment, REQUESTS, "upstream", name),
-                (("upstream", name),),
-            )
         for name, limit in self._limits.items():
             labels = (("upstream", name),)
             yield Fact(

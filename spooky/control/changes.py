@@ -12,7 +12,7 @@ import datetime
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -322,7 +322,6 @@ class Changes:
     async def restart(self, asked: Asked) -> Outcome:
         """Have new workers take over with what is in force; raises as :meth:`apply`."""
         async with self._one_at_a_time:
-            asked = replace(asked, probation_seconds=0.0)
             origin = self.record.origin
             return await self._make(self.running, Source.RESTART, asked, origin, new_workers=True)
 

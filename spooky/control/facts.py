@@ -13,6 +13,7 @@ from spooky._version import __version__
 from spooky.config.files import describe_files
 from spooky.config.schema import Configuration, Listener
 from spooky.control.candidate import Candidate
+from spooky.control.resources import open_files
 from spooky.generation.certificates import ListenerTls
 from spooky.observe.metrics import Fact, Kind
 from spooky.overload.places import shared_total
@@ -108,19 +109,12 @@ def process_facts(processes: Mapping[str, int]) -> Iterator[Fact]:
             yield Fact("process_threads", "Threads of a process.", int(fields[_THREADS]), labels)
             yield Fact(
                 "process_open_fds", "File descriptors that a process has open.",
-                _open_files(pid), labels,
+                open_files(pid), labels,
             )  # fmt: skip
             yield Fact(
                 "process_max_fds", "File descriptors that a process may have open.",
                 resource.prlimit(pid, resource.RLIMIT_NOFILE)[0], labels,
             )  # fmt: skip
-
-
-def _open_files(pid: int) -> int:
-    """Return how many descriptors a process has open."""
-    directory = f"/proc/{pid}/fd"
-    # Since Linux 6.2 the directory's size says it; before, it has to be listed.
-    return os.stat(directory).st_size or len(os.listdir(directory))
 
 
 def configuration_facts(segment: Segment, running: Candidate) -> Iterator[Fact]:

@@ -273,9 +273,9 @@ def _setting_hazards(change: Change) -> Iterator[Hazard]:
         yield hazard("health_check_removed", each, backend=f"{each.parent} {each.name}")
     if change.path == OUTLIER_DETECTION and change.new is False:
         yield hazard("outlier_detection_off", each, upstream=each.name)
-    for path, code in _SWITCHED_OFF.items():
-        if change.path == path and change.new is False:
-            yield hazard(code, each)
+    code = _SWITCHED_OFF.get(change.path)
+    if code is not None and change.new is False:
+        yield hazard(code, each)
     if _lifts(change):
         yield hazard(
             "limit_lifted", each, key=change.key, old=_said(change.old), new=_said(change.new)
@@ -300,14 +300,13 @@ def _lifts(change: Change) -> bool:
             "resilience.protocol.enforce_authority_host_match"
             | "resilience.overload.enabled"
             | "resilience.watchdog.enabled"
+            | "resilience.retry_budget.enabled"
         ):
             return new is False
         case "resilience.protocol.allowed_methods":
             return isinstance(old, tuple) and isinstance(new, tuple) and old != () and new == ()
         case "resilience.protocol.denied_path_prefixes":
             return isinstance(old, tuple) and isinstance(new, tuple) and not set(old) <= set(new)
-        case "resilience.retry_budget.enabled":
-            return new is False
         case "performance.quic_retry":
             return new == "never"
     if old is None or not (change.path in LIMITS or change.path.startswith(THRESHOLDS)):

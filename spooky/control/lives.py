@@ -280,24 +280,16 @@ def describe(kind: NoteKind, name: str, numbers: Sequence[float], why: str) -> s
             return f"waited for a place at {name}{of}: {why}"
         case NoteKind.REFUSED:
             return f"{name} refused it{of}: {why}"
-        case NoteKind.ADMITTED:
-            return f"{name} let it in{of}"
-        case NoteKind.CANDIDATE:
-            return f"{name} could be chosen; score, in flight, weight: {told}"
         case NoteKind.EXCLUDED:
             state = _EXCLUDED_TEXTS.get(numbers[0] if numbers else 0, "it was not in the choice")
             because = f" ({why})" if numbers and numbers[0] == EXCLUDED_EJECTED else ""
             return f"{name} could not be chosen: {state}{because}"
-        case NoteKind.PASSED_OVER:
-            return f"{name} was passed over, as it was full{of}"
         case NoteKind.TRY_BEGAN:
             return f"try {numbers[0] if numbers else 1:g} began at {name}"
-        case NoteKind.TRY_CONNECTED:
-            return f"{name} took it"
         case NoteKind.TRY_ENDED:
             return f"the try at {name} ended: {why}"
         case NoteKind.RETRY_DENIED:
-            return f"no other try was made, by {name}{of}: {why}"
+            return f"no other try was made, by {name}: {why}"
         case NoteKind.HEDGE_BEGAN:
             return f"a second try began at {name} beside the first, after {told} ms"
 

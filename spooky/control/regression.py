@@ -150,20 +150,23 @@ def _deviations(old_events: int, old_count: int, new_events: int, new_count: int
     return (new_events / new_count - old_events / old_count) / spread if spread else 0.0
 
 
-def estimate(quantile: float, counts: tuple[int, ...]) -> float:
+def estimate(
+    quantile: float, counts: tuple[int, ...], bounds: tuple[float, ...] = LATENCY_BOUNDS
+) -> float:
     """Return a quantile of latencies, interpolated in its bucket; seconds.
 
     Arguments:
         quantile: Between 0 and 1.
         counts: How many are in each bucket; not all 0.
+        bounds: Where the buckets end, the last excepted, which has no end; seconds.
     """
     bucket = _bucket(quantile, counts)
-    if bucket == len(LATENCY_BOUNDS):
-        return LATENCY_BOUNDS[-1]
-    lower = LATENCY_BOUNDS[bucket - 1] if bucket else 0.0
+    if bucket == len(bounds):
+        return bounds[-1]
+    lower = bounds[bucket - 1] if bucket else 0.0
     below = sum(counts[:bucket])
     part = (quantile * sum(counts) - below) / counts[bucket]
-    return lower + part * (LATENCY_BOUNDS[bucket] - lower)
+    return lower + part * (bounds[bucket] - lower)
 
 
 def _bucket(quantile: float, counts: tuple[int, ...]) -> int:

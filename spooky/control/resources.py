@@ -31,7 +31,6 @@ class ResourceWatch:
         runtime: The supervisor's.
         segment: What all share.
         workers: Gives the process of each worker's slot.
-        memory: Reads memory.
     """
 
     def __init__(
@@ -39,28 +38,25 @@ class ResourceWatch:
         runtime: Runtime,
         segment: Segment,
         workers: Callable[[], Mapping[int, int]],
-        memory: MemoryReader | None = None,
     ) -> None:
         self._runtime = runtime
         self._segment = segment
         self._workers = workers
-        self._memory = memory if memory is not None else MemoryReader()
+        self._memory = MemoryReader()
         self._machine = MachinePressure(segment)
         self._own: dict[int, WorkerPressure] = {}
         self._usage = Usage(0, 0, "")
         self._configuration: Configuration | None = None
         self._timer: Timer | None = None
-        self._closed = False
 
     def follow(self, configuration: Configuration) -> None:
         """Go by a configuration from now on."""
         self._configuration = configuration
-        if self._timer is None and not self._closed:
+        if self._timer is None:
             self._look()
 
     def close(self) -> None:
         """Measure no more; idempotent."""
-        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

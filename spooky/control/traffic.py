@@ -9,8 +9,13 @@ from spooky._core.shared import BUCKET_VALUES, Segment
 from spooky.observe.counters import READ_TRIES, NameReader, SlotName
 
 
-def _since(now: int, before: int) -> int:
-    """Return what came since; what counted an upstream that was removed begins anew."""
+def since(now: int, before: int) -> int:
+    """Return what came since; what counted an upstream that was removed begins anew.
+
+    Arguments:
+        now: The count.
+        before: What it was.
+    """
     return now - before if now >= before else now
 
 
@@ -39,9 +44,9 @@ class UpstreamTraffic:
     def __sub__(self, other: "UpstreamTraffic") -> "UpstreamTraffic":
         """Return what came since."""
         return UpstreamTraffic(
-            _since(self.requests, other.requests),
-            _since(self.failures, other.failures),
-            tuple(map(_since, self.latencies, other.latencies)),
+            since(self.requests, other.requests),
+            since(self.failures, other.failures),
+            tuple(map(since, self.latencies, other.latencies)),
         )
 
 
@@ -71,8 +76,8 @@ class Traffic:
         }
         return Traffic(
             upstreams,
-            _since(self.connections, other.connections),
-            _since(self.failed_handshakes, other.failed_handshakes),
+            since(self.connections, other.connections),
+            since(self.failed_handshakes, other.failed_handshakes),
             self.ready,
         )
 

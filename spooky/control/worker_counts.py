@@ -7,7 +7,7 @@ from typing import Final
 from spooky._core import reasons
 from spooky._core.shared import Segment
 from spooky.control.watchdog import Requests
-from spooky.observe.counters import NameReader
+from spooky.observe.counters import READ_TRIES, NameReader
 
 TIMEOUTS: Final = frozenset(
     reason.code
@@ -44,6 +44,13 @@ class WorkerCountReader:
 
     def read(self, slot: int) -> dict[str, Requests]:
         """Return what a slot counted, of all workers it had, by upstream."""
+        for _ in range(READ_TRIES):
+            found = self._read(slot)
+            if self._names.is_current((slot,)):
+                break
+        return found
+
+    def _read(self, slot: int) -> dict[str, Requests]:
         added, anew = self._names.added(slot)
         if anew:
             self._positions.pop(slot, None)

@@ -10,7 +10,7 @@ from typing import Final
 from spooky._core.shared import Segment
 from spooky._core.timers import Timer
 from spooky.config.schema import Configuration
-from spooky.control.crew import Crew
+from spooky.control.crew import READY_SECONDS, Crew
 from spooky.control.resources import ResourceWatch
 from spooky.control.watchdog import Act, Replace, Seen, ShowStack, Slept, Spare, WatchdogRules
 from spooky.control.worker_counts import WorkerCountReader
@@ -19,9 +19,6 @@ from spooky.observe.metrics import Fact, Kind
 from spooky.runtime import Runtime
 
 logger = logging.getLogger(__name__)
-
-READY_SECONDS: Final = 60.0
-"""How long a worker may take until it first says that it turns; slow disks included."""
 
 STACK_SECONDS: Final = 0.5
 """How long a worker has to write its stack down. Any that can still run does so at once."""

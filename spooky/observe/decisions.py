@@ -39,29 +39,17 @@ class NoteKind(IntEnum):
     REFUSED = 2
     """A stage of admission refused it: which (name), its numbers (as many as it has)."""
 
-    ADMITTED = 3
-    """A stage of admission let it in: which (name), its numbers."""
-
-    CANDIDATE = 4
-    """A backend that might have been chosen: id (name), score, requests in flight, weight."""
-
     EXCLUDED = 5
     """A backend that could not be chosen: id (name), which state, and the reason of an ejection."""
 
-    PASSED_OVER = 6
-    """A backend that was chosen and had no room: id (name), taken, limit."""
-
     TRY_BEGAN = 7
     """A try began: the backend's id (name), which try it is."""
-
-    TRY_CONNECTED = 8
-    """A try has a connection: the backend's id (name), whether it was used before."""
 
     TRY_ENDED = 9
     """A try ended, and why: the backend's id (name), status."""
 
     RETRY_DENIED = 10
-    """Another try was not made, and why: name of the rule, its numbers."""
+    """Another try was not made, and why: name of the rule."""
 
     HEDGE_BEGAN = 11
     """A second try began beside the first: the backend's id (name), delay in ms."""
@@ -126,7 +114,6 @@ class Decision:
     reason: Reason
     status: int
     protocol: str
-    upstream_protocol: str
     upstream: str
     backend: str
     method: bytes
@@ -175,7 +162,7 @@ def decode(slot: int, record: bytes) -> Decision | None:
     for length in lengths:
         texts.append(record[at : at + length])
         at += length
-    protocol, upstream_protocol, upstream, backend = (_text(text) for text in texts[:4])
+    protocol, _, upstream, backend = (_text(text) for text in texts[:4])
     return Decision(
         request_id=f"{slot:02x}{key:016x}",
         generation=generation,
@@ -188,7 +175,6 @@ def decode(slot: int, record: bytes) -> Decision | None:
         reason=reasons.TABLE[reason],
         status=status,
         protocol=protocol,
-        upstream_protocol=upstream_protocol,
         upstream=upstream,
         backend=backend,
         method=texts[4],

@@ -52,6 +52,15 @@ def test_what_is_new_counts_from_nothing_and_what_is_idle_has_no_latency() -> No
     assert (idle["requests_per_second"], idle["p99_ms"]) == (0, None)
 
 
+def test_counts_that_were_given_up_are_neither_negative_rates_nor_a_peak() -> None:
+    before = sample(10.0, {"2xx": 100, "5xx": 50}, [150, 0, 0, 0], 9)
+    view = summarise(before, sample(12.0, {"2xx": 120, "5xx": 4}, [0, 24, 0, 0], 4))
+    (upstream,) = view["upstreams"]
+    assert (upstream["requests_per_second"], upstream["failures_per_second"]) == (10, 0)
+    assert 1 < upstream["p50_ms"] < upstream["p99_ms"] <= 10
+    assert view["sheds"]["global_inflight"] == {"total": 4, "per_second": 0}
+
+
 def test_the_view_shows_all_of_it_and_nothing_that_a_terminal_obeys(view: dict[str, Any]) -> None:
     output = io.StringIO()
     Console(file=output, width=120).print(render(view))

@@ -87,6 +87,7 @@ def test_what_all_workers_did_is_on_one_page(tmp_path: Path) -> None:
             assert sums(page, "spooky_upstream_requests_total", **ended) == 6 * WORKERS + 1
             assert sums(page, "spooky_backend_requests_total", **ended) == 6 * WORKERS + 1
             assert sums(page, "spooky_worker_requests_total") == 6 * WORKERS + 1
+            assert "spooky_requests_in_flight{" in page
             assert sums(page, "spooky_requests_in_flight") == 0
             assert sums(page, "spooky_requests_in_flight_limit", scope="backend") == 1024
             assert sums(page, "spooky_process_open_fds", process="worker-0") > 3

@@ -56,7 +56,7 @@ def test_a_backend_that_is_killed_is_ejected_at_once(tmp_path: Path) -> None:
     run(scenario)
 
 
-def test_a_backend_that_fails_a_tenth_is_ejected_and_stays_out(tmp_path: Path) -> None:
+def test_a_backend_that_fails_a_quarter_is_ejected_and_stays_out(tmp_path: Path) -> None:
     detection = {"interval_ms": 1_000, "request_volume": 20}
 
     async def scenario() -> None:

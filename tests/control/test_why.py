@@ -85,18 +85,18 @@ def test_a_request_is_told_with_its_route_its_backend_and_its_times(known: Fixtu
 def test_what_was_out_of_the_ordinary_is_told_in_order(known: Fixture) -> None:
     notes = Notes()
     began = time.monotonic() - 2
-    full = reasons.BACKEND_INFLIGHT.index
+    full = reasons.BACKEND_INFLIGHT
     notes.add(NoteKind.EXCLUDED, began + 0.1, reasons.NO_BACKEND.index, "one")
-    notes.add(NoteKind.PASSED_OVER, began + 0.2, full, "three", 8, 8)
+    notes.add(NoteKind.REFUSED, began + 0.2, full.index, "three", 8, 8)
     notes.add(NoteKind.TRY_BEGAN, began + 0.3, 0, "two", 1)
     notes.add(NoteKind.TRY_ENDED, began + 1.2, reasons.UPSTREAM_REFUSED.index, "two")
     known.write(notes=notes)
     life = known.lives.life(ID % 1)
     assert [event.event for event in life.events] == [
-        "began", "excluded", "passed_over", "try_began", "connected", "answered", "try_ended",
+        "began", "excluded", "refused", "try_began", "connected", "answered", "try_ended",
         "ended",
     ]  # fmt: skip
-    assert life.events[2].text == "three was passed over, as it was full (8 of 8)"
+    assert life.events[2].text == f"three refused it (8 of 8): {full.text}"
     assert life.events[6].reason == "upstream_refused"
     assert life.backend is not None
     assert life.backend.candidates == ("two", "three")

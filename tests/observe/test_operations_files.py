@@ -19,6 +19,12 @@ PAGES = [
     OPERATIONS / name for name in ("grafana/spooky.json", "alerts.md", "capacity.md", "metrics.md")
 ]
 METRIC = re.compile(rf"\b{PREFIX}[a-z0-9_]+\b")
+# Sums over upstreams or backends: they fall when one is removed, which a rate takes for a restart.
+FALLING = re.compile(
+    rf"{PREFIX}(?:requests_(?:success|failure)|request_validation_rejects|policy_denied"
+    r"|backend_timeouts|backend_errors|overload_shed|overload_shed_by_reason|upstream_requests"
+    r"|worker_requests(?:_success|_failure)?)_total"
+)
 FACT = re.compile(r'Fact\(\s*"([a-z_]+)"')
 
 
@@ -51,6 +57,11 @@ def test_every_recorded_name_that_is_used_is_recorded() -> None:
     expressions = [str(rule["expr"]) for rule in rules()]
     used = {name for text in expressions for name in re.findall(r"spooky:[a-z0-9_:]+", text)}
     assert used <= recorded
+
+
+@pytest.mark.parametrize("path", [*RULES, *PAGES[:-1]], ids=str)
+def test_no_rate_is_over_what_falls_when_a_backend_is_removed(path: Path) -> None:
+    assert FALLING.findall(path.read_text()) == []
 
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
