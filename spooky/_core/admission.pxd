@@ -49,8 +49,7 @@ cdef class Admission:
     @cython.locals(stages=tuple, stage=AdmissionStage)
     cpdef object answered(self, double now, int status, double service_ms)
     @cython.locals(
-        balancer=Balancer, observers=tuple, passed=Py_ssize_t, stage=AdmissionStage, stages=tuple,
-        tally=Tally,
+        balancer=Balancer, passed=Py_ssize_t, stage=AdmissionStage, stages=tuple, tally=Tally
     )
     cpdef object leave(
         self, object reason, int status, double elapsed_ms, double latency_ms, double now

@@ -33,7 +33,6 @@ cdef class Attempt:
     cdef public double answered
     cdef public int status
 
-    cpdef object start(self)
     cpdef object give_up(self, object reason)
     @cython.locals(latency=double, until=double, elapsed=double)
     cpdef object conclude(self, object reason)

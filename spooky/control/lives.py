@@ -34,6 +34,7 @@ from spooky.observe.decisions import (
     parse_id,
     ring_of,
 )
+from spooky.request.exchange import EXCLUDED_NOTES_MAX
 
 GENERATIONS_KEPT: Final = 4
 """Route tables of earlier generations that are kept for the next question."""
@@ -227,6 +228,9 @@ def _backend(decision: Decision, configuration: Configuration | None) -> Backend
     balancing = configuration.load_balancing_of(decision.upstream).type
     enabled = tuple(backend.id for backend in upstream.backends if backend.state == "enabled")
     excluded = {note.name for note in decision.notes if note.kind is NoteKind.EXCLUDED}
+    if decision.notes_cut or len(excluded) >= EXCLUDED_NOTES_MAX:
+        # Others may have been out too.
+        return BackendChoice(decision.backend, balancing, _BALANCING_TEXTS[balancing], ())
     candidates = tuple(name for name in enabled if name not in excluded)
     text = (
         "it is the only backend that could be chosen"

@@ -17,7 +17,7 @@ from spooky.balancing.key import KeySource
 from spooky.config.inventory import route_name, rules_of
 from spooky.config.overload import TARGET_MS, RouteQueue
 from spooky.config.performance import Performance
-from spooky.config.schema import HASHING_TYPES, Configuration, Listener
+from spooky.config.schema import HASHING_TYPES, Configuration, Listener, UpstreamTLS
 from spooky.config.schema import Backend as BackendConfiguration
 from spooky.generation.certificates import (
     ListenerTls,
@@ -44,7 +44,7 @@ from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.runtime import Runtime
 from spooky.upstream.application import Application
-from spooky.upstream.dial import DialSettings, Resolve
+from spooky.upstream.dial import DialSettings, Resolve, UpstreamTls
 from spooky.upstream.embedded import EmbeddedPool
 from spooky.upstream.health import BackendHealth, HealthWatch, UpstreamHealth
 from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
@@ -184,6 +184,8 @@ class _Compiler:
         self._materials = materials
         self._environment = environment
         self._pool_settings = _pool_settings(configuration.performance)
+        # Made once of each, as every backend asks and bundles of authorities are large.
+        self._tls: dict[UpstreamTLS, UpstreamTls] = {}
         self._activations: list[Callable[[], None]] = []
         self._releases: list[Callable[[float], object]] = []
 
@@ -285,7 +287,6 @@ class _Compiler:
             ),
             retry=compile_retry(self._configuration, name, self._environment.counters),
             stages=(),
-            observers=(),
         )
 
     def _follow_health(self, name: str, balancer: Balancer) -> None:
@@ -391,7 +392,7 @@ class _Compiler:
         identity = self._pool_identity(upstream, origin)
 
         def make() -> RequestPool:
-            tls = upstream_tls(self._configuration.tls_of(upstream), self._materials)
+            tls = self._upstream_tls(upstream)
             try:
                 context = tls.context(protocol) if origin.scheme == "https" else None
             except (ssl.SSLError, ValueError) as error:
@@ -409,8 +410,15 @@ class _Compiler:
         return pool
 
     def _pool_identity(self, upstream: str, origin: Origin) -> PoolIdentity:
-        tls = upstream_tls(self._configuration.tls_of(upstream), self._materials)
+        tls = self._upstream_tls(upstream)
         return PoolIdentity.of(origin, self._configuration.upstream[upstream].protocol, tls)
+
+    def _upstream_tls(self, upstream: str) -> UpstreamTls:
+        settings = self._configuration.tls_of(upstream)
+        tls = self._tls.get(settings)
+        if tls is None:
+            tls = self._tls[settings] = upstream_tls(settings, self._materials)
+        return tls
 
     def _pool(self, identity: PoolIdentity, make: Callable[[], RequestPool]) -> RequestPool:
         pools = self._environment.pools

@@ -7,7 +7,6 @@ from spooky._core.admission import AdmissionStage
 from spooky._core.balance import Balancer
 from spooky._core.fields import ForwardingPolicy
 from spooky._core.outcomes import Tally
-from spooky._core.reasons import Reason
 from spooky._core.routes import RouteTable
 from spooky._core.validate import Limits
 from spooky.balancing.key import KeySource
@@ -16,9 +15,6 @@ from spooky.generation.certificates import ListenerTls
 from spooky.overload.retry import RetryPolicy
 from spooky.upstream.health import BackendHealth
 from spooky.upstream.pool import RequestPool
-
-Observer = Callable[[int, Reason, int, float], None]
-"""Learns how a try ended: the backend's position, why, the response's status or 0, elapsed ms."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +52,6 @@ class Upstream:
         forwarding: How requests are rewritten.
         retry: When its requests are tried again.
         stages: What a request has to pass before a backend is chosen, in this order.
-        observers: Learn how each try ended, see ``_core.admission.Admission.leave``.
     """
 
     name: str
@@ -66,7 +61,6 @@ class Upstream:
     forwarding: ForwardingPolicy
     retry: RetryPolicy
     stages: tuple[AdmissionStage, ...]
-    observers: tuple[Observer, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Compiling when requests are tried again."""
 
 from spooky._core.reasons import Retry
-from spooky._core.shared import LATENCY_BOUNDS
+from spooky._core.shared import BUCKET_VALUES
 from spooky.config.schema import Configuration
 from spooky.observe.counters import Counters
 from spooky.overload.hedging import HedgeDelay, HedgePolicy
@@ -50,11 +50,11 @@ def _hedging(configuration: Configuration, name: str, counters: Counters) -> Hed
     settings = configuration.resilience.hedging
     if not settings.enabled or (settings.route_allowlist and name not in settings.route_allowlist):
         return None
-    first = counters.slot("upstream_first_byte_seconds", {"upstream": name})
-    values = counters.values
 
     def read() -> list[int]:
-        return list(values[first : first + len(LATENCY_BOUNDS) + 1])
+        # Asked each time, as counters may be forgotten meanwhile.
+        first = counters.slot("upstream_first_byte_seconds", {"upstream": name})
+        return list(counters.values[first : first + BUCKET_VALUES])
 
     return HedgePolicy(
         frozenset(method.encode() for method in settings.safe_methods),

@@ -134,8 +134,10 @@ def adaptive_limit_of(
 ) -> AdaptiveLimit | None:
     """Return an upstream's adaptive limit; ``None`` if it has none, or there is no room for it."""
     settings = configuration.resilience.adaptive_admission
+    if not settings.enabled:
+        return None
     words = shared_words(segment, REQUESTS, "adaptive", upstream)
-    if not settings.enabled or words is None:
+    if words is None:
         return None
     highest = settings.max_limit or configuration.performance.per_upstream_inflight_limit
     lowest = settings.min_limit or min(MIN_LIMIT, highest)
@@ -158,8 +160,10 @@ def breaker_of(
 ) -> Breaker | None:
     """Return a backend's circuit breaker; ``None`` if it has none, or there is no room for it."""
     settings = configuration.resilience.circuit_breaker
+    if not settings.enabled:
+        return None
     words = shared_words(segment, REQUESTS, "backend", upstream, backend)
-    if not settings.enabled or words is None:
+    if words is None:
         return None
     return Breaker(
         words,

@@ -71,27 +71,6 @@ class Verdict(StrEnum):
     TRIES = "tries"
 
 
-@dataclass(slots=True)
-class Try:
-    """One try at a backend, for whoever asks what became of a request.
-
-    Attributes:
-        backend: Its id.
-        started: When it began; seconds on the worker's clock.
-        ended: When it failed or was given up, likewise.
-        reason: Why.
-        status: What the backend answered; 0 if nothing.
-        is_hedge: Whether another try was under way beside it.
-    """
-
-    backend: str
-    started: float
-    ended: float
-    reason: Reason
-    status: int
-    is_hedge: bool
-
-
 class Allowance:
     """How many more tries a request has, by what went wrong so far."""
 

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-from spooky._core.balance import hash_key
 from spooky._core.shared import Words
 from spooky.observe.counters import Counters
 from spooky.observe.segment import private_segment
+from spooky.overload.places import shared_words
 
 BUCKETS: Final = 3
 """A window is counted in so many parts, the last of which is still filling."""
@@ -135,8 +135,7 @@ def shared_counts(counters: Counters, upstream: str, window: float) -> WindowCou
 
     Where the segment has no room for them, they are this worker's alone.
     """
-    key = hash_key("\0".join(("retries", upstream)).encode())
-    words = counters.segment.words(key)
+    words = shared_words(counters.segment, "retries", upstream)
     if words is None:
         words = _own_words()
     return WindowCounts(words, window)

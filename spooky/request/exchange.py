@@ -1,5 +1,7 @@
 """What is out of the ordinary in an exchange: waiting, holding back, failing, our own answers."""
 
+from typing import Final
+
 from spooky._core import reasons
 from spooky._core.admission import Refusal
 from spooky._core.attempt import Attempt
@@ -16,6 +18,9 @@ from spooky.protocol.stream import Field
 from spooky.request.answer import RETRY_AFTER_SECONDS, answer_fields
 from spooky.request.prebuffer import Prebuffer
 from spooky.request.retrying import RetryingExchange
+
+EXCLUDED_NOTES_MAX: Final = 16
+"""So many backends are noted at each choice: more would cost every request while they are out."""
 
 
 class Exchange(RetryingExchange):
@@ -52,6 +57,8 @@ class Exchange(RetryingExchange):
         self.answer(refusal.reason)
 
     def _note_refusal(self, kind: NoteKind, refusal: Refusal) -> None:
+        if not self.service.keeps_decisions:
+            return
         now, stage = self.service.runtime.now(), refusal.stage
         if stage is None:
             self.record.note(kind, now, refusal.reason, "balancer")
@@ -62,8 +69,9 @@ class Exchange(RetryingExchange):
             )
 
     def note_excluded(self) -> None:
-        """Note which backends could not be chosen, and why."""
+        """Note which backends could not be chosen, and why; the first of them if they are many."""
         now, balancer = self.service.runtime.now(), self.upstream.balancer
+        left = EXCLUDED_NOTES_MAX
         for position, backend in enumerate(self.upstream.backends):
             if not balancer.is_eligible(position):
                 reason = backend.health.ejected_for or reasons.NO_BACKEND
@@ -71,6 +79,9 @@ class Exchange(RetryingExchange):
                 if reason is reasons.NO_BACKEND:
                     code = EXCLUDED_FAILING if backend.health.is_failing else EXCLUDED_DRAINED
                 self.record.note(NoteKind.EXCLUDED, now, reason, backend.id, float(code))
+                left -= 1
+                if not left:
+                    break
 
     def stop_waiting(self) -> None:
         """Wait for no place any more."""

@@ -1,16 +1,6 @@
 """The part of a request body that was sent, kept to be sent again to another backend."""
 
-from typing import Protocol
-
-
-class Room(Protocol):
-    """Where kept bytes are accounted, for all workers together."""
-
-    def take(self, maximum: int, count: int = 1) -> bool:
-        """Take room for bytes, all or none."""
-
-    def give(self, count: int = 1) -> None:
-        """Give room back."""
+from spooky._core.gate import Places
 
 
 class Replay:
@@ -28,7 +18,7 @@ class Replay:
 
     __slots__ = ("_limit", "_room", "_room_max", "_size", "is_complete", "pieces")
 
-    def __init__(self, limit: int, room: Room, room_max: int) -> None:
+    def __init__(self, limit: int, room: Places, room_max: int) -> None:
         self._limit = limit
         self._room = room
         self._room_max = room_max

@@ -68,7 +68,6 @@ class RetryingExchange(exchange.Exchange):
         rival, tries.rival = tries.rival, None
         if rival is not None:
             rival.give_up(reason)
-            tries.note_end(rival, reason, self.service.runtime.now())
         self._count_retry("abandoned")
         self._count_hedge("cancelled")
 
@@ -170,7 +169,7 @@ class RetryingExchange(exchange.Exchange):
         if verdict is not Verdict.ALLOWED or pause > retry.backoff_max or not self._spend():
             self._count_retry("failed")
             self._note_end(attempt, reason)
-            if verdict is not Verdict.ALLOWED:
+            if verdict is not Verdict.ALLOWED and self.service.keeps_decisions:
                 self.record.note(
                     NoteKind.RETRY_DENIED, self.service.runtime.now(), reason, verdict.value
                 )
@@ -178,7 +177,7 @@ class RetryingExchange(exchange.Exchange):
         attempt.give_up(reason)
         self.attempt = None
         self._note_end(attempt, reason)
-        tries.note_end(attempt, reason, self.service.runtime.now())
+        tries.note_end(attempt)
         tries.allowance.take(reason)
         self._count_retry("failed")
         self._begin_again(tries, reason)
@@ -280,7 +279,7 @@ class RetryingExchange(exchange.Exchange):
         self.attempt = kept
         ended.give_up(reason)
         self._note_end(ended, reason)
-        tries.note_end(ended, reason, self.service.runtime.now())
+        tries.note_end(ended)
         self.record.backend = kept.admission.backend.id
         if kept.stream is not None:
             self.record.upstream_connected(kept.connected, kept.stream.protocol)
@@ -309,6 +308,8 @@ class RetryingExchange(exchange.Exchange):
 
     def _note_end(self, attempt: Attempt, reason: Reason) -> None:
         """Note a try that ended otherwise than the exchange."""
+        if not self.service.keeps_decisions:
+            return
         self.record.note(
             NoteKind.TRY_ENDED,
             self.service.runtime.now(),
@@ -319,6 +320,8 @@ class RetryingExchange(exchange.Exchange):
 
     def _note_begin(self, kind: NoteKind, admission: Admission, *numbers: float) -> None:
         """Note a try that is not the first."""
+        if not self.service.keeps_decisions:
+            return
         now = self.service.runtime.now()
         self.record.note(kind, now, reasons.COMPLETED, admission.backend.id, *numbers)
 

@@ -3,7 +3,7 @@
 from spooky._core.attempt import Attempt
 from spooky._core.reasons import Reason
 from spooky._core.timers import Timer
-from spooky.overload.retry import Allowance, Try
+from spooky.overload.retry import Allowance
 
 
 class Tries:
@@ -11,7 +11,6 @@ class Tries:
 
     Attributes:
         allowance: How many more there may be.
-        ended: Those that ended, in the order of their end.
         failed: Positions of the backends that failed.
         cause: Why the try under way is not the first; ``None`` where it is.
         rival: The try that is under way beside the exchange's own.
@@ -22,13 +21,11 @@ class Tries:
     """
 
     __slots__ = (
-        "allowance", "cause", "ended", "failed", "hedge", "hedge_timer", "pause_timer", "rival",
-        "try_timer",
+        "allowance", "cause", "failed", "hedge", "hedge_timer", "pause_timer", "rival", "try_timer",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.allowance = Allowance()
-        self.ended: list[Try] = []
         self.failed: set[int] = set()
         self.cause: Reason | None = None
         self.rival: Attempt | None = None
@@ -37,16 +34,9 @@ class Tries:
         self.try_timer: Timer | None = None
         self.pause_timer: Timer | None = None
 
-    def note_end(self, attempt: Attempt, reason: Reason, now: float) -> None:
+    def note_end(self, attempt: Attempt) -> None:
         """Remember a try that ended."""
-        admission = attempt.admission
-        self.failed.add(admission.index)
-        self.ended.append(
-            Try(
-                admission.backend.id, attempt.started, now, reason, attempt.status,
-                attempt is self.hedge,
-            )
-        )  # fmt: skip
+        self.failed.add(attempt.admission.index)
 
     def stop_timers(self) -> None:
         """Have nothing come due any more."""

@@ -6,6 +6,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from spooky._core import reasons
@@ -40,7 +41,7 @@ class DialError(Exception):
         self.detail = detail
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UpstreamTls:
     """How TLS to a backend is verified and authenticated; equal values share pools.
 
@@ -58,9 +59,9 @@ class UpstreamTls:
     client_certificate_pem: bytes = b""
     client_key_pem: bytes = b""
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """A name for this identity that gives no key away."""
+        """A name for this identity that gives no key away; each backend's pool asks for it."""
         digest = hashlib.sha256()
         for part in (
             bytes([self.verify_certificates, self.strict_sni]),

@@ -19,6 +19,7 @@ from spooky.control.changes import Changes
 from spooky.control.lives import Lives, UnknownRequestError
 from spooky.observe.decisions import NoteKind, decode, ring_of
 from spooky.observe.segment import private_segment
+from spooky.request.exchange import EXCLUDED_NOTES_MAX
 from tests.control.serve import served
 from tests.support.proxy import configuration, run
 
@@ -100,6 +101,22 @@ def test_what_was_out_of_the_ordinary_is_told_in_order(known: Fixture) -> None:
     assert life.events[6].reason == "upstream_refused"
     assert life.backend is not None
     assert life.backend.candidates == ("two", "three")
+
+
+@pytest.mark.parametrize("cut", [False, True], ids=["as many as are noted", "notes were cut"])
+def test_no_backends_are_counted_where_others_may_have_been_out_too(
+    known: Fixture, cut: bool
+) -> None:
+    notes = Notes()
+    if cut:
+        while notes.add(NoteKind.TRY_ENDED, time.monotonic() - 1, 0, "one"):
+            pass
+    for number in range(EXCLUDED_NOTES_MAX):
+        notes.add(NoteKind.EXCLUDED, time.monotonic() - 1, 0, f"b{number}")
+    known.write(notes=notes)
+    backend = known.lives.life(ID % 1).backend
+    assert backend is not None
+    assert (backend.text, backend.candidates) == ("it was its turn", ())
 
 
 def test_a_request_that_no_route_takes_is_told_as_such(known: Fixture) -> None:

@@ -157,7 +157,7 @@ def test_both_builds_decide_alike_and_keep_their_promises(
             assert ticket == twin.enter(now)
             if ticket != REFUSED:
                 tickets.append(ticket)
-            assert breaker.is_closed or ticket == REFUSED or len(tickets) > 0
+            assert ticket == REFUSED or breaker.is_closed or ours.load(1) & 0xFF > 0
             continue
         if not tickets:
             continue

@@ -83,7 +83,6 @@ SETTINGS = st.builds(
     request=st.sampled_from([None, 10]),
     response=st.sampled_from([None, 20]),
     held=st.sampled_from([1000, 3]),
-    observed=st.booleans(),
     retries=st.booleans(),
 )
 

@@ -33,7 +33,6 @@ def upstream(*stages: AdmissionStage, backends: int = 2, breakers: bool = True) 
         backends=tuple(made),
         balancer=RoundRobin([b"%d" % n for n in range(backends)], [1] * backends),
         key_source=None,
-        observers=(),
     )
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from spooky._core import reasons
 from spooky._core.outcomes import UNCOUNTED, outcome_of_reason
+from spooky.generation import retry_policies
 from tests.support.tried import World
 
 LOST = reasons.UPSTREAM_CONNECTION_LOST
@@ -226,9 +227,11 @@ def test_trailers_are_sent_again():
 @pytest.mark.parametrize("declared", [False, True], ids=["of unknown length", "too large"])
 def test_a_body_larger_than_what_is_kept_is_tried_again_only_before_it_is_sent(declared):
     world = World(resilience=retry(body_max_bytes=10))
-    client = world.request("PUT", b"x" * 6, ends=False)
+    more = [(b"content-length", b"12")] if declared else []
+    client = world.request("PUT", b"x" * 6, *more, ends=False)
     world.refuse()
     upstream = world.connect()
+    assert world.service.kept.total == (0 if declared else 6)
     client.handler.on_data(b"x" * 6, declared)
     assert world.service.kept.total == 0
     upstream.fail()
@@ -675,6 +678,22 @@ def test_only_allowed_upstreams_are_hedged():
     assert len(world.waiting) == 1
     first.answer(200)
     world.check_idle()
+    in_force = world.generation.configuration
+    assert retry_policies._hedging(in_force, "backend", world.counters) is not None
+    assert retry_policies._hedging(in_force, "other", world.counters) is None
+
+
+def test_the_delay_is_read_where_responses_are_counted_though_counters_were_forgotten():
+    hedging = {**HEDGING["hedging"], "delay_percentile": 90}
+    world = World(resilience={"hedging": hedging})
+    metric, counters = "upstream_first_byte_seconds", world.counters
+    policy = retry_policies._hedging(world.generation.configuration, "backend", counters)
+    counters.forget(lambda name: name.metric != metric)
+    for upstream, seconds in (("other", 7.0), ("backend", 0.02)):
+        histogram = counters.histogram(metric, {"upstream": upstream})
+        for _ in range(100):
+            histogram.observe(seconds)
+    assert policy.delay.seconds(1.0) < 0.03
 
 
 def test_the_delay_follows_what_responses_took_lately():

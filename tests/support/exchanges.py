@@ -61,7 +61,6 @@ class Settings:
         request: Largest request body; bytes.
         response: Largest response body; bytes.
         held: Request body bytes held altogether, from which on no new body is let in.
-        observed: Whether somebody learns from how tries end.
         retries: Whether requests are tried again, and hedged.
     """
 
@@ -72,7 +71,6 @@ class Settings:
     request: int | None = None
     response: int | None = None
     held: int = 1000
-    observed: bool = True
     retries: bool = False
 
 
@@ -219,11 +217,22 @@ class World:
         random.seed(7)  # Pauses are random, and the same on both sides.
         everywhere, of_upstream, of_backend = self.settings.limits
         stage = admission.AdmissionStage
+        log = self.log
+
+        class Learning(stage):  # type: ignore[misc, valid-type]
+            """A backend's limit that notes how tries end."""
+
+            def leave(self, admission: Any) -> None:
+                elapsed = round(admission.elapsed_ms, 6)
+                reason, status = admission.reason.code, admission.status
+                log.append(("learnt", admission.index, reason, status, elapsed))
+                super().leave(admission)
+
         self.stages = [
             stage(gate.Gate(), everywhere, reasons.GLOBAL_INFLIGHT),
             stage(gate.Gate(), of_upstream, reasons.UPSTREAM_INFLIGHT),
-            stage(gate.Gate(), of_backend, reasons.BACKEND_INFLIGHT),
-            stage(gate.Gate(), of_backend, reasons.BACKEND_INFLIGHT),
+            Learning(gate.Gate(), of_backend, reasons.BACKEND_INFLIGHT),
+            Learning(gate.Gate(), of_backend, reasons.BACKEND_INFLIGHT),
         ]
         self.balancer = RoundRobin([b"one", b"two"], [1, 1])
         upstream = SimpleNamespace(
@@ -245,7 +254,6 @@ class World:
             forwarding=ForwardingPolicy(),
             retry=self._retry(),
             stages=tuple(self.stages[:2]),
-            observers=(self._observe,) if self.settings.observed else (),
         )
         self.generation = SimpleNamespace(
             number=7,
@@ -398,9 +406,6 @@ class World:
         elif stream.may_send:
             stream.may_send = False
             stream.handler.on_trailers(list(TRAILERS[arguments[0]]))
-
-    def _observe(self, index: int, reason: Reason, status: int, elapsed_ms: float) -> None:
-        self.log.append(("observed", index, reason.code, status, round(elapsed_ms, 6)))
 
     def _retry(self) -> RetryPolicy:
         retries = self.settings.retries

@@ -223,9 +223,9 @@ class World:
         self._client = Client(b"192.0.2.1", 50_000, HTTP_3, b"\0" * 8, ())
 
     def request(
-        self, method: str = "GET", body: bytes | None = None, *, ends: bool = True
+        self, method: str = "GET", body: bytes | None = None, *more: Field, ends: bool = True
     ) -> FakeStream:
-        """Begin an exchange; returns the client's stream."""
+        """Begin an exchange, with more fields if any; returns the client's stream."""
         stream = FakeStream()
         stream.handler = self.service.accept(cast(Any, stream), self._client)
         fields = [
@@ -233,6 +233,7 @@ class World:
             (b":scheme", b"https"),
             (b":authority", b"www.example.com"),
             (b":path", b"/"),
+            *more,
         ]
         stream.handler.on_head(fields, body is None)
         if body is not None:

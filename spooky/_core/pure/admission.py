@@ -177,9 +177,6 @@ class Admission:
         self.elapsed_ms = elapsed_ms
         self.now = now
         upstream = self.upstream
-        observers = upstream.observers
-        for observe in observers:
-            observe(self.index, reason, status, elapsed_ms)
         balancer = upstream.balancer
         tally = self.backend.tally
         if reason is _COMPLETED:

@@ -84,10 +84,6 @@ class Attempt:
         self.answered = _NOT_YET
         self.status = 0
 
-    def start(self) -> None:
-        """Ask for a stream."""
-        self.admission.backend.pool.request(self)
-
     def give_up(self, reason: Reason) -> None:
         """End it from our side, places included; nothing more is heard of it."""
         if not self.over:

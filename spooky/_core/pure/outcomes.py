@@ -1,8 +1,9 @@
 # cython: annotation_typing=False
 """What became of each try at a backend, counted where all workers see it.
 
-Detection of outliers and circuit breakers go by these counts. A word is only ever added to, or set
-to 0 by a success: a worker that dies in between leaves no count that is wrong.
+Detection of outliers goes by these counts, circuit breakers by the outcomes alone. A word is only
+ever added to, or set to 0 by a success: a worker that dies in between leaves no count that is
+wrong.
 
 This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`.
 """

@@ -28,9 +28,8 @@ HTTP_2: Final = 2
 HTTP_3: Final = 3
 
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Z]+")
-"""A token in capitals: methods are case-sensitive (RFC 9110 section 9.1), yet some backends fold
-them, and what is no DELETE for us must be none for them."""
-"""RFC 9110 section 5.6.2."""
+"""A token in capitals (RFC 9110 section 5.6.2): methods are case-sensitive (section 9.1), yet some
+backends fold them, and what is no DELETE for us must be none for them."""
 
 _FIELD_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 """A token in lowercase (RFC 9113 section 8.2.1, RFC 9114 section 4.2)."""

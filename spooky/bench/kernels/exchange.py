@@ -160,7 +160,6 @@ def _upstream(pool: Any = None) -> Any:
             AdmissionStage(Gate(), LIMIT, reasons.GLOBAL_INFLIGHT),
             AdmissionStage(Gate(), LIMIT, reasons.UPSTREAM_INFLIGHT),
         ),
-        observers=(),
         retry=SimpleNamespace(budget=None, is_timed=False),
     )
 
