@@ -71,7 +71,9 @@ class Exchange(RetryingExchange):
     def note_excluded(self) -> None:
         """Note which backends could not be chosen, and why; the first of them if they are many."""
         now, balancer = self.service.runtime.now(), self.upstream.balancer
-        left = EXCLUDED_NOTES_MAX
+        left = min(EXCLUDED_NOTES_MAX, balancer.excluded())
+        if not left:
+            return
         for position, backend in enumerate(self.upstream.backends):
             if not balancer.is_eligible(position):
                 reason = backend.health.ejected_for or reasons.NO_BACKEND
