@@ -6,7 +6,8 @@ from libc.stdint cimport int64_t, uint64_t
 from spooky._core.shared cimport Words
 
 cdef int64_t _REFUSED, _TICKET_FAILURES, _TICKET_PROBE, _TICKET_ROUND_SHIFT
-cdef int _STATE, _FAILURES
+cdef int _STATE, _FAILURES, _CLOSED, _OPEN, _HALF_OPEN
+cdef uint64_t _NO_RESULT
 cdef uint64_t _PROBES_MASK, _STREAK_MASK, _ROUND_MASK
 cdef int _STREAK_SHIFT, _ROUND_SHIFT, _UNTIL_SHIFT
 
@@ -18,6 +19,7 @@ cdef class Breaker:
     cdef uint64_t _open_initial_ms
     cdef uint64_t _open_max_ms
     cdef uint64_t _probes
+    cdef object _on_change
 
     @cython.locals(state=uint64_t)
     cpdef int64_t enter(self, double now) except? -2
@@ -38,4 +40,5 @@ cdef class Breaker:
     @cython.locals(streak=uint64_t, length=uint64_t, opened=uint64_t)
     cdef bint _open(self, uint64_t state, uint64_t now_ms) except -1
     cdef uint64_t _state(self, uint64_t until, uint64_t round_, uint64_t streak, uint64_t probes) noexcept
+    cdef object _tell(self, int phase, uint64_t open_ms)
     cdef uint64_t _next_round(self, uint64_t state) noexcept

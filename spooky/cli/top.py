@@ -19,7 +19,7 @@ from spooky.control.traffic import since
 
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
-_OF_BACKEND: Final = ("upstream", "id", "state", "health", "in_flight", "limit")
+_OF_BACKEND: Final = ("upstream", "id", "state", "health", "breaker", "in_flight", "limit")
 
 Sample = dict[str, Any]
 
@@ -37,7 +37,7 @@ Sample = dict[str, Any]
 )
 @socket_option
 def command(once: bool, as_json: bool, interval: float, path: Path) -> int:
-    """Watch upstreams and backends: rates, latencies, limits, and what is shed and why.
+    """Watch upstreams and backends: rates, latencies, limits, breakers, what is shed and why.
 
     It reads what the workers count in shared memory; it asks none of them, however busy they are.
     Ctrl+C ends it.
@@ -83,6 +83,7 @@ def summarise(before: Sample, now: Sample) -> dict[str, Any]:
                 "name": one["name"],
                 "in_flight": one["in_flight"],
                 "limit": one["limit"],
+                "adaptive": one["adaptive"],
                 **_rates(old_upstreams.get(one["name"]), one, seconds),
                 **_latencies(old_upstreams.get(one["name"]), one, now["bounds"]),
             }
@@ -150,20 +151,25 @@ def render(view: dict[str, Any]) -> Group:
         f"{view['limit']}; connections: {connections or 'none'}; over {view['seconds']:.1f} s"
     )
     upstreams = _table("UPSTREAM", "REQ/S", "5XX/S", "CUT/S", "P50 MS", "P95 MS", "P99 MS",
-                       "IN FLIGHT", "LIMIT")  # fmt: skip
+                       "IN FLIGHT", "LIMIT", "UNANSWERED", "ADAPTIVE LIMIT")  # fmt: skip
     for one in view["upstreams"]:
+        adaptive = one["adaptive"]
         upstreams.add_row(
             _name(one["name"] or "(none)"), *_shown_rates(one),
             *(_number(one[f"p{quantile * 100:g}_ms"]) for quantile in QUANTILES),
             str(one["in_flight"]), str(one["limit"]),
+            *((str(adaptive["unanswered"]), str(adaptive["limit"])) if adaptive else ("-", "-")),
         )  # fmt: skip
-    backends = _table("BACKEND", "STATE", "REQ/S", "5XX/S", "CUT/S", "IN FLIGHT", "LIMIT")
+    backends = _table(
+        "BACKEND", "STATE", "BREAKER", "REQ/S", "5XX/S", "CUT/S", "IN FLIGHT", "LIMIT"
+    )
     for one in view["backends"]:
         serves = one["health"] == "ok"
         state = one["state"] if serves else one["health"]
         backends.add_row(
             _name(f"{one['upstream']}/{one['id']}"),
-            Text(state, style="" if serves else "bold red"),
+            Text(printable(state), style="" if serves else "bold red"),
+            _breaker(one["breaker"]),
             *_shown_rates(one), str(one["in_flight"]), str(one["limit"]),
         )  # fmt: skip
     sheds = _table("SHED FOR", "PER SECOND", "SINCE THE START")
@@ -182,6 +188,13 @@ def _table(*titles: str) -> Table:
 def _shown_rates(one: dict[str, Any]) -> list[str]:
     kinds = ("requests", "failures", "aborted")
     return [_number(one[f"{kind}_per_second"]) for kind in kinds]
+
+
+def _breaker(phase: str | None) -> Text:
+    style = (
+        "" if phase in (None, "closed") else "bold yellow" if phase == "half_open" else "bold red"
+    )
+    return Text((phase or "-").replace("_", "-"), style=style)
 
 
 def _number(value: float | None) -> str:

@@ -1,5 +1,7 @@
 """Finding out who asks the control API: by the kernel's word, a token or a certificate."""
 
+import base64
+import binascii
 import os
 import ssl
 from collections.abc import Callable, Iterable, Mapping
@@ -15,6 +17,7 @@ from spooky.control.roles import Caller, DeniedError, Role
 CALLER: Final = web.RequestKey("caller", Caller)
 
 _SCHEME: Final = "bearer"
+_BROWSER_SCHEME: Final = "basic"
 
 
 class Access(Protocol):
@@ -92,16 +95,32 @@ class RemoteAccess:
 
 
 def _by_token(request: web.Request, credentials: AdminCredentials) -> Caller | None:
+    """Return who shows a token.
+
+    A browser asks people for a name and a password, and shows both again with whatever a page of
+    another site has it ask for: with a token as the password, any name, one may read and no more.
+    """
     values = request.headers.getall("Authorization", [])
     if not values:
         return None
-    scheme, _, token = values[0].partition(" ")
+    scheme, _, shown = values[0].partition(" ")
     found = None
     if len(values) == 1 and scheme.lower() == _SCHEME:
-        found = credentials.who_shows(token.strip().encode("utf-8", "surrogateescape"))
+        found = credentials.who_shows(shown.strip().encode("utf-8", "surrogateescape"))
+    elif len(values) == 1 and scheme.lower() == _BROWSER_SCHEME:
+        found = credentials.who_shows(_password(shown))
+        found = Caller(found.name, Role.VIEWER) if found is not None else None
     if found is None:
         raise DeniedError(401, "invalid_bearer_token", "the token is not one that counts here")
     return found
+
+
+def _password(shown: str) -> bytes:
+    """Return the password that a browser shows (RFC 7617); empty if there is none."""
+    try:
+        return base64.b64decode(shown.strip(), validate=True).partition(b":")[2]
+    except (binascii.Error, ValueError):
+        return b""
 
 
 def _by_certificate(request: web.Request, api: ControlApi) -> Caller | None:

@@ -6,7 +6,13 @@ from spooky._core.breaker import Breaker
 from spooky._core.concurrency import AdaptiveLimit
 from spooky._core.shared import Segment
 from spooky.config.schema import Configuration
-from spooky.generation.stages import REQUESTS, adaptive_limit_of, breaker_of
+from spooky.control.answers import AdaptiveActivity
+from spooky.generation.stages import (
+    BREAKER_PHASES,
+    REQUESTS,
+    adaptive_limit_of,
+    breaker_of,
+)
 from spooky.observe.metrics import Fact
 from spooky.overload.places import shared_total
 
@@ -44,6 +50,19 @@ class AdmissionState:
         """Return whether a backend's breaker would let a request try it now."""
         breaker = self._breakers.get((upstream, backend))
         return breaker is None or breaker.remaining(self._now()) == 0.0
+
+    def adaptive(self, upstream: str) -> AdaptiveActivity | None:
+        """Return what is known of an upstream's adaptive limit, if it has one."""
+        limit = self._limits.get(upstream)
+        if limit is None:
+            return None
+        unanswered = shared_total(self._segment, REQUESTS, "adaptive", upstream)
+        return AdaptiveActivity(limit.limit(), unanswered, round(1000 * limit.minimum, 3))
+
+    def breaker(self, upstream: str, backend: str) -> str | None:
+        """Return what a backend's circuit breaker is, if it has one."""
+        breaker = self._breakers.get((upstream, backend))
+        return BREAKER_PHASES[breaker.phase] if breaker is not None else None
 
     def facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell of it."""

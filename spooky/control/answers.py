@@ -196,6 +196,16 @@ class RouteView(Struct, frozen=True):
     method: str | None
 
 
+class AdaptiveActivity(Struct, frozen=True):
+    """An adaptive limit, the requests without a response head that it counts, and the latency
+    among few requests that it goes by; 0 if that is not known.
+    """
+
+    limit: int
+    unanswered: int
+    minimum_ms: float
+
+
 class UpstreamActivity(Struct, frozen=True, kw_only=True):
     """Requests of an upstream, by class of status, and their durations, since the start; the
     upstream without a name has those that went to none.
@@ -204,26 +214,33 @@ class UpstreamActivity(Struct, frozen=True, kw_only=True):
     name: str
     in_flight: int
     limit: int
+    adaptive: AdaptiveActivity | None
     requests: dict[str, int]
     latencies: tuple[int, ...]
 
 
 class BackendActivity(Struct, frozen=True, kw_only=True):
     """Requests of a backend, by class of status, since the start; its health is ``ok``,
-    ``failing`` in checks, or ``ejected`` and for what.
+    ``failing`` in checks, or ``ejected`` and for what, its breaker ``closed``, ``open`` or
+    ``half_open``, null without one.
     """
 
     upstream: str
     id: str
     state: str
     health: str
+    ejected_seconds: float
+    breaker: str | None
+    weight: int
     in_flight: int
     limit: int
     requests: dict[str, int]
 
 
 class Activity(Struct, frozen=True, kw_only=True):
-    """What goes on; the time is of a clock that only goes forward, in seconds."""
+    """What goes on; the time is of a clock that only goes forward, in seconds. ``refused`` are
+    connections, ``actions`` those against overload, each with the workers that take it now.
+    """
 
     time: float
     generation: int
@@ -234,6 +251,8 @@ class Activity(Struct, frozen=True, kw_only=True):
     upstreams: tuple[UpstreamActivity, ...]
     backends: tuple[BackendActivity, ...]
     sheds: dict[str, int]
+    refused: dict[str, int]
+    actions: dict[str, int]
 
 
 class RouteChoice(Struct, frozen=True):

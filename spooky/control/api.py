@@ -31,8 +31,9 @@ from spooky.control.inspection import Inspection
 from spooky.control.lives import Lives
 from spooky.control.overrides import overridden_settings
 from spooky.control.probation import Probation
-from spooky.control.roles import Role
+from spooky.control.roles import DeniedError, Role
 from spooky.control.state import State
+from spooky.control.status_page import HEADERS, StatusPage, asset
 from spooky.control.upgrade import Upgraded
 from spooky.generation.materials import MaterialError
 
@@ -91,7 +92,13 @@ class ControlApi:
             self._inspection.segment,
             lambda: (self._changes.record.number, self._changes.running.configuration),
         )
+        page = StatusPage(
+            self._what_runs, activity.read, self._inspection.upstreams, self._generations
+        )
         by_name: dict[str, Handler] = {
+            "status-page": self._text("text/html", page.text),
+            "status-script": self._text("text/javascript", lambda: asset("status.js")),
+            "status-style": self._text("text/css", lambda: asset("status.css")),
             "health": self._health,
             "ready": self._ready,
             "openapi": self._openapi,
@@ -144,8 +151,11 @@ class ControlApi:
         return json_answer(openapi.document())
 
     async def _runtime(self, _: web.Request) -> web.Response:
+        return json_answer(self._what_runs(), headers=self._tag())
+
+    def _what_runs(self) -> answers.Runtime:
         running = self._changes.running
-        answer = answers.Runtime(
+        return answers.Runtime(
             **self._process(),
             source=self._changes.source,
             ready=self._state().ready,
@@ -157,7 +167,15 @@ class ControlApi:
             listeners=self._inspection.listeners(),
             certificates=self._inspection.certificates(),
         )
-        return json_answer(answer, headers=self._tag())
+
+    def _text(self, content: str, make: Callable[[], str]) -> Handler:
+        """Return the handler that shows something of the status page."""
+
+        async def handle(_: web.Request) -> web.Response:
+            headers = {"Cache-Control": "no-store", **HEADERS}
+            return web.Response(text=make(), content_type=content, headers=headers)
+
+        return handle
 
     def _list(self, look: Callable[[], Any]) -> Handler:
         """Return the handler that lists objects of one kind."""
@@ -182,9 +200,11 @@ class ControlApi:
         return json_answer(backend, headers=self._tag())
 
     async def _history(self, _: web.Request) -> web.Response:
+        return json_answer(self._generations())
+
+    def _generations(self) -> answers.GenerationList:
         entries = [answers.summary(record) for record in self._changes.history]
-        active = self._changes.record.number
-        return json_answer(answers.GenerationList(active, entries[::-1]))
+        return answers.GenerationList(self._changes.record.number, entries[::-1])
 
     async def _generation(self, request: web.Request) -> web.Response:
         text = request.match_info["generation"]
@@ -365,6 +385,9 @@ def _admit(access: Access) -> Any:
         caller = request[CALLER] = access.identify(request)
         if endpoint is not None:
             caller.require(endpoint.role or Role.VIEWER, f"`{endpoint.name}`")
+            if endpoint.method != "GET" and "Origin" in request.headers:
+                # A page of another site may have a browser ask, with its caller's certificate.
+                raise DeniedError(403, "from_a_page", "a web page may change nothing")
         return await handler(request)
 
     return admit

@@ -19,6 +19,7 @@ from spooky.control.changes import (
     UnknownBackendError,
     UnknownGenerationError,
 )
+from spooky.control.endpoints import STATUS
 from spooky.control.history import HistoryError
 from spooky.control.lives import UnknownRequestError
 from spooky.control.roles import DeniedError, Role
@@ -32,8 +33,10 @@ CODE: Final = web.ResponseKey("code", str)
 RETRY_SECONDS: Final = 1
 """When to ask again who asked while it starts."""
 
-# RFC 9110 section 11.6.1: a 401 names what is missing.
+# RFC 9110 section 11.6.1: a 401 names what is missing. Browsers ask people only for the other, and
+# only where it stands alone.
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
+_PAGE_CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="Spooky", charset="UTF-8"'}
 
 _CHANGE_ERRORS: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (MaterialError, 400, "invalid"),
@@ -55,7 +58,8 @@ async def answer_errors(
     try:
         return await handler(request)
     except DeniedError as error:
-        headers = _CHALLENGE if error.status == 401 else None
+        challenge = _PAGE_CHALLENGE if request.path.startswith(STATUS) else _CHALLENGE
+        headers = challenge if error.status == 401 else None
         return problem(error.status, error.code, str(error), headers)
     except NotNowError as error:
         return problem(503, error.code, str(error), {"Retry-After": str(RETRY_SECONDS)})

@@ -34,6 +34,7 @@ from spooky.control.plan import Plan
 from spooky.control.roles import Role
 
 RUNTIME: Final = "/admin/runtime"
+STATUS: Final = "/status"
 BACKEND: Final = f"{RUNTIME}/upstreams/{{upstream}}/backends/{{backend}}"
 
 
@@ -50,6 +51,7 @@ class Endpoint:
         answer: The type of a good answer.
         body: The type of what is sent, for a POST.
         refusals: Statuses of other answers, those that every endpoint has left out.
+        content: The type of a good answer's content.
     """
 
     name: str
@@ -60,10 +62,15 @@ class Endpoint:
     answer: Any
     body: type[Body] | None = None
     refusals: tuple[int, ...] = ()
+    content: str = "application/json"
 
 
 def _read(name: str, path: str, summary: str, answer: Any, *refusals: int) -> Endpoint:
     return Endpoint(name, "GET", path, Role.VIEWER, summary, answer, None, refusals)
+
+
+def _show(name: str, path: str, summary: str, content: str) -> Endpoint:
+    return Endpoint(name, "GET", path, Role.VIEWER, summary, str, content=content)
 
 
 def _change(
@@ -107,6 +114,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
         Whole, 404,
     ),
     _read("activity", f"{RUNTIME}/activity", "Count what goes on, since the start.", Activity),
+    _show("status-page", STATUS, "Show all of this to people.", "text/html"),
+    _show("status-script", f"{STATUS}/script.js", "Give the page's script.", "text/javascript"),
+    _show("status-style", f"{STATUS}/style.css", "Give the page's style sheet.", "text/css"),
     Endpoint(
         "request", "GET", f"{RUNTIME}/requests/{{request_id}}", Role.OPERATOR,
         "Tell what became of a request, and why.", RequestLife, None, (400, 404),

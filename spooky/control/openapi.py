@@ -58,7 +58,7 @@ def _operation(endpoint: Endpoint, answer: Any, body: Any, problem: Any) -> dict
         "operationId": endpoint.name,
         "summary": endpoint.summary,
         "responses": {
-            "200": _response("As asked.", "application/json", answer),
+            "200": _response("As asked.", endpoint.content, answer),
             **{
                 str(status): _refusal(endpoint, status, answer, problem)
                 for status in sorted({*_EVERYWHERE, *endpoint.refusals})

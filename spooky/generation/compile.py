@@ -209,9 +209,7 @@ class _Compiler:
         configuration = self._configuration
         environment = self._environment
         # It refers to this object, which must not refer to it: what is superseded is freed at once.
-        maker = StageMaker(
-            configuration, environment.counters.segment, self._gate, environment.pressure
-        )
+        maker = StageMaker(configuration, environment.counters, self._gate, environment.pressure)
         listener_tls = []
         for listener in configuration.active_listeners:
             yield

@@ -1,11 +1,12 @@
 """Making the stages of admission that a configuration asks for."""
 
+import logging
 from collections.abc import Callable
 from typing import Final
 
 from spooky._core import reasons
 from spooky._core.admission import AdmissionStage
-from spooky._core.breaker import Breaker
+from spooky._core.breaker import CLOSED, HALF_OPEN, OPEN, Breaker
 from spooky._core.concurrency import AdaptiveLimit, Aimd, Gradient
 from spooky._core.gate import Gate
 from spooky._core.reasons import Reason
@@ -20,10 +21,16 @@ from spooky.config.overload import (
     TOLERANCE_PERCENT,
 )
 from spooky.config.schema import Configuration, Route
+from spooky.observe.counters import Counters
 from spooky.overload.places import shared_words
+
+logger = logging.getLogger(__name__)
 
 REQUESTS: Final = "requests"
 """What the limits are of, in the identities of their places."""
+
+BREAKER_PHASES: Final = {CLOSED: "closed", OPEN: "open", HALF_OPEN: "half_open"}
+"""What circuit breakers are, in words."""
 
 
 class StageMaker:
@@ -31,7 +38,8 @@ class StageMaker:
 
     Arguments:
         configuration: What is asked for.
-        segment: Where what is known of upstreams and backends is shared.
+        counters: The worker's, in the segment where what is known of upstreams and backends is
+            shared.
         gate: Returns the gate of an identity.
         pressure: Of the worker.
     """
@@ -39,14 +47,15 @@ class StageMaker:
     def __init__(
         self,
         configuration: Configuration,
-        segment: Segment,
+        counters: Counters,
         gate: Callable[..., Gate],
         pressure: Pressure,
     ) -> None:
         self._configuration = configuration
         self._resilience = configuration.resilience
         self._performance = configuration.performance
-        self._segment = segment
+        self._counters = counters
+        self._segment = counters.segment
         self._gate = gate
         self._pressure = pressure
         self._global = self._global_stage()
@@ -80,7 +89,13 @@ class StageMaker:
         return BackendStage(
             self._gate("backend", upstream, backend),
             self._performance.per_backend_inflight_limit,
-            breaker_of(self._configuration, self._segment, upstream, backend),
+            breaker_of(
+                self._configuration,
+                self._segment,
+                upstream,
+                backend,
+                teller(self._counters, upstream, backend),
+            ),
         )
 
     def _priority(self, upstream: str, route: Route) -> int:
@@ -156,9 +171,17 @@ def adaptive_limit_of(
 
 
 def breaker_of(
-    configuration: Configuration, segment: Segment, upstream: str, backend: str
+    configuration: Configuration,
+    segment: Segment,
+    upstream: str,
+    backend: str,
+    on_change: Callable[[int, int], object] | None = None,
 ) -> Breaker | None:
-    """Return a backend's circuit breaker; ``None`` if it has none, or there is no room for it."""
+    """Return a backend's circuit breaker; ``None`` if it has none, or there is no room for it.
+
+    Arguments:
+        on_change: Called with what it is from then on, in the worker that makes it so.
+    """
     settings = configuration.resilience.circuit_breaker
     if not settings.enabled:
         return None
@@ -171,7 +194,29 @@ def breaker_of(
         settings.first_open_ms,
         settings.open_ms,
         settings.half_open_max_probes,
+        on_change,
     )
+
+
+def teller(counters: Counters, upstream: str, backend: str) -> Callable[[int, int], None]:
+    """Return what counts and logs the changes of a circuit breaker."""
+
+    def tell(phase: int, open_ms: int) -> None:
+        to = BREAKER_PHASES[phase]
+        labels = {"upstream": upstream, "backend": backend, "to": to}
+        # Asked for each time, as counters may be forgotten meanwhile; changes are rare.
+        counters.values[counters.slot("backend_circuit_changes_total", labels)] += 1
+        if phase == OPEN:
+            logger.warning(
+                "the circuit breaker of %s of %s is open for %d ms: it failed time after time",
+                backend, upstream, open_ms,
+            )  # fmt: skip
+        elif phase == HALF_OPEN:
+            logger.info("the circuit breaker of %s of %s is half-open", backend, upstream)
+        else:
+            logger.info("the circuit breaker of %s of %s is closed again", backend, upstream)
+
+    return tell
 
 
 def _lower(

@@ -85,6 +85,11 @@ TABLE: Final = (
         Kind.COUNTER,
         "Requests to a second backend beside a slow one, by what became of them.",
     ),
+    Metric(
+        "backend_circuit_changes_total",
+        Kind.COUNTER,
+        "Times that the circuit breaker of a backend became open, half-open or closed.",
+    ),
     Metric("request_body_bytes_total", Kind.COUNTER, "Bytes of request bodies from clients."),
     Metric("response_body_bytes_total", Kind.COUNTER, "Bytes of response bodies to clients."),
     Metric("connections_total", Kind.COUNTER, "Client connections taken, by transport."),

@@ -14,12 +14,18 @@ BOUNDS = [0.001, 0.01, 0.1]
 def sample(
     time: float, requests: dict[str, int], latencies: list[int], shed: int
 ) -> dict[str, Any]:
-    upstream = {"name": "api", "in_flight": 3, "limit": 9, "requests": requests}
+    upstream = {
+        "name": "api", "in_flight": 3, "limit": 9, "requests": requests,
+        "adaptive": {"limit": 64, "unanswered": 41, "minimum_ms": 2.5},
+    }  # fmt: skip
     backend = {
         "upstream": "api", "id": "one\x1b[2J", "state": "enabled", "health": "failing",
-        "in_flight": 2, "limit": 8, "requests": requests,
+        "breaker": "half_open", "in_flight": 2, "limit": 8, "requests": requests,
     }  # fmt: skip
-    none = {"name": "", "in_flight": 0, "limit": 9, "requests": {}, "latencies": [0] * 4}
+    none = {
+        "name": "", "in_flight": 0, "limit": 9, "requests": {}, "latencies": [0] * 4,
+        "adaptive": None,
+    }  # fmt: skip
     return {
         "time": time, "generation": 4, "bounds": BOUNDS, "connections": {"quic": 7},
         "in_flight": 3, "limit": 99, "upstreams": [{**upstream, "latencies": latencies}, none],
@@ -41,6 +47,7 @@ def test_rates_and_latencies_are_those_between_two_samples(view: dict[str, Any])
     assert 1 < upstream["p95_ms"] <= 10 < upstream["p99_ms"] <= 100
     assert view["sheds"] == {"global_inflight": {"total": 7, "per_second": 1}}
     assert view["backends"][0]["requests_per_second"] == 100
+    assert (upstream["adaptive"]["limit"], view["backends"][0]["breaker"]) == (64, "half_open")
 
 
 def test_what_is_new_counts_from_nothing_and_what_is_idle_has_no_latency() -> None:
@@ -66,5 +73,8 @@ def test_the_view_shows_all_of_it_and_nothing_that_a_terminal_obeys(view: dict[s
     Console(file=output, width=120).print(render(view))
     text = output.getvalue()
     assert "\x1b" not in text
-    for part in ("generation 4", "7 quic", "api", "failing", "100.0", "global_inflight", "99"):
+    for part in (
+        "generation 4", "7 quic", "api", "failing", "100.0", "global_inflight", "99", "half-open",
+        "64", "41",
+    ):  # fmt: skip
         assert part in text

@@ -22,6 +22,7 @@ class Answer:
     status: int
     headers: dict[str, str]
     json: Any
+    text: str = ""
 
 
 def port_of(proxy: Served) -> int:
@@ -79,7 +80,10 @@ def _ask(
         response = connection.getresponse()
         text = response.read()
         found = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, found, json.loads(text) if text else None)
+        is_json = "json" in found.get("content-type", "")
+        return Answer(
+            response.status, found, json.loads(text) if text and is_json else None, text.decode()
+        )
     finally:
         connection.close()
 

@@ -1,12 +1,15 @@
 """What the supervisor tells of admission: read from the segment, where workers put it."""
 
+import pytest
 from msgspec.structs import replace
 
+from spooky._core.breaker import CLOSED, HALF_OPEN, OPEN
 from spooky._core.shared import Segment
 from spooky.config.overload import AdaptiveAdmission
 from spooky.config.schema import Configuration
 from spooky.control.admission_state import AdmissionState
-from spooky.generation.stages import adaptive_limit_of, breaker_of
+from spooky.generation.stages import adaptive_limit_of, breaker_of, teller
+from spooky.observe.counters import Counters
 from spooky.observe.segment import private_segment
 from tests.control.test_ejection import configured
 
@@ -62,3 +65,39 @@ def test_a_backend_whose_breaker_is_open_is_not_ready_until_it_may_be_tried() ->
         seen.append((state.lets_through("api", "b0"), state.lets_through("api", "b1")))
     # Else nobody would send the request that closes it.
     assert seen == [(False, True), (True, True)]
+
+
+def test_what_page_and_top_show_of_it() -> None:
+    segment = private_segment()
+    breaker = breaker_of(TWO, segment, "api", "b1")
+    assert breaker is not None
+    for _ in range(3):
+        breaker.failed(breaker.enter(1.0), 1.0)
+    state = AdmissionState(segment, lambda: 1.0)
+    state.follow(TWO)
+    assert (state.breaker("api", "b0"), state.breaker("api", "b1")) == ("closed", "open")
+    assert breaker.enter(2.0) >= 0
+    assert state.breaker("api", "b1") == "half_open"
+    assert state.breaker("api", "gone") is None
+    adaptive = state.adaptive("api")
+    assert adaptive is not None
+    assert (adaptive.unanswered, adaptive.minimum_ms) == (0, 0)
+    assert adaptive.limit == TWO.performance.per_upstream_inflight_limit
+    state.follow(PLAIN)
+    assert state.adaptive("api") is None
+
+
+def test_changes_of_a_breaker_are_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    counters = Counters()
+    told = teller(counters, "api", "b1")
+    with caplog.at_level("INFO", "spooky.generation.stages"):
+        for phase, open_ms in ((OPEN, 1500), (HALF_OPEN, 0), (CLOSED, 0), (OPEN, 1000)):
+            told(phase, open_ms)
+    counted = {
+        dict(name.labels)["to"]: value
+        for name, value in counters.snapshot()
+        if name.metric == "backend_circuit_changes_total"
+    }
+    assert counted == {"open": 2, "half_open": 1, "closed": 1}
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "INFO", "WARNING"]
+    assert "b1 of api is open for 1500 ms" in caplog.messages[0]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from spooky._core import breaker as kernel
 from spooky._core import shared
-from spooky._core.breaker import REFUSED, Breaker
+from spooky._core.breaker import CLOSED, HALF_OPEN, OPEN, REFUSED, Breaker
 from spooky._core.pure import breaker as pure
 from spooky._core.pure import shared as pure_shared
 from spooky._core.shared import Words
@@ -63,6 +63,37 @@ def test_when_its_time_is_over_one_probe_decides() -> None:
     assert breaker.succeeded(probe)
     assert breaker.is_closed
     assert breaker.enter(2.0) != REFUSED
+
+
+@pytest.mark.parametrize("build", [kernel, pure], ids=["kernel", "twin"])
+def test_each_change_is_told_once_by_who_makes_it(build: ModuleType) -> None:
+    told: list[tuple[int, int]] = []
+    words = words_of(shared if build is kernel else pure_shared)
+
+    def breaker(into: list[tuple[int, int]]) -> Breaker:
+        made: Breaker = build.Breaker(
+            words, 3, INITIAL_MS, MAX_MS, 2, lambda phase, ms: into.append((phase, ms))
+        )
+        return made
+
+    others: list[tuple[int, int]] = []
+    ours, other = breaker(told), breaker(others)
+    assert ours.phase == CLOSED
+    fail(ours, 1.0)
+    assert (told, ours.phase) == ([(OPEN, INITIAL_MS)], OPEN)
+    probes = [other.enter(2.0), other.enter(2.0)]
+    assert (others, ours.phase) == ([(HALF_OPEN, 0)], HALF_OPEN)
+    # A probe without a result leaves it half-open for the next.
+    for probe in probes:
+        other.gave_up(probe)
+    assert ours.phase == HALF_OPEN
+    again = other.enter(2.0)
+    assert others == [(HALF_OPEN, 0)]
+    other.failed(again, 2.0)
+    assert others[1:] == [(OPEN, 2 * INITIAL_MS)]
+    assert ours.succeeded(ours.enter(4.0))
+    assert told[1:] == [(HALF_OPEN, 0), (CLOSED, 0)]
+    assert ours.phase == CLOSED
 
 
 def test_each_failed_probe_doubles_its_time_up_to_the_maximum() -> None:

@@ -7,12 +7,18 @@ on what is in flight: one for the state, changed by compare-and-swap, one for fa
 This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 from spooky._core.shared import Words
 
 REFUSED: Final = -1
 """Instead of a ticket."""
+
+CLOSED: Final = 0
+OPEN: Final = 1
+HALF_OPEN: Final = 2
+"""What a breaker is; half-open while the results of probes are waited for."""
 
 THRESHOLD_MAX: Final = 100
 PROBES_MAX: Final = 100
@@ -23,6 +29,9 @@ STATE: Final = 1
 FAILURES: Final = 2
 
 _REFUSED = REFUSED
+_CLOSED = CLOSED
+_OPEN = OPEN
+_HALF_OPEN = HALF_OPEN
 _STATE = STATE
 _FAILURES = FAILURES
 
@@ -36,6 +45,8 @@ _STREAK_MASK = 0xF
 _ROUND_SHIFT = 12
 _ROUND_MASK = 0xFFF
 _UNTIL_SHIFT = 24
+# Open until this long ago means that a probe ended without a result: still half-open.
+_NO_RESULT = 1
 
 # A ticket: failures in a row at admission, whether it is a probe, and the round.
 _TICKET_FAILURES = 0xFF
@@ -56,10 +67,18 @@ class Breaker:
         open_initial_ms: How long it is open at first.
         open_max_ms: How long at most.
         probes: Requests let through at once when that time is over.
+        on_change: Called in the worker that changes what it is, with that and for how many
+            milliseconds it lets nothing through.
     """
 
     def __init__(
-        self, words: Words, threshold: int, open_initial_ms: int, open_max_ms: int, probes: int
+        self,
+        words: Words,
+        threshold: int,
+        open_initial_ms: int,
+        open_max_ms: int,
+        probes: int,
+        on_change: Callable[[int, int], object] | None = None,
     ) -> None:
         if not (1 <= threshold <= THRESHOLD_MAX and 1 <= probes <= PROBES_MAX):
             raise ValueError("thresholds and probes are 1 to 100")
@@ -70,6 +89,7 @@ class Breaker:
         self._open_initial_ms = open_initial_ms
         self._open_max_ms = open_max_ms
         self._probes = probes
+        self._on_change = on_change
 
     def enter(self, now: float) -> int:
         """Let a request through, or not.
@@ -128,7 +148,7 @@ class Breaker:
             left = state - 1
             if left & _PROBES_MASK == 0:
                 # Open until long ago, so that the next request is a probe.
-                left = left & ((1 << _UNTIL_SHIFT) - 1) | 1 << _UNTIL_SHIFT
+                left = left & ((1 << _UNTIL_SHIFT) - 1) | _NO_RESULT << _UNTIL_SHIFT
             if self._words.swap(_STATE, state, left):
                 return
 
@@ -143,6 +163,16 @@ class Breaker:
     def is_closed(self) -> bool:
         """Whether every request is let through."""
         return self._words.load(_STATE) >> _UNTIL_SHIFT == 0
+
+    @property
+    def phase(self) -> int:
+        """What it is: closed, open or half-open."""
+        state = self._words.load(_STATE)
+        if state >> _UNTIL_SHIFT == 0:
+            return _CLOSED
+        if state & _PROBES_MASK or state >> _UNTIL_SHIFT == _NO_RESULT:
+            return _HALF_OPEN
+        return _OPEN
 
     @property
     def failures(self) -> int:
@@ -170,6 +200,8 @@ class Breaker:
                 streak = state >> _STREAK_SHIFT & _STREAK_MASK
                 taken = self._state(now_ms + self._open_max_ms, self._next_round(state), streak, 1)
             if self._words.swap(_STATE, state, taken):
+                if probes == 0 and until != _NO_RESULT:
+                    self._tell(_HALF_OPEN, 0)
                 return self._ticket(taken) | _TICKET_PROBE
             state = self._words.load(_STATE)
         return self._ticket(state) | self._words.load(_FAILURES)
@@ -181,6 +213,7 @@ class Breaker:
             if state >> _UNTIL_SHIFT == 0:
                 return False
             if self._words.swap(_STATE, state, self._state(0, self._next_round(state), 0, 0)):
+                self._tell(_CLOSED, 0)
                 return True
         return False
 
@@ -193,7 +226,12 @@ class Breaker:
         if not self._words.swap(_STATE, state, opened):
             return False
         self._words.store(_FAILURES, 0)
+        self._tell(_OPEN, length)
         return True
+
+    def _tell(self, phase: int, open_ms: int) -> None:
+        if self._on_change is not None:
+            self._on_change(phase, open_ms)
 
     def _state(self, until: int, round_: int, streak: int, probes: int) -> int:
         low = round_ << _ROUND_SHIFT | streak << _STREAK_SHIFT | probes
