@@ -42,7 +42,7 @@ cdef class Exchange(Owner):
     cdef list _trailers
     cdef bint _body_sent
     cdef int64_t _owed
-    cdef int64_t _held
+    cdef readonly int64_t _held
 
     @cython.locals(request=Request, routes=RouteTable)
     cpdef object on_head(self, list fields, bint end)

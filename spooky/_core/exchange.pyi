@@ -3,7 +3,8 @@
 from spooky._core.pure.exchange import (
     RESPONSE_FIELDS_MAX_BYTES,
     RESPONSE_FIELDS_MAX_COUNT,
+    UNLIMITED,
     Exchange,
 )
 
-__all__ = ["RESPONSE_FIELDS_MAX_BYTES", "RESPONSE_FIELDS_MAX_COUNT", "Exchange"]
+__all__ = ["RESPONSE_FIELDS_MAX_BYTES", "RESPONSE_FIELDS_MAX_COUNT", "UNLIMITED", "Exchange"]

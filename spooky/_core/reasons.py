@@ -407,6 +407,11 @@ OVERLOAD_REFUSED = Reason(
     Stage.CONNECTION, "overload_refused", 0,
     "No connections were taken while resources were running out.", Fault.US,
 )  # fmt: skip
+OVERLOAD_RESET = Reason(
+    Stage.RESPONSE, "overload_reset", 503,
+    "The request held more memory than others while memory was running out.", Fault.US,
+    h3_error=H3_REQUEST_CANCELLED,
+)  # fmt: skip
 DRAINING = Reason(
     Stage.CONNECTION, "draining", 503, "This worker is shutting down.", Fault.US,
     h3_error=H3_REQUEST_REJECTED,

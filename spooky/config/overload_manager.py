@@ -54,6 +54,20 @@ class Triggers(Section, frozen=True):
                 yield resource, threshold
 
 
+class MemoryTrigger(Section, frozen=True):
+    """The pressure on memory, from 0 to 1, that has an action begin; null never does."""
+
+    memory: Annotated[
+        Threshold,
+        described("Share of the memory that may be used: see `memory_max_bytes`."),
+    ] = None
+
+    def items(self) -> Iterator[tuple[str, float]]:
+        """Yield what triggers, with its threshold."""
+        if self.memory is not None:
+            yield "memory", self.memory
+
+
 class OverloadActions(Section, frozen=True):
     """What is done, the gentlest first."""
 
@@ -98,8 +112,16 @@ class OverloadActions(Section, frozen=True):
             "`memory: 0.93`, `event_loop: 0.8`."
         ),
     ] = Triggers(memory=0.93, event_loop=0.8)
+    reset_largest_streams: Annotated[
+        MemoryTrigger,
+        described(
+            "Reset the requests that hold the most memory, and no more of them than needed: with "
+            "503 (`overload_reset`) where no response has begun. By default `memory: 0.95`.",
+            hazard="Clients that read slowly lose responses that have begun.",
+        ),
+    ] = MemoryTrigger(memory=0.95)
 
-    def items(self) -> Iterator[tuple[str, Triggers]]:
+    def items(self) -> Iterator[tuple[str, Triggers | MemoryTrigger]]:
         """Yield each action with its triggers."""
         for action in self.__struct_fields__:
             yield action, getattr(self, action)

@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 
 from msgspec import Struct
 
-from spooky.config.overload_manager import OverloadActions, Triggers
+from spooky.config.overload_manager import OverloadActions
 
 
 class Effect(StrEnum):
@@ -275,8 +275,8 @@ _GROUPS: Final[tuple[_Group, ...]] = (
             "recover_margin",
             *(
                 f"actions.{action}.{resource}"
-                for action in OverloadActions.__struct_fields__
-                for resource in Triggers.__struct_fields__
+                for action, triggers in OverloadActions().items()
+                for resource in triggers.__struct_fields__
             ),
         ),
     ),

@@ -101,6 +101,7 @@ class ResourceWatch:
             )  # fmt: skip
         self._usage = usage
         self._machine.memory = usage.pressure
+        self._machine.memory_limit = usage.limit
         # Workers were started with what we may have.
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._own = {

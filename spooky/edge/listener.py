@@ -1,7 +1,7 @@
 """One listener of a worker: QUIC and TCP on one port, with settings that change while it lives."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,6 +15,7 @@ from spooky.edge.settings import quic_settings, tcp_settings, with_keys
 from spooky.edge.tcp import TcpListener
 from spooky.generation.certificates import ListenerTls
 from spooky.observe.counters import Counters
+from spooky.overload.largest import Held
 from spooky.overload.manager import Measures
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.tickets import TicketStore
@@ -168,6 +169,11 @@ class Listener:
         """
         closed = self.tcp.close_idle(share, maximum)
         return closed + self.quic.close_idle(share, maximum - closed)
+
+    def held(self) -> Iterator[Held]:
+        """Yield what streams hold in memory."""
+        yield from self.tcp.held()
+        yield from self.quic.held()
 
     def terminate(self, reason: Reason) -> None:
         """Close every connection now; its streams end with ``reason``."""

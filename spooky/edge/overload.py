@@ -1,16 +1,18 @@
 """Following the pressures on a worker, and doing against overload what the rules say."""
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from spooky._core import reasons
+from spooky._core.exchange import UNLIMITED
 from spooky._core.reasons import Reason
 from spooky._core.timers import Timer
 from spooky.config.overload_manager import Overload
 from spooky.edge.limits import ConnectionCap
 from spooky.edge.listener import Listener
 from spooky.observe.counters import Counters
+from spooky.overload.largest import Held, fewest
 from spooky.overload.manager import (
     Action,
     LagMeter,
@@ -20,6 +22,7 @@ from spooky.overload.manager import (
     Transition,
     action_slots,
 )
+from spooky.overload.places import shared_places
 from spooky.overload.pressures import MachinePressure, WorkerPressure
 from spooky.overload.trim import TRIM_SECONDS, find_trim
 from spooky.runtime import Runtime
@@ -28,6 +31,9 @@ logger = logging.getLogger(__name__)
 
 CLOSE_INTERVAL_SECONDS: Final = 1.0
 """How often idle connections are closed: to look at all of many takes some milliseconds."""
+
+RESET_INTERVAL_SECONDS: Final = 1.0
+"""How often streams are reset: until then the supervisor has measured what was freed."""
 
 CLOSES_MAX: Final = 500
 """How many are closed each time, about 20 ms, so that requests need not wait for it."""
@@ -74,6 +80,10 @@ class OverloadWatch:
         self._next_close = 0.0
         self._trim = find_trim()
         self._next_trim = 0.0
+        # What streams hold in each worker, as long as they are to be reset.
+        self._held = shared_places(counters, "bytes held by streams")
+        self._own_held = 0
+        self._next_reset = 0.0
 
     @property
     def measures(self) -> Measures:
@@ -93,6 +103,7 @@ class OverloadWatch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._say_held(0)
 
     def _schedule(self) -> None:
         deadline = self._runtime.now() + self._manager.settings.refresh_interval_ms / 1000
@@ -108,6 +119,7 @@ class OverloadWatch:
         if self._manager.is_taken(Action.SHORTEN_IDLE_TIMEOUTS) and now >= self._next_close:
             self._next_close = now + CLOSE_INTERVAL_SECONDS
             self._close_idle()
+        self._follow_largest(pressures[Resource.MEMORY], now)
         if self._trim and self._manager.is_short_of_memory and now >= self._next_trim:
             self._next_trim = now + TRIM_SECONDS
             # Else what was freed counts as used, and the action does not end.
@@ -144,3 +156,50 @@ class OverloadWatch:
         for listener in self._listeners():
             left -= listener.close_idle(self._manager.idle_share, left)
         self._values[self._counts[Action.SHORTEN_IDLE_TIMEOUTS]] += CLOSES_MAX - left
+
+    def _follow_largest(self, pressure: float, now: float) -> None:
+        """Reset the largest streams while that has to be, after a look at what all workers hold."""
+        if not self._manager.is_taken(Action.RESET_LARGEST_STREAMS):
+            self._say_held(0)
+            self._next_reset = 0.0
+        elif self._next_reset == 0.0:
+            self._next_reset = now
+            self._say_held(sum(stream.size for stream in self._streams()))
+        elif now >= self._next_reset:
+            self._next_reset = now + RESET_INTERVAL_SECONDS
+            self._reset_largest(self._manager.memory_to_free(pressure))
+
+    def _reset_largest(self, share: float) -> None:
+        """Reset the fewest streams that hold what this worker has to free.
+
+        Arguments:
+            share: Of all memory, that all workers have to free together.
+        """
+        streams = list(self._streams())
+        self._say_held(sum(stream.size for stream in streams))
+        if not self._own_held:
+            return
+        own = self._own_held / max(self._held.total, self._own_held)
+        chosen = fewest(streams, int(share * self._machine.memory_limit * own))
+        for stream in chosen:
+            stream.reset()
+        if chosen:
+            self._values[self._counts[Action.RESET_LARGEST_STREAMS]] += len(chosen)
+            size = sum(stream.size for stream in chosen)
+            logger.warning(
+                "overload: %d streams were reset, which held %d bytes", len(chosen), size
+            )
+            # So that the next look sees it.
+            self._next_trim = 0.0
+
+    def _streams(self) -> Iterator[Held]:
+        for listener in self._listeners():
+            yield from listener.held()
+
+    def _say_held(self, size: int) -> None:
+        """Tell other workers what the streams of this one hold."""
+        if size > self._own_held:
+            self._held.take(UNLIMITED, size - self._own_held)
+        elif size < self._own_held:
+            self._held.give(self._own_held - size)
+        self._own_held = size

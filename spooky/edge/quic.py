@@ -4,6 +4,7 @@ import itertools
 import logging
 import socket
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,7 @@ from spooky.edge.quic_connection import QuicConnection
 from spooky.edge.quic_measures import QuicMeasures
 from spooky.edge.stateless import AddressSettings, AddressUnprovenError, StatelessAnswers
 from spooky.observe.counters import Counters
+from spooky.overload.largest import Held
 from spooky.overload.manager import Action, Measures, action_slots
 from spooky.protocol.h3.limits import Limits as Http3Limits
 from spooky.protocol.quic.engines import Engine
@@ -181,6 +183,11 @@ class QuicListener:
         for connection in chosen:
             connection.terminate(reasons.OVERLOAD_IDLE)
         return len(chosen)
+
+    def held(self) -> Iterator[Held]:
+        """Yield what streams hold in memory."""
+        for connection in self._connections:
+            yield from connection.held()
 
     def terminate(self, reason: Reason) -> None:
         """Close every connection now."""

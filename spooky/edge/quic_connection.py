@@ -1,5 +1,6 @@
 """One QUIC connection of a client: its sessions, its timers and its connection IDs."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from spooky._core import reasons
@@ -7,10 +8,12 @@ from spooky._core.reasons import H3_NO_ERROR, Reason
 from spooky._core.timers import Timer
 from spooky._core.validate import HTTP_3
 from spooky.edge.limits import address_text
+from spooky.overload.largest import Held
 from spooky.protocol.h3.server import ServerSession as Http3Session
 from spooky.protocol.quic.session import Close, Handshake, QuicSession, ReceivedDatagram
 from spooky.protocol.stream import Stream, StreamHandler
 from spooky.request.client import Client
+from spooky.request.largest import held_by_requests
 
 if TYPE_CHECKING:
     from spooky.edge.quic import QuicListener
@@ -104,6 +107,11 @@ class QuicConnection:
             and not self._http3.active_streams
             and now - self._last_received >= share * self._settings.parameters.idle_timeout
         )
+
+    def held(self) -> Iterator[Held]:
+        """Yield what its streams hold in memory."""
+        if self.established and not self._forgotten:
+            yield from held_by_requests(self._http3.holdings())
 
     def shutdown(self) -> None:
         """Send GOAWAY, and close when the last stream has ended (RFC 9114 section 5.2)."""

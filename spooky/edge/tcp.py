@@ -6,7 +6,7 @@ import itertools
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,7 @@ from spooky.edge.hello import peek_client_hello
 from spooky.edge.limits import ConnectionCap, ConnectionRate, address_text
 from spooky.generation.certificates import is_client_still_accepted
 from spooky.observe.counters import Counters
+from spooky.overload.largest import Held
 from spooky.overload.manager import Action, Measures, action_slots
 from spooky.protocol.client_hello import (
     ALERT_NO_APPLICATION_PROTOCOL,
@@ -37,6 +38,7 @@ from spooky.protocol.quic.certificates import (
 )
 from spooky.protocol.stream import Field, Stream, StreamHandler
 from spooky.request.client import Client
+from spooky.request.largest import held_by_requests
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
 from spooky.runtime.byte_transport import ByteTransport
@@ -208,6 +210,18 @@ class TcpConnection(ByteTransport):
         self.shutdown()
         self._schedule_idle(CLOSE_GRACE_SECONDS)
 
+    def held(self) -> Iterator[Held]:
+        """Yield what its streams hold in memory; that of HTTP/1.1 all that waits to be written."""
+        if self.transport is None:
+            return
+        if isinstance(self.session, Http2Session):
+            yield from held_by_requests(self.session.holdings())
+            return
+        assert isinstance(self.session, Http1Session)
+        unwritten = self.transport.get_write_buffer_size()
+        for size, reset in held_by_requests(self.session.holdings()):
+            yield Held(size + unwritten, reset if self.session.active_streams else self.abort)
+
     def _end_after_request(self) -> None:
         """Have the client bring its next requests over another connection."""
         if not self._told_to_close:
@@ -347,6 +361,11 @@ class TcpListener:
         for connection in chosen:
             connection.close_idle()
         return len(chosen)
+
+    def held(self) -> Iterator[Held]:
+        """Yield what streams hold in memory."""
+        for connection in self._connections:
+            yield from connection.held()
 
     def terminate(self, reason: Reason) -> None:
         """Close every connection now."""

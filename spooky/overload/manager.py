@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from spooky._core.stages import PRESSURE_START
-from spooky.config.overload_manager import Overload, Triggers
+from spooky.config.overload_manager import MemoryTrigger, Overload, Triggers
 from spooky.observe.counters import Counters
 
 HOLD_SECONDS: Final = 1.0
@@ -46,6 +46,7 @@ class Action(StrEnum):
     PROVE_ADDRESSES = "prove_addresses"
     REFUSE_CONNECTIONS = "refuse_connections"
     SHED_LOW_PRIORITY = "shed_low_priority"
+    RESET_LARGEST_STREAMS = "reset_largest_streams"
 
 
 class Transition(NamedTuple):
@@ -131,6 +132,17 @@ class OverloadManager:
             return 0.0
         return SHED_FROM + (1.0 - SHED_FROM) * state.severity
 
+    def memory_to_free(self, pressure: float) -> float:
+        """Return which share of all memory has to be freed so that no stream need be reset.
+
+        Arguments:
+            pressure: On memory now.
+        """
+        threshold = self.settings.actions.reset_largest_streams.memory
+        if threshold is None or not self.is_taken(Action.RESET_LARGEST_STREAMS):
+            return 0.0
+        return max(0.0, pressure - (threshold - self.settings.recover_margin))
+
     def update(self, pressures: Mapping[Resource, float], now: float) -> list[Transition]:
         """Take the pressures of a moment, and return what changes.
 
@@ -141,7 +153,7 @@ class OverloadManager:
         settings = self.settings
         transitions = []
         for action in Action:
-            triggers: Triggers = getattr(settings.actions, action)
+            triggers: Triggers | MemoryTrigger = getattr(settings.actions, action)
             if not settings.enabled:
                 triggers = Triggers()
             transition = self._follow(action, triggers, pressures, now)
@@ -154,7 +166,11 @@ class OverloadManager:
         return transitions
 
     def _follow(
-        self, action: Action, triggers: Triggers, pressures: Mapping[Resource, float], now: float
+        self,
+        action: Action,
+        triggers: Triggers | MemoryTrigger,
+        pressures: Mapping[Resource, float],
+        now: float,
     ) -> Transition | None:
         state = self._taken.get(action)
         margin = 0.0 if state is None else self.settings.recover_margin
@@ -181,7 +197,7 @@ class OverloadManager:
         return Transition(action, begins, state.resource, pressures.get(state.resource, 0.0))
 
 
-def _severity(triggers: Triggers, pressures: Mapping[Resource, float]) -> float:
+def _severity(triggers: Triggers | MemoryTrigger, pressures: Mapping[Resource, float]) -> float:
     """Return how much of the way from a threshold to 1 the pressure has gone, from 0 to 1.
 
     Of the loop's lag it is never all.

@@ -12,7 +12,9 @@ from spooky._core.shared import Segment, Words
 SCALE: Final = 1_000_000
 """What a pressure of 1 is in a word."""
 
+# Positions of the words of the machine.
 _MEMORY: Final = 0
+_MEMORY_LIMIT: Final = 1
 
 # Positions of the words of a worker.
 _DESCRIPTORS: Final = 0
@@ -37,6 +39,16 @@ class MachinePressure:
     @memory.setter
     def memory(self, pressure: float) -> None:
         _store(self._words, _MEMORY, pressure)
+
+    @property
+    def memory_limit(self) -> int:
+        """How much a memory pressure of 1 is; bytes, 0 if that is not known."""
+        return 0 if self._words is None else self._words.load(_MEMORY_LIMIT)
+
+    @memory_limit.setter
+    def memory_limit(self, size: int) -> None:
+        if self._words is not None:
+            self._words.store(_MEMORY_LIMIT, size)
 
 
 class WorkerPressure:

@@ -123,6 +123,16 @@ class Exchange(RetryingExchange):
         self.stream.send_head(prebuffer.head(end), False)
         self.stream.send_data(prebuffer.body(), end)
 
+    @property
+    def held_bytes(self) -> int:
+        """What is held beside what the client's stream holds: of the request, or held back.
+
+        What is kept to be sent again is the same memory as what waits to be sent.
+        """
+        kept = 0 if self.replay is None else self.replay.size
+        back = 0 if self.prebuffer is None else self.prebuffer.size
+        return max(self._held, kept) + back
+
     # --- failure ------------------------------------------------------------------------------
 
     def fail(self, reason: Reason) -> None:

@@ -9,11 +9,15 @@ class Prebuffer:
     Arguments:
         head: The response head for the client.
         limit: Most bytes to hold.
+
+    Attributes:
+        size: How many are held.
     """
 
     def __init__(self, head: list[Field], limit: int) -> None:
         self._head = head
-        self._room = limit
+        self._limit = limit
+        self.size = 0
         self._pieces: list[bytes] = []
 
     def add(self, data: bytes) -> bool:
@@ -22,9 +26,9 @@ class Prebuffer:
         Returns:
             Whether there was room for it.
         """
-        self._room -= len(data)
-        if self._room < 0:
+        if self.size + len(data) > self._limit:
             return False
+        self.size += len(data)
         self._pieces.append(data)
         return True
 
@@ -36,5 +40,4 @@ class Prebuffer:
         """Return the head, with the length where the body is complete."""
         if not complete:
             return self._head
-        length = sum(len(piece) for piece in self._pieces)
-        return [*self._head, (b"content-length", b"%d" % length)]
+        return [*self._head, (b"content-length", b"%d" % self.size)]

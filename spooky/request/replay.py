@@ -13,16 +13,17 @@ class Replay:
 
     Attributes:
         pieces: What was sent, in order.
+        size: How much is kept; bytes.
         is_complete: Whether that is all of it; once it is not, nothing is kept any more.
     """
 
-    __slots__ = ("_limit", "_room", "_room_max", "_size", "is_complete", "pieces")
+    __slots__ = ("_limit", "_room", "_room_max", "is_complete", "pieces", "size")
 
     def __init__(self, limit: int, room: Places, room_max: int) -> None:
         self._limit = limit
         self._room = room
         self._room_max = room_max
-        self._size = 0
+        self.size = 0
         self.pieces: list[bytes] = []
         self.is_complete = True
 
@@ -37,12 +38,12 @@ class Replay:
             return self.is_complete
         if (
             not self.is_complete
-            or self._size + size > self._limit
+            or self.size + size > self._limit
             or not self._room.take(self._room_max, size)
         ):
             self.drop()
             return False
-        self._size += size
+        self.size += size
         self.pieces.append(data)
         return True
 
@@ -50,6 +51,6 @@ class Replay:
         """Keep nothing any more; idempotent."""
         self.is_complete = False
         self.pieces.clear()
-        size, self._size = self._size, 0
+        size, self.size = self.size, 0
         if size:
             self._room.give(size)

@@ -12,6 +12,7 @@ from aioquic.quic.packet import QuicErrorCode
 
 from spooky._core import reasons
 from spooky.edge import overload
+from spooky.overload.largest import SIZE_MIN
 from spooky.overload.manager import Action, Measures
 from spooky.overload.memory import MemoryReader, Usage
 from spooky.overload.trim import TRIM_SECONDS
@@ -20,7 +21,7 @@ from tests.edge.test_stateless import RawClient, configuration, refused, wire
 from tests.support.client import Http3Client
 from tests.support.proxy import INGRESSES, Setup
 
-SCALE = 1000
+MIB = 1024 * 1024
 
 
 class Memory:
@@ -28,9 +29,10 @@ class Memory:
 
     def __init__(self) -> None:
         self.pressure = 0.0
+        self.limit = 1000
 
     def read(self, *_: object) -> Usage:
-        return Usage(int(self.pressure * SCALE), SCALE, "the test")
+        return Usage(int(self.pressure * self.limit), self.limit, "the test")
 
 
 @pytest.fixture
@@ -212,6 +214,67 @@ def test_requests_are_shed_with_a_reason_and_told_when_to_come_again(
         assert (await client.fetch("GET", "/size/5")).status == 200
 
     run_with(tmp_path, scenario, "h2", only(Action.SHED_LOW_PRIORITY))
+
+
+RESET = {"h3": "RESET_STREAM 0x10c", "h2": "RST_STREAM 8", "h1": "connection closed"}
+"""H3_REQUEST_CANCELLED and CANCEL."""
+
+
+@pytest.mark.parametrize("ingress", INGRESSES)
+def test_the_stream_that_holds_most_is_reset_and_others_stay(
+    tmp_path: Path, memory: Memory, ingress: str
+) -> None:
+    async def scenario(setup: Setup) -> None:
+        slow, other = await setup.client(), await setup.client()
+        if isinstance(slow, Http3Client):
+            slow.give_no_credit()
+        unread = await slow.open("GET", f"/size/{32 * MIB}")
+        await unread.head_arrived.wait()
+        waiting = await other.open("GET", "/wait")
+        await setup.origin.gate.reached.wait()
+        await until(lambda: largest(setup) >= 4 * SIZE_MIN)
+        memory.limit = 10 * MIB
+        memory.pressure = 0.5
+        await until(lambda: acted(setup, Action.RESET_LARGEST_STREAMS) > 0)
+        memory.pressure = 0.1
+        await until(lambda: taken(setup, Action.RESET_LARGEST_STREAMS) == 0)
+        response = await unread.whole()
+        assert (response.cut or "").startswith(RESET[ingress])
+        setup.origin.gate.opened.set()
+        assert (await waiting.whole()).status == 200
+        assert acted(setup, Action.RESET_LARGEST_STREAMS) == 1
+        assert counted(setup.proxy, "requests_total", reason="overload_reset") == 1
+        assert largest(setup) < SIZE_MIN
+
+    run_with(tmp_path, scenario, ingress, only(Action.RESET_LARGEST_STREAMS))
+
+
+@pytest.mark.parametrize("ingress", INGRESSES)
+def test_an_upload_that_holds_most_is_answered_where_no_response_began(
+    tmp_path: Path, memory: Memory, ingress: str
+) -> None:
+    async def scenario(setup: Setup) -> None:
+        client = await setup.client()
+        upload = await client.open("POST", "/no-read", end=False)
+        sending = asyncio.ensure_future(upload.send(b"x" * 32 * MIB, end=True))
+        await setup.origin.gate.reached.wait()
+        await until(lambda: largest(setup) >= 2 * SIZE_MIN)
+        memory.limit = 10 * MIB
+        memory.pressure = 0.5
+        await until(lambda: acted(setup, Action.RESET_LARGEST_STREAMS) > 0)
+        memory.pressure = 0.1
+        await upload.head_arrived.wait()
+        assert upload.response.status == 503
+        sending.cancel()
+        assert counted(setup.proxy, "requests_total", reason="overload_reset") == 1
+
+    run_with(tmp_path, scenario, ingress, only(Action.RESET_LARGEST_STREAMS))
+
+
+def largest(setup: Setup) -> int:
+    """Return what the stream holds that holds most."""
+    listeners = setup.proxy.worker.listeners.values()
+    return max((each.size for listener in listeners for each in listener.held()), default=0)
 
 
 def test_freed_memory_is_given_back_while_it_is_short_and_not_all_the_time(

@@ -345,6 +345,10 @@ cdef class Connection(Receiving):
         """Say in which order streams are served (RFC 9218)."""
         self.streams.set_priority(stream_id, urgency, incremental)
 
+    def held(self):
+        """Return the streams that hold data, with how much; bytes."""
+        return self.streams.held()
+
     @property
     def peer_stream_limit(self):
         """How many bidirectional streams the peer was allowed to open so far."""

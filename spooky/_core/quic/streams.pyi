@@ -32,6 +32,12 @@ class Streams(StreamReceiver):
         ends_outstanding: Ends and resets of streams that the peer has not acknowledged.
     """
 
+    def held(self) -> list[tuple[int, int]]:
+        """Return the streams that hold data, with how much; bytes.
+
+        That is what the peer has not acknowledged, and what it sent ahead of its turn.
+        """
+
     def receive_frame(self, frame: bytes) -> int:
         """Take one frame, its type included; return how many bytes it has."""
 

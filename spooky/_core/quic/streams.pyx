@@ -191,6 +191,24 @@ cdef class Streams(StreamReceiver):
         self.gaps = 0
         return 0
 
+    def held(self):
+        """Return the streams that hold data, with how much; bytes.
+
+        That is what the peer has not acknowledged, and what it sent ahead of its turn.
+        """
+        cdef Stream stream
+        cdef uint64_t size
+        cdef list found = []
+        for stream in self._table.values():
+            size = 0
+            if stream.output is not None:
+                size = stream.output.end - stream.output.base
+            if stream.waiting is not None:
+                size += stream.highest - stream.received
+            if size:
+                found.append((stream.key, size))
+        return found
+
     # --- for tests, which have no connection -----------------------------------------------------
 
     def receive_frame(self, bytes frame):

@@ -5,6 +5,7 @@ that breaks the rules of framing is answered here and the connection closes, bec
 know where the next request would begin. The content of heads is for the validator behind.
 """
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from spooky._core import reasons
@@ -23,6 +24,7 @@ from spooky.protocol.h1.limits import (
 )
 from spooky.protocol.h1.outbox import Outbox
 from spooky.protocol.h1.server_stream import ServerStream
+from spooky.protocol.holding import Holding
 from spooky.protocol.session import ByteSession, OnStream, Wake
 from spooky.protocol.stream import Fields
 
@@ -165,6 +167,15 @@ class ServerSession:
         self._tell_failed()
         if not self.closed:
             self._lose(reason)
+
+    def holdings(self) -> Iterator[Holding]:
+        """Yield what is held for the current request, or for one that is over."""
+        size = self.outbox.size + len(self._waiting)
+        stream = self._stream
+        if stream is not None and not stream.dead:
+            yield Holding(size, stream.handler, stream.reset)
+        else:
+            yield Holding(size, None, self.terminate)
 
     # --- what the stream calls ----------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The server role: requests in, responses out."""
 
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Final
 
@@ -17,6 +18,7 @@ from spooky.protocol.h2.engine import (
     engine_class,
 )
 from spooky.protocol.h2.limits import DEFAULT_LIMITS, Limits
+from spooky.protocol.holding import Holding
 from spooky.protocol.priorities import Priorities
 from spooky.protocol.session import ByteSession, OnStream, Wake
 from spooky.protocol.stream import Fields
@@ -100,6 +102,11 @@ class ServerSession(Session):
             self._engine.send_informational_response(stream.id, fields)
         except self._errors:
             return
+
+    def holdings(self) -> Iterator[Holding]:
+        """Yield what is held for each stream."""
+        for stream in self._streams.values():
+            yield Holding(stream.backlog_bytes, stream.handler, stream.reset)
 
     def _on_message_head(self, event: HeadReceived) -> None:
         """Deliver a request head."""

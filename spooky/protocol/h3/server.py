@@ -1,6 +1,7 @@
 """The server role of HTTP/3."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Final, cast
 
 from spooky._core import reasons
@@ -24,7 +25,8 @@ from spooky._core.h3_frames import GOAWAY, encode_frame, encode_varint
 from spooky._core.h3_server import ServerStream
 from spooky._core.reasons import Reason
 from spooky.protocol.h3.limits import Limits
-from spooky.protocol.h3.session import ConnectionOwner, Session
+from spooky.protocol.h3.session import UNIDIRECTIONAL, ConnectionOwner, Session
+from spooky.protocol.holding import Holding
 from spooky.protocol.priorities import Priorities
 from spooky.protocol.quic.session import Close, QuicSession
 from spooky.protocol.session import OnStream
@@ -104,6 +106,23 @@ class ServerSession(Session):
         ):
             self._goaway = self._seen.next_id
             self._send_control(encode_frame(GOAWAY, encode_varint(self._goaway)))
+
+    def holdings(self) -> Iterator[Holding]:
+        """Yield what is held for each request, and what is still sent of those that ended."""
+        sizes = dict(self.quic.held())
+        for stream_id, stream in self._requests.items():
+            size = sizes.pop(stream_id, 0)
+            if stream._held is not None:
+                size += sum(map(len, stream._held))
+            yield Holding(size, stream.handler, stream.reset)
+        for stream_id, size in sizes.items():
+            if not stream_id & UNIDIRECTIONAL:
+                yield Holding(size, None, partial(self._drop, stream_id))
+
+    def _drop(self, stream_id: int, reason: Reason) -> None:
+        """Send no more of a response that was given to QUIC in whole."""
+        self.quic.reset(stream_id, reason.h3_error)
+        self.wake()
 
     def take_max_push_id(self, push_id: int) -> None:
         """Check a MAX_PUSH_ID frame; nothing is ever pushed.

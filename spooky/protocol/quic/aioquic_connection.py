@@ -572,6 +572,12 @@ class Connection(QuicConnection):
             sender.is_finished or (sender.is_open and not sender.buffered) for sender in senders
         )
 
+    def held(self) -> list[tuple[int, int]]:
+        """Return the streams for which data is held, with how much; bytes."""
+        streams = dict.values(self._streams)
+        sizes = [(each.stream_id, each.sender.buffered + each.receiver.held) for each in streams]
+        return [pair for pair in sizes if pair[1]]
+
     def stream(self, stream_id: int) -> TrackedStream | None:
         """Return a stream that is not yet over."""
         return self._streams.get(stream_id)

@@ -311,6 +311,10 @@ class AioquicSession:
             self._quic.inbound_of(stream_id).stopped = True
             stream.receiver.stop(error_code)
 
+    def held(self) -> list[tuple[int, int]]:
+        """Return the streams for which data is held, with how much; bytes."""
+        return self._quic.held()
+
     # --- the connection -------------------------------------------------------------------------
 
     def ping(self) -> None:

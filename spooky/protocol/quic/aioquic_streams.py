@@ -122,6 +122,11 @@ class TrackedReceiver(QuicStreamReceiver):
         self._ranges = WaitingRanges(work.gaps)
         self._work = work
 
+    @property
+    def held(self) -> int:
+        """Bytes that wait for what comes before them, gaps included."""
+        return len(self._buffer)
+
     def stop(self, error_code: int = 0) -> None:
         """Ask the peer to stop sending, unless it already has."""
         if not self.is_finished:

@@ -194,6 +194,12 @@ class QuicSession(Protocol):
                 those that do, and after streams like it whose ID is lower.
         """
 
+    def held(self) -> list[tuple[int, int]]:
+        """Return the streams for which data is held, with how much; bytes.
+
+        That is what the peer has not acknowledged, and what it sent ahead of its turn.
+        """
+
     def ping(self) -> None:
         """Send a PING, to keep the connection or to probe it."""
 

@@ -13,6 +13,7 @@ from spooky.protocol.quic.aioquic_streams import (
     STREAM_BUFFER,
     STREAM_SHARE,
 )
+from spooky.protocol.quic.engines import ENGINES, Engine
 from spooky.protocol.quic.windows import (
     CONNECTION_WINDOW,
     CONNECTION_WINDOW_MAX,
@@ -20,6 +21,7 @@ from spooky.protocol.quic.windows import (
     WindowAccount,
 )
 from tests.protocol.quic.support import (
+    Endpoints,
     Pair,
     client_parameters,
     open_stream,
@@ -315,3 +317,15 @@ class TestSending:
         upload(pair.server_handler, stream, bytes(4 * MIB))
         assert pair.run(lambda: stream in pair.client_handler.ended)
         assert pair.server._quic._loss.congestion_window > 10 * initial
+
+
+@pytest.mark.parametrize("engine", ENGINES.values(), ids=list(ENGINES))
+def test_what_is_held_for_a_stream_is_told_and_free_once_it_is_reset(engine: Engine) -> None:
+    pair = Endpoints(1, engines=(engine, engine)).handshake()
+    first, second = stalled(pair, 2)
+    held = dict(pair.client.held())
+    # What the peer has not acknowledged: its windows are full, and our own buffers.
+    assert min(held[first], held[second]) > 64 * 1024
+    pair.client.reset(first, 0x10C)
+    assert first not in dict(pair.client.held())
+    assert dict(pair.client.held())[second] == held[second]
