@@ -420,9 +420,15 @@ cpdef bytes hkdf_expand_label(
     return output if PyBytes_GET_SIZE(output) == length else output[:length]
 
 
+# What the kept contexts of libcrypto are keyed with, by the hash. Half of all keys derived come from
+# the secret of the one before, and taking a key costs more than hashing a label under it.
+cdef list KEYED = [None, None]
+
+
 cdef bytes hmac_digest(str hash_name, bytes key, bytes data):
     cdef int which
     cdef bytes digest
+    cdef const uint8_t* new_key = NULL
     cdef size_t written
     if hash_name == "sha256":
         which = 0
@@ -433,10 +439,12 @@ cdef bytes hmac_digest(str hash_name, bytes key, bytes data):
     if not use_libcrypto:
         return hmac.digest(key, data, hash_name)
     digest = PyBytes_FromStringAndSize(NULL, 48 if which else 32)
+    if KEYED[which] is not key or not evp.hmac_begins_again:
+        # Kept while the context has it, so that no other key can be taken for it.
+        KEYED[which] = key
+        new_key = <const uint8_t*>PyBytes_AS_STRING(key)
     if (
-        evp.init_mac(
-            evp.hmacs[which], <const uint8_t*>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), NULL
-        ) <= 0
+        evp.init_mac(evp.hmacs[which], new_key, PyBytes_GET_SIZE(key), NULL) <= 0
         or evp.update_mac(
             evp.hmacs[which], <const uint8_t*>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
         ) <= 0
@@ -444,6 +452,7 @@ cdef bytes hmac_digest(str hash_name, bytes key, bytes data):
             evp.hmacs[which], <uint8_t*>PyBytes_AS_STRING(digest), &written, PyBytes_GET_SIZE(digest)
         ) <= 0
     ):
+        KEYED[which] = None
         failed()
     return digest
 

@@ -14,7 +14,7 @@ from spooky._core.quic.records cimport RECORD_ACK
 from spooky._core.quic.sending cimport Sending
 from spooky._core.quic.sent_packet cimport SentPacket
 from spooky._core.quic.space cimport SPACE_APPLICATION, PacketNumberSpace
-from spooky._core.quic.wire cimport Reader, read_byte, read_bytes, read_varint
+from spooky._core.quic.wire cimport Reader, read_byte, read_bytes, read_varint, skip_zeros
 
 from spooky._core.quic.errors import QuicError, TransportError
 
@@ -48,6 +48,7 @@ cdef class FrameProcessing(Sending):
             if reader.failed:
                 raise _malformed(0, "a frame type that is cut off")
             if frame_type == FRAME_PADDING:
+                skip_zeros(reader)
                 continue
             if frame_type > FRAME_LAST:
                 raise _unknown(frame_type)

@@ -47,6 +47,8 @@ cdef struct Library:
     Suite suites[3]
     # Kept contexts: HMAC with SHA-256, and with SHA-384.
     void* hmacs[2]
+    # Whether these can begin a new message under the key they have.
+    bint hmac_begins_again
     # SHA-256 and SHA-384, and a context for copies of what was hashed so far.
     void* digests[2]
     void* digest_copy

@@ -6,7 +6,8 @@ that OpenSSL keeps within a major version. A table of functions is filled when t
 imported; where anything is missing, ``cryptography`` takes the place of all of it.
 """
 
-from libc.string cimport strlen
+from libc.stdint cimport uint8_t
+from libc.string cimport memcmp, strlen
 
 NAME = "libcrypto.so.3"
 
@@ -16,6 +17,9 @@ cdef extern from "dlfcn.h":
         RTLD_LOCAL
     void* dlopen(const char* path, int flags)
     void* dlsym(void* library, const char* name)
+
+cdef enum:
+    DIGEST_MAX_BYTES = 64
 
 # OSSL_PARAM of openssl/core.h.
 cdef enum:
@@ -87,6 +91,25 @@ cdef void* hmac(Library* table, const char* digest) except NULL:
     return context
 
 
+cdef bint begins_again(Library* table, void* context) noexcept:
+    """Whether a context of HMAC without a new key goes on with the one it has, from the beginning.
+
+    In the first releases of OpenSSL 3 it went on with the old message.
+    """
+    cdef uint8_t[2][DIGEST_MAX_BYTES] digests
+    cdef size_t[2] written
+    cdef int i
+    for i in range(2):
+        if (
+            table.init_mac(context, NULL, 0, NULL) <= 0
+            or table.update_mac(context, b"spooky", 6) <= 0
+            or table.final_mac(context, digests[i], &written[i], DIGEST_MAX_BYTES) <= 0
+        ):
+            table.clear_errors()
+            return False
+    return written[0] == written[1] and memcmp(digests[0], digests[1], written[0]) == 0
+
+
 def load(str name):
     global evp, loaded
     cdef Library table
@@ -126,6 +149,9 @@ def load(str name):
     table.suites[2] = suite(&table, b"ChaCha20-Poly1305", b"ChaCha20")
     table.hmacs[0] = hmac(&table, b"SHA256")
     table.hmacs[1] = hmac(&table, b"SHA384")
+    table.hmac_begins_again = begins_again(&table, table.hmacs[0]) and begins_again(
+        &table, table.hmacs[1]
+    )
     table.digests[0] = digest(&table, b"SHA256")
     table.digests[1] = digest(&table, b"SHA384")
     table.digest_copy = table.new_digest()

@@ -45,6 +45,18 @@ cdef inline uint64_t read_varint(Reader* reader) noexcept nogil:
     return value
 
 
+cdef inline void skip_zeros(Reader* reader) noexcept nogil:
+    # Skip bytes that are zero: padding, of which a client's first packet has a thousand.
+    cdef uint64_t word
+    while reader.end - reader.position >= <Py_ssize_t>sizeof(word):
+        memcpy(&word, reader.data + reader.position, sizeof(word))
+        if word:
+            break
+        reader.position += sizeof(word)
+    while reader.position < reader.end and reader.data[reader.position] == 0:
+        reader.position += 1
+
+
 cdef inline const uint8_t* read_bytes(Reader* reader, uint64_t count) noexcept nogil:
     # The place of the next `count` bytes, which are skipped; NULL if there are fewer.
     if reader.failed or count > <uint64_t>(reader.end - reader.position):

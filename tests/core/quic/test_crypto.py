@@ -1,5 +1,6 @@
 """Packet protection is aioquic's, the same from both providers, and refuses what it must."""
 
+import hmac
 from collections.abc import Iterator
 
 import pytest
@@ -196,6 +197,16 @@ def test_labels_expand_as_in_cryptography(
     )  # fmt: skip
     expected = HKDFExpand(algorithm, length, information).derive(secret) if length else b""
     assert crypto.hkdf_expand_label(name, secret, label, context, length) == expected
+
+
+@pytest.mark.parametrize("name", ["sha256", "sha384"])
+def test_a_key_that_was_used_before_is_not_taken_for_another(name: str) -> None:
+    """A context keeps its key until there is another one."""
+    keys = [bytes([number]) * 32 for number in (1, 2)]
+    # The last is equal to the first, and another object.
+    for key in (*keys, keys[1], keys[0], keys[0], bytes(bytearray(keys[0])), b"", b"", keys[1]):
+        for text in (b"one", b"another"):
+            assert crypto.hkdf_extract(name, key, text) == hmac.digest(key, text, name)
 
 
 @pytest.mark.parametrize(

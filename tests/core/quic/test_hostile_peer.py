@@ -63,6 +63,16 @@ class TestDeadlines:
         raise AssertionError("the deadline stays in the past")
 
 
+class TestPadding:
+    @pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 15, 16, 17, 1000])
+    @pytest.mark.parametrize("begins", [b"", PING])
+    def test_what_stands_behind_padding_is_read(self, size: int, begins: bytes) -> None:
+        """Padding is skipped in words, and a frame may begin at any byte of one."""
+        pair = established()
+        send(pair, begins + bytes(size) + b"\x1f")
+        closed_with(pair, TransportError.FRAME_ENCODING_ERROR)
+
+
 class TestRetirements:
     def test_an_id_that_was_not_announced_cannot_be_retired(self) -> None:
         """RFC 9000 section 19.16; it would have us make IDs, and list them, without end."""
