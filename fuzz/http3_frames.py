@@ -7,7 +7,8 @@ bytes. What a server makes of it may not depend on where the bytes were cut.
 import itertools
 from collections.abc import Iterator
 
-from spooky._core.h3_frames import CANCEL_PUSH, encode_frame, encode_varint
+from spooky._core.h3_frames import CANCEL_PUSH
+from spooky._core.h3_wire import encode_frame, encode_varint
 from tests.protocol.h3.peers import (
     CONTROL,
     DECODER,

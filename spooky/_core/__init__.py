@@ -12,10 +12,11 @@ from importlib.util import find_spec
 from typing import Final
 
 KERNELS: Final = (
-    "validate", "fields", "qpack", "priority", "h3_frames", "h3_fields", "h3", "h3_server",
-    "h2_gate", "h2_stream", "h2_sender", "h2", "h2_client", "routes", "balance", "timers", "udp",
-    "shared", "packets", "concurrency", "breaker", "decisions", "outcomes", "gate", "admission",
-    "access_record", "deadlines", "attempt", "exchange", "stages", "accounts", "hand_off",
+    "validate", "fields", "qpack", "priority", "h3_wire", "h3_frames", "sections", "h3_fields",
+    "h3", "h3_server", "h2_gate", "h2_stream", "h2_sender", "h2", "h2_client", "routes", "balance",
+    "timers", "udp", "shared", "packets", "concurrency", "breaker", "decisions", "outcomes", "gate",
+    "admission", "access_record", "deadlines", "attempt", "exchange", "stages", "accounts",
+    "hand_off",
 )  # fmt: skip
 
 

@@ -4,6 +4,8 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from spooky._core cimport h3_fields, h3_frames
+from spooky._core.h3_wire cimport encode_frame, encode_varint
+from spooky._core.sections cimport decode_fields, encode_fields
 
 cdef int _HEAD, _BODY, _NOTHING
 cdef int64_t _DATA, _HEADERS
@@ -52,7 +54,7 @@ cdef class RequestStream(h3_frames.FrameReader):
     cdef public bint _end_held
     cdef bint _forgotten
 
-    @cython.locals(size=Py_ssize_t, header=bytes)
+    @cython.locals(size=Py_ssize_t)
     cpdef bint send_data(self, bytes data, bint end) except -1
     cpdef object receive(self, bytes data, bint fin)
     cpdef object detach(self)

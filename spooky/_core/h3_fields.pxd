@@ -3,15 +3,6 @@
 cimport cython
 from libc.stdint cimport int64_t
 
-from spooky._core cimport qpack
-
-cdef int _WITHIN_LIMITS
-
-cpdef bytes encode_fields(object fields)
-
-@cython.locals(verdict=int)
-cpdef object decode_fields(bytes block, Py_ssize_t max_count, Py_ssize_t max_bytes)
-
 cpdef object field_value(object fields, bytes name)
 
 cpdef int64_t declared_length(object fields) except? -2

@@ -3,8 +3,6 @@
 from spooky._core.pure.h3_fields import (
     FIELD_SIZE_OVERHEAD,
     declared_length,
-    decode_fields,
-    encode_fields,
     field_value,
     section_size,
 )
@@ -12,8 +10,6 @@ from spooky._core.pure.h3_fields import (
 __all__ = [
     "FIELD_SIZE_OVERHEAD",
     "declared_length",
-    "decode_fields",
-    "encode_fields",
     "field_value",
     "section_size",
 ]

@@ -1,17 +1,15 @@
 # C types for spooky/_core/pure/h3_frames.py, which is the source.
 
 cimport cython
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
+from spooky._core.h3_wire cimport encode_frame, encode_varint
 
-cpdef bytes encode_varint(uint64_t value)
 
 cdef Py_ssize_t _end_of_varint(bytes data, Py_ssize_t position) except -2
 
 @cython.locals(value=int64_t, index=Py_ssize_t)
 cdef int64_t _varint(bytes data, Py_ssize_t position, Py_ssize_t end) except? -1
-
-cpdef bytes encode_frame(uint64_t kind, bytes payload)
 
 
 cdef class FrameReader:

@@ -126,3 +126,13 @@ cpdef int scan(bytes block, Py_ssize_t max_count, Py_ssize_t max_bytes) except -
         if size > <uint64_t>max_bytes and not reader.broken:
             return SIZE
     return BROKEN if reader.broken else WITHIN
+
+
+cdef Py_ssize_t line_size(const unsigned char* start, const unsigned char* end) noexcept nogil:
+    """Return the length of the field line at a place; -1 if it is malformed."""
+    cdef Reader reader
+    reader.next = start
+    reader.end = end
+    reader.broken = False
+    field_line(&reader)
+    return -1 if reader.broken else reader.next - start

@@ -7,8 +7,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 
 from spooky.bench.histogram cimport Histogram
-from spooky._core.h3_fields import decode_fields, encode_fields
-from spooky._core.h3_frames import encode_varint
+from spooky._core.sections import decode_fields, encode_fields
+from spooky._core.h3_wire import encode_varint
 from spooky.protocol.h3.limits import Limits
 
 cdef enum:

@@ -7,7 +7,7 @@ from spooky import _core
 if not _core.COMPILED:
     pytest.skip("the load generator is not compiled", allow_module_level=True)
 
-from spooky._core.h3_fields import encode_fields
+from spooky._core.sections import encode_fields
 from spooky.bench.counting import CountingClient, Request, Tally
 from spooky.protocol.quic.session import Close, Handshake
 

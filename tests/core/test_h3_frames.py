@@ -7,18 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooky._core.h3_errors import H3_FRAME_ERROR, QPACK_DECOMPRESSION_FAILED, ProtocolError
-from spooky._core.h3_fields import decode_fields, encode_fields
 from spooky._core.h3_frames import (
     VARINT_MAX,
     FrameReader,
-    encode_frame,
     encode_settings,
-    encode_varint,
     parse_frame_header,
     parse_settings,
     parse_single_varint,
     read_varint,
 )
+from spooky._core.h3_wire import encode_frame, encode_varint
+from spooky._core.sections import decode_fields, encode_fields
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.stream import Field
 from tests.protocol.h3.peers import GET, block

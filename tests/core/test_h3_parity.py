@@ -19,11 +19,15 @@ from spooky._core import h3 as compiled
 from spooky._core import h3_fields as compiled_fields
 from spooky._core import h3_frames as compiled_frames
 from spooky._core import h3_server as compiled_server
+from spooky._core import h3_wire as compiled_wire
 from spooky._core import reasons
+from spooky._core import sections as compiled_sections
 from spooky._core.h3_errors import ProtocolError
 from spooky._core.pure import h3 as pure
 from spooky._core.pure import h3_fields as pure_fields
 from spooky._core.pure import h3_frames as pure_frames
+from spooky._core.pure import h3_wire as pure_wire
+from spooky._core.pure import sections as pure_sections
 from spooky._core.reasons import Reason
 from spooky.protocol.h3.limits import Budget, Limits
 from tests.core.test_qpack import BLOCKS, FIELDS, encode
@@ -47,8 +51,8 @@ HEAD = [(b":status", b"200"), (b"content-length", b"5"), (b"x-long", b"y" * 70)]
 
 KINDS = st.sampled_from([0, 1, 2, 4, 5, 7, 0x21, 0x40, 0x4000, 0xF0700]) | st.integers(0, 2**62 - 1)
 # Bytes and settings that are likely to mean something.
-FRAMES = st.builds(compiled_frames.encode_frame, KINDS, st.binary(max_size=70))
-PAYLOADS = st.lists(st.integers(0, 2**62 - 1).map(compiled_frames.encode_varint)).map(b"".join)
+FRAMES = st.builds(compiled_wire.encode_frame, KINDS, st.binary(max_size=70))
+PAYLOADS = st.lists(st.integers(0, 2**62 - 1).map(compiled_wire.encode_varint)).map(b"".join)
 NUMBERS = st.integers(0, 30) | st.integers(10**17, 10**20)
 
 
@@ -74,8 +78,8 @@ def test_integers_headers_and_settings(data: bytes, position: int) -> None:
 
 @given(st.integers(0, 2**62 - 1), st.binary(max_size=70))
 def test_what_is_encoded(value: int, payload: bytes) -> None:
-    assert compiled_frames.encode_varint(value) == pure_frames.encode_varint(value)
-    assert compiled_frames.encode_frame(value, payload) == pure_frames.encode_frame(value, payload)
+    assert compiled_wire.encode_varint(value) == pure_wire.encode_varint(value)
+    assert compiled_wire.encode_frame(value, payload) == pure_wire.encode_frame(value, payload)
     settings_of = {value: len(payload)}
     assert compiled_frames.encode_settings(settings_of) == pure_frames.encode_settings(settings_of)
 
@@ -83,8 +87,8 @@ def test_what_is_encoded(value: int, payload: bytes) -> None:
 @given(BLOCKS | FIELDS.map(encode), st.integers(0, 12), st.integers(0, 300))
 def test_field_sections(block: bytes, count: int, size: int) -> None:
     arguments = block, count, size
-    decoded = outcome(compiled_fields.decode_fields, *arguments)
-    assert decoded == outcome(pure_fields.decode_fields, *arguments)
+    decoded = outcome(compiled_sections.decode_fields, *arguments)
+    assert decoded == outcome(pure_sections.decode_fields, *arguments)
 
 
 @given(
@@ -99,7 +103,7 @@ def test_field_sections(block: bytes, count: int, size: int) -> None:
 def test_what_is_asked_of_fields(fields: list[tuple[bytes, bytes]]) -> None:
     assert compiled_fields.declared_length(fields) == pure_fields.declared_length(fields)
     assert compiled_fields.section_size(fields) == pure_fields.section_size(fields)
-    assert compiled_fields.encode_fields(fields) == pure_fields.encode_fields(tuple(fields))
+    assert compiled_sections.encode_fields(fields) == pure_sections.encode_fields(tuple(fields))
     for name in (b"priority", b"x", b"absent"):
         assert compiled_fields.field_value(fields, name) == pure_fields.field_value(fields, name)
 
@@ -237,7 +241,7 @@ def server_stream(kernels: dict[str, ModuleType], log: Log) -> Any:
 
 def wire_of(fields: list[tuple[bytes, bytes]], *more: bytes) -> bytes:
     """Return a HEADERS frame and what follows it."""
-    return compiled_frames.encode_frame(1, Encoder().encode(0, fields)[1]) + b"".join(more)
+    return compiled_wire.encode_frame(1, Encoder().encode(0, fields)[1]) + b"".join(more)
 
 
 MESSAGES = st.one_of(

@@ -6,8 +6,8 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from spooky._core.h3_fields import encode_fields
-from spooky._core.h3_frames import encode_frame
+from spooky._core.h3_wire import encode_frame
+from spooky._core.sections import encode_fields
 from spooky.edge.quic_connection import QuicConnection
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.quic.engines import AIOQUIC, ENGINES, Engine

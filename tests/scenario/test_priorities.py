@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from spooky._core.h3_frames import PRIORITY_UPDATE_REQUEST, encode_frame, encode_varint
+from spooky._core.h3_frames import PRIORITY_UPDATE_REQUEST
+from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky.protocol.quic.engines import Feature
 from tests.protocol.h3.peers import GET, OK, Recorder
 from tests.protocol.h3.test_h3_pair import Body, Sender

@@ -30,7 +30,9 @@ from spooky._core.h3_frames import (
     PUSH_PROMISE,
     SETTINGS,
 )
+from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky._core.reasons import Reason
+from spooky._core.sections import decode_fields, encode_fields
 
 Field = tuple[bytes, bytes]
 
@@ -204,7 +206,7 @@ _NOTHING = 2  # but unknown frames, once the trailers came
 _DATA = 0x00
 _HEADERS = 0x01
 
-_DATA_TYPE: Final = h3_frames.encode_varint(_DATA)
+_DATA_TYPE: Final = encode_varint(_DATA)
 
 
 class RequestStream(h3_frames.FrameReader):
@@ -261,10 +263,9 @@ class RequestStream(h3_frames.FrameReader):
         size = len(data)
         if not size:
             return self._send(b"", end) if end else self._held is None
-        header = _DATA_TYPE + h3_frames.encode_varint(size)
         if size <= JOIN_MAX_BYTES:
-            return self._send(header + data, end)
-        self._send(header, False)
+            return self._send(encode_frame(_DATA, data), end)
+        self._send(_DATA_TYPE + encode_varint(size), False)
         return self._send(data, end)
 
     def send_trailers(self, fields: Sequence[Field]) -> None:
@@ -417,7 +418,7 @@ class RequestStream(h3_frames.FrameReader):
     def _take_frame(self, kind: int, payload: bytes, at_end: bool) -> None:
         """Decode a head or trailers."""
         connection = self._connection
-        fields = h3_fields.decode_fields(
+        fields = decode_fields(
             payload, connection._max_headers_count, connection._max_decoded_bytes
         )
         if isinstance(fields, int):
@@ -473,7 +474,7 @@ class RequestStream(h3_frames.FrameReader):
         if limit is not None and h3_fields.section_size(fields) > limit:
             self._give_up()
             return
-        self._send(h3_frames.encode_frame(_HEADERS, h3_fields.encode_fields(fields)), end)
+        self._send(encode_frame(_HEADERS, encode_fields(fields)), end)
 
     def _send(self, data: bytes, end: bool) -> bool:
         """Hand bytes to QUIC and hold what it does not accept."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from spooky._core.h3_errors import H3_FRAME_ERROR, H3_SETTINGS_ERROR, ProtocolError
+from spooky._core.h3_wire import encode_frame, encode_varint
 
 DATA: Final = 0x00
 HEADERS: Final = 0x01
@@ -33,17 +34,6 @@ QPACK_DECODER_STREAM: Final = 0x03
 
 VARINT_MAX: Final = 2**62 - 1
 """RFC 9000 section 16."""
-
-
-def encode_varint(value: int) -> bytes:
-    """Encode an integer below 2**62 in its shortest form (RFC 9000 section 16)."""
-    if value < 0x40:
-        return value.to_bytes(1, "big")
-    if value < 0x4000:
-        return (value | 0x4000).to_bytes(2, "big")
-    if value < 0x4000_0000:
-        return (value | 0x8000_0000).to_bytes(4, "big")
-    return (value | 0xC000_0000_0000_0000).to_bytes(8, "big")
 
 
 def _end_of_varint(data: bytes, position: int) -> int:
@@ -86,11 +76,6 @@ def parse_frame_header(data: bytes, position: int) -> tuple[int, int, int] | Non
     if length is None:
         return None
     return kind[0], length[0], length[1]
-
-
-def encode_frame(kind: int, payload: bytes) -> bytes:
-    """Make a frame."""
-    return encode_varint(kind) + encode_varint(len(payload)) + payload
 
 
 def encode_settings(settings: Mapping[int, int]) -> bytes:

@@ -8,7 +8,8 @@ from typing import Any, Final, cast
 
 from pylsqpack import Encoder
 
-from spooky._core.h3_frames import HEADERS, encode_frame
+from spooky._core.h3_frames import HEADERS
+from spooky._core.h3_wire import encode_frame
 from spooky._core.validate import HTTP_3, Limits, Request, validate_request
 from spooky.bench.kernels.case import Case, Work
 from spooky.protocol.h3.limits import Limits as H3Limits

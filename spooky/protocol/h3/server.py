@@ -21,8 +21,9 @@ from spooky._core.h3_errors import (
     H3_STREAM_CREATION_ERROR,
     ProtocolError,
 )
-from spooky._core.h3_frames import GOAWAY, encode_frame, encode_varint
+from spooky._core.h3_frames import GOAWAY
 from spooky._core.h3_server import ServerStream
+from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky._core.reasons import Reason
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.h3.session import UNIDIRECTIONAL, ConnectionOwner, Session

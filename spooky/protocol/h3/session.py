@@ -23,10 +23,9 @@ from spooky._core.h3_frames import (
     SETTINGS_MAX_FIELD_SECTION_SIZE,
     SETTINGS_QPACK_BLOCKED_STREAMS,
     SETTINGS_QPACK_MAX_TABLE_CAPACITY,
-    encode_frame,
     encode_settings,
-    encode_varint,
 )
+from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky._core.reasons import Reason
 from spooky.protocol.h3 import qpack
 from spooky.protocol.h3.limits import Budget, Limits

@@ -7,14 +7,8 @@ from typing import Any
 
 from pylsqpack import Encoder
 
-from spooky._core.h3_frames import (
-    DATA,
-    HEADERS,
-    encode_frame,
-    encode_settings,
-    encode_varint,
-    parse_frame_header,
-)
+from spooky._core.h3_frames import DATA, HEADERS, encode_settings, parse_frame_header
+from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky._core.reasons import Reason
 from spooky.protocol.h3.client import ClientSession
 from spooky.protocol.h3.limits import Limits

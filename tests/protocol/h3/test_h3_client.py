@@ -4,15 +4,8 @@ import pytest
 
 from spooky._core import h3_errors as errors
 from spooky._core import reasons
-from spooky._core.h3_frames import (
-    CANCEL_PUSH,
-    GOAWAY,
-    HEADERS,
-    MAX_PUSH_ID,
-    PUSH_PROMISE,
-    encode_frame,
-    encode_varint,
-)
+from spooky._core.h3_frames import CANCEL_PUSH, GOAWAY, HEADERS, MAX_PUSH_ID, PUSH_PROMISE
+from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky._core.reasons import Reason
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.quic.session import Close

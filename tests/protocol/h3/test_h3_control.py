@@ -4,15 +4,8 @@ import pytest
 
 from spooky._core import h3_errors as errors
 from spooky._core import reasons
-from spooky._core.h3_frames import (
-    CANCEL_PUSH,
-    GOAWAY,
-    MAX_PUSH_ID,
-    PUSH_PROMISE,
-    SETTINGS,
-    encode_frame,
-    encode_varint,
-)
+from spooky._core.h3_frames import CANCEL_PUSH, GOAWAY, MAX_PUSH_ID, PUSH_PROMISE, SETTINGS
+from spooky._core.h3_wire import encode_frame, encode_varint
 from tests.protocol.h3.peers import (
     CONTROL,
     DECODER,

@@ -3,13 +3,8 @@
 import pytest
 
 from spooky._core import h3_errors as errors
-from spooky._core.h3_frames import (
-    CANCEL_PUSH,
-    SETTINGS,
-    encode_frame,
-    encode_settings,
-    encode_varint,
-)
+from spooky._core.h3_frames import CANCEL_PUSH, SETTINGS, encode_settings
+from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky._core.reasons import H3_MESSAGE_ERROR, Reason
 from spooky._core.validate import HTTP_3, Limits, validate_request
 from spooky.protocol.stream import Field

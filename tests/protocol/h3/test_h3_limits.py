@@ -8,7 +8,8 @@ from pylsqpack import Decoder
 
 from spooky._core import h3_errors as errors
 from spooky._core import reasons
-from spooky._core.h3_frames import DATA, HEADERS, MAX_PUSH_ID, encode_frame, encode_varint
+from spooky._core.h3_frames import DATA, HEADERS, MAX_PUSH_ID
+from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky._core.reasons import Reason
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.stream import Field

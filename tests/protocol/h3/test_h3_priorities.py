@@ -4,7 +4,8 @@ import pytest
 
 from spooky._core import h3_errors as errors
 from spooky._core import reasons
-from spooky._core.h3_frames import PRIORITY_UPDATE_REQUEST, encode_frame, encode_varint
+from spooky._core.h3_frames import PRIORITY_UPDATE_REQUEST
+from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.priorities import SHARED
 from tests.protocol.h3.peers import (

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spooky._core import reasons
-from spooky._core.h3_frames import encode_frame, encode_varint
+from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky.protocol.h3.limits import Limits
 from tests.protocol.h3.peers import (
     CONTROL,

@@ -11,10 +11,9 @@ from spooky._core.h3_frames import (
     MAX_PUSH_ID,
     PUSH_PROMISE,
     SETTINGS,
-    encode_frame,
-    encode_varint,
     parse_settings,
 )
+from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.quic.session import Close
 from tests.protocol.h3.peers import (
