@@ -28,7 +28,7 @@ PASSED_ON = ("switch", *(f"{kind}cmp{size}" for kind in ("", "const_") for size 
 """What ``coverage.c`` passes on to the fuzzer."""
 
 TARGETS = sorted(
-    module.name for module in pkgutil.iter_modules(fuzz.__path__) if module.name != "__main__"
+    module.name for module in pkgutil.iter_modules(fuzz.__path__) if not module.name.startswith("_")
 )
 
 

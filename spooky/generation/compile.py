@@ -267,7 +267,8 @@ class _Compiler:
         key_source = None
         if balancing.type in HASHING_TYPES:
             default = "cid" if balancing.type == "sticky-cid" else "authority"
-            key_source = KeySource.parse(balancing.key or default)
+            named = (balancing.key,) if balancing.key is not None else ()
+            key_source = KeySource.parse(*named, default)
         backends = []
         for backend in upstream.listed_backends:
             yield

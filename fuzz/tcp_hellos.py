@@ -1,0 +1,40 @@
+"""The hellos of clients on TCP, as we read them before the TLS library does."""
+
+from collections.abc import Iterator
+
+from fuzz import client_hello
+from spooky.protocol.client_hello import (
+    RECORD_HEADER_BYTES,
+    RECORD_MAX_BYTES,
+    parse_client_hello,
+    record_bytes,
+)
+
+
+def seeds() -> Iterator[bytes]:
+    """Yield the hellos of the QUIC target as records, and some cut off."""
+    for hello in client_hello.seeds():
+        record = b"\x16\x03\x01" + len(hello).to_bytes(2, "big") + hello
+        yield record
+        yield record[: len(record) // 2]
+    yield b"\x16\x03\x01\xff\xff"
+    yield b"GET / HTTP/1.1\r\n"
+
+
+def run(data: bytes) -> None:
+    """Read a record; what is good for aioquic as well names the same."""
+    size = record_bytes(data)
+    assert size is None or RECORD_HEADER_BYTES <= size <= RECORD_HEADER_BYTES + RECORD_MAX_BYTES
+    hello = parse_client_hello(data)
+    if hello is None:
+        return
+    assert hello.server_name is None or hello.server_name.encode("ascii", "replace") is not None
+    message = data[RECORD_HEADER_BYTES:]
+    try:
+        extensions = client_hello.extensions_of(message)
+    except Exception:
+        return  # What aioquic cannot read is for the TLS library to judge.
+    protocols = client_hello.PULLERS["protocols"]
+    value = extensions.get(protocols[0])
+    if hello.protocols is not None and value is not None:
+        assert len(b"".join(hello.protocols)) <= len(value)
