@@ -54,9 +54,8 @@ bench-micro: build $(VENV)/.suite ## measure the kernels against their twins, an
 soak: build $(VENV)/.suite ## the long tests
 	$(BIN)/pytest -m soak --timeout=3600
 
-fuzz: build $(VENV)/.suite ## fuzz each target for TIME seconds, or only TARGET
-	@for target in $(or $(TARGET),$$($(BIN)/python -m fuzz --list)); do \
-		$(BIN)/python tools/fuzz.py $$target --time $(or $(TIME),60) || exit 1; done
+fuzz: $(VENV)/.suite $(VENV)/.spooky ## fuzz each target for TIME seconds, or only TARGET (SANITIZE=1: checked)
+	@$(BIN)/python tools/fuzz.py $(TARGET) --time $(or $(TIME),60) $(if $(SANITIZE),--sanitize)
 
 clean: ## remove what was built, but not $(VENV)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -39,12 +39,12 @@ def kernels() -> list[Extension]:
         Extension(
             ".".join(module.parts),
             [str(source)],
-            extra_compile_args=flags if sanitize else counted if covered else ["-O3"],
+            extra_compile_args=[*(flags * sanitize), *(counted * covered)] or ["-O3"],
             extra_link_args=["-fsanitize=address,undefined"] if sanitize else [],
         )
         for module, source in sources.items()
     ]
-    return cythonize(extensions, nthreads=os.cpu_count() or 1, force=sanitize)
+    return cythonize(extensions, nthreads=os.cpu_count() or 1, force=sanitize and not covered)
 
 
 setup(ext_modules=kernels())

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import pkgutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,9 @@ import fuzz
 
 FOUND = Path("build/fuzz")
 """Where inputs that reached something new are kept, and crashes."""
+
+CORPUS = Path("fuzz/corpus")
+DICTIONARIES = Path("fuzz/dictionaries")
 
 INPUT_MAX_BYTES = 4096
 
@@ -28,16 +32,16 @@ PASSED_ON = ("switch", *(f"{kind}cmp{size}" for kind in ("", "const_") for size 
 """What ``coverage.c`` passes on to the fuzzer."""
 
 TARGETS = sorted(
-    module.name for module in pkgutil.iter_modules(fuzz.__path__) if not module.name.startswith("_")
+    module.name for module in pkgutil.iter_modules(fuzz.__path__) if module.name[0] != "_"
 )
 
 
-def count_blocks_of_kernels(built: Path) -> None:
+def count_blocks_of_kernels(library: Path) -> None:
     """Let the fuzzer see what runs in the kernels that ``tools/fuzz.py`` built.
 
     Before they are loaded, as what they call has to be there.
     """
-    ours = ctypes.CDLL(str(built.resolve() / "coverage.so"), ctypes.RTLD_GLOBAL)
+    ours = ctypes.CDLL(str(library.resolve()), ctypes.RTLD_GLOBAL)
     found = importlib.util.find_spec("atheris.core_with_libfuzzer")
     assert found is not None
     fuzzer = ctypes.CDLL(found.origin)
@@ -63,6 +67,30 @@ def write_seeds(target: ModuleType, folder: Path) -> None:
         (folder / hashlib.sha256(seed).hexdigest()[:16]).write_bytes(seed)
 
 
+def arguments(options: argparse.Namespace) -> Iterator[str]:
+    """Yield what libFuzzer is told."""
+    folder, kept = FOUND / options.target, CORPUS / options.target
+    corpora = [folder / "corpus", *([kept] if kept.exists() else [])]
+    if options.merge:
+        merged = folder / "merged"
+        merged.mkdir(exist_ok=True)
+        for path in merged.iterdir():
+            path.unlink()
+        yield "-merge=1"
+        corpora.insert(0, merged)
+    yield from map(str, corpora)
+    dictionary = DICTIONARIES / f"{options.target}.dict"
+    if dictionary.exists():
+        yield f"-dict={dictionary}"
+    yield f"-artifact_prefix={folder}/"
+    yield f"-max_total_time={options.time}"
+    yield f"-runs={options.runs}"
+    yield f"-seed={options.seed}"
+    yield f"-max_len={INPUT_MAX_BYTES}"
+    yield f"-timeout={INPUT_TIMEOUT}"
+    yield "-print_final_stats=1"
+
+
 def main() -> None:
     """Read the command line and fuzz."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
@@ -74,31 +102,18 @@ def main() -> None:
     parser.add_argument("--time", type=int, default=0, help="seconds; 0 for no limit")
     parser.add_argument("--runs", type=int, default=-1, help="inputs; -1 for no limit")
     parser.add_argument("--seed", type=int, default=0, help="of the random choices; 0 for any")
+    parser.add_argument("--merge", action="store_true", help="only pick what reaches all there is")
     options = parser.parse_args()
-    built = os.environ.get("SPOOKY_COVERAGE")
-    if built:
-        count_blocks_of_kernels(Path(built))
+    library = os.environ.get("SPOOKY_COVERAGE")
+    if library:
+        count_blocks_of_kernels(Path(library))
     target = load(options.target)
     if options.inputs:
         for path in options.inputs:
             target.run(path.read_bytes())
         return
-    folder = FOUND / options.target
-    write_seeds(target, folder / "corpus")
-    atheris.Setup(
-        [
-            sys.argv[0],
-            str(folder / "corpus"),
-            f"-artifact_prefix={folder}/",
-            f"-max_total_time={options.time}",
-            f"-runs={options.runs}",
-            f"-seed={options.seed}",
-            f"-max_len={INPUT_MAX_BYTES}",
-            f"-timeout={INPUT_TIMEOUT}",
-            "-print_final_stats=1",
-        ],
-        target.run,
-    )
+    write_seeds(target, FOUND / options.target / "corpus")
+    atheris.Setup([sys.argv[0], *arguments(options)], target.run)
     atheris.Fuzz()
 
 

@@ -86,7 +86,7 @@ def is_well_formed(encoded: bytes) -> bool:
             buffer.pull_uint_var()
     except (BufferReadError, ValueError, AssertionError):
         return False
-    return all(part.start >= 0 for part in ranges)
+    return buffer.eof() and all(part.start >= 0 for part in ranges)
 
 
 def run(data: bytes) -> None:

@@ -87,8 +87,8 @@ class Api:
         self.loop = asyncio.new_event_loop()
         self.changes, self.audit = Changes(), Audit()
         nothing: Any = SimpleNamespace(
-            segment=SimpleNamespace(slots=1), workers=tuple, listeners=tuple, certificates=tuple, routes=tuple,
-            upstreams=tuple, backends=tuple,
+            segment=SimpleNamespace(slots=1), workers=tuple, listeners=tuple,
+            certificates=tuple, routes=tuple, upstreams=tuple, backends=tuple,
         )  # fmt: skip
         inspection: Inspection = nothing
         self.api = ControlApi(
@@ -175,10 +175,10 @@ def text(part: bytes) -> str:
 def is_target(target: str) -> bool:
     """Tell whether the HTTP parser lets a target through."""
     try:
-        URL(target, encoded=True).path
+        path = URL(target, encoded=True).path
     except ValueError:
         return False
-    return not re.search(r"[\x00-\x20\x7f?#]", target)
+    return bool(path) and not re.search(r"[\x00-\x20\x7f?#]", target)
 
 
 def check(endpoint: Endpoint, answer: web.StreamResponse) -> None:

@@ -27,8 +27,13 @@ def seeds() -> Iterator[bytes]:
     """Yield requests that have each source, and some that nearly do."""
     for number in range(len(SOURCES)):
         for query in (b"", b"id=1&x=2", b"x&id=%61+b&id=c", b"%69d=%", b"&=&id"):
-            yield bytes((number,)) + query + FIELD_END + encode(
-                (b"cookie", b"a=b; sid=abc"), (b"authorization", b"Bearer x"), (b"x-y", b"z")
+            yield (
+                bytes((number,))
+                + query
+                + FIELD_END
+                + encode(
+                    (b"cookie", b"a=b; sid=abc"), (b"authorization", b"Bearer x"), (b"x-y", b"z")
+                )
             )
     for cookie in (b"sid", b"sid=", b"xsid=1", b";;sid=2", b"SID=1", b'sid="a;b"', b"sid=a=b"):
         yield b"\0" + FIELD_END + encode((b"cookie", b"a=1"), (b"cookie", cookie))

@@ -30,8 +30,25 @@ def seeds() -> Iterator[bytes]:
     ):  # fmt: skip
         yield bytes((WHOLE,)) + text.encode()
     values = (
-        "5", "-1", "1e99", "null", "[]", "{}", "~", "'x'", "0x10", "1:30", "yes", "'*.example'",
-        "http://[::1]:80", "0.0.0.0:443", "999999999999999999999", "\xff", "a b: c", "*", "{a: b}",
+        "5",
+        "-1",
+        "1e99",
+        "null",
+        "[]",
+        "{}",
+        "~",
+        "'x'",
+        "0x10",
+        "1:30",
+        "yes",
+        "'*.example'",
+        "http://[::1]:80",
+        "0.0.0.0:443",
+        "999999999999999999999",
+        "\xff",
+        "a b: c",
+        "*",
+        "{a: b}",
     )
     for number, line in enumerate(LINES):
         if not line.endswith(":"):

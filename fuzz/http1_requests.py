@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import h11
 
-from fuzz._wire import cut
-from tests.protocol.h1.peers import Event, Server, answer_ok, traced
+from fuzz._wire import cut, heard
+from tests.protocol.h1.peers import Event, Server, answer_ok
 
 HEAD = b"host: example.com\r\n"
 
@@ -25,7 +25,7 @@ def seeds() -> Iterator[bytes]:
         get + b"\r\n" + get + b"connection: close\r\n\r\n" + get + b"\r\n",
         post + b"content-length: 5\r\n\r\nhello" + get + b"\r\n",
         chunked + b"5\r\nhello\r\n0\r\n\r\n" + get + b"\r\n",
-        chunked + b"5;a=b;c=\"d\"\r\nhello\r\n000\r\nx-t: 1\r\n\r\n",
+        chunked + b'5;a=b;c="d"\r\nhello\r\n000\r\nx-t: 1\r\n\r\n',
         chunked + b"5\nhello\n0\n\n",
         post + b"content-length: 5\r\ncontent-length: 6\r\n\r\nhello!",
         post + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
@@ -57,7 +57,7 @@ def converse(pieces: Iterator[bytes], engine: str) -> Server:
 
 def seen(server: Server) -> list[list[Event]]:
     """Return what came of each request."""
-    return [traced(request.events) for request in server.requests]
+    return [heard(request) for request in server.requests]
 
 
 def run(data: bytes) -> None:
@@ -66,7 +66,10 @@ def run(data: bytes) -> None:
     whole = converse(iter([wire]), "httptools")
     for other in (converse(cut(wire, seed), "httptools"), converse(cut(wire, seed), "h11")):
         # How many are pipelined in one read is a limit that cuts do not reach.
-        if whole.session.close_reason is not None and "excessive" in whole.session.close_reason.code:
+        if (
+            whole.session.close_reason is not None
+            and "excessive" in whole.session.close_reason.code
+        ):
             return
         assert seen(whole) == seen(other)
         assert whole.session.close_reason is other.session.close_reason

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import h11
 
-from fuzz._wire import cut
-from tests.protocol.h1.peers import Client, Event, Recorder, traced
+from fuzz._wire import cut, heard
+from tests.protocol.h1.peers import Client, Recorder
 
 METHODS = (b"GET", b"HEAD", b"POST")
 
@@ -54,14 +54,6 @@ def converse(pieces: Iterator[bytes], engine: str, method: bytes) -> tuple[Clien
     return client, request
 
 
-def events(request: Recorder) -> list[Event]:
-    """Return what was heard, without how much of a body came before a reset."""
-    heard = traced(request.events)
-    if request.reset_code() is None:
-        return heard
-    return [event for event in heard if event[0] != "data"]
-
-
 def run(data: bytes) -> None:
     """Receive an input with both engines, whole and cut, and with h11."""
     choice, seed, *rest = data.ljust(2, b"\0")
@@ -71,7 +63,7 @@ def run(data: bytes) -> None:
     for engine in ("httptools", "h11"):
         other, again = converse(cut(wire, seed), engine, method)
         # Bytes behind a response that came with it speak against its connection, not against it.
-        assert events(request) == events(again), engine
+        assert heard(request) == heard(again), engine
         assert other.session.closed
     assert request.ended() != (request.reset_code() is not None)
     if request.ended():

@@ -79,7 +79,9 @@ def run(data: bytes) -> None:
         assert outcome(getattr(kernel, name), wire) == outcome(getattr(twin, name), wire)
     for name in ("read_varint", "parse_frame_header"):
         for at in (0, step):
-            assert outcome(getattr(kernel, name), wire, at) == outcome(getattr(twin, name), wire, at)
+            assert outcome(getattr(kernel, name), wire, at) == outcome(
+                getattr(twin, name), wire, at
+            )
     settings = outcome(kernel.parse_settings, wire)
     if isinstance(settings, dict):
         assert not kernel.HTTP2_SETTINGS & settings.keys()

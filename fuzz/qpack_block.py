@@ -29,8 +29,20 @@ def seeds() -> Iterator[bytes]:
     for head in (GET, POST, OK, *fields):
         yield b"\x40\xff" + block(head)
         yield b"\2\2" + block(head)
-    for text in ("0000", "0000d1", "0000ff24", "00005f5000", "00002f0000", "000027ff80808080", "0080",
-                 "0200d1", "000080", "000010", "00002b8f", "0000ffffffffffffffffffff01"):
+    for text in (
+        "0000",
+        "0000d1",
+        "0000ff24",
+        "00005f5000",
+        "00002f0000",
+        "000027ff80808080",
+        "0080",
+        "0200d1",
+        "000080",
+        "000010",
+        "00002b8f",
+        "0000ffffffffffffffffffff01",
+    ):
         yield b"\x40\xff" + bytes.fromhex(text)
 
 

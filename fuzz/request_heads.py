@@ -66,7 +66,15 @@ def seeds() -> Iterator[bytes]:
         b"/a;b=c", b"/a%00", b"/a#b", b"/?#", b"",
     ):  # fmt: skip
         yield b"\2\0" + encode((b":method", b"OPTIONS"), scheme, authority, (b":path", target))
-    for name in (b"[::1]:443", b"[::ffff:1.2.3.4]", b"a.b.:65535", b"a,b", b"u@h", b"", b"[::1%25a]"):
+    for name in (
+        b"[::1]:443",
+        b"[::ffff:1.2.3.4]",
+        b"a.b.:65535",
+        b"a,b",
+        b"u@h",
+        b"",
+        b"[::1%25a]",
+    ):
         yield b"\1\0" + encode(method, scheme, (b":authority", name), path)
     yield b"\1\0" + encode((b":method", b"CONNECT"), authority)
     yield b"\1\0" + encode(*GET, (b":protocol", b"websocket"))

@@ -39,7 +39,7 @@ def run(data: bytes) -> None:
     rules: list[Rule] = []
     requests = list(PROBES)
     for line in data.split(b"\n")[:LINES_MAX]:
-        host, path, method = (line.removeprefix(b"+").split(b" ") + [b"", b""])[:3]
+        host, path, method = [*line.removeprefix(b"+").split(b" "), b"", b""][:3]
         if not line.startswith(b"+"):
             requests.append((host, path, method))
             continue

@@ -9,10 +9,20 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 COPY = Path("build/sanitize")
-BOUNDS_UNCHECKED = re.compile(r"(boundscheck\s*[=(]\s*)False")
+BOUNDS_UNCHECKED = re.compile(rb"(boundscheck\s*[=(]\s*)False")
+BUILT_SUFFIXES = (".so", ".c", ".pyc")
+
+OPTIONS = {
+    # The interpreter itself leaves memory behind at exit: leaks are another test's subject.
+    "ASAN_OPTIONS": "detect_leaks=0",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+    # Every bytes object in a heap block of its own, so that reading past it is seen.
+    "PYTHONMALLOC": "malloc",
+}
 
 # PYTHONPATH comes before the editable install; make sure that it is the copy that is tested.
 CHECK = """
@@ -27,42 +37,44 @@ for source in {*core.rglob("*.pyx"), *(core / kernel for kernel in _core.KERNELS
 """
 
 
-def copy_tree() -> None:
-    """Copy sources and tests, without what was built."""
-    shutil.rmtree(COPY, ignore_errors=True)
-    built = shutil.ignore_patterns("*.so", "*.c", "__pycache__")
-    for folder in ("spooky", "tests"):
-        shutil.copytree(folder, COPY / folder, ignore=built)
-    for file in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
-        shutil.copy(file, COPY)
-    for source in (COPY / "spooky/_core").rglob("*.p[yx][xd]"):
-        source.write_text(BOUNDS_UNCHECKED.sub(r"\1True", source.read_text()))
+def copy_tree(copy: Path, folders: Iterable[str]) -> None:
+    """Copy what a build needs, and these folders, with bounds checks on.
+
+    What was built stays, and what did not change: only the rest is built again.
+    """
+    files = [Path(name) for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE")]
+    for folder in folders:
+        files += (path for path in Path(folder).rglob("*") if path.is_file())
+    for path in files:
+        if path.suffix in BUILT_SUFFIXES:
+            continue
+        content = path.read_bytes()
+        if path.is_relative_to("spooky/_core") and path.suffix in (".py", ".pyx", ".pxd"):
+            content = BOUNDS_UNCHECKED.sub(rb"\1True", content)
+        there = copy / path
+        if not there.exists() or there.read_bytes() != content:
+            there.parent.mkdir(parents=True, exist_ok=True)
+            there.write_bytes(content)
 
 
-def sanitizer_runtime() -> str:
+def runtime() -> str:
     """Return the path of the AddressSanitizer library that belongs to the compiler."""
     command = ["gcc", "-print-file-name=libasan.so"]
     return subprocess.check_output(command, text=True).strip()
 
 
 def main() -> None:
-    """Copy, build, and run ``tests/core`` there; exit with pytest's status."""
-    copy_tree()
+    """Copy, build, and run ``tests/core`` and what the fuzzers begin from; exit as pytest does."""
+    shutil.rmtree(COPY, ignore_errors=True)
+    copy_tree(COPY, ("spooky", "tests", "fuzz"))
     environment = os.environ | {"CC": "gcc", "SPOOKY_SANITIZE": "1", "PYTHONPATH": "."}
     environment.pop("SPOOKY_PURE", None)
     build = [sys.executable, "setup.py", "-q", "build_ext", "--inplace", "--parallel=2"]
     subprocess.run(build, cwd=COPY, env=environment, check=True)
-    environment |= {
-        "LD_PRELOAD": sanitizer_runtime(),
-        # The interpreter itself leaves memory behind at exit: leaks are another test's subject.
-        "ASAN_OPTIONS": "detect_leaks=0",
-        "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
-        # Every bytes object in a heap block of its own, so that reading past it is seen.
-        "PYTHONMALLOC": "malloc",
-    }
+    environment |= OPTIONS | {"LD_PRELOAD": runtime()}
     subprocess.run([sys.executable, "-c", CHECK], cwd=COPY, env=environment, check=True)
-    tests = [sys.executable, "-m", "pytest", "tests/core", "-m", "not soak", "-n", "auto"]
-    sys.exit(subprocess.run(tests, cwd=COPY, env=environment, check=False).returncode)
+    tests = [sys.executable, "-m", "pytest", "tests/core", "tests/fuzz/test_seeds.py", "-n", "auto"]
+    sys.exit(subprocess.run([*tests, "-m", "not soak"], cwd=COPY, env=environment).returncode)
 
 
 if __name__ == "__main__":

@@ -243,5 +243,6 @@ def _decode(data: bytes, decoder: msgspec.msgpack.Decoder[Any]) -> Any:
         raise MessageError(f"the other side speaks version {data[0] if data else 'none'}")
     try:
         return decoder.decode(memoryview(data)[1:])
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        # The second for text that is no UTF-8, the third for what is nested without end.
         raise MessageError(str(error)) from error

@@ -135,12 +135,12 @@ def parse_id(text: str) -> tuple[int, int]:
         raise ValueError(
             f"a request id has {ID_DIGITS} digits, as in the access log; this has {len(text)}"
         )
-    try:
-        return int(text[:2], 16), key_of(text)
-    except ValueError as error:
+    # `int` takes signs, spaces and capitals too.
+    if not _DIGITS.issuperset(text):
         raise ValueError(
             "a request id has lowercase hexadecimal digits alone, as in the access log"
-        ) from error
+        )
+    return int(text[:2], 16), key_of(text)
 
 
 def decode(slot: int, record: bytes) -> Decision | None:
@@ -217,6 +217,7 @@ def _notes(data: bytes, count: int) -> tuple[Note, ...]:
 
 
 _KINDS: Final = frozenset(NoteKind)
+_DIGITS: Final = frozenset("0123456789abcdef")
 
 
 def _text(data: bytes) -> str:

@@ -1,5 +1,6 @@
 """Messages between a supervisor and its workers: typed, versioned."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,22 @@ def test_messages_of_one_direction_are_not_taken_in_the_other() -> None:
 def test_what_is_no_message_of_this_version_is_refused(data: bytes) -> None:
     with pytest.raises(MessageError):
         messages.decode_for_worker(data)
+
+
+@pytest.mark.parametrize("decode", [messages.decode_for_worker, messages.decode_for_supervisor])
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"\1\x81\xa4type\xa5Rea\xa5R", id="a type that is no UTF-8"),
+        pytest.param(b"\1" + b"\x81\xa1a" * 100_000, id="nested without end"),
+    ],
+)
+def test_what_no_peer_of_ours_sends_is_refused_all_the_same(
+    decode: Callable[[bytes], object], data: bytes
+) -> None:
+    """Found by fuzzing: another error than the one foreseen went through the supervisor's loop."""
+    with pytest.raises(MessageError):
+        decode(data)
 
 
 def test_another_version_is_named() -> None:

@@ -10,7 +10,9 @@ from tests.core.strategies_head import Field, get
 ADDRESS, CONNECTION = b"192.0.2.1", b"conn-id!"
 
 
-def key(source: str, *fields: Field, path: bytes = b"/p?q=1", connection: bytes = CONNECTION) -> bytes:
+def key(
+    source: str, *fields: Field, path: bytes = b"/p?q=1", connection: bytes = CONNECTION
+) -> bytes:
     """Return the key that a request has."""
     request = validate_request(get(*fields, path=path), HTTP_3, Limits())
     assert isinstance(request, Request)

@@ -1,0 +1,33 @@
+"""What every fuzz target begins from passes: its seeds, and what is kept of earlier runs.
+
+The sanitized build runs these too.
+"""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+TARGETS = sorted(path.stem for path in Path("fuzz").glob("*.py") if path.stem[0] != "_")
+
+CORPORA_MAX_BYTES = 1 << 20
+"""All corpora and dictionaries together: they are read in every clone."""
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_seeds_and_kept_inputs_pass(name: str) -> None:
+    target = importlib.import_module(f"fuzz.{name}")
+    seeds = list(target.seeds())
+    assert len(seeds) >= 5
+    for seed in seeds:
+        target.run(seed)
+    for path in sorted(Path("fuzz/corpus", name).glob("*.bin")):
+        target.run(path.read_bytes())
+
+
+def test_what_is_kept_is_small_and_belongs_to_a_target() -> None:
+    corpora = [path for path in Path("fuzz/corpus").rglob("*") if path.is_file()]
+    dictionaries = list(Path("fuzz/dictionaries").iterdir())
+    assert {path.parent.name for path in corpora} <= {*TARGETS}
+    assert {path.stem for path in dictionaries} <= {*TARGETS}
+    assert sum(path.stat().st_size for path in (*corpora, *dictionaries)) <= CORPORA_MAX_BYTES
