@@ -481,6 +481,9 @@ EJECTED_CONSECUTIVE_GATEWAY_ERRORS = Reason(
     "The backend did not answer, or as a gateway that cannot, too many times in a row.",
     Fault.UPSTREAM,
 )  # fmt: skip
+EJECTED_CIRCUIT_OPEN = Reason(
+    Stage.HEALTH, "circuit_opened", 0, "The circuit breaker of the backend opened.", Fault.UPSTREAM
+)
 EJECTED_SUCCESS_RATE = Reason(
     Stage.HEALTH, "success_rate", 0,
     "The backend failed a larger share of its requests than the others of its upstream.",

@@ -9,12 +9,18 @@ from spooky._core.timers import Timer
 from spooky.config.schema import Configuration
 from spooky.generation.identities import PoolIdentity, pool_identities
 from spooky.generation.materials import Materials
+from spooky.generation.stages import breaker_of
 from spooky.observe.metrics import Fact, Kind
 from spooky.runtime import Runtime
 from spooky.upstream.outlier import ObservedBackend, OutlierDetector, alarm_words
 
 LOOK_SECONDS: Final = 0.05
 """How often it is looked for errors in a row; a word is read each time, mostly that alone."""
+
+
+LOOKS_PER_BREAKER_LOOK: Final = 4
+"""Every which time breakers are looked at, some words for each backend; they open for a second, or
+so, at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class OutlierEjection:
         self._backends: dict[BackendIdentity, ObservedBackend] = {}
         self._detectors: dict[str, OutlierDetector] = {}
         self._timer: Timer | None = None
+        self._looks = 0
 
     def follow(self, configuration: Configuration, materials: Materials) -> None:
         """Observe the backends of a configuration; what is known of those that stay is kept.
@@ -72,6 +79,10 @@ class OutlierEjection:
         for identity in kept - self._backends.keys():
             self._backends[identity] = ObservedBackend(
                 self._segment, identity.upstream, identity.backend
+            )
+        for identity in kept:
+            self._backends[identity].breaker = breaker_of(
+                configuration, self._segment, identity.upstream, identity.backend
             )
         before, self._detectors = self._detectors, {}
         for name, identities in wanted.items():
@@ -117,5 +128,8 @@ class OutlierEjection:
         alarms = self._alarm.load(0) if self._alarm is not None else 0
         alarmed, self._alarms_seen = alarms != self._alarms_seen, alarms
         now = self._runtime.now()
+        self._looks += 1
         for detector in self._detectors.values():
             detector.look(now, alarmed)
+            if self._looks % LOOKS_PER_BREAKER_LOOK == 0:
+                detector.look_at_breakers(now)

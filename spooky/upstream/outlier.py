@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from spooky._core import reasons
 from spooky._core.balance import hash_key
+from spooky._core.breaker import OPEN, Breaker
 from spooky._core.outcomes import (
     CONSECUTIVE_ERRORS,
     CONSECUTIVE_GATEWAY_ERRORS,
@@ -172,11 +173,14 @@ class ObservedBackend:
     Attributes:
         health: What follows.
         ejections: How often it was ejected, by reason.
+        breaker: Its circuit breaker, if it has one.
     """
 
     def __init__(self, segment: Segment, upstream: str, backend: str) -> None:
         self.health = BackendHealth(segment, upstream, backend)
         self.ejections: Counter[Reason] = Counter()
+        self.breaker: Breaker | None = None
+        self._opening_seen = 0
         self._name = f"backend {backend} of {upstream}"
         self._words = outcome_words(segment, upstream, backend)
         self._was_failing = False
@@ -201,6 +205,21 @@ class ObservedBackend:
             if limit is not None and self._load(position) >= limit:
                 return reason
         return None
+
+    def breaker_opened(self, now: float) -> bool:
+        """Return whether its breaker has opened, if that was not returned of this time before.
+
+        Where it is ejected meanwhile a breaker stays as it is, and says nothing new afterwards.
+        """
+        breaker = self.breaker
+        if breaker is None or breaker.phase != OPEN:
+            return False
+        left = breaker.remaining(now)
+        opening = round((now + left) * 1000)
+        if left == 0.0 or opening == self._opening_seen:
+            return False
+        self._opening_seen = opening
+        return True
 
     def eject(self, reason: Reason, settings: OutlierDetection, now: float) -> None:
         """Take it out of the choice; longer each time that this comes soon after the last."""
@@ -274,6 +293,19 @@ class OutlierDetector:
         self.compare_at = compare_at
         self._backends = backends
         self._ejected = {one for one in backends if one.health.ejected_for is not None}
+
+    def look_at_breakers(self, now: float) -> None:
+        """Eject backends whose breakers have opened, where errors in a row are limited.
+
+        A breaker may open by fewer failures than that limit, and then lets too few through to
+        reach it.
+        """
+        settings = self.settings
+        if settings.consecutive_errors is None and settings.consecutive_gateway_errors is None:
+            return
+        for backend in self._backends:
+            if backend.breaker_opened(now):
+                self._eject(backend, reasons.EJECTED_CIRCUIT_OPEN, now)
 
     def look(self, now: float, alarmed: bool) -> None:
         """Do what there is to do.

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooky._core import reasons
-from spooky._core.balance import RoundRobin
+from spooky._core.balance import RoundRobin, hash_key
+from spooky._core.breaker import REFUSED, Breaker
 from spooky._core.outcomes import ERRORS, TRIES
 from spooky.config.outlier_detection import OutlierDetection
 from spooky.observe.segment import private_segment
@@ -130,6 +131,71 @@ def test_errors_of_other_kinds_in_a_row_eject_too_and_those_with_successes_betwe
         simulation.tallies[0].answered(500, 1.0)
     simulation.look()
     assert simulation.health[0].ejected_for is reasons.EJECTED_CONSECUTIVE_ERRORS
+
+
+class BreakerSimulation(Simulation):
+    """The same, where each backend has a breaker that opens after three failures."""
+
+    def __init__(self, count: int, settings: OutlierDetection = DEFAULTS) -> None:
+        super().__init__(count, settings)
+        self.breakers = []
+        for at, observed in enumerate(self.observed):
+            words = self.segment.words(hash_key(b"breaker %d" % at))
+            assert words is not None
+            observed.breaker = Breaker(words, 3, 1000, 30_000, 1)
+            self.breakers.append(observed.breaker)
+
+    def fail(self, at: int, times: int) -> None:
+        """Have requests to a backend fail, as long as its breaker lets them through."""
+        for _ in range(times):
+            ticket = self.breakers[at].enter(self.now)
+            if ticket != REFUSED:
+                self.tallies[at].failed(reasons.CONNECT_REFUSED)
+                self.breakers[at].failed(ticket, self.now)
+
+    def judge(self, seconds: float) -> None:
+        """Have the judge look for some time."""
+        end = self.now + seconds
+        while self.now < end:
+            self.now += LOOK
+            self.look()
+            self.detector.look_at_breakers(self.now)
+            self.upstream.apply(self.now)
+
+
+def test_a_backend_whose_breaker_opens_is_ejected_though_nothing_more_reaches_it() -> None:
+    simulation = BreakerSimulation(4)
+    simulation.judge(1)
+    simulation.fail(2, 100)
+    simulation.judge(0.1)
+    assert simulation.ejected == {2}
+    assert simulation.health[2].ejected_for is reasons.EJECTED_CIRCUIT_OPEN
+
+
+def test_after_its_ejection_it_is_tried_before_it_is_ejected_again() -> None:
+    simulation = BreakerSimulation(4, OutlierDetection(base_ejection_ms=500))
+    simulation.fail(2, 100)
+    # The breaker is open for a second, the ejection is half of that.
+    simulation.judge(0.3)
+    assert simulation.ejected == {2}
+    simulation.judge(5)
+    assert simulation.ejected == set()
+    simulation.fail(2, 1)
+    simulation.judge(0.1)
+    assert simulation.ejected == {2}
+
+
+def test_a_breaker_ejects_nobody_where_errors_in_a_row_have_no_limit() -> None:
+    simulation = BreakerSimulation(4, OutlierDetection(consecutive_errors=None))
+    simulation.fail(2, 100)
+    simulation.judge(1)
+    assert simulation.ejected == ({2} if DEFAULTS.consecutive_gateway_errors is not None else set())
+    simulation = BreakerSimulation(
+        4, OutlierDetection(consecutive_errors=None, consecutive_gateway_errors=None)
+    )
+    simulation.fail(2, 100)
+    simulation.judge(1)
+    assert simulation.ejected == set()
 
 
 def test_a_sole_backend_is_never_ejected() -> None:
