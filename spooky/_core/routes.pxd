@@ -27,12 +27,22 @@ cdef class RouteTable:
     cdef list _targets
     cdef Node* _nodes
     cdef Edge* _edges
+    cdef uint32_t _node_count
+    cdef uint32_t _node_room
     cdef uint64_t _mask
-    cdef bytes _text
+    cdef uint64_t _edge_count
+    cdef bytearray _text
+    cdef dict _offsets
     cdef Py_ssize_t _longest
     cdef bint _has_wildcards
 
     cpdef object lookup(self, bytes host, bytes path, bytes method)
+    cdef uint32_t _root(self, rule) except 0xFFFFFFFF
+    cdef uint32_t _step(self, uint32_t parent, bytes data) except 0
+    cdef void _put(self, Edge edge) noexcept
+    cdef uint32_t _new_node(self) except 0
+    cdef int _grow_nodes(self) except -1
+    cdef int _grow_edges(self) except -1
     cdef Best _search(self, bytes host, bytes path, bytes method, list matching) except *
     cdef int _descend(
         self, uint32_t node, bytes path, bytes method, Best* best, list matching

@@ -1,6 +1,6 @@
 """Which upstream serves a request: hosts, path prefixes and methods."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 class Rule:
     """One route.
@@ -66,14 +66,24 @@ class Explanation:
     candidates: list[Rule]
 
 class RouteTable:
-    """An immutable index of rules; declaration order is irrelevant.
+    """An index of rules; declaration order is irrelevant.
+
+    Arguments:
+        rules: The first of them; others are added one by one, before the table is asked.
 
     Raises:
         RouteConflict: Two rules have the same host, path prefix and method.
     """
 
-    def __init__(self, rules: Sequence[Rule]) -> None: ...
+    def __init__(self, rules: Iterable[Rule] = ()) -> None: ...
     def __len__(self) -> int: ...
+    def add(self, rule: Rule) -> None:
+        """Add a rule.
+
+        Raises:
+            RouteConflict: One is there with the same host, path prefix and method.
+        """
+
     def lookup(self, host: bytes, path: bytes, method: bytes) -> object | None:
         """Return the target of the best rule, or ``None``.
 

@@ -9,8 +9,9 @@ and stops at the first segment or label that the table does not know.
 """
 
 cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Realloc
 from libc.stdint cimport int32_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp, memcpy
 
@@ -20,25 +21,33 @@ cdef enum:
     ANY_HOST = 0
     HOSTS = 1
     WILDCARDS = 2
+    FIRST_NODE = 3
+    # What a table begins with room for; powers of two.
+    NODES_MIN = 8
+    EDGES_MIN = 8
 
 
 @cython.final
 cdef class RouteTable:
-    """An immutable index of rules; declaration order is irrelevant.
+    """An index of rules; declaration order is irrelevant.
+
+    Arguments:
+        rules: The first of them; others are added one by one, before the table is asked.
 
     Raises:
         RouteConflict: Two rules have the same host, path prefix and method.
     """
 
-    def __cinit__(self, rules):
-        self._rules = list(rules)
-        self._targets = [rule.target for rule in self._rules]
-        graph = _Graph()
-        for index, rule in enumerate(self._rules):
-            other = graph.add(index, rule)
-            if other >= 0:
-                raise RouteConflict(self._rules[other].name, rule.name)
-        self._freeze(graph)
+    def __cinit__(self, rules=()):
+        self._rules = []
+        self._targets = []
+        self._offsets = {}
+        self._text = bytearray()
+        self._grow_nodes()
+        self._grow_edges()
+        self._node_count = FIRST_NODE
+        for rule in rules:
+            self.add(rule)
 
     def __dealloc__(self):
         PyMem_Free(self._nodes)
@@ -46,6 +55,27 @@ cdef class RouteTable:
 
     def __len__(self):
         return len(self._rules)
+
+    def add(self, rule):
+        """Add a rule.
+
+        Raises:
+            RouteConflict: One is there with the same host, path prefix and method.
+        """
+        cdef uint32_t node = self._root(rule)
+        cdef uint32_t methods
+        for segment in rule.segments:
+            node = self._step(node, segment)
+        if rule.method is not None:
+            if self._nodes[node].methods == 0:
+                methods = self._new_node()
+                self._nodes[node].methods = methods
+            node = self._step(self._nodes[node].methods, rule.method)
+        if self._nodes[node].rule >= 0:
+            raise RouteConflict(self._rules[self._nodes[node].rule].name, rule.name)
+        self._nodes[node].rule = <int32_t>len(self._rules)
+        self._rules.append(rule)
+        self._targets.append(rule.target)
 
     cpdef object lookup(self, bytes host, bytes path, bytes method):
         """Return the target of the best rule, or ``None``.
@@ -65,37 +95,82 @@ cdef class RouteTable:
         self._search(host, path, method, matching)
         return Explanation.of([self._rules[index] for index in matching])
 
-    def _freeze(self, graph):
-        """Lay the graph out in C arrays."""
-        cdef Py_ssize_t size = 2
-        cdef Py_ssize_t index
-        cdef uint64_t place
-        cdef uint32_t parent, child
-        cdef bytes data
-        cdef bytearray text = bytearray()
+    cdef uint32_t _root(self, rule) except 0xFFFFFFFF:
+        """Return the root of the paths of a rule's host."""
+        cdef uint32_t node = WILDCARDS
+        cdef uint32_t paths
+        if rule.host is None:
+            return ANY_HOST
+        if not rule.is_wildcard:
+            return self._step(HOSTS, rule.host)
+        self._has_wildcards = True
+        for label in reversed(rule.host.split(b".")[1:]):
+            node = self._step(node, label)
+        if self._nodes[node].paths == 0:
+            paths = self._new_node()
+            self._nodes[node].paths = paths
+        return self._nodes[node].paths
+
+    cdef uint32_t _step(self, uint32_t parent, bytes data) except 0:
+        """Return the node that ``data`` leads to, made if it is not there."""
+        cdef Py_ssize_t length = PyBytes_GET_SIZE(data)
+        cdef uint32_t child = self._find(parent, PyBytes_AS_STRING(data), length)
+        if child != 0:
+            return child
+        if 2 * (self._edge_count + 1) > self._mask + 1:
+            self._grow_edges()
+        child = self._new_node()
         # Equal segments share their text: what many routes have in common stays in the cache.
-        cdef dict offsets = {}
-        while size < 2 * len(graph.edges):
-            size *= 2
-        self._nodes = <Node*>PyMem_Calloc(len(graph.nodes), sizeof(Node))
-        self._edges = <Edge*>PyMem_Calloc(size, sizeof(Edge))
-        if self._nodes == NULL or self._edges == NULL:
+        offset = self._offsets.get(data)
+        if offset is None:
+            offset = self._offsets[data] = len(self._text)
+            self._text += data
+        cdef uint64_t hashed = _hash(parent, PyBytes_AS_STRING(data), length)
+        self._put(Edge(hashed, parent, child, offset, <uint32_t>length))
+        self._edge_count += 1
+        self._longest = max(self._longest, length)
+        return child
+
+    cdef void _put(self, Edge edge) noexcept:
+        cdef uint64_t place = edge.hash & self._mask
+        while self._edges[place].child != 0:
+            place = (place + 1) & self._mask
+        self._edges[place] = edge
+
+    cdef uint32_t _new_node(self) except 0:
+        if self._node_count == self._node_room:
+            self._grow_nodes()
+        self._nodes[self._node_count] = Node(-1, 0, 0)
+        self._node_count += 1
+        return self._node_count - 1
+
+    cdef int _grow_nodes(self) except -1:
+        cdef uint32_t room = max(2 * self._node_room, NODES_MIN)
+        cdef Node* nodes = <Node*>PyMem_Realloc(self._nodes, room * sizeof(Node))
+        if nodes == NULL:
             raise MemoryError
+        for index in range(FIRST_NODE if self._node_room == 0 else 0):
+            nodes[index] = Node(-1, 0, 0)
+        self._nodes = nodes
+        self._node_room = room
+        return 0
+
+    cdef int _grow_edges(self) except -1:
+        """Make room for twice as many edges; the table is at most half full."""
+        cdef Edge* before = self._edges
+        cdef uint64_t room = self._mask + 1 if before != NULL else 0
+        cdef uint64_t size = max(2 * room, EDGES_MIN)
+        cdef uint64_t place
+        cdef Edge* edges = <Edge*>PyMem_Calloc(size, sizeof(Edge))
+        if edges == NULL:
+            raise MemoryError
+        self._edges = edges
         self._mask = size - 1
-        for index, (rule, methods, paths) in enumerate(graph.nodes):
-            self._nodes[index] = Node(rule, methods, paths)
-        for (parent, data), child in graph.edges.items():
-            hashed = _hash(parent, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-            place = hashed & self._mask
-            while self._edges[place].child != 0:
-                place = (place + 1) & self._mask
-            if data not in offsets:
-                offsets[data] = len(text)
-                text += data
-            self._edges[place] = Edge(hashed, parent, child, offsets[data], len(data))
-            self._longest = max(self._longest, len(data))
-        self._text = bytes(text)
-        self._has_wildcards = any(parent == WILDCARDS for parent, _ in graph.edges)
+        for place in range(room):
+            if before[place].child != 0:
+                self._put(before[place])
+        PyMem_Free(before)
+        return 0
 
     cdef Best _search(self, bytes host, bytes path, bytes method, list matching) except *:
         """Return the best rule, and add every one that matches to ``matching``, if given.
@@ -167,7 +242,7 @@ cdef class RouteTable:
             return 0  # Nothing so long is in the table: do not hash what a peer made long.
         cdef uint64_t hashed = _hash(parent, data, length)
         cdef uint64_t place = hashed & self._mask
-        cdef const char* text = PyBytes_AS_STRING(self._text)
+        cdef const char* text = PyByteArray_AS_STRING(self._text)
         cdef Edge* edge
         while True:
             edge = &self._edges[place]
@@ -181,50 +256,6 @@ cdef class RouteTable:
             ):
                 return edge.child
             place = (place + 1) & self._mask
-
-
-class _Graph:
-    """What a table is built from: nodes as [rule, methods, paths], edges by (node, bytes)."""
-
-    def __init__(self):
-        self.nodes = [[-1, 0, 0], [-1, 0, 0], [-1, 0, 0]]
-        self.edges = {}
-
-    def add(self, index, rule):
-        """Add a rule; return the rule that already stands in its place, or -1."""
-        node = self._root(rule)
-        for segment in rule.segments:
-            node = self._step(node, segment)
-        if rule.method is not None:
-            if self.nodes[node][1] == 0:
-                self.nodes[node][1] = self._new_node()
-            node = self._step(self.nodes[node][1], rule.method)
-        other = self.nodes[node][0]
-        self.nodes[node][0] = index
-        return other
-
-    def _root(self, rule):
-        """Return the root of the paths of a rule's host."""
-        if rule.host is None:
-            return ANY_HOST
-        if not rule.is_wildcard:
-            return self._step(HOSTS, rule.host)
-        node = WILDCARDS
-        for label in reversed(rule.host.split(b".")[1:]):
-            node = self._step(node, label)
-        if self.nodes[node][2] == 0:
-            self.nodes[node][2] = self._new_node()
-        return self.nodes[node][2]
-
-    def _step(self, node, data):
-        child = self.edges.get((node, data))
-        if child is None:
-            child = self.edges[node, data] = self._new_node()
-        return child
-
-    def _new_node(self):
-        self.nodes.append([-1, 0, 0])
-        return len(self.nodes) - 1
 
 
 cdef inline uint64_t _hash(uint32_t parent, const char* data, Py_ssize_t length) noexcept nogil:

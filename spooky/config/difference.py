@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from spooky.config.inventory import (
     NO_FILES,
@@ -18,7 +18,7 @@ from spooky.config.inventory import (
     inventory,
     schema_leaves,
 )
-from spooky.config.schema import Configuration
+from spooky.config.schema import Configuration, UpstreamRoute
 
 SECRET: Final = "(secret)"
 """What is shown of a secret."""
@@ -82,7 +82,38 @@ def difference(
             sides know it.
         new_files: Likewise for ``new``.
     """
+    if old_files == new_files:
+        old, new = _without_the_same(old, new)
     return difference_of(inventory(old, old_files), inventory(new, new_files))
+
+
+def _without_the_same(
+    old: Configuration, new: Configuration
+) -> tuple[Configuration, Configuration]:
+    """Leave out upstreams and routes that say the same on both sides.
+
+    So a difference costs what differs, not what there is.
+    """
+    same_upstreams: set[str] = set()
+    same_routes: set[UpstreamRoute] = set()
+    if (
+        old.load_balancing == new.load_balancing
+        and old.upstream_tls == new.upstream_tls
+        and old.resilience == new.resilience
+    ):
+        same_routes = {*old.routes} & {*new.routes}
+        same_upstreams = {
+            name for name, upstream in old.upstream.items() if new.upstream.get(name) == upstream
+        }
+    old, new = (
+        structs.replace(
+            side,
+            upstream={k: v for k, v in side.upstream.items() if k not in same_upstreams},
+            routes=tuple(route for route in side.routes if route not in same_routes),
+        )
+        for side in (old, new)
+    )
+    return old, new
 
 
 def difference_of(old: Inventory, new: Inventory) -> tuple[Change, ...]:

@@ -5,18 +5,21 @@ deeply nested document overflow the C stack, and aliases of aliases multiply wit
 """
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol, TypeAlias
 
 import yaml
+from msgspec import Struct
 from yaml.events import (
     AliasEvent,
     CollectionEndEvent,
+    CollectionStartEvent,
     DocumentStartEvent,
     Event,
+    MappingEndEvent,
     MappingStartEvent,
     ScalarEvent,
+    SequenceEndEvent,
     SequenceStartEvent,
 )
 
@@ -32,8 +35,7 @@ _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _TAG_PREFIX: Final = "tag:yaml.org,2002:"
 
 
-@dataclass(slots=True)
-class Scalar:
+class Scalar(Struct):
     """A single value.
 
     Attributes:
@@ -52,8 +54,7 @@ class Scalar:
     size: int = 1
 
 
-@dataclass(slots=True)
-class Items:
+class Items(Struct):
     """A list.
 
     Attributes:
@@ -67,8 +68,7 @@ class Items:
     size: int = 1
 
 
-@dataclass(slots=True)
-class Entries:
+class Entries(Struct):
     """A mapping.
 
     Attributes:
@@ -177,34 +177,54 @@ class _Composer:
         self._open: list[_Open] = []
         self._root: Node | None = None
         self._count = 0
+        # What YAML takes plain texts for: most stand there many times.
+        self._kinds: dict[str, str] = {}
+        self._takes: dict[type[Event], Callable[[Any], None]] = {
+            DocumentStartEvent: self._take_document,
+            AliasEvent: self._take_alias,
+            ScalarEvent: self._take_scalar,
+            SequenceStartEvent: lambda event: self._begin(
+                Items([], _place(event.start_mark)), event
+            ),
+            MappingStartEvent: lambda event: self._begin(
+                Entries([], _place(event.start_mark)), event
+            ),
+            SequenceEndEvent: self._take_end,
+            MappingEndEvent: self._take_end,
+        }
 
     def compose(self) -> Node | None:
         try:
-            while self._loader.check_event():
-                self._take(self._loader.get_event())
+            while (event := self._loader.get_event()) is not None:
+                take = self._takes.get(type(event))
+                if take is not None:
+                    take(event)
         finally:
             self._loader.dispose()
         return self._root
 
-    def _take(self, event: Event) -> None:
-        match event:
-            case DocumentStartEvent() if self._root is not None:
-                raise _DocumentError(
-                    "a second document starts here", "keep one document in a file", event.start_mark
-                )
-            case AliasEvent():
-                self._add(self._aliased(event), event, None)
-            case ScalarEvent():
-                kind = _kind(self._loader, event)
-                scalar = Scalar(kind, event.value, not event.style, _place(event.start_mark))
-                self._add(scalar, event, event.anchor)
-            case SequenceStartEvent():
-                self._open.append(_Open(Items([], _place(event.start_mark)), event.anchor))
-            case MappingStartEvent():
-                self._open.append(_Open(Entries([], _place(event.start_mark)), event.anchor))
-            case CollectionEndEvent():
-                closed = self._open.pop()
-                self._add(closed.node, event, closed.anchor)
+    def _take_document(self, event: DocumentStartEvent) -> None:
+        if self._root is not None:
+            raise _DocumentError(
+                "a second document starts here", "keep one document in a file", event.start_mark
+            )
+
+    def _take_alias(self, event: AliasEvent) -> None:
+        node = self._aliased(event)
+        self._add(node, event, None, node.size)
+
+    def _take_scalar(self, event: ScalarEvent) -> None:
+        text: str = event.value
+        kind = self._kinds.get(text) if event.tag is None and event.implicit[0] else None
+        if kind is None:
+            kind = _kind(self._loader, event)
+            if event.tag is None and event.implicit[0]:
+                self._kinds[text] = kind
+        scalar = Scalar(kind, text, not event.style, _place(event.start_mark))
+        self._add(scalar, event, event.anchor, 1)
+
+    def _begin(self, node: Items | Entries, event: CollectionStartEvent) -> None:
+        self._open.append(_Open(node, event.anchor))
         if len(self._open) > MAX_DEPTH:
             raise _DocumentError(
                 f"lists and mappings are nested more than {MAX_DEPTH} deep",
@@ -212,9 +232,13 @@ class _Composer:
                 event.start_mark,
             )
 
-    def _add(self, node: Node, event: Event, anchor: str | None) -> None:
-        # A collection's children were counted when they were added.
-        self._count += node.size if isinstance(event, AliasEvent) else 1
+    def _take_end(self, event: CollectionEndEvent) -> None:
+        closed = self._open.pop()
+        # Its children were counted when they were added.
+        self._add(closed.node, event, closed.anchor, 1)
+
+    def _add(self, node: Node, event: Event, anchor: str | None, count: int) -> None:
+        self._count += count
         if self._count > MAX_NODES:
             raise _DocumentError(
                 f"the document has more than {MAX_NODES:,} values, aliases counted as what they "

@@ -18,7 +18,7 @@ from spooky._core.routes import Rule
 from spooky.config.files import FileFacts
 from spooky.config.hosts import parse_backend_address
 from spooky.config.problems import InvalidValueError
-from spooky.config.schema import Configuration, Listener, ListenerTLS, Upstream
+from spooky.config.schema import Configuration, Listener, ListenerTLS, Route, Upstream
 
 Value: TypeAlias = bool | int | float | str | tuple[str, ...] | None
 """What a setting can be."""
@@ -217,11 +217,22 @@ def rules_of(configuration: Configuration) -> Iterator[Rule]:
         ValueError: A route could not match any request.
     """
     for name, route in configuration.all_routes():
-        host, prefix, method = (
-            None if text is None else text.encode()
-            for text in (route.host, route.path_prefix, route.method)
-        )
-        yield Rule(name, host, prefix, method, name)
+        yield rule_of(name, route)
+
+
+def rule_of(upstream: str, route: Route) -> Rule:
+    """Return the rule of a route, leading to the name of its upstream.
+
+    Raises:
+        ValueError: It could not match any request.
+    """
+    return Rule(
+        upstream,
+        route.host.encode() if route.host is not None else None,
+        route.path_prefix.encode() if route.path_prefix is not None else None,
+        route.method.encode() if route.method is not None else None,
+        upstream,
+    )
 
 
 def route_name(rule: Rule) -> str:

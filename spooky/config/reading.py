@@ -1,5 +1,6 @@
 """From nodes to the typed configuration, noting every value that is not what it should be."""
 
+import functools
 import os
 from pathlib import PurePath
 from typing import Any
@@ -28,9 +29,14 @@ def read_configuration(root: Node, directory: PurePath | None, report: Report) -
         directory: Where relative file names start; ``None`` leaves them as they are.
         report: Where problems go.
     """
-    configuration = _Reader(directory, report).read(root, inspect.type_info(Configuration), (), {})
+    configuration = _Reader(directory, report).read(root, _schema(), (), {})
     assert isinstance(configuration, Configuration)
     return configuration
+
+
+@functools.cache
+def _schema() -> inspect.Type:
+    return inspect.type_info(Configuration)
 
 
 class _Reader:

@@ -50,7 +50,7 @@ class Report:
 
     def is_broken(self, *paths: Path) -> bool:
         """Return whether one of these values, or what it is in, could not be read."""
-        return any(
+        return bool(self._broken) and any(
             path[:length] in self._broken for path in paths for length in range(len(path) + 1)
         )
 

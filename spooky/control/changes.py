@@ -481,7 +481,7 @@ class Changes:
     async def _plan(self, candidate: Candidate) -> Plan:
         running = _snapshot(self.running, self.record.number)
         wanted = _snapshot(candidate)
-        # With 10,000 routes it takes half a second, in which the loop has others to serve.
+        # Of a large change it takes long, and the loop has others to serve.
         return await asyncio.to_thread(plan, running, wanted, datetime.datetime.now(datetime.UTC))
 
 

@@ -20,6 +20,7 @@ from spooky.config.inventory import (
     inventory_of_listeners,
     listener_name,
     route_name,
+    rule_of,
     rules_of,
 )
 from spooky.config.schema import Configuration, Upstream
@@ -92,6 +93,7 @@ THRESHOLDS: Final = "resilience.overload.actions."
 _ANY_HOST: Final = b"any-host.invalid"
 _ANY_METHOD: Final = b"ANY"
 _ANY_LABEL: Final = b"any-label"
+_EVERYTHING: Final = (_ANY_HOST, b"/", _ANY_METHOD)
 
 
 class Side(Struct, frozen=True):
@@ -138,19 +140,19 @@ def find_hazards(
 
 # --- routes -----------------------------------------------------------------------------------
 def _route_hazards(old: Configuration, new: Configuration) -> Iterator[Hazard]:
-    before, after = list(rules_of(old)), list(rules_of(new))
-    table_before, table_after = RouteTable(before), RouteTable(after)
-    kept = {route_name(rule) for rule in after}
-    everything = (_ANY_HOST, b"/", _ANY_METHOD)
-    caught_all = table_before.lookup(*everything) is not None
-    for rule in before:
-        name = route_name(rule)
-        if name in kept:
-            continue
-        each = Object(ObjectKind.ROUTE, "", name)
+    # Of ten thousand routes, most are the same: those need no look.
+    before, after = dict.fromkeys(old.all_routes()), dict.fromkeys(new.all_routes())
+    kept = {route_name(rule_of(*one)) for one in after if one not in before}
+    changed = [rule_of(*one) for one in before if one not in after]
+    gone = [rule for rule in changed if route_name(rule) not in kept]
+    if not gone:
+        return
+    table = RouteTable(rules_of(new))
+    for rule in gone:
+        each = Object(ObjectKind.ROUTE, "", route_name(rule))
         probe = _probe(rule)
-        upstream = table_after.lookup(*probe)
-        if upstream is None and probe == everything and caught_all:
+        upstream = table.lookup(*probe)
+        if upstream is None and probe == _EVERYTHING:
             yield hazard("catch_all_removed", each)
         elif upstream is None:
             yield hazard("route_unmatched", each)

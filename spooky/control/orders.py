@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 
+from spooky.config.schema import Configuration
 from spooky.control.candidate import Candidate
 from spooky.control.changes import NextGeneration
 from spooky.edge.messages import Prepare, Start
+from spooky.edge.reduced import Base
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.steering import Steering
 
@@ -44,17 +46,27 @@ def start_order(
 
 
 def prepare_order(
-    change: NextGeneration, listeners: tuple[int, ...], descriptors: dict[str, int]
+    change: NextGeneration,
+    told: tuple[Configuration, Base],
+    listeners: tuple[int, ...],
+    descriptors: dict[str, int],
 ) -> tuple[Prepare, dict[str, int]]:
-    """Return what a worker has to know of a change, and its new descriptors by name."""
-    candidate = change.candidate
+    """Return what a worker has to know of a change, and its new descriptors by name.
+
+    Arguments:
+        told: What of its configuration workers do not have, see :mod:`spooky.edge.reduced`.
+        listeners: The number of each, in the order of the configuration.
+    """
+    configuration, base = told
+    materials = change.candidate.materials
     prepare = Prepare(
         change.number,
-        candidate.configuration,
-        dict(candidate.materials.files),
-        candidate.materials.authorities,
+        configuration,
+        dict(materials.files),
+        materials.authorities,
         listeners,
         change.drain_seconds,
         tuple(descriptors),
+        base,
     )
     return prepare, descriptors

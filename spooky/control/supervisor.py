@@ -54,6 +54,7 @@ from spooky.control.upgrade import Upgrade
 from spooky.control.worker_process import WorkerProcess
 from spooky.control.worker_watch import WorkerWatch
 from spooky.edge.messages import Prepare, Resolve, Resolved, Start, UseKeys, UseLogs
+from spooky.edge.reduced import reduced
 from spooky.generation.materials import MaterialError
 from spooky.observe.metrics import Fact
 from spooky.protocol.quic.keys import SECRET_BYTES, Keys
@@ -448,13 +449,15 @@ class Supervisor:
         Raises:
             PrepareError: One cannot.
         """
+        wanted, known = change.candidate.configuration, self._configuration
+        told = reduced(wanted, self._changes.record.number, known)
 
         def make(slot: int) -> tuple[Prepare, dict[str, int]]:
             descriptors = {
                 **(self._logs.prepared or {}),
                 **self._listeners.prepared_descriptors(slot),
             }
-            return prepare_order(change, self._listeners.prepared_numbers, descriptors)
+            return prepare_order(change, told, self._listeners.prepared_numbers, descriptors)
 
         logs = self._logs.prepared
 
@@ -477,7 +480,6 @@ class Supervisor:
             )
 
         await self._crew.prepare(change, make, make_start)
-
         return Step(self._crew.committed, self._crew.discard, self._crew.check_prepared)
 
     def _on_left(self, slot: int) -> None:

@@ -35,6 +35,7 @@ from spooky.edge.messages import (
     UseLogs,
 )
 from spooky.edge.names import AskedNames
+from spooky.edge.reduced import ReductionError, restored
 from spooky.edge.worker import Worker
 from spooky.generation.compile import CompileError, Environment, compile_generation
 from spooky.generation.materials import MaterialError, Materials
@@ -181,7 +182,7 @@ class Agent:
         left = segment.references(start.slot)
         counters = Counters(segment, start.slot)
         environment = Environment(self._runtime, counters, self._names.resolve, {}, seed=start.slot)
-        change = _change_of(start, named)
+        change = _change_of(start, named, start.configuration)
         generation = compile_generation(
             change.configuration, change.materials, environment, change.number
         )
@@ -214,10 +215,17 @@ class Agent:
 
     def _prepare(self, message: Prepare, descriptors: list[int]) -> None:
         """Prepare a change in a task of its own; one under way gives up."""
-        change = _change_of(message, dict(zip(message.descriptors, descriptors, strict=True)))
+        named = dict(zip(message.descriptors, descriptors, strict=True))
         if self._worker is None:
-            change.close()
+            _change_of(message, named, message.configuration).close()
             return
+        try:
+            configuration = _whole(message, self._worker)
+        except ReductionError as error:
+            _change_of(message, named, message.configuration).close()
+            self._send(PrepareFailed(message.generation, str(error)))
+            return
+        change = _change_of(message, named, configuration)
         if self._preparing is not None:
             self._preparing.cancel()
         self._preparing = self._loop.create_task(self._prepare_change(self._worker, change))
@@ -325,7 +333,27 @@ class Agent:
                 os.close(old)
 
 
-def _change_of(message: Start | Prepare, named: dict[str, int]) -> Change:
+def _whole(message: Prepare, worker: Worker) -> Configuration:
+    """Return the whole configuration that a message means.
+
+    Raises:
+        ReductionError: It is told in terms of a generation that this worker does not have.
+    """
+    if message.base is None:
+        return message.configuration
+    worker.look()
+    known = worker.service.generation
+    if known.number != message.base.generation:
+        raise ReductionError(
+            f"it has generation {known.number}, and was told what differs from "
+            f"{message.base.generation}"
+        )
+    return restored(message.configuration, message.base, known.configuration)
+
+
+def _change_of(
+    message: Start | Prepare, named: dict[str, int], configuration: Configuration
+) -> Change:
     """Return what a message puts in force, with the sockets that came with it."""
     numbers = [int(name.removeprefix("udp:")) for name in named if name.startswith("udp:")]
     sockets = {
@@ -337,7 +365,7 @@ def _change_of(message: Start | Prepare, named: dict[str, int]) -> Change:
     }
     return Change(
         message.generation,
-        message.configuration,
+        configuration,
         Materials(message.files, message.authorities),
         message.listeners,
         sockets,

@@ -24,6 +24,7 @@ from typing import Final, TypeAlias, TypeVar
 import msgspec
 
 from spooky.config.schema import Configuration
+from spooky.edge.reduced import Base
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.steering import Steering
 
@@ -91,6 +92,7 @@ class Prepare(Message, frozen=True):
         drain_seconds: How long the streams of removed listeners and backends will have.
         descriptors: ``tcp:N`` and ``udp:N`` for each listener of number N that is new; ``log`` and
             ``access_log`` as far as they are files, if the configuration of one is another.
+        base: What the configuration takes from the one in force; ``None`` if it is whole.
     """
 
     generation: int
@@ -100,6 +102,7 @@ class Prepare(Message, frozen=True):
     listeners: tuple[int, ...]
     drain_seconds: float
     descriptors: tuple[str, ...]
+    base: Base | None = None
 
 
 class Discard(Message, frozen=True):

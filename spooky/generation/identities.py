@@ -39,8 +39,13 @@ def pool_identities(
     A disabled backend has none.
     """
     identities: dict[tuple[str, str], PoolIdentity] = {}
+    # Made once of each, as bundles of authorities are large.
+    known: dict[UpstreamTLS, UpstreamTls] = {}
     for name, upstream in configuration.upstream.items():
-        tls = upstream_tls(configuration.tls_of(name), materials)
+        settings = configuration.tls_of(name)
+        tls = known.get(settings)
+        if tls is None:
+            tls = known[settings] = upstream_tls(settings, materials)
         for backend in upstream.listed_backends:
             origin = Origin.parse(backend.address)
             identities[name, backend.id] = PoolIdentity.of(origin, upstream.protocol, tls)

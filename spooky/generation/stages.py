@@ -1,8 +1,8 @@
 """Making the stages of admission that a configuration asks for."""
 
 import logging
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Set
+from typing import Final, TypeAlias
 
 from spooky._core import reasons
 from spooky._core.admission import AdmissionStage
@@ -16,11 +16,10 @@ from spooky.config.overload import (
     HIGH_LATENCY_MS,
     MEASURE_INTERVAL_MS,
     MIN_LIMIT,
-    PRIORITIES,
     STEP,
     TOLERANCE_PERCENT,
 )
-from spooky.config.schema import Configuration, Route
+from spooky.config.schema import Configuration
 from spooky.observe.counters import Counters
 from spooky.overload.places import shared_words
 
@@ -32,62 +31,54 @@ REQUESTS: Final = "requests"
 BREAKER_PHASES: Final = {CLOSED: "closed", OPEN: "open", HALF_OPEN: "half_open"}
 """What circuit breakers are, in words."""
 
+GetGate: TypeAlias = Callable[..., Gate]
+"""Returns the gate of an identity, given as texts."""
+
 
 class StageMaker:
-    """Makes the stages of one generation; those of one limit are one object.
+    """Makes the stages of what has one context; those of the whole are the same for all.
 
     Arguments:
-        configuration: What is asked for.
+        configuration: What is asked for; upstreams and routes do not matter.
         counters: The worker's, in the segment where what is known of upstreams and backends is
             shared.
-        gate: Returns the gate of an identity.
         pressure: Of the worker.
+        gate: Returns the gate of an identity, for the stages of the whole.
+        priorities: Of all routes there are.
     """
 
     def __init__(
         self,
         configuration: Configuration,
         counters: Counters,
-        gate: Callable[..., Gate],
         pressure: Pressure,
+        gate: GetGate,
+        priorities: Set[int],
     ) -> None:
         self._configuration = configuration
         self._resilience = configuration.resilience
         self._performance = configuration.performance
         self._counters = counters
         self._segment = counters.segment
-        self._gate = gate
         self._pressure = pressure
-        self._global = self._global_stage()
-        self._priorities: dict[str, set[int]] = {}
-        for name, route in configuration.all_routes():
-            self._priorities.setdefault(name, set()).add(self._priority(name, route))
-        everywhere = set().union(*self._priorities.values())
-        self._of_all = self._brownout(everywhere, self._global.gate, self._global.limit, None)
-        self._of_upstream: dict[str, tuple[tuple[Brownout, ...], tuple[AdmissionStage, ...]]] = {}
+        self._global = self._global_stage(gate)
+        self._of_all = self._brownout(priorities, self._global.gate, self._global.limit, None)
 
-    def of_route(self, upstream: str, route: Route, name: str) -> tuple[AdmissionStage, ...]:
-        """Return what requests by a route have to pass before a backend is chosen.
+    def of_upstream(self, name: str, priorities: Set[int], gate: GetGate) -> "UpstreamStages":
+        """Return the maker of the stages of an upstream's routes.
 
         Arguments:
-            upstream: Where the route leads.
-            name: What makes the route the same in another generation.
+            name: The upstream's.
+            priorities: Of the routes that lead to it.
+            gate: Returns the gate of an identity.
         """
-        if upstream not in self._of_upstream:
-            self._of_upstream[upstream] = self._upstream_stages(upstream)
-        brownouts, stages = self._of_upstream[upstream]
-        priority = PriorityStage(self._pressure, self._priority(upstream, route), brownouts)
-        if route.max_inflight is None:
-            return (priority, *stages, self._global)
-        cap = AdmissionStage(
-            self._gate("route", name), route.max_inflight, reasons.ROUTE_CAP, "route"
-        )
-        return (priority, *stages, cap, self._global)
+        brownouts, stages = self._upstream_stages(name, priorities, gate)
+        return UpstreamStages(self._pressure, brownouts, stages, self._global, gate)
 
-    def of_backend(self, upstream: str, backend: str) -> BackendStage:
+    def of_backend(self, upstream: str, backend: str, gate: GetGate) -> BackendStage:
         """Return what requests to a backend have to pass."""
         return BackendStage(
-            self._gate("backend", upstream, backend),
+            gate("backend", upstream, backend),
             self._performance.per_backend_inflight_limit,
             breaker_of(
                 self._configuration,
@@ -98,20 +89,17 @@ class StageMaker:
             ),
         )
 
-    def _priority(self, upstream: str, route: Route) -> int:
-        return PRIORITIES.index(self._configuration.priority_of(upstream, route))
-
-    def _global_stage(self) -> AdmissionStage:
+    def _global_stage(self, gate: GetGate) -> AdmissionStage:
         limit, reason = _lower(
             self._resilience.route_queue.global_cap,
             reasons.ROUTE_GLOBAL_CAP,
             self._performance.global_inflight_limit,
             reasons.GLOBAL_INFLIGHT,
         )
-        return AdmissionStage(self._gate("global"), limit, reason, "global")
+        return AdmissionStage(gate("global"), limit, reason, "global")
 
     def _upstream_stages(
-        self, name: str
+        self, name: str, priorities: Set[int], gate: GetGate
     ) -> tuple[tuple[Brownout, ...], tuple[AdmissionStage, ...]]:
         queue = self._resilience.route_queue
         limit, reason = _lower(
@@ -120,21 +108,20 @@ class StageMaker:
             self._performance.per_upstream_inflight_limit,
             reasons.UPSTREAM_INFLIGHT,
         )
-        stages = [AdmissionStage(self._gate("upstream", name), limit, reason, "upstream")]
-        priorities = self._priorities[name]
+        stages = [AdmissionStage(gate("upstream", name), limit, reason, "upstream")]
         brownouts = [
             *self._of_all,
             *self._brownout(priorities, stages[0].gate, limit, None),
         ]
         adaptive = adaptive_limit_of(self._configuration, self._segment, name)
         if adaptive is not None:
-            gate = self._gate("adaptive", name)
-            stages.insert(0, AdaptiveStage(gate, adaptive))
-            brownouts += self._brownout(priorities, gate, limit, adaptive)
+            adaptive_gate = gate("adaptive", name)
+            stages.insert(0, AdaptiveStage(adaptive_gate, adaptive))
+            brownouts += self._brownout(priorities, adaptive_gate, limit, adaptive)
         return tuple(brownouts), tuple(stages)
 
     def _brownout(
-        self, priorities: set[int], gate: Gate | None, limit: int, adaptive: AdaptiveLimit | None
+        self, priorities: Set[int], gate: Gate | None, limit: int, adaptive: AdaptiveLimit | None
     ) -> tuple[Brownout, ...]:
         """Return the brownout of a limit that these priorities share; none if they are one."""
         settings = self._resilience.brownout
@@ -142,6 +129,48 @@ class StageMaker:
             return ()
         trigger, recover = settings.trigger_inflight_percent, settings.recover_inflight_percent
         return (Brownout(gate, limit, adaptive, trigger, recover, max(priorities)),)
+
+
+class UpstreamStages:
+    """Makes what requests have to pass before a backend of one upstream is chosen.
+
+    Arguments:
+        pressure: Of the worker.
+        brownouts: That shed requests to it.
+        stages: Of the upstream.
+        of_all: The stage of the whole.
+        gate: Returns the gate of an identity.
+    """
+
+    def __init__(
+        self,
+        pressure: Pressure,
+        brownouts: tuple[Brownout, ...],
+        stages: tuple[AdmissionStage, ...],
+        of_all: AdmissionStage,
+        gate: GetGate,
+    ) -> None:
+        self._pressure = pressure
+        self._brownouts = brownouts
+        self._stages = stages
+        self._of_all = of_all
+        self._gate = gate
+
+    def of_route(
+        self, name: str, priority: int, max_inflight: int | None
+    ) -> tuple[AdmissionStage, ...]:
+        """Return what requests by a route have to pass.
+
+        Arguments:
+            name: What makes the route the same in another generation.
+            priority: Its place among the priorities.
+            max_inflight: Its own limit, if it has one.
+        """
+        first = PriorityStage(self._pressure, priority, self._brownouts)
+        if max_inflight is None:
+            return (first, *self._stages, self._of_all)
+        cap = AdmissionStage(self._gate("route", name), max_inflight, reasons.ROUTE_CAP, "route")
+        return (first, *self._stages, cap, self._of_all)
 
 
 def adaptive_limit_of(

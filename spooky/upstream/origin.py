@@ -1,10 +1,15 @@
 """Where a backend is: scheme, host and port."""
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 from urllib.parse import urlsplit
 
 EMBEDDED_SCHEME = "app"
 DEFAULT_PORTS = {"http": 80, "https": 443}
+
+ORIGINS_KEPT: Final = 4096
+"""Addresses whose origins are remembered: a change asks for all of them, and most are as before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,7 @@ class Origin:
     port: int
 
     @classmethod
+    @lru_cache(maxsize=ORIGINS_KEPT)
     def parse(cls, address: str) -> "Origin":
         """Return the origin that a backend address names.
 

@@ -294,3 +294,15 @@ def test_hostile_hosts_and_paths_cost_no_more_than_their_length(routes: ModuleTy
         for request in requests:
             assert table.lookup(*request) is not None
     assert time.process_time() - started < 1.0  # Quadratic work would take over ten seconds.
+
+
+def test_rules_can_be_added_one_by_one(routes: ModuleType) -> None:
+    table = routes.RouteTable()
+    many = [rule(f"{n}", b"h%d.example" % (n // 10), b"/a/%d" % n, b"GET") for n in range(1000)]
+    for number, one in enumerate(many):
+        assert len(table) == number
+        table.add(one)
+    for n, one in enumerate(many):
+        assert table.lookup(b"h%d.example" % (n // 10), b"/a/%d" % n, b"GET") == one.name
+    with pytest.raises(routes.RouteConflict):
+        table.add(rule("again", b"h3.example", b"/a/30", b"GET"))

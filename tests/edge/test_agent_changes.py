@@ -24,6 +24,7 @@ from spooky.edge.messages import (
     ToSupervisor,
     ToWorker,
 )
+from spooky.edge.reduced import reduced
 from spooky.generation.materials import read_materials
 from spooky.observe.segment import create_segment
 from spooky.protocol.quic.keys import Keys
@@ -80,7 +81,13 @@ def test_an_agent_prepares_switches_and_ends_when_it_is_behind(tmp_path: Path) -
         failed = await heard.get()
         assert isinstance(failed, PrepareFailed)
         assert failed.generation == 2
-        tell(Prepare(3, changed, files, authorities, (0,), 1.0, ()))
+        told, base = reduced(changed, 9, loaded)
+        tell(Prepare(2, told, files, authorities, (0,), 1.0, (), base))
+        failed = await heard.get()
+        assert isinstance(failed, PrepareFailed)
+        assert "it has generation 1" in failed.text
+        told, base = reduced(changed, 1, loaded)
+        tell(Prepare(3, told, files, authorities, (0,), 1.0, (), base))
         assert await heard.get() == Prepared(3)
         assert (await client.fetch("GET", "/")).status == 502
         segment.commit(3)

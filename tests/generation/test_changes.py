@@ -148,6 +148,47 @@ def test_what_is_prepared_has_no_effect_until_its_number_is_in_force(tmp_path: P
     with_changes(tmp_path, scenario)
 
 
+def test_an_upstream_that_a_change_does_not_concern_is_compiled_only_once(tmp_path: Path) -> None:
+    def with_another(weight: int) -> Edit:
+        def edit(settings: dict[str, Any]) -> None:
+            (backend,) = settings["upstream"]["backend"]["backends"]
+            settings["upstream"]["other"] = {
+                "route": {"path_prefix": "/other"},
+                "backends": [backend | {"weight": weight}],
+            }
+
+        return edit
+
+    async def scenario(changes: Changes) -> None:
+        await changes.apply(with_another(1))
+        one, other = changes.upstream(), changes.upstream("other")
+        await changes.apply(with_another(2))
+        assert changes.upstream() is one
+        assert changes.upstream("other") is not other
+        # What is of the whole concerns all.
+        await changes.apply(limit(77))
+        assert changes.upstream() is not one
+        assert changes.stages()[-1].limit == 77
+
+    with_changes(tmp_path, scenario)
+
+
+def test_a_part_is_given_up_with_the_last_generation_that_has_it(tmp_path: Path) -> None:
+    async def scenario(changes: Changes) -> None:
+        parts = changes.worker._environment.parts
+        (part,) = parts.values()
+        await changes.worker.prepare(changes.change(2))
+        assert part.references == 2
+        changes.worker.discard()
+        assert part.references == 1
+        await changes.apply(moved("/elsewhere"))
+        assert part.references == 0
+        assert len(parts) == 1
+        assert part not in parts.values()
+
+    with_changes(tmp_path, scenario)
+
+
 def test_what_is_discarded_leaves_nothing_behind(tmp_path: Path) -> None:
     async def scenario(changes: Changes) -> None:
         environment = changes.worker._environment

@@ -6,7 +6,7 @@ empty segment and ``%2F`` is no separator.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -155,7 +155,10 @@ class _Labels:
 
 
 class RouteTable:
-    """An immutable index of rules; declaration order is irrelevant.
+    """An index of rules; declaration order is irrelevant.
+
+    Arguments:
+        rules: The first of them; others are added one by one, before the table is asked.
 
     Raises:
         RouteConflict: Two rules have the same host, path prefix and method.
@@ -163,21 +166,30 @@ class RouteTable:
 
     __slots__ = ("_any_host", "_hosts", "_length", "_wildcards")
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
-        self._length = len(rules)
+    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+        self._length = 0
         self._hosts: dict[bytes, _Segments] = {}
         self._wildcards = _Labels()
         self._any_host = _Segments()
         for rule in rules:
-            node = self._paths_of(rule)
-            for segment in rule.segments:
-                node = node.children.setdefault(segment, _Segments())
-            if rule.method in node.rules:
-                raise RouteConflict(node.rules[rule.method].name, rule.name)
-            node.rules[rule.method] = rule
+            self.add(rule)
 
     def __len__(self) -> int:
         return self._length
+
+    def add(self, rule: Rule) -> None:
+        """Add a rule.
+
+        Raises:
+            RouteConflict: One is there with the same host, path prefix and method.
+        """
+        node = self._paths_of(rule)
+        for segment in rule.segments:
+            node = node.children.setdefault(segment, _Segments())
+        if rule.method in node.rules:
+            raise RouteConflict(node.rules[rule.method].name, rule.name)
+        node.rules[rule.method] = rule
+        self._length += 1
 
     def lookup(self, host: bytes, path: bytes, method: bytes) -> object | None:
         """Return the target of the best rule, or ``None``.
