@@ -4,6 +4,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint64_t
 
 from spooky._core.balance cimport Balancer, hash_key
+from spooky._core.decisions cimport Admitted
 from spooky._core.gate cimport Gate
 from spooky._core.outcomes cimport Tally
 from spooky._core.validate cimport Request
@@ -62,6 +63,9 @@ cdef class Admission:
 cpdef object admit(
     object upstream, Request request, bytes address, bytes connection_id, double now
 )
+@cython.locals(admitted=Admitted, stages=tuple)
+cpdef Admitted admitted_by(Admission admission)
+cdef object _note_stage(Admitted admitted, AdmissionStage stage)
 @cython.locals(
     balancer=Balancer, stages=tuple, backends=tuple, stage=AdmissionStage, index=Py_ssize_t,
     refusal=Refusal,

@@ -4,11 +4,11 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from spooky._core.access_record cimport AccessRecord
-from spooky._core.admission cimport Admission, AdmissionStage, Refusal, admit
+from spooky._core.admission cimport Admission, Refusal, admit, admitted_by
 from spooky._core.attempt cimport Attempt, Owner
 from spooky._core.balance cimport Balancer
 from spooky._core.deadlines cimport Deadlines
-from spooky._core.decisions cimport Admitted
+from spooky._core.fields cimport ForwardingPolicy
 from spooky._core.gate cimport Places
 from spooky._core.routes cimport RouteTable
 from spooky._core.validate cimport Request, Response
@@ -56,14 +56,12 @@ cdef class Exchange(Owner):
     @cython.locals(attempt=Attempt, owed=int64_t)
     cpdef object on_writable(self)
     cdef object _admit(self, double started)
-    @cython.locals(attempt=Attempt, record=AccessRecord)
+    @cython.locals(attempt=Attempt, record=AccessRecord, balancer=Balancer)
     cdef object _dispatch(self, Admission admission, double started)
-    @cython.locals(admitted=Admitted, balancer=Balancer, stages=tuple)
-    cdef object _note_admitted(self, Admission admission)
     cdef double _now(self) except? -1
     @cython.locals(now=double, ends=bint)
     cdef object _on_upstream_connected(self, Attempt attempt, object stream)
-    @cython.locals(fields=list)
+    @cython.locals(fields=list, forwarding=ForwardingPolicy)
     cdef list _head_for(self, Admission admission)
     @cython.locals(data=bytes, last=Py_ssize_t, end=bint)
     cdef object _send_pending(self, object stream)
@@ -93,6 +91,3 @@ cdef class Exchange(Owner):
     cpdef object end_attempt(self, object reason)
     @cython.locals(attempt=Attempt)
     cdef object _finish(self, object reason)
-
-
-cdef object _note_stage(Admitted admitted, AdmissionStage stage)

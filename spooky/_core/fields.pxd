@@ -12,5 +12,6 @@ cdef enum HostMode:
 
 cdef class ForwardingPolicy:
     cdef Forwarded forwarded
+    cdef readonly bint appends
     cdef HostMode host_mode
     cdef bytes host

@@ -12,7 +12,12 @@ class ForwardingPolicy:
             ``X-Forwarded-For``, ``-Proto`` and ``-Host``.
         host_mode: ``pass_through``, ``rewrite`` or ``upstream``.
         host: The authority for ``rewrite``.
+
+    Attributes:
+        appends: Whether ``forwarded`` is ``append``.
     """
+
+    appends: bool
 
     def __init__(
         self,

@@ -63,6 +63,7 @@ cdef class ForwardingPolicy:
         if host_mode == "rewrite" and not host:
             raise ValueError("host mode rewrite needs a host")
         self.forwarded = FORWARDED_MODES[forwarded]
+        self.appends = forwarded == "append"
         self.host_mode = HOST_MODES[host_mode]
         self.host = host
 

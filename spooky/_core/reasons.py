@@ -443,6 +443,14 @@ CLIENT_CERTIFICATE_INVALID = Reason(
     Stage.CONNECTION, "client_certificate_invalid", 0,
     "The client's certificate is missing or could not be verified.", Fault.CLIENT,
 )  # fmt: skip
+PROXY_HEADER_INVALID = Reason(
+    Stage.CONNECTION, "proxy_header_invalid", 0,
+    "A trusted proxy sent no PROXY header, or one that is malformed.", Fault.CLIENT,
+)  # fmt: skip
+PROXY_HEADER_UNTRUSTED = Reason(
+    Stage.CONNECTION, "proxy_header_untrusted", 0,
+    "Connections are taken from trusted proxies only, and this was from none.", Fault.CLIENT,
+)  # fmt: skip
 BAD_PACKET = Reason(
     Stage.CONNECTION, "bad_packet", 0, "A datagram is not a valid QUIC packet.", Fault.CLIENT
 )

@@ -1,5 +1,6 @@
 """The rules that the type of one value cannot say: listeners and their certificates."""
 
+from spooky.config.client_address import check_client_address
 from spooky.config.hosts import parse_listener_address, parse_server_name
 from spooky.config.problems import InvalidValueError, Path, format_path
 from spooky.config.report import Report
@@ -35,6 +36,7 @@ def _check_listener(
     path: Path, listener: Listener, bound: dict[tuple[str, int], Path], report: Report
 ) -> None:
     _check_listener_tls((*path, "tls"), listener.tls, report)
+    check_client_address((*path, "client_address"), listener.client_address, report)
     try:
         address = parse_listener_address(listener.address)
     except InvalidValueError as error:

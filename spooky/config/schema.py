@@ -10,6 +10,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from msgspec import Meta
 from msgspec.structs import force_setattr
 
+from spooky.config.client_address import ClientAddress
 from spooky.config.control import Control
 from spooky.config.fields import Count, Section, described
 from spooky.config.forwarding import ForwardedHeaders, HostPolicy
@@ -168,6 +169,9 @@ class Listener(Section, frozen=True):
     tls: Annotated[ListenerTLS, described("Certificates; a listener needs at least one.")] = (
         ListenerTLS()
     )
+    client_address: Annotated[
+        ClientAddress, described("Whose word is taken for where clients are.")
+    ] = ClientAddress()
 
 
 # --- upstreams --------------------------------------------------------------------------------

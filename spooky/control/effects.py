@@ -76,6 +76,12 @@ _GROUPS: Final[tuple[_Group, ...]] = (
     ),
     (
         Effect.LIVE,
+        Reach.CLIENT_CONNECTIONS,
+        "listeners[].client_address",
+        ("trusted_cidrs", "header", "proxy_protocol"),
+    ),
+    (
+        Effect.LIVE,
         Reach.REQUESTS,
         "upstream.<name>",
         (

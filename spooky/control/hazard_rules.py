@@ -284,6 +284,10 @@ def _setting_hazards(change: Change) -> Iterator[Hazard]:
         )
     if change.path == "resilience.protocol.allow_0rtt" and change.new is True:
         yield hazard("early_data_allowed", each)
+    if change.path == "listeners[].client_address.trusted_cidrs":
+        more = sorted(set(_texts(change.new)) - set(_texts(change.old)))
+        if more:
+            yield hazard("proxies_trusted", each, listener=each.name, cidrs=", ".join(more))
     if change.path.startswith("listeners[].tls.client_auth.") and change.new is False:
         yield hazard("client_auth_weakened", each)
     if (
@@ -292,6 +296,10 @@ def _setting_hazards(change: Change) -> Iterator[Hazard]:
         and change.new is False
     ):
         yield hazard("backend_verification_off", each, key=change.key, upstream=each.name)
+
+
+def _texts(value: Value) -> tuple[str, ...]:
+    return value if isinstance(value, tuple) else ()
 
 
 def _lifts(change: Change) -> bool:

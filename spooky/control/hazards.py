@@ -118,6 +118,11 @@ _KINDS: Final = (
         "whoever records the first packets of a client can send its requests again",
     ),
     HazardKind(
+        "proxies_trusted",
+        "More networks would be believed about where clients are.",
+        "whoever can connect to {listener} from {cidrs} can pose as any client",
+    ),
+    HazardKind(
         "listener_removed",
         "An address would not be listened on any more.",
         "clients that connect to {listener} are refused",

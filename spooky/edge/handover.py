@@ -10,9 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from spooky.observe.counters import Counters
-from spooky.protocol.quic.packet import LONG_HEADER
 from spooky.protocol.quic.session import Address, ReceivedDatagram
-from spooky.protocol.quic.steering import Steering, slot_of, steering_table
+from spooky.protocol.quic.steering import Steering, has_long_header, slot_of, steering_table
 from spooky.runtime import Runtime
 
 SWAP_SECONDS: Final = 15.0
@@ -103,7 +102,7 @@ class Handover:
         """
         payload = datagram[0]
         table = self._table
-        if self._table_before and payload[0] & LONG_HEADER:
+        if self._table_before and has_long_header(payload):
             if self._runtime.now() - self._swapped < SWAP_SECONDS:
                 table = self._table_before
             else:

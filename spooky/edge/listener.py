@@ -7,6 +7,7 @@ from typing import Final
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
+from spooky.config import schema
 from spooky.config.schema import Configuration
 from spooky.edge.handover import Handover
 from spooky.edge.limits import ConnectionCap, ConnectionRate
@@ -20,6 +21,7 @@ from spooky.overload.manager import Measures
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.tickets import TicketStore
 from spooky.protocol.quic.windows import WindowAccount
+from spooky.request.client_address import TrustedProxies
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
 
@@ -90,6 +92,7 @@ class Listener:
         sockets: Its sockets, the listener's from now on.
         around: What it shares with the others.
         configuration: Says how connections behave.
+        own: The listener's own part of it.
         tls: Its certificates.
         keys: The secrets that all workers share.
 
@@ -103,6 +106,7 @@ class Listener:
         sockets: WorkerSockets,
         around: Surroundings,
         configuration: Configuration,
+        own: schema.Listener,
         tls: ListenerTls,
         keys: Keys,
     ) -> None:
@@ -117,10 +121,11 @@ class Listener:
         self._tickets = TicketStore()
         self._name = listener_name(sockets.udp)
         self._port: int = sockets.udp.getsockname()[1]
+        proxies = TrustedProxies(own.client_address)
         self.tcp = TcpListener(
             around.runtime,
             sockets.tcp,
-            tcp_settings(configuration, tls, self._port),
+            tcp_settings(configuration, tls, self._port, proxies),
             around.service,
             around.tcp_cap,
             around.rate,
@@ -130,7 +135,7 @@ class Listener:
         self.quic = QuicListener(
             around.runtime,
             sockets.udp,
-            self._quic_settings(configuration, tls, keys),
+            self._quic_settings(configuration, tls, keys, proxies),
             around.service,
             around.slot,
             around.quic_cap,
@@ -146,10 +151,13 @@ class Listener:
         """The port of both sockets."""
         return self._port
 
-    def use(self, configuration: Configuration, tls: ListenerTls, keys: Keys) -> None:
+    def use(
+        self, configuration: Configuration, own: schema.Listener, tls: ListenerTls, keys: Keys
+    ) -> None:
         """Have new connections behave as a configuration says; those there are stay as they are."""
-        self.tcp.settings = tcp_settings(configuration, tls, self._port)
-        self.quic.settings = self._quic_settings(configuration, tls, keys)
+        proxies = TrustedProxies(own.client_address)
+        self.tcp.settings = tcp_settings(configuration, tls, self._port, proxies)
+        self.quic.settings = self._quic_settings(configuration, tls, keys, proxies)
 
     def use_keys(self, keys: Keys) -> None:
         """Seal what is sealed from now on under other keys."""
@@ -213,8 +221,19 @@ class Listener:
         self._runtime.schedule(now + REMOVAL_POLL_SECONDS, self._watch_removal)
 
     def _quic_settings(
-        self, configuration: Configuration, tls: ListenerTls, keys: Keys
+        self,
+        configuration: Configuration,
+        tls: ListenerTls,
+        keys: Keys,
+        proxies: TrustedProxies,
     ) -> QuicSettings:
         return quic_settings(
-            configuration, tls, self._tickets, self._account, keys, self._name, self._register
+            configuration,
+            tls,
+            self._tickets,
+            self._account,
+            keys,
+            self._name,
+            self._register,
+            proxies,
         )

@@ -5,7 +5,7 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from spooky._core import reasons
@@ -16,6 +16,7 @@ from spooky.edge.handover import HandedOver, Handover
 from spooky.edge.handshake_queue import HandshakeQueue, Opening
 from spooky.edge.kin import bound_address, translated
 from spooky.edge.limits import ConnectionCap, ConnectionRate
+from spooky.edge.proxy_headers import AnnouncedFlows
 from spooky.edge.quic_connection import QuicConnection
 from spooky.edge.quic_measures import QuicMeasures
 from spooky.edge.stateless import AddressSettings, AddressUnprovenError, StatelessAnswers
@@ -35,6 +36,7 @@ from spooky.protocol.quic.packet import (
 from spooky.protocol.quic.parameters import ServerParameters
 from spooky.protocol.quic.session import Address, ReceivedDatagram, Transmit
 from spooky.protocol.quic.tokens import AddressProof
+from spooky.request.client_address import Place, TrustedProxies
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
 
@@ -65,6 +67,7 @@ class QuicSettings:
         http3: Limits of HTTP/3 sessions.
         handshake_timeout: For the handshake; seconds.
         address: How clients prove their addresses.
+        proxies: Whose word is taken for where clients are.
     """
 
     engine: Engine
@@ -72,6 +75,7 @@ class QuicSettings:
     http3: Http3Limits
     handshake_timeout: float
     address: AddressSettings
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
 
 
 class QuicListener:
@@ -129,6 +133,7 @@ class QuicListener:
         self._handshakes: HandshakeQueue[QuicConnection] = HandshakeQueue()
         self._handshakes_due = False
         self._early = EarlyPackets()
+        self._flows = AnnouncedFlows()
         self._unsent: deque[Transmit] = deque()
         self._unsent_datagrams = 0
         self._values = counters.values
@@ -249,16 +254,24 @@ class QuicListener:
         returned: bool = False,
     ) -> None:
         """Put a datagram to those of its established connection, or let it wait."""
+        # As it came, for others, who have to know of its PROXY header too.
+        whole = datagram
+        if self.settings.proxies.takes_header:
+            unwrapped = self._flows.unwrap(datagram, self.settings.proxies)
+            if isinstance(unwrapped, Reason):
+                self._stateless.count(unwrapped)
+                return
+            datagram = unwrapped
         header = parse_header(datagram[0])
         if header is None:
             self._stateless.count(reasons.BAD_PACKET)
             return
         connection = self._by_connection_id.get(header.destination_connection_id)
         if connection is None:
-            if self.kin and not returned and self._given_to_kin(datagram, header, known=True):
+            if self.kin and not returned and self._given_to_kin(whole, header, known=True):
                 return
-            if not self._passed_on(datagram, header, handed_over, returned):
-                if self.kin and not returned and self._given_to_kin(datagram, header, known=False):
+            if not self._passed_on(whole, header, handed_over, returned):
+                if self.kin and not returned and self._given_to_kin(whole, header, known=False):
                     return
                 if header.is_long:
                     self._wait(self._handshakes.add_opening((datagram, header)))
@@ -399,6 +412,10 @@ class QuicListener:
         if self.draining:
             self._stateless.count(reasons.DRAINING)
             return None
+        client = self._flows.client_of(source, self.settings.proxies)
+        if isinstance(client, Reason):
+            self._stateless.count(client)
+            return None
         overload, address = self.overload, self.settings.address
         wall_clock = parameters.wall_clock().timestamp()
         if overload.refuses_connections:
@@ -420,23 +437,28 @@ class QuicListener:
             if error.reason is reasons.OVERLOAD_UNPROVEN:
                 self._count_action(Action.PROVE_ADDRESSES)
             return None
-        refused = self._admit(source, now)
+        refused = self._admit(client, now)
         if refused is not None:
             self._stateless.count(refused)
             return None
-        return self._accept(header, source, proof, now)
+        return self._accept(header, source, client, proof, now)
 
-    def _admit(self, source: Address, now: float) -> Reason | None:
+    def _admit(self, client: Place, now: float) -> Reason | None:
         """Take a place for a new connection; return why there is none, or ``None``."""
         refused = self.cap.open()
         if refused is None:
-            refused = self._rate.admit(source[0], now)
+            refused = self._rate.admit(client[0], now)
             if refused is not None:
                 self.cap.closed(was_established=False)
         return refused
 
     def _accept(
-        self, header: PacketHeader, source: Address, proof: AddressProof | None, now: float
+        self,
+        header: PacketHeader,
+        source: Address,
+        client: Place,
+        proof: AddressProof | None,
+        now: float,
     ) -> QuicConnection:
         """Begin a connection that has its place."""
         original = retry_source = None
@@ -456,7 +478,8 @@ class QuicListener:
             retry_source_connection_id=retry_source,
             address_validated=proof is not None,
         )
-        connection = QuicConnection(self, session, header.destination_connection_id)
+        announced = client if self.settings.proxies.expects_header(source[0]) else None
+        connection = QuicConnection(self, session, header.destination_connection_id, announced)
         self._connections.add(connection)
         self._values[self._accepted] += 1
         connection.start()

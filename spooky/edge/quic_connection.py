@@ -13,6 +13,7 @@ from spooky.protocol.h3.server import ServerSession as Http3Session
 from spooky.protocol.quic.session import Close, Handshake, QuicSession, ReceivedDatagram
 from spooky.protocol.stream import Stream, StreamHandler
 from spooky.request.client import Client
+from spooky.request.client_address import Place
 from spooky.request.largest import held_by_requests
 
 if TYPE_CHECKING:
@@ -34,13 +35,18 @@ class QuicConnection:
         listener: The listener it came through.
         session: The QUIC session.
         client_initial_id: The destination connection ID the client chose for its first packets.
+        announced: Where a trusted proxy says that the client is, if one passes it on.
 
     Attributes:
         established: Whether the handshake is complete.
     """
 
     def __init__(
-        self, listener: "QuicListener", session: QuicSession, client_initial_id: bytes
+        self,
+        listener: "QuicListener",
+        session: QuicSession,
+        client_initial_id: bytes,
+        announced: Place | None = None,
     ) -> None:
         self._listener = listener
         self._runtime = listener.runtime
@@ -53,7 +59,8 @@ class QuicConnection:
         self._began = self._runtime.now()
         self._counted_packets = (0, 0, 0)
         # The handshake's, not the one in use: that may be a spoofed one, not proven yet.
-        self._peer: tuple[str, int] = session.peer[:2]
+        self._announced = announced
+        self._peer: Place = announced or session.peer[:2]
         # Made for the first request.
         self._client: Client | None = None
         self._timer: Timer | None = None
@@ -148,7 +155,7 @@ class QuicConnection:
         self._listener.cap.established()
         self._listener.measures.handshake.observe(self._runtime.now() - self._began)
         self._client = None
-        self._peer = self._quic.peer[:2]
+        self._peer = self._announced or self._quic.peer[:2]
         if handshake.early_data is not None:
             self._listener.count_early_data(handshake.early_data)
         if self._handshake_timer is not None:
@@ -241,11 +248,14 @@ class QuicConnection:
 
     def _make_client(self) -> Client:
         address, port = self._peer
+        text = address_text(address)
         return Client(
-            address_text(address),
+            text,
             port,
             HTTP_3,
             self._client_initial_id,
             (),
+            text,
             is_early=not self.established,
+            proxies=self._settings.proxies.speaks_for(address),
         )

@@ -25,6 +25,7 @@ from spooky.protocol.quic.windows import (
     STREAM_WINDOW_MAX,
     WindowAccount,
 )
+from spooky.request.client_address import TrustedProxies
 
 FIELD_SEPARATOR_BYTES: Final = 4
 """What a field line of HTTP/1.1 has on the wire beside its name and value: ``: `` and CR LF."""
@@ -44,6 +45,7 @@ def quic_settings(
     keys: Keys,
     listener: str,
     register: StrikeRegister,
+    proxies: TrustedProxies,
 ) -> QuicSettings:
     """Return how QUIC connections behave.
 
@@ -53,6 +55,7 @@ def quic_settings(
         keys: The secrets that all workers share.
         listener: What the listener is called in tokens.
         register: Where all workers strike out tickets that were used for 0-RTT.
+        proxies: Whose word the listener takes for where clients are.
     """
     performance = configuration.performance
     limits = configuration.resilience.protocol
@@ -88,6 +91,7 @@ def quic_settings(
         http3=http3,
         handshake_timeout=performance.client_head_timeout_ms / 1000,
         address=AddressSettings(performance.quic_retry, AddressTokens(keys)),
+        proxies=proxies,
     )
     return with_keys(settings, keys)
 
@@ -106,11 +110,14 @@ def with_keys(settings: QuicSettings, keys: Keys) -> QuicSettings:
     )
 
 
-def tcp_settings(configuration: Configuration, tls: ListenerTls, port: int) -> TcpSettings:
+def tcp_settings(
+    configuration: Configuration, tls: ListenerTls, port: int, proxies: TrustedProxies
+) -> TcpSettings:
     """Return how TCP connections behave.
 
     Arguments:
         port: The port that ``alt-svc`` names.
+        proxies: Whose word the listener takes for where clients are.
     """
     performance = configuration.performance
     limits = configuration.resilience.protocol
@@ -138,4 +145,5 @@ def tcp_settings(configuration: Configuration, tls: ListenerTls, port: int) -> T
             stream_window_bytes=performance.quic_initial_max_stream_data,
             connection_window_bytes=performance.quic_initial_max_data,
         ),
+        proxies=proxies,
     )

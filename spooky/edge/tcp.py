@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from spooky._core import reasons
@@ -16,6 +16,7 @@ from spooky._core.timers import Timer
 from spooky._core.validate import HTTP_1, HTTP_2
 from spooky.edge.hello import peek_client_hello
 from spooky.edge.limits import ConnectionCap, ConnectionRate, address_text
+from spooky.edge.proxy_headers import take_proxy_header
 from spooky.generation.certificates import is_client_still_accepted
 from spooky.observe.counters import Counters
 from spooky.overload.largest import Held
@@ -31,6 +32,7 @@ from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h1.server import ServerSession as Http1Session
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.protocol.h2.server import ServerSession as Http2Session
+from spooky.protocol.proxy_header import ProxyHeaderError
 from spooky.protocol.quic.certificates import (
     CertificateSelector,
     ClientVerifier,
@@ -38,6 +40,7 @@ from spooky.protocol.quic.certificates import (
 )
 from spooky.protocol.stream import Field, Stream, StreamHandler
 from spooky.request.client import Client
+from spooky.request.client_address import Place, TrustedProxies
 from spooky.request.largest import held_by_requests
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
@@ -77,6 +80,7 @@ class TcpSettings:
         response_fields: Fields added to every response, such as ``alt-svc``.
         http1: Limits of HTTP/1.1 sessions.
         http2: Limits of HTTP/2 sessions.
+        proxies: Whose word is taken for where clients are.
     """
 
     tls: ssl.SSLContext
@@ -88,6 +92,7 @@ class TcpSettings:
     response_fields: tuple[Field, ...]
     http1: Http1Limits
     http2: Http2Limits
+    proxies: TrustedProxies = field(default_factory=TrustedProxies)
 
 
 class TcpConnection(ByteTransport):
@@ -97,7 +102,7 @@ class TcpConnection(ByteTransport):
         runtime: The worker's.
         settings: The listener's.
         service: Where requests go.
-        peer: The client's address and port.
+        client: The client's address and port.
         on_gone: Called when the connection is gone.
         overload: What is done against overload.
         on_told_to_end: Called when it is to end after its request because of that.
@@ -110,7 +115,7 @@ class TcpConnection(ByteTransport):
         runtime: Runtime,
         settings: TcpSettings,
         service: RequestService,
-        peer: tuple[str, int],
+        client: Place,
         on_gone: Callable[["TcpConnection"], None],
         overload: Measures,
         on_told_to_end: Callable[[], None],
@@ -120,7 +125,7 @@ class TcpConnection(ByteTransport):
         self._on_told_to_end = on_told_to_end
         self._settings = settings
         self._service = service
-        self._peer = peer
+        self._peer = client
         self._on_gone = on_gone
         self._client: Client
         self._speaks_http1 = False
@@ -137,8 +142,15 @@ class TcpConnection(ByteTransport):
         settings = self._settings
         self._speaks_http1 = agreed != "h2"
         version = HTTP_1 if self._speaks_http1 else HTTP_2
+        address = address_text(self._peer[0])
         self._client = Client(
-            address_text(self._peer[0]), self._peer[1], version, b"", settings.response_fields
+            address,
+            self._peer[1],
+            version,
+            b"",
+            settings.response_fields,
+            address,
+            proxies=settings.proxies.speaks_for(self._peer[0]),
         )
         if self._speaks_http1:
             self.session = Http1Session(
@@ -398,11 +410,7 @@ class TcpListener:
             self._count_refusal(reasons.OVERLOAD_REFUSED)
             accepted.close()
             return
-        refused = self._cap.open()
-        if refused is None:
-            refused = self._rate.admit(peer[0], self._runtime.now())
-            if refused is not None:
-                self._cap.closed(was_established=False)
+        refused = self._admit(peer)
         if refused is not None:
             self._count_refusal(refused)
             accepted.close()
@@ -413,22 +421,38 @@ class TcpListener:
         self._handshakes += 1
         self._runtime.start_task(self._handshake(accepted, peer))
 
+    def _admit(self, peer: tuple[str, int]) -> Reason | None:
+        """Take a place for a connection; return why there is none, or ``None``.
+
+        Those of trusted proxies count against the rate of their client's address, once it is known.
+        """
+        proxies = self.settings.proxies
+        if proxies.refuses(peer[0]):
+            return reasons.PROXY_HEADER_UNTRUSTED
+        refused = self._cap.open()
+        if refused is None and not proxies.expects_header(peer[0]):
+            refused = self._rate.admit(peer[0], self._runtime.now())
+            if refused is not None:
+                self._cap.closed(was_established=False)
+        return refused
+
     async def _handshake(self, accepted: socket.socket, peer: tuple[str, int]) -> None:
         settings = self.settings
-        connection = TcpConnection(
-            self._runtime,
-            settings,
-            self._service,
-            peer[:2],
-            self._on_gone,
-            self._overload,
-            self._count_told_to_end,
-        )
         established, began = False, self._runtime.now()
         try:
             async with asyncio.timeout(settings.handshake_timeout):
-                if await self._refuse_by_hello(accepted, settings):
+                client = await self._client_of(accepted, peer[:2], settings.proxies)
+                if client is None or await self._refuse_by_hello(accepted, settings):
                     return
+                connection = TcpConnection(
+                    self._runtime,
+                    settings,
+                    self._service,
+                    client,
+                    self._on_gone,
+                    self._overload,
+                    self._count_told_to_end,
+                )
                 await self._runtime.loop.connect_accepted_socket(
                     lambda: connection,
                     accepted,
@@ -438,6 +462,9 @@ class TcpListener:
             established = True
         except TimeoutError:
             self._count_refusal(reasons.HANDSHAKE_TIMEOUT)
+        except ProxyHeaderError as error:
+            logger.debug("from %s: %s", peer[0], error)
+            self._count_refusal(reasons.PROXY_HEADER_INVALID)
         except OSError as error:
             # ssl.SSLError is an OSError: the client's failure, not ours.
             logger.debug("TLS handshake with %s failed: %s", peer[0], error)
@@ -458,6 +485,23 @@ class TcpListener:
         self._connections.add(connection)
         if self._socket is None:
             connection.shutdown()
+
+    async def _client_of(
+        self, accepted: socket.socket, peer: Place, proxies: TrustedProxies
+    ) -> Place | None:
+        """Return where the client is, by the PROXY header if one is expected.
+
+        Returns:
+            ``None`` if connections come from there too fast.
+        """
+        if not proxies.expects_header(peer[0]):
+            return peer
+        client = await take_proxy_header(self._runtime.loop, accepted, peer)
+        refused = self._rate.admit(client[0], self._runtime.now())
+        if refused is not None:
+            self._count_refusal(refused)
+            return None
+        return client
 
     async def _refuse_by_hello(self, accepted: socket.socket, settings: TcpSettings) -> bool:
         """Send the alerts that the TLS library does not: for the name, and for the protocols.

@@ -312,18 +312,22 @@ class Worker:
 
     def _open_listeners(self, change: Change, generation: Generation) -> None:
         """Begin the listeners that are new, and have the others go by the new configuration."""
-        for number, tls in zip(change.listeners, generation.listener_tls, strict=True):
+        own = change.configuration.active_listeners
+        for number, listener, tls in zip(
+            change.listeners, own, generation.listener_tls, strict=True
+        ):
             if number in change.sockets:
                 self._listeners[number] = Listener(
                     number,
                     change.sockets[number],
                     self._around,
                     change.configuration,
+                    listener,
                     tls,
                     self._keys,
                 )
             else:
-                self._listeners[number].use(change.configuration, tls, self._keys)
+                self._listeners[number].use(change.configuration, listener, tls, self._keys)
 
     def _forget(self, removed: Listener) -> None:
         if self._removed.get(removed.number) is removed:

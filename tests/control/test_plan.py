@@ -463,3 +463,17 @@ def test_a_private_key_is_not_in_a_plan():
     for leaf in leaves:
         for line in leaf.key_pem.decode().splitlines():
             assert line not in shown
+
+
+def test_networks_that_are_believed_anew():
+    path = "listeners/0/client_address"
+    trusted = {"trusted_cidrs": ["10.0.0.0/8"], "header": "x-forwarded-for"}
+    more = {**trusted, "trusted_cidrs": ["10.0.0.0/8", "192.0.2.0/24"]}
+    found = {("proxies_trusted", "listener 0.0.0.0:8443")}
+    assert set(hazards((path, trusted))) == found
+    before = snapshot(edited(BASE, (path, trusted)))
+    (hazard,) = plan(before, snapshot(edited(BASE, (path, more))), NOW).hazards
+    assert hazard.code == "proxies_trusted"
+    assert "192.0.2.0/24" in hazard.text
+    assert "10.0.0.0/8" not in hazard.text
+    assert plan(snapshot(edited(BASE, (path, more))), before, NOW).hazards == ()

@@ -12,6 +12,7 @@ from spooky.edge.quic_connection import QuicConnection
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.quic.engines import AIOQUIC, ENGINES, Engine
 from spooky.protocol.quic.session import Datagram
+from spooky.request.client_address import TrustedProxies
 from tests.protocol.quic.forge import packet, stream_frame
 from tests.scenario.endpoints import Scenario
 from tests.simnet import CLIENT
@@ -34,7 +35,10 @@ class Connected(Scenario):
         listener = MagicMock(runtime=runtime, draining=False)
         listener.overload.stops_keep_alive = False
         listener.settings = SimpleNamespace(
-            http3=Limits(), handshake_timeout=10, parameters=SimpleNamespace(idle_timeout=30.0)
+            http3=Limits(),
+            handshake_timeout=10,
+            parameters=SimpleNamespace(idle_timeout=30.0),
+            proxies=TrustedProxies(),
         )
         self.accept = listener.service.accept
         self.connection = QuicConnection(listener, session, header.destination_connection_id)

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from spooky._core import reasons
 from spooky._core.balance import hash_key
+from spooky._core.decisions import Admitted
 from spooky._core.gate import Gate
 from spooky._core.reasons import Fault, Reason
 from spooky._core.validate import Request
@@ -224,6 +225,22 @@ def admit(
     if upstream.key_source is not None:
         key = hash_key(upstream.key_source.extract(request, address, connection_id))
     return _choose(upstream, request, key, now)
+
+
+def admitted_by(admission: Admission) -> Admitted:
+    """Return the stages that let a request in, with their numbers."""
+    upstream = admission.upstream
+    admitted = Admitted()
+    stages = upstream.stages
+    for stage in stages:
+        _note_stage(admitted, stage)
+    _note_stage(admitted, admission.backend.stage)
+    return admitted
+
+
+def _note_stage(admitted: Admitted, stage: AdmissionStage) -> None:
+    """Note one stage; here for its type."""
+    admitted.add(stage.name, stage.value(), stage.limit)
 
 
 def _choose(upstream: Any, request: Request, key: int, now: float) -> Admission | Refusal:

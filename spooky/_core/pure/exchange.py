@@ -13,10 +13,9 @@ from typing import Any, Final
 
 from spooky._core import reasons
 from spooky._core.access_record import AccessRecord
-from spooky._core.admission import Admission, AdmissionStage, Refusal, admit
+from spooky._core.admission import Admission, Refusal, admit, admitted_by
 from spooky._core.attempt import Attempt, Owner
 from spooky._core.deadlines import Deadlines
-from spooky._core.decisions import Admitted
 from spooky._core.fields import forward_request, forward_response, forward_trailers
 from spooky._core.reasons import Reason
 from spooky._core.validate import (
@@ -182,6 +181,8 @@ class Exchange(Owner):
             self.refuse_head(fields, validated)
             return
         request = validated
+        if self.client.proxies is not None:
+            self.client = self.client.of_request(request.fields)
         self.request = request
         self.record.take_request(request)
         if self.client.is_early and request.method not in policy.early_methods:
@@ -304,25 +305,15 @@ class Exchange(Owner):
         record.backend = admission.backend.id
         record.tries += 1
         if self.service.keeps_decisions:
-            self._note_admitted(admission)
+            record.admitted = admitted_by(admission)
+            balancer = admission.upstream.balancer
+            if balancer.excluded():
+                self.note_excluded()
         attempt = Attempt(self, admission, started)
         self.attempt = attempt
         if self.upstream.retry.is_timed:
             self.on_dispatched(attempt)
         admission.backend.pool.request(attempt)
-
-    def _note_admitted(self, admission: Admission) -> None:
-        """Note the stages that let it in, and the backends that could not be chosen."""
-        upstream = admission.upstream
-        admitted = Admitted()
-        stages = upstream.stages
-        for stage in stages:
-            _note_stage(admitted, stage)
-        _note_stage(admitted, admission.backend.stage)
-        self.record.admitted = admitted
-        balancer = upstream.balancer
-        if balancer.excluded():
-            self.note_excluded()
 
     def admit_now(self) -> None:
         """Take a backend now: there may be a place for who waited, or one that failed is left."""
@@ -361,10 +352,13 @@ class Exchange(Owner):
     def _head_for(self, admission: Admission) -> list[Field]:
         """Return the request head for the backend."""
         backend = admission.backend
+        forwarding = admission.upstream.forwarding
+        # To what the proxy before us says of the client belongs only who that proxy is.
+        address = self.client.hop if forwarding.appends else self.client.address
         fields = forward_request(
             self.request,
-            admission.upstream.forwarding,
-            self.client.address,
+            forwarding,
+            address,
             b"https",
             backend.scheme,
             backend.authority,
@@ -593,8 +587,3 @@ class Exchange(Owner):
         stream = self.stream
         self.stream = None
         self.service.finished(self.client, stream, self.record, reason)
-
-
-def _note_stage(admitted: Admitted, stage: AdmissionStage) -> None:
-    """Note one stage; here for its type."""
-    admitted.add(stage.name, stage.value(), stage.limit)

@@ -44,7 +44,7 @@ REASON_PHRASES: Final = {b"%d" % status: status.phrase.encode() for status in HT
 class ForwardingPolicy:
     """How requests to one upstream are rewritten."""
 
-    __slots__ = ("forwarded", "host", "host_mode")
+    __slots__ = ("appends", "forwarded", "host", "host_mode")
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class ForwardingPolicy:
         if host_mode == "rewrite" and not host:
             raise ValueError("host mode rewrite needs a host")
         self.forwarded = forwarded
+        self.appends = forwarded == "append"
         self.host_mode = host_mode
         self.host = host
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from spooky.protocol.proxy_header import V2_SIGNATURE, V2_START_BYTES, announced_bytes
 from spooky.protocol.quic.packet import LONG_HEADER
 
 SLOTS_MAX: Final = 256
@@ -19,10 +20,17 @@ LONG_HEADER_ID_AT: Final = 6
 
 SHORT_HEADER_ID_AT: Final = 1
 
-# Instructions of the classic BPF (linux/bpf_common.h): load a byte, jump, jump if a bit is set,
-# return a constant.
+# Instructions of the classic BPF (linux/bpf_common.h): load a byte, a half-word or a word, a byte
+# from the index on, the index, add, jump, jump if equal, jump if a bit is set, return a constant.
 _LOAD_BYTE: Final = 0x30
+_LOAD_HALF: Final = 0x28
+_LOAD_WORD: Final = 0x20
+_LOAD_BYTE_FROM_INDEX: Final = 0x50
+_SET_INDEX: Final = 0x01
+_INDEX_IS_LOADED: Final = 0x07
+_ADD: Final = 0x04
 _JUMP: Final = 0x05
+_JUMP_IF_EQUAL: Final = 0x15
 _JUMP_IF_SET: Final = 0x45
 _RETURN: Final = 0x06
 
@@ -81,26 +89,55 @@ def steering_table(active: Iterable[int], leaving: Iterable[int] = ()) -> bytes:
 
 def slot_of(datagram: bytes, table: bytes) -> int | None:
     """Return the slot a datagram is for; ``None`` if it is too short to say."""
-    if not datagram:
+    start = announced_bytes(datagram)
+    if len(datagram) <= start:
         return None
-    at = LONG_HEADER_ID_AT if datagram[0] & LONG_HEADER else SHORT_HEADER_ID_AT
+    at = start + (LONG_HEADER_ID_AT if datagram[start] & LONG_HEADER else SHORT_HEADER_ID_AT)
     return table[datagram[at]] if len(datagram) > at else None
+
+
+def has_long_header(datagram: bytes) -> bool:
+    """Return whether a datagram's first packet has a long header."""
+    start = announced_bytes(datagram)
+    return len(datagram) > start and bool(datagram[start] & LONG_HEADER)
 
 
 def steering_program(table: bytes) -> list[Instruction]:
     """Return the program that does as :func:`slot_of` says.
 
-    A datagram too short goes to the first socket of the group.
+    A datagram too short goes to the first socket of the group. Where a proxy put a header before
+    a datagram, that is stepped over (``spooky/protocol/proxy_header.py``).
     """
-    tree = _choose(table, 0x80)
     return [
-        Instruction(_LOAD_BYTE, value=0),
+        *_index_after_proxy_header(),
+        Instruction(_LOAD_BYTE_FROM_INDEX, value=0),
         Instruction(_JUMP_IF_SET, jump_true=2, jump_false=0, value=LONG_HEADER),
-        Instruction(_LOAD_BYTE, value=SHORT_HEADER_ID_AT),
+        Instruction(_LOAD_BYTE_FROM_INDEX, value=SHORT_HEADER_ID_AT),
         Instruction(_JUMP, value=1),
-        Instruction(_LOAD_BYTE, value=LONG_HEADER_ID_AT),
-        *tree,
+        Instruction(_LOAD_BYTE_FROM_INDEX, value=LONG_HEADER_ID_AT),
+        *_choose(table, 0x80),
     ]
+
+
+def _index_after_proxy_header() -> list[Instruction]:
+    """Return instructions that set the index to where QUIC begins."""
+    words = [int.from_bytes(V2_SIGNATURE[at : at + 4]) for at in (0, 4, 8)]
+    found = [
+        Instruction(_LOAD_HALF, value=len(V2_SIGNATURE) + 2),
+        Instruction(_ADD, value=V2_START_BYTES),
+        Instruction(_INDEX_IS_LOADED),
+    ]
+    # Every datagram pays for the first byte only: none of QUIC begins so.
+    program = [
+        Instruction(_SET_INDEX, value=0),
+        Instruction(_LOAD_BYTE, value=0),
+        Instruction(_JUMP_IF_EQUAL, 0, 2 * len(words) + len(found), V2_SIGNATURE[0]),
+    ]
+    for number, word in enumerate(words):
+        after = 2 * (len(words) - number - 1) + len(found)
+        program.append(Instruction(_LOAD_WORD, value=4 * number))
+        program.append(Instruction(_JUMP_IF_EQUAL, 0, after, word))
+    return [*program, *found]
 
 
 def _choose(table: bytes, bit: int) -> list[Instruction]:

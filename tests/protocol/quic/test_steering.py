@@ -4,10 +4,12 @@ from collections import Counter
 
 import pytest
 
+from spooky.protocol.proxy_header import V2_SIGNATURE
 from spooky.protocol.quic.packet import ConnectionIds
 from spooky.protocol.quic.steering import (
     Instruction,
     Steering,
+    has_long_header,
     slot_of,
     steering_program,
     steering_table,
@@ -16,20 +18,38 @@ from spooky.protocol.quic.steering import (
 ACTIVE = [range(1), range(2), range(3), range(4), (1, 3), (0, 5, 200), range(64), range(256)]
 
 
+LOADS = {0x30: (1, False), 0x28: (2, False), 0x20: (4, False), 0x50: (1, True)}
+
+
+def behind_proxy(datagram: bytes, extra: bytes = b"") -> bytes:
+    """Return a datagram with a PROXY header before it."""
+    return V2_SIGNATURE + b"\x21\x12" + (12 + len(extra)).to_bytes(2) + bytes(12) + extra + datagram
+
+
 def long_header(connection_id: bytes) -> bytes:
     return b"\xc0\0\0\0\1" + bytes((len(connection_id),)) + connection_id + b"\0rest"
 
 
 def run(program: list[Instruction], datagram: bytes) -> int:
     """Run a program as the kernel does."""
-    at = loaded = 0
+    at = loaded = index = 0
     while True:
         code, jump_true, jump_false, value = program[at]
         at += 1
-        if code == 0x30:
-            if value >= len(datagram):
+        if code in LOADS:
+            size, is_indexed = LOADS[code]
+            start = value + index * is_indexed
+            if start + size > len(datagram):
                 return 0
-            loaded = datagram[value]
+            loaded = int.from_bytes(datagram[start : start + size])
+        elif code == 0x01:
+            index = value
+        elif code == 0x07:
+            index = loaded
+        elif code == 0x04:
+            loaded += value
+        elif code == 0x15:
+            at += jump_true if loaded == value else jump_false
         elif code == 0x05:
             at += value
         elif code == 0x45:
@@ -58,6 +78,14 @@ def test_the_program_says_what_the_table_says(active: range) -> None:
         connection_id = bytes((byte,)) + b"1234567"
         for datagram in (long_header(connection_id), b"\x40" + connection_id + b"rest"):
             assert run(program, datagram) == slot_of(datagram, table)
+            for wrapped in (behind_proxy(datagram), behind_proxy(datagram, bytes(300))):
+                assert run(program, wrapped) == slot_of(wrapped, table) == slot_of(datagram, table)
+                assert has_long_header(wrapped) == has_long_header(datagram)
+    # What only looks like a header is not stepped over.
+    for start in range(1, len(V2_SIGNATURE)):
+        datagram = V2_SIGNATURE[:start] + bytes(40)
+        assert run(program, datagram) == slot_of(datagram, table)
+    assert slot_of(behind_proxy(b""), table) is None
     assert slot_of(b"", table) is slot_of(b"\x40", table) is slot_of(b"\xc0\0\0", table) is None
 
 
