@@ -220,7 +220,7 @@ class World:
         for number, backend in enumerate(self.upstream.backends):
             object.__setattr__(backend, "pool", FakePool(self, number))
         self.idle_timers = self.runtime.timers
-        self._client = Client(b"192.0.2.1", 50_000, HTTP_3, b"\0" * 8, ())
+        self._client = Client(b"192.0.2.1", 50_000, HTTP_3, b"\0" * 8, (), b"192.0.2.1")
 
     def request(
         self, method: str = "GET", body: bytes | None = None, *more: Field, ends: bool = True
