@@ -156,6 +156,7 @@ COMPLETED = Reason(
 TOO_MANY_FIELDS = _malformed("too_many_fields", "The request has too many header fields.", 431)
 FIELDS_TOO_LARGE = _malformed("fields_too_large", "The request header fields are too large.", 431)
 BAD_FIELD_NAME = _malformed("bad_field_name", "A header field name is not a lowercase token.")
+UNDERSCORE_IN_NAME = _malformed("underscore_in_name", "A header field name has an underscore.")
 BAD_FIELD_VALUE = _malformed("bad_field_value", "A header field value has a forbidden byte.")
 BAD_PSEUDO_HEADER = _malformed(
     "bad_pseudo_header", "A pseudo-header is unknown, repeated, misplaced or not allowed here."

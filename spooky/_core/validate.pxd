@@ -4,6 +4,7 @@ cdef class Limits:
     cdef public bint enforce_authority_host_match
     cdef public frozenset allowed_methods
     cdef public tuple denied_path_prefixes
+    cdef public int underscores
 
 
 cdef class Request:

@@ -8,6 +8,15 @@ HTTP_1: int
 HTTP_2: int
 HTTP_3: int
 
+UNDERSCORES_PASS: int
+"""Fields with an underscore in their name pass as they are."""
+
+UNDERSCORES_DROP: int
+"""They are left out, as if they had not come."""
+
+UNDERSCORES_REJECT: int
+"""A request that has one is refused."""
+
 class Limits:
     """What a request head may be.
 
@@ -17,6 +26,7 @@ class Limits:
         enforce_authority_host_match: Refuse a ``Host`` that differs from ``:authority``.
         allowed_methods: Methods let through; empty means every method.
         denied_path_prefixes: Canonical path prefixes refused with 403 (plain string prefixes).
+        underscores: What becomes of fields with an underscore in their name: one of the above.
     """
 
     max_headers_count: int
@@ -24,6 +34,7 @@ class Limits:
     enforce_authority_host_match: bool
     allowed_methods: frozenset[bytes]
     denied_path_prefixes: tuple[bytes, ...]
+    underscores: int
 
     def __init__(
         self,
@@ -32,6 +43,7 @@ class Limits:
         enforce_authority_host_match: bool = True,
         allowed_methods: Collection[bytes] = (),
         denied_path_prefixes: Sequence[bytes] = (),
+        underscores: int = ...,
     ) -> None: ...
 
 class Request:
@@ -101,9 +113,13 @@ def validate_response(
     """
 
 def validate_trailers(
-    fields: list[tuple[bytes, bytes]], max_count: int, max_bytes: int
+    fields: list[tuple[bytes, bytes]], max_count: int, max_bytes: int, underscores: int = ...
 ) -> Reason | None:
     """Check trailers: no pseudo-headers, no framing or routing fields (RFC 9110 section 6.5.1).
+
+    Arguments:
+        fields: Those with underscores in their names are taken out of it, if they are to be.
+        underscores: What becomes of those.
 
     Returns:
         ``None`` if they may be forwarded (after stripping), else the reason.

@@ -30,8 +30,14 @@ HTTP_1 = 1
 HTTP_2 = 2
 HTTP_3 = 3
 
+UNDERSCORES_PASS = 0
+UNDERSCORES_DROP = 1
+UNDERSCORES_REJECT = 2
+
 cdef enum:
     VERSION_1 = 1
+    DROP = 1
+    REJECT = 2
     # "ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255"
     IPV6_TEXT_MAX = 45
     IPV6_BYTES = 16
@@ -47,6 +53,7 @@ cdef enum:
     IN_HOST = 16  # unreserved and sub-delims (RFC 3986 section 2) without the comma
     IN_IPV6 = 32
     UNRESERVED = 64  # RFC 3986 section 2.3
+    IN_PLAIN_NAME = 128  # IN_NAME without the underscore
 
 cdef unsigned char[256] BYTE
 cdef unsigned char[256] HEX
@@ -74,6 +81,7 @@ cdef void fill_tables() noexcept:
         HEX[b"0123456789abcdef"[value]] = value
         HEX[b"0123456789ABCDEF"[value]] = value
     allow(b"!#$%&'*+-.^_`|~" + digits + lower, IN_NAME)
+    allow(b"!#$%&'*+-.^`|~" + digits + lower, IN_PLAIN_NAME)
     # Methods are case-sensitive (RFC 9110 section 9.1), yet some backends fold them: what is no
     # DELETE for us must be none for them.
     allow(b"!#$%&'*+-.^_`|~" + digits + lower.upper(), IN_METHOD)
@@ -107,12 +115,14 @@ cdef class Limits:
         enforce_authority_host_match=True,
         allowed_methods=(),
         denied_path_prefixes=(),
+        underscores=UNDERSCORES_PASS,
     ):
         self.max_headers_count = max_headers_count
         self.max_headers_bytes = max_headers_bytes
         self.enforce_authority_host_match = enforce_authority_host_match
         self.allowed_methods = frozenset(allowed_methods)
         self.denied_path_prefixes = tuple(denied_path_prefixes)
+        self.underscores = underscores
 
 
 # Heads hold bytes and lists of pairs of bytes, never each other: the collector need not know them.
@@ -194,6 +204,7 @@ def validate_request(list fields not None, int version, Limits limits not None):
     cdef list regular = []
     cdef bint regular_began = False
     cdef bint chunked = False
+    cdef bint underscored
     cdef long long content_length = -1
     cdef const unsigned char* p
     cdef Py_ssize_t size
@@ -217,10 +228,15 @@ def validate_request(list fields not None, int version, Limits limits not None):
                 return reasons.BAD_PSEUDO_HEADER
             continue
         regular_began = True
-        if not all_in(p, size, IN_NAME):
+        underscored = not all_in(p, size, IN_PLAIN_NAME)
+        if underscored and not all_in(p, size, IN_NAME):
             return reasons.BAD_FIELD_NAME
         if not is_field_value(value):
             return reasons.BAD_FIELD_VALUE
+        if underscored and limits.underscores:
+            if limits.underscores == REJECT:
+                return reasons.UNDERSCORE_IN_NAME
+            continue
         what = meaning(p, size)
         if what != ORDINARY:
             if version != VERSION_1 and (
@@ -347,7 +363,12 @@ def validate_response(list fields not None, Py_ssize_t max_count, Py_ssize_t max
     return response
 
 
-def validate_trailers(list fields not None, Py_ssize_t max_count, Py_ssize_t max_bytes):
+def validate_trailers(
+    list fields not None,
+    Py_ssize_t max_count,
+    Py_ssize_t max_bytes,
+    int underscores=UNDERSCORES_PASS,
+):
     """Check trailers: number, bytes, then field by field name, value and whether it may trail."""
     if len(fields) > max_count:
         return reasons.TOO_MANY_FIELDS
@@ -369,6 +390,10 @@ def validate_trailers(list fields not None, Py_ssize_t max_count, Py_ssize_t max
             return reasons.BAD_FIELD_VALUE
         if name in _not_in_trailers:
             return reasons.BAD_TRAILER
+        if underscores == REJECT and b"_" in name:
+            return reasons.UNDERSCORE_IN_NAME
+    if underscores == DROP:
+        fields[:] = [field for field in fields if b"_" not in field[0]]
     return None
 
 

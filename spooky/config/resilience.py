@@ -31,6 +31,15 @@ class ProtocolLimits(Section, frozen=True):
     enforce_authority_host_match: Annotated[
         bool, described("Refuse a request whose `Host` differs from its `:authority`, with 400.")
     ] = True
+    underscores_in_headers: Annotated[
+        Literal["pass", "drop", "reject"],
+        described(
+            "What becomes of request fields and trailers with an underscore in their name: they "
+            "`pass`, are left out (`drop`), or the request gets 400 (`reject`).",
+            hazard="Backends that speak CGI or WSGI take `x_forwarded_for` for `x-forwarded-for`: "
+            "with `pass`, clients can say there what Spooky alone should.",
+        ),
+    ] = "drop"
     allow_0rtt: Annotated[
         bool,
         described(

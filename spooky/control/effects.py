@@ -250,6 +250,7 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         (
             "early_data_safe_methods",
             "max_headers_count", "max_headers_bytes", "enforce_authority_host_match",
+            "underscores_in_headers",
             "allowed_methods", "denied_path_prefixes",
         ),
     ),

@@ -317,6 +317,8 @@ def _lifts(change: Change) -> bool:
             return isinstance(old, tuple) and isinstance(new, tuple) and old != () and new == ()
         case "resilience.protocol.denied_path_prefixes":
             return isinstance(old, tuple) and isinstance(new, tuple) and not set(old) <= set(new)
+        case "resilience.protocol.underscores_in_headers":
+            return new == "pass"
         case "performance.quic_retry":
             return new == "never"
     if old is None or not (change.path in LIMITS or change.path.startswith(THRESHOLDS)):

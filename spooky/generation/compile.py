@@ -5,7 +5,12 @@ from collections.abc import Callable, Generator
 from typing import Final
 
 from spooky._core.routes import RouteTable
-from spooky._core.validate import Limits
+from spooky._core.validate import (
+    UNDERSCORES_DROP,
+    UNDERSCORES_PASS,
+    UNDERSCORES_REJECT,
+    Limits,
+)
 from spooky.config.overload import PRIORITIES, TARGET_MS, RouteQueue
 from spooky.config.performance import Performance
 from spooky.config.schema import Configuration, Listener, Route
@@ -31,6 +36,13 @@ __all__ = [
 
 HOLD_SECONDS: Final = 0.001
 """How long compiling holds the loop at a time: requests under way wait no longer for it."""
+
+UNDERSCORES: Final = {
+    "pass": UNDERSCORES_PASS,
+    "drop": UNDERSCORES_DROP,
+    "reject": UNDERSCORES_REJECT,
+}
+"""What the validator calls what the configuration says."""
 
 
 def compile_generation(
@@ -213,6 +225,7 @@ class _Compiler:
                 protocol.enforce_authority_host_match,
                 [method.encode() for method in protocol.allowed_methods],
                 [prefix.encode() for prefix in protocol.denied_path_prefixes],
+                UNDERSCORES[protocol.underscores_in_headers],
             ),
             timeouts=_timeouts(self._performance, self._configuration.resilience.route_queue),
             bodies=_body_limits(self._performance),

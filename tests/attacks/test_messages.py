@@ -125,6 +125,24 @@ def test_trailers_do_not_become_fields(proxy: Ground) -> None:
     run(scenario)
 
 
+def test_underscores_do_not_pass_for_dashes(proxy: Ground) -> None:
+    """Row 34: what CGI would take for a field of ours, in a head and in trailers."""
+
+    async def scenario() -> None:
+        async with proxy.siege():
+            wire = await TcpWire.connect(proxy.port, "http/1.1")
+            request = b"POST /inspect HTTP/1.1\r\n" + HOST + b"x_forwarded_for: 192.0.2.66\r\n"
+            chunked = b"transfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+            await wire.send(request + chunked + b"x_late: 192.0.2.66\r\nx-late: kept\r\n\r\n")
+            await wire.until(lambda: wire.received.endswith(b"}"))
+            assert wire.received.startswith(b"HTTP/1.1 200")
+            assert b"192.0.2.66" not in wire.received
+            assert b"kept" in wire.received
+            await wire.close()
+
+    run(scenario)
+
+
 def test_labels_do_not_come_from_clients(proxy: Ground) -> None:
     """Row 38: hundreds of methods, paths, hosts and fields make no metric of their own."""
 

@@ -64,7 +64,9 @@ def test_defaults_outside_performance_are_those_of_the_reference():
     configuration = load_text(minimal())
     assert configuration.listen == Listener(tls=configuration.listen.tls)
     assert (Listener().protocol, Listener().address, Listener().port) == ("http3", "0.0.0.0", 9889)
-    assert ProtocolLimits() == ProtocolLimits(128, 16384, True, False, ("GET", "HEAD"), (), ())
+    assert ProtocolLimits() == ProtocolLimits(
+        128, 16384, True, "drop", False, ("GET", "HEAD"), (), ()
+    )
     assert UpstreamTLS() == UpstreamTLS(True, True, None, None, None, None)
     assert configuration.upstream["api"].backends[0].weight == 100
     assert configuration.upstream["api"].host_policy.mode == "pass_through"

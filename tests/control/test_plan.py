@@ -302,6 +302,8 @@ def test_a_health_check_that_is_dropped():
         (("resilience/protocol/denied_path_prefixes", ["/admin"]), True),
         (("resilience/protocol/denied_path_prefixes", ["/admin", "/internal", "/x"]), False),
         (("resilience/protocol/enforce_authority_host_match", False), True),
+        (("resilience/protocol/underscores_in_headers", "pass"), True),
+        (("resilience/protocol/underscores_in_headers", "reject"), False),
     ],
 )
 def test_a_limit_that_is_lifted(edit, lifted):

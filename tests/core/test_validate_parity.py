@@ -60,9 +60,15 @@ def test_requests_nearly_valid(data: st.DataObject, version: int, enforce: bool)
     st.integers(0, 200),
     st.lists(st.sampled_from([b"GET", b"POST"])),
     st.lists(st.sampled_from([b"/", b"/a", b"//", b"/%2F"])),
+    st.integers(0, 2),
 )
 def test_requests_under_limits(
-    fields: list[Field], count: int, size: int, methods: list[bytes], prefixes: list[bytes]
+    fields: list[Field],
+    count: int,
+    size: int,
+    methods: list[bytes],
+    prefixes: list[bytes],
+    underscores: int,
 ) -> None:
     assert_same_request(
         fields,
@@ -71,7 +77,19 @@ def test_requests_under_limits(
         max_headers_bytes=size,
         allowed_methods=methods,
         denied_path_prefixes=prefixes,
+        underscores=underscores,
     )
+
+
+@given(st.lists(st.sampled_from([b":path", b"x_y", b"_", b"x", b"X_", b"host"])), st.integers(0, 2))
+def test_requests_with_underscores(names: list[bytes], underscores: int) -> None:
+    head = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a")]
+    fields = [*head, (b":path", b"/"), *((name, b"a") for name in names)]
+    assert_same_request(fields, 3, underscores=underscores)
+    ours, theirs = fields[4:], fields[4:]
+    verdict = compiled.validate_trailers(ours, 9, 99, underscores)
+    assert verdict is pure.validate_trailers(theirs, 9, 99, underscores)
+    assert ours == theirs
 
 
 @given(ANY_FIELDS, VERSIONS)

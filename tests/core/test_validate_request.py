@@ -4,7 +4,16 @@ import pytest
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
-from spooky._core.validate import HTTP_1, HTTP_2, HTTP_3, Limits, Request, validate_request
+from spooky._core.validate import (
+    HTTP_1,
+    HTTP_2,
+    HTTP_3,
+    UNDERSCORES_DROP,
+    UNDERSCORES_REJECT,
+    Limits,
+    Request,
+    validate_request,
+)
 from tests.core.strategies_head import GET, HTTP_1_GET, Field, get, without
 
 EVERY_VERSION = pytest.mark.parametrize("version", [HTTP_1, HTTP_2, HTTP_3])
@@ -178,9 +187,23 @@ def test_the_first_bad_field_gives_the_reason() -> None:
     assert check(get((b"Bad", b"\0"))) is reasons.BAD_FIELD_NAME
 
 
-def test_underscores_in_names_pass() -> None:
-    """Whether to drop them is policy (attack 34)."""
-    assert accepted(get((b"x_user", b"v"))).fields == [(b"x_user", b"v")]
+def test_underscores_in_names_pass_are_dropped_or_refused() -> None:
+    """Attack 34: to CGI and WSGI `x_user` and `x-user` are one name."""
+    head = get((b"x_user", b"v"), (b"x-user", b"w"))
+    assert accepted(head).fields == [(b"x_user", b"v"), (b"x-user", b"w")]
+    dropping, refusing = (
+        Limits(underscores=UNDERSCORES_DROP),
+        Limits(underscores=UNDERSCORES_REJECT),
+    )
+    kept = check(head, limits=dropping)
+    assert isinstance(kept, Request)
+    assert kept.fields == [(b"x-user", b"w")]
+    assert check(head, limits=refusing) is reasons.UNDERSCORE_IN_NAME
+    assert isinstance(check(get((b"x-user", b"v")), limits=refusing), Request)
+    # What is dropped is checked all the same, and no pseudo-header comes after it.
+    assert check(get((b"x_user", b"\0")), limits=dropping) is reasons.BAD_FIELD_VALUE
+    late = [(b"x_user", b"v"), *get()]
+    assert check(late, limits=dropping) is reasons.BAD_PSEUDO_HEADER
 
 
 # --- connection-specific fields (attack 29; RFC 9113 section 8.2.2, RFC 9114 section 4.2) -------

@@ -241,8 +241,9 @@ class Exchange(Owner):
         self.request_ended = True
         if self.finished or self.response_ended:
             return
-        limits = self.policy.limits
-        reason = validate_trailers(fields, limits.max_headers_count, limits.max_headers_bytes)
+        its = self.policy.limits
+        most, size = its.max_headers_count, its.max_headers_bytes
+        reason = validate_trailers(fields, most, size, its.underscores)
         if reason is not None:
             self.fail(reason)
             return
@@ -470,8 +471,7 @@ class Exchange(Owner):
 
     def _on_response_trailers(self, attempt: Attempt, fields: list[Field]) -> None:
         """Pass the response trailers on."""
-        reason = validate_trailers(fields, _MAX_COUNT, _MAX_BYTES)
-        if reason is not None:
+        if validate_trailers(fields, _MAX_COUNT, _MAX_BYTES) is not None:
             self.fail(reasons.UPSTREAM_BAD_RESPONSE)
             return
         if self.prebuffer is not None:

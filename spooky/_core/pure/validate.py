@@ -6,7 +6,7 @@ The rules for a request in their order; the first one broken gives the reason:
 2. The fields one by one, as they came. A pseudo-header is one of the four and comes once, before
    the regular fields. A regular field has a good name, then a good value, then whatever its name
    asks for: connection-specific fields, ``te``, ``transfer-encoding``, ``host``,
-   ``content-length``, ``expect``.
+   ``content-length``, ``expect``. At last, what is done with a name that has an underscore.
 3. ``content-length`` and ``transfer-encoding`` do not come together.
 4. The method; CONNECT.
 5. The scheme.
@@ -26,6 +26,10 @@ from spooky._core.reasons import Reason
 HTTP_1: Final = 1
 HTTP_2: Final = 2
 HTTP_3: Final = 3
+
+UNDERSCORES_PASS: Final = 0
+UNDERSCORES_DROP: Final = 1
+UNDERSCORES_REJECT: Final = 2
 
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Z]+")
 """A token in capitals (RFC 9110 section 5.6.2): methods are case-sensitive (section 9.1), yet some
@@ -101,7 +105,7 @@ class Limits:
 
     __slots__ = (
         "allowed_methods", "denied_path_prefixes", "enforce_authority_host_match",
-        "max_headers_bytes", "max_headers_count",
+        "max_headers_bytes", "max_headers_count", "underscores",
     )  # fmt: skip
 
     def __init__(
@@ -111,12 +115,14 @@ class Limits:
         enforce_authority_host_match: bool = True,
         allowed_methods: Collection[bytes] = (),
         denied_path_prefixes: Sequence[bytes] = (),
+        underscores: int = UNDERSCORES_PASS,
     ) -> None:
         self.max_headers_count = max_headers_count
         self.max_headers_bytes = max_headers_bytes
         self.enforce_authority_host_match = enforce_authority_host_match
         self.allowed_methods = frozenset(allowed_methods)
         self.denied_path_prefixes = tuple(denied_path_prefixes)
+        self.underscores = underscores
 
 
 class Request:
@@ -160,6 +166,7 @@ def validate_request(
 
     pseudo: dict[bytes, bytes] = {}
     regular: list[tuple[bytes, bytes]] = []
+    regular_began = False
     host_field: bytes | None = None
     content_length = -1
     chunked = False
@@ -169,13 +176,12 @@ def validate_request(
             if (
                 name not in (b":method", b":scheme", b":authority", b":path")
                 or name in pseudo
-                or regular
-                or host_field is not None
-                or content_length >= 0
+                or regular_began
             ):
                 return reasons.BAD_PSEUDO_HEADER
             pseudo[name] = value
             continue
+        regular_began = True
         if not _FIELD_NAME.fullmatch(name):
             return reasons.BAD_FIELD_NAME
         if not _is_field_value(value):
@@ -202,6 +208,10 @@ def validate_request(
             continue
         elif name == b"expect" and value.lower() != b"100-continue":
             return reasons.EXPECTATION_FAILED
+        elif limits.underscores and b"_" in name:
+            if limits.underscores == UNDERSCORES_REJECT:
+                return reasons.UNDERSCORE_IN_NAME
+            continue
         regular.append(field)
     if chunked and content_length >= 0:
         return reasons.BAD_FRAMING
@@ -310,7 +320,10 @@ def validate_response(
 
 
 def validate_trailers(
-    fields: list[tuple[bytes, bytes]], max_count: int, max_bytes: int
+    fields: list[tuple[bytes, bytes]],
+    max_count: int,
+    max_bytes: int,
+    underscores: int = UNDERSCORES_PASS,
 ) -> Reason | None:
     """Check trailers: number, bytes, then field by field name, value and whether it may trail."""
     if len(fields) > max_count:
@@ -326,6 +339,10 @@ def validate_trailers(
             return reasons.BAD_FIELD_VALUE
         if name in NOT_IN_TRAILERS:
             return reasons.BAD_TRAILER
+        if underscores == UNDERSCORES_REJECT and b"_" in name:
+            return reasons.UNDERSCORE_IN_NAME
+    if underscores == UNDERSCORES_DROP:
+        fields[:] = [field for field in fields if b"_" not in field[0]]
     return None
 
 
