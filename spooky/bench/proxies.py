@@ -68,7 +68,7 @@ class Proxy:
 Start = Callable[[Setting], contextlib.AbstractContextManager[Proxy]]
 
 
-def _certificate(directory: Path) -> tuple[str, str]:
+def make_certificate(directory: Path) -> tuple[str, str]:
     """Write a certificate and its key; all proxies have ECDSA P-256."""
     made = self_signed()
     certificate, key = directory / "certificate.pem", directory / "key.pem"
@@ -77,7 +77,7 @@ def _certificate(directory: Path) -> tuple[str, str]:
     return str(certificate), str(key)
 
 
-def _write(path: Path, configuration: Any) -> str:
+def write_configuration(path: Path, configuration: Any) -> str:
     """Write JSON, which is YAML too."""
     path.write_bytes(msgspec.json.encode(configuration))
     return str(path)
@@ -87,7 +87,7 @@ def _write(path: Path, configuration: Any) -> str:
 def spooky(setting: Setting) -> Iterator[Proxy]:
     """Run this Spooky."""
     port = free_port()
-    certificate, key = _certificate(setting.directory)
+    certificate, key = make_certificate(setting.directory)
     configuration = {
         "version": 1,
         "listen": {
@@ -118,7 +118,7 @@ def spooky(setting: Setting) -> Iterator[Proxy]:
             "per_backend_inflight_limit": PLENTY,
         },
     }
-    path = _write(setting.directory / "spooky.yaml", configuration)
+    path = write_configuration(setting.directory / "spooky.yaml", configuration)
     arguments = [sys.executable, "-m", "spooky.cli.main", "serve", "--config", path]
     with running("spooky", arguments, setting.directory, setting.cores) as program:
         yield Proxy("spooky", port, program)
@@ -129,7 +129,7 @@ def caddy(setting: Setting) -> Iterator[Proxy]:
     """Run Caddy, without its admin endpoint; Go's scheduler has as many threads as workers."""
     found = find_program("caddy", PEERS_REMEDY)
     port = free_port()
-    certificate, key = _certificate(setting.directory)
+    certificate, key = make_certificate(setting.directory)
     path = setting.directory / "Caddyfile"
     path.write_text(
         textwrap.dedent(
@@ -165,7 +165,19 @@ def caddy(setting: Setting) -> Iterator[Proxy]:
 ENVOY_API: Final = "type.googleapis.com/envoy.extensions"
 
 
-def _envoy_listener(port: int, certificate: str, key: str, workers: int) -> dict[str, Any]:
+def envoy_listener(
+    port: int,
+    certificate: str,
+    key: str,
+    filters: Sequence[dict[str, Any]] = (),
+    route: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return a listener of Envoy's that speaks HTTP/3.
+
+    Arguments:
+        filters: What requests pass before they are routed.
+        route: What is said of the one route besides where it leads.
+    """
     manager = {
         "@type": f"{ENVOY_API}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "codec_type": "HTTP3",
@@ -175,10 +187,11 @@ def _envoy_listener(port: int, certificate: str, key: str, workers: int) -> dict
         },
         "common_http_protocol_options": {"idle_timeout": f"{IDLE_SECONDS}s"},
         "http_filters": [
+            *filters,
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": f"{ENVOY_API}.filters.http.router.v3.Router"},
-            }
+            },
         ],
         "route_config": {
             "virtual_hosts": [
@@ -188,7 +201,7 @@ def _envoy_listener(port: int, certificate: str, key: str, workers: int) -> dict
                     "routes": [
                         {
                             "match": {"prefix": "/"},
-                            "route": {"cluster": "backend", "timeout": "0s"},
+                            "route": {"cluster": "backend", "timeout": "0s", **(route or {})},
                         }
                     ],
                 }
@@ -267,14 +280,14 @@ def envoy(setting: Setting) -> Iterator[Proxy]:
     """Run Envoy, with the breakers out of the way."""
     found = find_program("envoy", PEERS_REMEDY)
     port = free_port()
-    certificate, key = _certificate(setting.directory)
+    certificate, key = make_certificate(setting.directory)
     configuration = {
         "static_resources": {
-            "listeners": [_envoy_listener(port, certificate, key, setting.workers)],
+            "listeners": [envoy_listener(port, certificate, key)],
             "clusters": [_envoy_cluster(setting.backend_port)],
         }
     }
-    path = _write(setting.directory / "envoy.json", configuration)
+    path = write_configuration(setting.directory / "envoy.json", configuration)
     arguments = [found, "--config-path", path, "--concurrency", str(setting.workers)]
     arguments += ["--disable-hot-restart", "--log-level", "error"]
     with running("envoy", arguments, setting.directory, setting.cores) as program:

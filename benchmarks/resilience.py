@@ -1,0 +1,339 @@
+"""Overload and a backend that dies: Spooky and Envoy before the same backends, in the same run.
+
+Four backends, each a process that works at ten requests at once for 40 ms each: 1,000 requests a
+second together, so that overload is real on two cores. The load is HTTP/3 and open: it comes
+whatever becomes of it. Both proxies have outlier detection and retries, under overload an adaptive
+limit (gradient), and are else what they are by default.
+
+``make compare-resilience``, or ``python -m benchmarks.resilience [--seconds S] [--only CASE]``.
+"""
+
+import argparse
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from spooky.bench import processes
+from spooky.bench.histogram import Histogram
+from spooky.bench.plan import Failed, Finished, Kind, LoadPlan, LoadResult, RequestPlan
+from spooky.bench.programs import (
+    LOOPBACK,
+    BenchError,
+    find_program,
+    free_port,
+    running,
+    working_directory,
+)
+from spooky.bench.proxies import (
+    ENVOY_API,
+    PEERS_REMEDY,
+    PLENTY,
+    Proxy,
+    envoy_listener,
+    make_certificate,
+    wait_for_udp,
+    write_configuration,
+)
+
+BACKENDS: Final = 4
+CONCURRENCY: Final = 10
+SERVICE_MS: Final = 40.0
+CAPACITY: Final = BACKENDS * CONCURRENCY / (SERVICE_MS / 1000)
+"""Requests a second of all backends together."""
+
+CALM_RATE: Final = CAPACITY / 2
+KILLED_RATE: Final = 0.6 * CAPACITY
+"""What three of four backends can take."""
+
+OVERLOAD: Final = 5
+CALM_SECONDS: Final = 8.0
+KILL_AFTER_SECONDS: Final = 5.0
+KILLED_SECONDS: Final = 15.0
+RECOVERY_SECONDS: Final = 2.0
+CONNECTIONS: Final = 16
+STREAMS: Final = 100
+WORKERS: Final = 2
+MIB: Final = 1024 * 1024
+
+
+class Row(NamedTuple):
+    """A line of the table.
+
+    Attributes:
+        name: What was measured.
+        value: How it came out.
+    """
+
+    name: str
+    value: str
+
+
+class Backends:
+    """The fleet.
+
+    Attributes:
+        ports: Where they listen.
+    """
+
+    def __init__(self) -> None:
+        kind = (str(CONCURRENCY), str(SERVICE_MS), "0")
+        self._processes = [
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.support.fleet", *kind], stdout=subprocess.PIPE
+            )
+            for _ in range(BACKENDS)
+        ]
+        self.ports = [int(_first_line(process)) for process in self._processes]
+
+    def kill(self, which: int) -> None:
+        """Kill one as a machine dies: it closes nothing in good order."""
+        self._processes[which].kill()
+        self._processes[which].wait()
+
+    def close(self) -> None:
+        """Kill all."""
+        for which in range(BACKENDS):
+            self.kill(which)
+
+
+def _first_line(process: subprocess.Popen[bytes]) -> bytes:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+@contextlib.contextmanager
+def spooky(directory: Path, backends: Sequence[int], adaptive: bool) -> Iterator[Proxy]:
+    """Run this Spooky, with an adaptive limit or without."""
+    port = free_port()
+    certificate, key = make_certificate(directory)
+    configuration = {
+        "version": 1,
+        "listen": {"address": LOOPBACK, "port": port, "tls": {"cert": certificate, "key": key}},
+        "upstream": {
+            "backend": {
+                "protocol": "http1",
+                "route": {"path_prefix": "/"},
+                "load_balancing": {"type": "least-request"},
+                "backends": [
+                    {"id": f"b{at}", "address": f"http://{LOOPBACK}:{each}"}
+                    for at, each in enumerate(backends)
+                ],
+            }
+        },
+        "resilience": {"adaptive_admission": {"enabled": adaptive}},
+        "access_log": {"enabled": False},
+        "performance": {
+            "worker_threads": WORKERS,
+            **dict.fromkeys(
+                (
+                    "new_connections_per_sec",
+                    "new_connections_burst",
+                    "new_connections_per_source_per_sec",
+                    "new_connections_per_source_burst",
+                ),
+                PLENTY,
+            ),
+        },
+    }
+    path = write_configuration(directory / "spooky.yaml", configuration)
+    arguments = [sys.executable, "-m", "spooky.cli.main", "serve", "--config", path]
+    with running("spooky", arguments, directory, _cores()) as program:
+        yield Proxy("spooky", port, program)
+
+
+@contextlib.contextmanager
+def envoy(directory: Path, backends: Sequence[int], adaptive: bool) -> Iterator[Proxy]:
+    """Run Envoy, with an adaptive limit or without."""
+    found = find_program("envoy", PEERS_REMEDY)
+    port = free_port()
+    certificate, key = make_certificate(directory)
+    limiter = {
+        "name": "envoy.filters.http.adaptive_concurrency",
+        "typed_config": {
+            "@type": f"{ENVOY_API}.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency",
+            "gradient_controller_config": {
+                "sample_aggregate_percentile": {"value": 50},
+                "concurrency_limit_params": {"concurrency_update_interval": "0.1s"},
+                "min_rtt_calc_params": {"interval": "30s", "request_count": 50},
+            },
+        },
+    }
+    retries = {
+        "retry_policy": {
+            "retry_on": "connect-failure,refused-stream,reset,retriable-status-codes",
+            "retriable_status_codes": [503],
+            "num_retries": 2,
+            "retry_host_predicate": [
+                {
+                    "name": "envoy.retry_host_predicates.previous_hosts",
+                    "typed_config": {
+                        "@type": (
+                            f"{ENVOY_API}.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+                        )
+                    },
+                }
+            ],
+            "host_selection_retry_max_attempts": 5,
+        }
+    }
+    cluster = {
+        "name": "backend",
+        "type": "STATIC",
+        "lb_policy": "LEAST_REQUEST",
+        "connect_timeout": "1s",
+        "outlier_detection": {"max_ejection_percent": 33},
+        "load_assignment": {
+            "cluster_name": "backend",
+            "endpoints": [
+                {
+                    "lb_endpoints": [
+                        {
+                            "endpoint": {
+                                "address": {
+                                    "socket_address": {"address": LOOPBACK, "port_value": each}
+                                }
+                            }
+                        }
+                        for each in backends
+                    ]
+                }
+            ],
+        },
+    }
+    listener = envoy_listener(port, certificate, key, [limiter] if adaptive else [], retries)
+    configuration = {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+    path = write_configuration(directory / "envoy.json", configuration)
+    arguments = [found, "--config-path", path, "--concurrency", str(WORKERS)]
+    arguments += ["--disable-hot-restart", "--log-level", "error"]
+    with running("envoy", arguments, directory, _cores()) as program:
+        yield Proxy("envoy", port, program)
+
+
+def _cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0))
+
+
+def load(proxy: Proxy, rate: float, seconds: float, warmup: float = 1.0) -> LoadResult:
+    """Return what came of so much load."""
+    plan = LoadPlan(
+        host=LOOPBACK,
+        port=proxy.port,
+        server_name="localhost",
+        authority="localhost",
+        kind=Kind.REQUESTS,
+        connections=CONNECTIONS,
+        streams=STREAMS,
+        requests=(RequestPlan("/"),),
+        seconds=seconds,
+        warmup=warmup,
+        rate=rate,
+    )
+    arguments = [sys.executable, "-m", "spooky.bench.generator"]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        output, _ = process.communicate(msgspec.json.encode(plan))
+    last = msgspec.json.decode(output.splitlines()[-1], type=Finished | Failed)
+    if isinstance(last, Failed):
+        raise BenchError(last.message)
+    return last.result
+
+
+def p99(result: LoadResult) -> float:
+    """Return the 99th percentile of what succeeded; milliseconds."""
+    return Histogram.of_buckets(result.latencies).percentile(0.99) / 1000
+
+
+def killed(proxy: Proxy, backends: Backends, _: float) -> Iterator[Row]:
+    """One of four backends is killed under load."""
+    calm = load(proxy, KILLED_RATE, CALM_SECONDS)
+    timer = threading.Timer(KILL_AFTER_SECONDS + 1.0, backends.kill, (1,))
+    timer.start()
+    result = load(proxy, KILLED_RATE, KILLED_SECONDS)
+    timer.join()
+    errors = sum(result.errors.values())
+    yield Row("requests offered", f"{KILLED_RATE * KILLED_SECONDS:,.0f}")
+    yield Row("errors", f"{errors} ({100 * errors / (KILLED_RATE * KILLED_SECONDS):.3f} %)")
+    yield Row("by kind", _kinds(result))
+    yield Row("goodput", f"{result.requests / result.seconds:,.0f}/s")
+    yield Row("p99 before", f"{p99(calm):.1f} ms")
+    yield Row("p99 around the death", f"{p99(result):.1f} ms")
+
+
+def overload(proxy: Proxy, _: Backends, seconds: float) -> Iterator[Row]:
+    """Five times the capacity is offered."""
+    calm = load(proxy, CALM_RATE, CALM_SECONDS)
+    pids = processes.tree([proxy.program.pid])
+    before = processes.resident_bytes(pids)
+    # The first seconds, in which the limit is found, count as well.
+    result = load(proxy, OVERLOAD * CAPACITY, seconds, warmup=0.0)
+    grown = processes.resident_bytes(pids) - before
+    after = load(proxy, CALM_RATE, CALM_SECONDS, warmup=RECOVERY_SECONDS)
+    goodput = result.requests / result.seconds
+    yield Row("goodput", f"{goodput:,.0f}/s ({100 * goodput / CAPACITY:.0f} % of capacity)")
+    yield Row("p99 unloaded", f"{p99(calm):.1f} ms")
+    yield Row("p99 of the admitted", f"{p99(result):.1f} ms ({p99(result) / p99(calm):.1f} times)")
+    yield Row("refused", _kinds(result))
+    yield Row("memory grown", f"{grown / MIB:.1f} MiB")
+    yield Row("CPU", f"{_load_average()}")
+    yield Row(f"errors from {RECOVERY_SECONDS:.0f} s after", _kinds(after))
+    yield Row("p99 then", f"{p99(after):.1f} ms")
+
+
+def _kinds(result: LoadResult) -> str:
+    return ", ".join(f"{what}: {count}" for what, count in result.errors.items()) or "0"
+
+
+def _load_average() -> str:
+    return f"load of the machine {os.getloadavg()[0]:.1f}"
+
+
+Case = Callable[[Proxy, Backends, float], Iterator[Row]]
+
+CASES: Final[dict[str, Case]] = {"killed": killed, "overload": overload}
+PROXIES: Final = {"spooky": spooky, "envoy": envoy}
+
+
+def measure(case: Case, seconds: float) -> dict[str, list[Row]]:
+    """Return what a case says of each proxy, one after the other."""
+    found = {}
+    for name, start in PROXIES.items():
+        with working_directory() as directory:
+            backends = Backends()
+            try:
+                with start(directory, backends.ports, case is overload) as proxy:
+                    wait_for_udp(proxy)
+                    time.sleep(1.0)
+                    found[name] = list(case(proxy, backends, seconds))
+            finally:
+                backends.close()
+    return found
+
+
+def show(title: str, found: dict[str, list[Row]]) -> None:
+    """Print a table in Markdown."""
+    print(f"\n| {title} | {' | '.join(found)} |\n| --- |{' --- |' * len(found)}", flush=True)
+    for rows in zip(*found.values(), strict=True):
+        print(f"| {rows[0].name} | {' | '.join(row.value for row in rows)} |", flush=True)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="of overload")
+    parser.add_argument("--only", choices=CASES)
+    chosen: Any = parser.parse_args()
+    print(f"{BACKENDS} backends, {CAPACITY:.0f} requests/s together; {_load_average()}")
+    for name, case in CASES.items():
+        if chosen.only in (None, name):
+            show((case.__doc__ or "").rstrip("."), measure(case, chosen.seconds))
+
+
+if __name__ == "__main__":
+    main()
