@@ -3,7 +3,8 @@
 
 An entry of the table belongs to a key as long as any process has a view of it: then it is free for
 another, and what removed upstreams had does not fill the table. Entries are taken and given back
-under a lock that outlives whoever dies with it; those that exist are found without.
+under a lock that nobody can keep from others for long, dead, stopped or broken; those that exist are
+found without.
 
 It is a row of 64-bit words: a header; a table of entries, each a key and a word that is changed by
 compare-and-swap (the total of a limit, or the theoretical arrival time of a rate); a smaller
@@ -22,25 +23,6 @@ from libc.string cimport memcpy
 
 cdef extern from *:
     """
-    #include <errno.h>
-    #include <pthread.h>
-
-    /* In the segment, for all who map it; of one who died holding it the next takes it over. */
-    _Static_assert(sizeof(pthread_mutex_t) <= 64, "the lock has a cache line");
-
-    static int spooky_make_lock(void *at) {
-        pthread_mutexattr_t kind;
-        return pthread_mutexattr_init(&kind)
-            || pthread_mutexattr_setpshared(&kind, PTHREAD_PROCESS_SHARED)
-            || pthread_mutexattr_setrobust(&kind, PTHREAD_MUTEX_ROBUST)
-            || pthread_mutex_init((pthread_mutex_t *)at, &kind);
-    }
-    static void spooky_lock(void *at) {
-        if (pthread_mutex_lock((pthread_mutex_t *)at) == EOWNERDEAD)
-            pthread_mutex_consistent((pthread_mutex_t *)at);
-    }
-    static void spooky_unlock(void *at) { pthread_mutex_unlock((pthread_mutex_t *)at); }
-
     #define spooky_load(word) __atomic_load_n((word), __ATOMIC_ACQUIRE)
     #define spooky_store(word, value) __atomic_store_n((word), (value), __ATOMIC_RELEASE)
     #define spooky_exchange(word, value) __atomic_exchange_n((word), (value), __ATOMIC_ACQ_REL)
@@ -52,9 +34,6 @@ cdef extern from *:
     #define spooky_swap_ordered(word, expected, value) __atomic_compare_exchange_n( \\
         (word), (expected), (value), 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)
     """
-    int make_lock "spooky_make_lock"(void* at) nogil
-    void lock "spooky_lock"(void* at) nogil
-    void unlock "spooky_unlock"(void* at) nogil
     uint64_t load_word "spooky_load"(uint64_t* word) nogil
     void store_word "spooky_store"(uint64_t* word, uint64_t value) nogil
     uint64_t exchange_word "spooky_exchange"(uint64_t* word, uint64_t value) nogil
@@ -67,7 +46,9 @@ cdef extern from *:
         uint64_t* word, uint64_t* expected, uint64_t value
     ) nogil
 
-VERSION = 6
+include "shared_lock.pxi"
+
+VERSION = 7
 SLOTS_MAX = 256
 VALUES_MAX = VALUES
 NAMES_MAX_BYTES = NAMES_BYTES
@@ -156,8 +137,6 @@ cdef class Segment:
             self._words[AT_VERSION] = LAYOUT
             self._words[AT_SLOTS] = slots
             self._words[AT_REGISTER] = secrets.randbits(64)
-            if make_lock(self._words + AT_LOCK):
-                raise OSError("there are no locks that processes share")
             store_word(&self._words[AT_MAGIC], MAGIC)
         if load_word(&self._words[AT_MAGIC]) != MAGIC or self._words[AT_VERSION] != LAYOUT:
             raise ValueError(f"this is no segment of version {VERSION}")
@@ -346,16 +325,16 @@ cdef class Segment:
     def reclaim(self, int slot):
         """Give back what a dead worker holds of every limit."""
         cdef uint64_t* shares = self._slot(slot) + SHARES_AT
-        cdef uint64_t share
+        cdef uint64_t share, mine
         cdef Py_ssize_t entry
-        lock(self._words + AT_LOCK)
+        mine = lock(self._words + AT_LOCK)
         for entry in range(ENTRIES):
             # Two programs may do it at once, for a worker of one that hands over to the other.
             share = exchange_word(shares + entry, 0) if load_word(shares + entry) else 0
             if share:
                 subtract_word(self._words + ENTRY_BASE + entry * LINE + 1, share)
                 self._free_unused(entry)
-        unlock(self._words + AT_LOCK)
+        unlock(self._words + AT_LOCK, mine)
 
     def use_slot(self, int slot):
         """Count the views that this process makes from now on for the worker of a slot."""
@@ -437,28 +416,30 @@ cdef class Segment:
         """Return the entry of a key, with one more view of it; -1 if all are taken."""
         cdef Py_ssize_t entry
         cdef uint64_t* references
-        lock(self._words + AT_LOCK)
+        cdef uint64_t mine
+        mine = lock(self._words + AT_LOCK)
         entry = self._claim(key)
         if entry >= 0:
             references = self._words + REFERENCE_BASE + entry
             references[0] = (references[0] + 1) | flags
             if owner >= 0:
                 self._words[SLOT_BASE + owner * SLOT_WORDS + REFERENCES_AT + entry] += 1
-        unlock(self._words + AT_LOCK)
+        unlock(self._words + AT_LOCK, mine)
         return entry
 
     cdef void _release(self, Py_ssize_t entry, int owner, uint64_t count) noexcept:
         """Take note that there are fewer views of an entry."""
         cdef uint64_t* references = self._words + REFERENCE_BASE + entry
         cdef uint64_t* owned
-        lock(self._words + AT_LOCK)
+        cdef uint64_t mine
+        mine = lock(self._words + AT_LOCK)
         if owner >= 0:
             owned = self._words + SLOT_BASE + owner * SLOT_WORDS + REFERENCES_AT + entry
             count = min(count, owned[0])
             owned[0] -= count
         references[0] -= min(count, references[0] & ~IS_LIMIT)
         self._free_unused(entry)
-        unlock(self._words + AT_LOCK)
+        unlock(self._words + AT_LOCK, mine)
 
     cdef void _free_unused(self, Py_ssize_t entry) noexcept:
         """Free an entry of which nobody has a view, nor a place; the lock is taken."""

@@ -567,3 +567,37 @@ def test_places_are_taken_all_or_none() -> None:
         limit.give(16)
     limit.give(15)
     assert limit.total == limit.share == 0
+
+
+AT_LOCK = 16
+"""The word of the lock: how often it was taken, and in its lower half the process that has it."""
+
+
+@pytest.mark.skipif(not _core.COMPILED, reason="the twin serves one process")
+def test_a_process_that_keeps_the_lock_or_writes_nonsense_there_hangs_nobody() -> None:
+    memory = mmap.mmap(-1, segment_size(2))
+    ours = Segment(memory, 2)
+    words = memoryview(memory).cast("Q")
+    # Of a living process, of a process group, of nobody.
+    for owner in (os.getppid(), 0xFFFF_FFFF, 0x7FFF_FFFF):
+        words[AT_LOCK] = words[AT_LOCK] >> 32 << 32 | owner
+        view = ours.words(3)
+        assert view is not None
+        del view
+        assert ours.entries == 0
+        assert words[AT_LOCK] & 0xFFFF_FFFF == 0
+    words.release()
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(not _core.COMPILED, reason="the twin serves one process")
+def test_who_breaks_the_lock_again_and_again_delays_others_less_and_less() -> None:
+    memory = mmap.mmap(-1, segment_size(2))
+    ours = Segment(memory, 2)
+    words = memoryview(memory).cast("Q")
+    # The first costs a second, the next an eighth of it, and so on: a hundred would be too long.
+    for _ in range(100):
+        words[AT_LOCK] = words[AT_LOCK] >> 32 << 32 | os.getppid()
+        assert ours.total(3) == 0
+        assert ours.words(3) is not None
+    words.release()

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from mmap import mmap
 from typing import Final
 
-VERSION: Final = 6
+VERSION: Final = 7
 SLOTS_MAX: Final = 256
 VALUES_MAX: Final = 262_144
 NAMES_MAX_BYTES: Final = 4_194_304
