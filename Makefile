@@ -10,7 +10,7 @@ TEST_PACKAGES := chromium-headless-shell nghttp2-server nginx nodejs prometheus
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test build lint format lock docs wheel bench-micro soak fuzz clean \
+.PHONY: help demo test build lint format lock docs wheel bench-micro compare-resilience soak fuzz clean \
 	build-packages test-packages test-install test-pure test-sanitize test-packaging test-compiled
 
 help: ## list the targets
@@ -50,6 +50,9 @@ bench-micro: build $(VENV)/.suite ## measure the kernels against their twins, an
 	$(BIN)/pytest benchmarks --ignore=benchmarks/test_bench_kernels.py \
 		--benchmark-only --benchmark-json=build/bench-micro.json -q
 	$(BIN)/python tools/bench_table.py build/bench-micro.json
+
+compare-resilience: build $(VENV)/.suite ## Spooky and Envoy under overload, and as a backend dies
+	$(BIN)/python -m benchmarks.resilience --seconds $(or $(SECONDS),60)
 
 soak: build $(VENV)/.suite ## the long tests
 	$(BIN)/pytest -m soak --timeout=3600

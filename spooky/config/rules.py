@@ -17,6 +17,7 @@ from spooky.config.resilience import ProtocolLimits
 from spooky.config.retries import check_retry, check_retry_budget
 from spooky.config.route_rules import check_routes
 from spooky.config.schema import Configuration
+from spooky.config.shared_room import check_shared_room
 from spooky.config.upstream_rules import TOKEN, check_upstreams
 from spooky.config.watchdog import check_watchdog
 
@@ -40,6 +41,7 @@ def check(configuration: Configuration, apps: Collection[str], report: Report) -
     check_control(configuration.control, report)
     check_observability(configuration.observability, report)
     check_overload(configuration, report)
+    check_shared_room(configuration, report)
     check_upstreams(configuration, apps, report)
     check_routes(configuration, report)
 

@@ -18,8 +18,9 @@ from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from spooky._core.shared import Segment
+from spooky._core.shared import LIMITS_MAX, Segment
 from spooky.config.schema import Backend
+from spooky.config.shared_room import shared_entries
 from spooky.control.candidate import Candidate, read_candidate, restore_candidate
 from spooky.control.effects import Effect
 from spooky.control.history import History, HistoryError, Record, Source, content_digest
@@ -420,6 +421,7 @@ class Changes:
         self._refuse_out_of_time()
         if not made.changes and not made.settled and not new_workers:
             return Outcome(self.record, made, time.monotonic() - began, changed=False)
+        self._refuse_without_room(candidate)
         # A number is never used again: a worker may still speak of one that came to nothing.
         number = self._tried = max(self.history.next_number, active + 1, self._tried + 1)
         probation: float = candidate.configuration.control.probation
@@ -440,6 +442,23 @@ class Changes:
         )  # fmt: skip
         self.on_committed(Committed(number, source, before, probation))
         return Outcome(record, made, seconds, changed=True)
+
+    def _refuse_without_room(self, candidate: Candidate) -> None:
+        """Refuse what the shared table has no room for beside what is there, and still drains.
+
+        Raises:
+            ChangeError: So it is.
+        """
+        there = shared_entries(self.running.configuration)
+        wanted = shared_entries(candidate.configuration)
+        added = sum(count for key, count in wanted.items() if key not in there)
+        free = LIMITS_MAX - self._segment.entries
+        if added > free:
+            raise ChangeError(
+                f"the upstreams, backends and routes that this change adds take {added} entries of "
+                f"the table that workers share, and {free} of {LIMITS_MAX} are free: add fewer at "
+                "once, or wait until what was removed before has drained"
+            )
 
     async def _carry_out(self, change: NextGeneration, record: Record) -> None:
         steps: list[Step] = []

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from spooky._core.shared import Segment
+from spooky._core.shared import LIMITS_MAX, Segment
 from spooky._version import __version__
 from spooky.config.files import describe_files
 from spooky.config.schema import Configuration, Listener
@@ -37,6 +37,14 @@ def build_facts(segment: Segment, started: float) -> Iterator[Fact]:
     yield Fact("build_info", "The version that runs.", 1, (("version", __version__),))
     yield Fact("start_time_seconds", "When it started, since 1970.", started)
     yield Fact("generation", "Number of the generation in force.", segment.generation)
+    taken = segment.entries
+    for state, count in (("used", taken), ("free", LIMITS_MAX - taken)):
+        yield Fact(
+            "shared_entries",
+            "Entries of the table that workers share: for limits, breakers, health, retries.",
+            count,
+            (("state", state),),
+        )
 
 
 def certificate_facts(listener: Listener, tls: ListenerTls) -> Iterator[Fact]:

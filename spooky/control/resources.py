@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import resource
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,10 @@ from spooky.overload.pressures import MachinePressure, WorkerPressure
 from spooky.runtime import Runtime
 
 logger = logging.getLogger(__name__)
+
+LISTED_SECONDS: Final = 2.0
+"""How often open files are listed where the kernel does not count them: ten thousands take it some
+milliseconds."""
 
 _NAME: Final = "overload_pressure"
 _HELP: Final = "Pressure on a resource, from 0 to 1; of all workers the greatest."
@@ -43,6 +47,7 @@ class ResourceWatch:
         self._segment = segment
         self._workers = workers
         self._memory = MemoryReader()
+        self._files = FileCounter()
         self._machine = MachinePressure(segment)
         self._own: dict[int, WorkerPressure] = {}
         self._usage = Usage(0, 0, "")
@@ -107,9 +112,11 @@ class ResourceWatch:
         self._own = {
             slot: self._own.get(slot) or WorkerPressure(self._segment, slot) for slot in workers
         }
+        now = self._runtime.now()
         for slot, pid in workers.items():
             with contextlib.suppress(OSError):
-                self._own[slot].descriptors = open_files(pid) / limit
+                self._own[slot].descriptors = self._files.count(pid, now) / limit
+        self._files.forget_but(workers.values())
 
 
 def open_files(pid: int) -> int:
@@ -118,6 +125,36 @@ def open_files(pid: int) -> int:
     Raises:
         OSError: It is gone.
     """
-    place = Path(f"/proc/{pid}/fd")
-    # The kernel counts them there since Linux 6.2; before that the size is 0.
-    return place.stat().st_size or len(os.listdir(place))
+    return _counted_files(pid) or len(os.listdir(f"/proc/{pid}/fd"))
+
+
+class FileCounter:
+    """Counts the open files of processes often, and lists them seldom."""
+
+    def __init__(self) -> None:
+        self._listed: dict[int, tuple[float, int]] = {}
+
+    def count(self, pid: int, now: float) -> int:
+        """Return how many files a process has open, or had lately where only a list tells.
+
+        Raises:
+            OSError: It is gone.
+        """
+        counted = _counted_files(pid)
+        if counted:
+            return counted
+        until, count = self._listed.get(pid, (now, 0))
+        if now >= until:
+            count = open_files(pid)
+            self._listed[pid] = now + LISTED_SECONDS, count
+        return count
+
+    def forget_but(self, pids: Iterable[int]) -> None:
+        """Forget processes that are no more."""
+        for pid in self._listed.keys() - set(pids):
+            del self._listed[pid]
+
+
+def _counted_files(pid: int) -> int:
+    """Return how many files the kernel says that a process has open; 0 before Linux 6.2."""
+    return Path(f"/proc/{pid}/fd").stat().st_size

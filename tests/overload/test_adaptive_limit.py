@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from spooky._core.concurrency import Aimd, Gradient
+from spooky._core.pure.concurrency import BEFORE, MEASURING, WINDOW
 from tests.overload.simulation import Outcome, Server, Simulation, shared_places
 
 MAXIMUM = 1_024
@@ -146,3 +147,35 @@ def test_the_limit_of_aimd_keeps_latency_about_what_is_too_high() -> None:
     outcome = simulation.run(lambda _: 5 * server.capacity, 10.0)
     assert outcome.goodput(2.0, 10.0) >= 0.9 * server.capacity
     assert outcome.latency(99, 2.0, 10.0) <= 0.25
+
+
+def test_a_worker_that_saw_the_window_before_it_was_said_to_measure_measures_all_the_same() -> None:
+    _, _, words = shared_places()
+    policy = Gradient(words, 4, MAXIMUM, 1.1, INTERVAL)
+    for step in range(100):
+        policy.observe(1.0 + step / 100, 0.01)
+    assert policy.minimum == pytest.approx(0.01, rel=0.01)
+    # Another worker begins a window, this one follows, and only then it is a measurement.
+    words.store(WINDOW, 3_000_000)
+    policy.observe(3.0, -1.0)
+    words.store(BEFORE, 64 * 256)
+    words.store(MEASURING, 1)
+    # Too few come in the longest time that a measurement takes.
+    policy.observe(3.5, 0.01)
+    assert words.load(MEASURING) == 0
+    assert words.load(WINDOW) == 3_500_000
+    assert policy.limit() == 64
+
+
+def test_nor_does_one_measure_that_saw_the_next_before_a_measurement_was_over() -> None:
+    _, _, words = shared_places()
+    policy = Gradient(words, 4, MAXIMUM, 1.1, INTERVAL)
+    for step in range(100):
+        policy.observe(1.0 + step / 100, 0.01)
+    words.store(MEASURING, 1)
+    words.store(WINDOW, 3_000_000)
+    policy.observe(3.0, -1.0)
+    words.store(MEASURING, 0)
+    policy.observe(3.5, 0.01)
+    # A window like others: it waits for enough requests.
+    assert words.load(WINDOW) == 3_000_000

@@ -157,6 +157,8 @@ class Gradient(AdaptiveLimit):
         """Take a latency into the window; at its end, move the limit."""
         if self._words.load(_WINDOW) != self._window:
             self._begin()
+        # Who began the window says after that whether it measures.
+        self._measures = self._words.load(_MEASURING) != 0
         if latency < 0.0 or now - latency < self._start:
             return
         in_flight = self._words.load(_IN_FLIGHT)
@@ -175,7 +177,6 @@ class Gradient(AdaptiveLimit):
         self._start = self._window / _MICROSECONDS
         minimum = words.load(_MINIMUM) / _MICROSECONDS
         self._end = self._start + max(WINDOW_SECONDS, WINDOW_MINIMUMS * minimum)
-        self._measures = words.load(_MEASURING) != 0
         self._samples.clear()
         self._count = 0
         self._peak = 0
