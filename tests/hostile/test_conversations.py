@@ -1,0 +1,47 @@
+"""Random conversations that are nearly HTTP, at a running proxy: nobody else is hurt by them."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from spooky._core import COMPILED
+from tests.hostile.conversations import PROTOCOLS, conversation
+from tests.hostile.siege import WRONG, besieged
+
+CONVERSATIONS = 800
+SECONDS = 10.0
+DESCRIPTORS_MORE = 4
+"""Connections to the backend that are kept, and were not there at first."""
+
+MEMORY_BOUND = 48 << 20
+"""Far more than so few may hold, and what a worker's allocator takes at first."""
+
+
+def test_a_number_is_always_the_same_conversation() -> None:
+    assert [conversation(number) for number in range(50)] == list(map(conversation, range(50)))
+    said = Counter(conversation(number).protocol for number in range(400))
+    assert said.keys() == set(PROTOCOLS)
+
+
+def test_what_a_healthy_proxy_never_says_is_found() -> None:
+    assert WRONG.search("worker 3 died")
+    assert WRONG.search("Traceback (most recent call last):")
+    assert not WRONG.search("serving HTTP/3, HTTP/2 and HTTP/1.1 on port 1")
+
+
+@pytest.mark.skipif(not COMPILED, reason="the twins see the same conversations session by session")
+def test_hostile_conversations_hurt_nobody(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with besieged(tmp_path, 1, [0.05] * 3) as siege:
+            await siege.until_calm()
+            descriptors, resident = siege.descriptors(), siege.resident()
+            await siege.crowd(0, CONVERSATIONS, CONVERSATIONS / SECONDS, SECONDS)
+            siege.check()
+            assert siege.begun >= CONVERSATIONS / 10
+            await siege.until_calm()
+            await siege.until_forgotten(descriptors + DESCRIPTORS_MORE)
+            assert siege.resident() - resident <= MEMORY_BOUND
+
+    uvloop.run(scenario())
