@@ -206,6 +206,11 @@ BODY_TOO_LARGE = Reason(
 )
 
 # --- route, admit, balance --------------------------------------------------------------------
+MISDIRECTED = Reason(
+    Stage.ROUTE, "misdirected", 421,
+    "The connection was not made for this authority: its certificate does not cover it, or other "
+    "client certificates are asked for there.", Fault.CLIENT,
+)  # fmt: skip
 NO_ROUTE = Reason(Stage.ROUTE, "no_route", 404, "No route matches the request.", Fault.CLIENT)
 GLOBAL_INFLIGHT = Reason(
     Stage.ADMIT, "global_inflight", 503, "Too many requests are in flight.", Fault.US,

@@ -144,6 +144,17 @@ class ListenerTLS(Section, frozen=True):
             hazard="Clients that connect by address send no server name.",
         ),
     ] = False
+    strict_authority: Annotated[
+        bool,
+        described(
+            "Answer requests with 421 (`misdirected`) whose authority the certificate of their "
+            "connection does not cover, or that another listener serves more closely and asks "
+            "other client certificates for (RFC 9110 section 7.4). Clients ask again over a "
+            "connection of its own.",
+            hazard="Off: whoever has a connection for one host can ask for all others over it, "
+            "also for those whose listener requires client certificates.",
+        ),
+    ] = True
 
 
 class Listener(Section, frozen=True):

@@ -71,7 +71,7 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         (
             "cert", "key", "certificates[].server_name", "certificates[].cert",
             "certificates[].key", "client_auth.enabled", "client_auth.require_client_cert",
-            "client_auth.ca_file", "strict_sni",
+            "client_auth.ca_file", "strict_sni", "strict_authority",
         ),
     ),
     (

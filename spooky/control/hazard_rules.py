@@ -311,6 +311,7 @@ def _lifts(change: Change) -> bool:
             | "resilience.overload.enabled"
             | "resilience.watchdog.enabled"
             | "resilience.retry_budget.enabled"
+            | "listeners[].tls.strict_authority"
         ):
             return new is False
         case "resilience.protocol.allowed_methods":

@@ -7,21 +7,18 @@ from typing import Final
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
-from spooky.config import schema
 from spooky.config.schema import Configuration
 from spooky.edge.handover import Handover
 from spooky.edge.limits import ConnectionCap, ConnectionRate
 from spooky.edge.quic import QuicListener, QuicSettings, listener_name
-from spooky.edge.settings import quic_settings, tcp_settings, with_keys
+from spooky.edge.settings import Terms, quic_settings, tcp_settings, with_keys
 from spooky.edge.tcp import TcpListener
-from spooky.generation.certificates import ListenerTls
 from spooky.observe.counters import Counters
 from spooky.overload.largest import Held
 from spooky.overload.manager import Measures
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.tickets import TicketStore
 from spooky.protocol.quic.windows import WindowAccount
-from spooky.request.client_address import TrustedProxies
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
 
@@ -92,8 +89,7 @@ class Listener:
         sockets: Its sockets, the listener's from now on.
         around: What it shares with the others.
         configuration: Says how connections behave.
-        own: The listener's own part of it.
-        tls: Its certificates.
+        terms: The listener's own.
         keys: The secrets that all workers share.
 
     Raises:
@@ -106,8 +102,7 @@ class Listener:
         sockets: WorkerSockets,
         around: Surroundings,
         configuration: Configuration,
-        own: schema.Listener,
-        tls: ListenerTls,
+        terms: Terms,
         keys: Keys,
     ) -> None:
         self.number = number
@@ -121,11 +116,10 @@ class Listener:
         self._tickets = TicketStore()
         self._name = listener_name(sockets.udp)
         self._port: int = sockets.udp.getsockname()[1]
-        proxies = TrustedProxies(own.client_address)
         self.tcp = TcpListener(
             around.runtime,
             sockets.tcp,
-            tcp_settings(configuration, tls, self._port, proxies),
+            tcp_settings(configuration, terms, self._port),
             around.service,
             around.tcp_cap,
             around.rate,
@@ -135,7 +129,7 @@ class Listener:
         self.quic = QuicListener(
             around.runtime,
             sockets.udp,
-            self._quic_settings(configuration, tls, keys, proxies),
+            self._quic_settings(configuration, terms, keys),
             around.service,
             around.slot,
             around.quic_cap,
@@ -151,13 +145,10 @@ class Listener:
         """The port of both sockets."""
         return self._port
 
-    def use(
-        self, configuration: Configuration, own: schema.Listener, tls: ListenerTls, keys: Keys
-    ) -> None:
+    def use(self, configuration: Configuration, terms: Terms, keys: Keys) -> None:
         """Have new connections behave as a configuration says; those there are stay as they are."""
-        proxies = TrustedProxies(own.client_address)
-        self.tcp.settings = tcp_settings(configuration, tls, self._port, proxies)
-        self.quic.settings = self._quic_settings(configuration, tls, keys, proxies)
+        self.tcp.settings = tcp_settings(configuration, terms, self._port)
+        self.quic.settings = self._quic_settings(configuration, terms, keys)
 
     def use_keys(self, keys: Keys) -> None:
         """Seal what is sealed from now on under other keys."""
@@ -223,17 +214,15 @@ class Listener:
     def _quic_settings(
         self,
         configuration: Configuration,
-        tls: ListenerTls,
+        terms: Terms,
         keys: Keys,
-        proxies: TrustedProxies,
     ) -> QuicSettings:
         return quic_settings(
             configuration,
-            tls,
+            terms,
             self._tickets,
             self._account,
             keys,
             self._name,
             self._register,
-            proxies,
         )

@@ -20,6 +20,7 @@ from spooky.edge.proxy_headers import AnnouncedFlows
 from spooky.edge.quic_connection import QuicConnection
 from spooky.edge.quic_measures import QuicMeasures
 from spooky.edge.stateless import AddressSettings, AddressUnprovenError, StatelessAnswers
+from spooky.generation.authorities import Authorities
 from spooky.observe.counters import Counters
 from spooky.overload.largest import Held
 from spooky.overload.manager import Action, Measures, action_slots
@@ -68,6 +69,7 @@ class QuicSettings:
         handshake_timeout: For the handshake; seconds.
         address: How clients prove their addresses.
         proxies: Whose word is taken for where clients are.
+        authorities: What may be asked for over a connection; ``None`` for everything.
     """
 
     engine: Engine
@@ -76,6 +78,7 @@ class QuicSettings:
     handshake_timeout: float
     address: AddressSettings
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    authorities: Authorities | None = None
 
 
 class QuicListener:

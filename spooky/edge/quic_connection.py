@@ -249,6 +249,7 @@ class QuicConnection:
     def _make_client(self) -> Client:
         address, port = self._peer
         text = address_text(address)
+        authorities = self._settings.authorities
         return Client(
             text,
             port,
@@ -258,4 +259,9 @@ class QuicConnection:
             text,
             is_early=not self.established,
             proxies=self._settings.proxies.speaks_for(address),
+            covered=(
+                authorities.of_server_name(self._quic.server_name)
+                if authorities is not None
+                else None
+            ),
         )

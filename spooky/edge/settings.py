@@ -1,13 +1,15 @@
 """What a configuration means for the connections of a listener."""
 
 import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from spooky.config.schema import Configuration
 from spooky.edge.quic import QuicSettings
 from spooky.edge.stateless import AddressSettings
 from spooky.edge.tcp import TcpSettings
+from spooky.generation.authorities import Authorities
 from spooky.generation.certificates import ListenerTls
 from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.limits import Limits as Http2Limits
@@ -37,25 +39,52 @@ ALT_SVC_MAX_AGE_SECONDS: Final = 86_400
 """How long clients remember that HTTP/3 is offered."""
 
 
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is a listener's own.
+
+    Attributes:
+        tls: What it presents and demands.
+        proxies: Whose word it takes for where clients are.
+        authorities: What may be asked for over its connections.
+    """
+
+    tls: ListenerTls
+    proxies: TrustedProxies
+    authorities: Authorities
+
+
+def terms_of(configuration: Configuration, tls: Sequence[ListenerTls]) -> list[Terms]:
+    """Return what is each active listener's own, in their order.
+
+    Arguments:
+        tls: What each presents and demands.
+    """
+    every = list(zip(configuration.active_listeners, tls, strict=True))
+    return [
+        Terms(own[1], TrustedProxies(own[0].client_address), Authorities(own, every))
+        for own in every
+    ]
+
+
 def quic_settings(
     configuration: Configuration,
-    tls: ListenerTls,
+    terms: Terms,
     tickets: TicketStore,
     account: WindowAccount,
     keys: Keys,
     listener: str,
     register: StrikeRegister,
-    proxies: TrustedProxies,
 ) -> QuicSettings:
     """Return how QUIC connections behave.
 
     Arguments:
+        terms: The listener's own.
         tickets: The listener's sessions that clients may resume.
         account: From which the windows of all connections of the worker grow.
         keys: The secrets that all workers share.
         listener: What the listener is called in tokens.
         register: Where all workers strike out tickets that were used for 0-RTT.
-        proxies: Whose word the listener takes for where clients are.
     """
     performance = configuration.performance
     limits = configuration.resilience.protocol
@@ -73,8 +102,8 @@ def quic_settings(
             None if performance.quic_engine == "auto" else performance.quic_engine
         ),
         parameters=ServerParameters(
-            certificates=tls.selector,
-            client_verifier=tls.client_verifier,
+            certificates=terms.tls.selector,
+            client_verifier=terms.tls.client_verifier,
             tickets=tickets,
             early_data=EarlyData(register, promised) if limits.allow_0rtt else None,
             idle_timeout=performance.quic_max_idle_timeout_ms / 1000,
@@ -91,7 +120,8 @@ def quic_settings(
         http3=http3,
         handshake_timeout=performance.client_head_timeout_ms / 1000,
         address=AddressSettings(performance.quic_retry, AddressTokens(keys)),
-        proxies=proxies,
+        proxies=terms.proxies,
+        authorities=terms.authorities,
     )
     return with_keys(settings, keys)
 
@@ -110,14 +140,12 @@ def with_keys(settings: QuicSettings, keys: Keys) -> QuicSettings:
     )
 
 
-def tcp_settings(
-    configuration: Configuration, tls: ListenerTls, port: int, proxies: TrustedProxies
-) -> TcpSettings:
+def tcp_settings(configuration: Configuration, terms: Terms, port: int) -> TcpSettings:
     """Return how TCP connections behave.
 
     Arguments:
+        terms: The listener's own.
         port: The port that ``alt-svc`` names.
-        proxies: Whose word the listener takes for where clients are.
     """
     performance = configuration.performance
     limits = configuration.resilience.protocol
@@ -130,9 +158,9 @@ def tcp_settings(
         + REQUEST_LINE_SEPARATOR_BYTES
     )
     return TcpSettings(
-        tls=tls.tcp_context,
-        client_verifier=tls.client_verifier,
-        certificates=tls.selector,
+        tls=terms.tls.tcp_context,
+        client_verifier=terms.tls.client_verifier,
+        certificates=terms.tls.selector,
         handshake_timeout=performance.client_head_timeout_ms / 1000,
         head_timeout=performance.client_head_timeout_ms / 1000,
         idle_timeout=performance.quic_max_idle_timeout_ms / 1000,
@@ -145,5 +173,7 @@ def tcp_settings(
             stream_window_bytes=performance.quic_initial_max_stream_data,
             connection_window_bytes=performance.quic_initial_max_data,
         ),
-        proxies=proxies,
+        proxies=terms.proxies,
+        authorities=terms.authorities,
+        chain_of=terms.tls.chain_of,
     )

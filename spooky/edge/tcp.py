@@ -6,7 +6,7 @@ import itertools
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -17,6 +17,7 @@ from spooky._core.validate import HTTP_1, HTTP_2
 from spooky.edge.hello import peek_client_hello
 from spooky.edge.limits import ConnectionCap, ConnectionRate, address_text
 from spooky.edge.proxy_headers import take_proxy_header
+from spooky.generation.authorities import Authorities
 from spooky.generation.certificates import is_client_still_accepted
 from spooky.observe.counters import Counters
 from spooky.overload.largest import Held
@@ -34,6 +35,7 @@ from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.protocol.h2.server import ServerSession as Http2Session
 from spooky.protocol.proxy_header import ProxyHeaderError
 from spooky.protocol.quic.certificates import (
+    CertificateChain,
     CertificateSelector,
     ClientVerifier,
     normalize_server_name,
@@ -81,6 +83,8 @@ class TcpSettings:
         http1: Limits of HTTP/1.1 sessions.
         http2: Limits of HTTP/2 sessions.
         proxies: Whose word is taken for where clients are.
+        authorities: What may be asked for over a connection; ``None`` for everything.
+        chain_of: The certificate that each context presents.
     """
 
     tls: ssl.SSLContext
@@ -93,6 +97,8 @@ class TcpSettings:
     http1: Http1Limits
     http2: Http2Limits
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
+    authorities: Authorities | None = None
+    chain_of: Mapping[ssl.SSLContext, CertificateChain] = field(default_factory=dict)
 
 
 class TcpConnection(ByteTransport):
@@ -151,6 +157,11 @@ class TcpConnection(ByteTransport):
             settings.response_fields,
             address,
             proxies=settings.proxies.speaks_for(self._peer[0]),
+            covered=(
+                settings.authorities.of(settings.chain_of.get(tls.context))
+                if settings.authorities is not None
+                else None
+            ),
         )
         if self._speaks_http1:
             self.session = Http1Session(

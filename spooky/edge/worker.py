@@ -22,6 +22,7 @@ from spooky.edge.handover import HandedOver, Handover
 from spooky.edge.limits import ConnectionCap, ConnectionRate, RateLimits
 from spooky.edge.listener import CLOSE_SECONDS, Listener, Surroundings
 from spooky.edge.overload import OverloadWatch
+from spooky.edge.settings import terms_of
 from spooky.generation.compile import Environment, compile_in_turns
 from spooky.generation.generation import Generation
 from spooky.observe.access_log import AccessLog
@@ -312,22 +313,19 @@ class Worker:
 
     def _open_listeners(self, change: Change, generation: Generation) -> None:
         """Begin the listeners that are new, and have the others go by the new configuration."""
-        own = change.configuration.active_listeners
-        for number, listener, tls in zip(
-            change.listeners, own, generation.listener_tls, strict=True
-        ):
+        terms = terms_of(change.configuration, generation.listener_tls)
+        for number, own in zip(change.listeners, terms, strict=True):
             if number in change.sockets:
                 self._listeners[number] = Listener(
                     number,
                     change.sockets[number],
                     self._around,
                     change.configuration,
-                    listener,
-                    tls,
+                    own,
                     self._keys,
                 )
             else:
-                self._listeners[number].use(change.configuration, listener, tls, self._keys)
+                self._listeners[number].use(change.configuration, own, self._keys)
 
     def _forget(self, removed: Listener) -> None:
         if self._removed.get(removed.number) is removed:

@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import ssl
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,11 +33,13 @@ class ListenerTls:
         selector: Chooses a certificate by server name.
         client_verifier: Verifies client certificates; ``None`` if none are asked for.
         tcp_context: The context for TCP connections; it switches to the selected certificate.
+        chain_of: The certificate that each context presents.
     """
 
     selector: CertificateSelector
     client_verifier: ClientVerifier | None
     tcp_context: ssl.SSLContext
+    chain_of: Mapping[ssl.SSLContext, CertificateChain]
 
 
 def load_listener_tls(listener: Listener, materials: Materials) -> ListenerTls:
@@ -58,7 +61,9 @@ def load_listener_tls(listener: Listener, materials: Materials) -> ListenerTls:
             )
         except ValueError as error:
             raise MaterialError(f"{path}: {error}") from error
-    return ListenerTls(selector, verifier, _tcp_context(selector, verifier, authorities))
+    contexts = _tcp_contexts(selector, verifier, authorities)
+    chain_of = {context: chain for chain, context in contexts.items()}
+    return ListenerTls(selector, verifier, contexts[selector.chains[0]], chain_of)
 
 
 def listener_tls_identity(listener: Listener, materials: Materials) -> bytes:
@@ -93,10 +98,10 @@ def _chain(certificate: str, key: str, materials: Materials) -> CertificateChain
         raise MaterialError(f"{certificate} with {key}: {error}") from error
 
 
-def _tcp_context(
+def _tcp_contexts(
     selector: CertificateSelector, verifier: ClientVerifier | None, authorities: bytes
-) -> ssl.SSLContext:
-    """Return the context that connections begin with; SNI switches to one of the others."""
+) -> dict[CertificateChain, ssl.SSLContext]:
+    """Return a context for each certificate; SNI switches from the first to one of the others."""
     contexts = {chain: _chain_context(chain, verifier, authorities) for chain in selector.chains}
 
     def on_server_name(
@@ -108,9 +113,8 @@ def _tcp_context(
         connection.context = contexts[chain]
         return None
 
-    first = contexts[selector.chains[0]]
-    first.sni_callback = on_server_name
-    return first
+    contexts[selector.chains[0]].sni_callback = on_server_name
+    return contexts
 
 
 def _chain_context(

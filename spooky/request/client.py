@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from spooky.generation.authorities import CoveredHosts
 from spooky.protocol.stream import Field
 from spooky.request.client_address import TrustedProxies
 
@@ -21,6 +22,7 @@ class Client:
             data, and may be a replay.
         proxies: Says where the client of each request is, if the client of the connection is a
             proxy that is believed; else ``None``.
+        covered: The hosts that the connection is good for; ``None`` for all.
     """
 
     address: bytes
@@ -31,6 +33,7 @@ class Client:
     hop: bytes
     is_early: bool = False
     proxies: TrustedProxies | None = None
+    covered: CoveredHosts | None = None
 
     def of_request(self, fields: list[Field]) -> "Client":
         """Return the client of a request that a believed proxy passed on.

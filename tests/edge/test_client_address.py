@@ -39,6 +39,7 @@ class Connected(Scenario):
             handshake_timeout=10,
             parameters=SimpleNamespace(idle_timeout=30.0),
             proxies=TrustedProxies(),
+            authorities=None,
         )
         self.accept = listener.service.accept
         self.connection = QuicConnection(listener, session, header.destination_connection_id)

@@ -37,7 +37,8 @@ class Listener:
         self.tls: dict[str, Any] = {}
         for name in ("default.test", "exact.test", "*.wild.test"):
             stem = name.replace("*", "any")
-            chain, key = write(leaf([name], self.authority), directory, stem)
+            names = [name, "localhost"] if name == "default.test" else [name]
+            chain, key = write(leaf(names, self.authority), directory, stem)
             if name == "default.test":
                 self.tls |= {"cert": str(chain), "key": str(key), "certificates": []}
             else:
@@ -105,7 +106,7 @@ async def names_served(ingress: str, port: int, server_name: str | None) -> list
         certificate = x509.load_der_x509_certificate(der)
         writer.transport.abort()
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    return names.value.get_values_for_type(x509.DNSName)
+    return [each for each in names.value.get_values_for_type(x509.DNSName) if each != "localhost"]
 
 
 @pytest.mark.parametrize("ingress", INGRESSES)
@@ -288,7 +289,7 @@ def resume_on_tcp(
         socket.create_connection(("127.0.0.1", port), 5) as tcp,
         context.wrap_socket(tcp, server_hostname="default.test", session=session) as client,
     ):
-        client.sendall(b"GET /size/1 HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+        client.sendall(b"GET /size/1 HTTP/1.1\r\nhost: default.test\r\nconnection: close\r\n\r\n")
         answer = b""
         while piece := client.recv(65536):
             answer += piece

@@ -302,7 +302,7 @@ class World:
         stream = Stream(f"client {len(self.clients)}", self.log)
         client = SimpleNamespace(
             address=b"192.0.2.1", port=1, version=HTTP_3, connection_id=b"", response_fields=(),
-            hop=b"192.0.2.1", proxies=None,
+            hop=b"192.0.2.1", proxies=None, covered=None,
             is_early=self.early,
         )  # fmt: skip
         self.clients.append(stream)

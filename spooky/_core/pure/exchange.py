@@ -181,10 +181,14 @@ class Exchange(Owner):
             self.refuse_head(fields, validated)
             return
         request = validated
-        if self.client.proxies is not None:
-            self.client = self.client.of_request(request.fields)
+        client = self.client
+        if client.proxies is not None:
+            self.client = client.of_request(request.fields)
         self.request = request
         self.record.take_request(request)
+        if client.covered is not None and not client.covered.includes(request.host):
+            self.answer(reasons.MISDIRECTED)
+            return
         if self.client.is_early and request.method not in policy.early_methods:
             self.answer(reasons.TOO_EARLY)
             return

@@ -175,7 +175,7 @@ def _exchange() -> Work:
     service = Service(_upstream(pool))
     client = SimpleNamespace(
         address=b"192.0.2.1", port=1, version=HTTP_3, connection_id=b"", response_fields=(),
-        hop=b"192.0.2.1", proxies=None,
+        hop=b"192.0.2.1", proxies=None, covered=None,
         is_early=False,
     )  # fmt: skip
 

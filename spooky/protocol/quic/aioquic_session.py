@@ -236,12 +236,15 @@ class AioquicSession:
             self._refused.pop(event.stream_id, None)
             self.handler.on_stop_sending(event.stream_id, event.error_code)
 
+    @property
+    def server_name(self) -> str | None:
+        """The name that the client asked for."""
+        return self._requested_name if self.is_client else self._quic.server_context.server_name
+
     def _on_handshake(self, event: events.HandshakeCompleted) -> None:
         quic = self._quic
         certificate: bytes | None = None
-        server_name = self._requested_name
         if not self.is_client:
-            server_name = quic.server_context.server_name
             chain = quic.server_context.client_chain
             certificate = chain[0].public_bytes(Encoding.DER) if chain else None
         self.established = True
@@ -250,7 +253,7 @@ class AioquicSession:
             Handshake(
                 version=quic.version,
                 alpn=event.alpn_protocol or "",
-                server_name=server_name,
+                server_name=self.server_name,
                 resumed=event.session_resumed,
                 client_certificate=certificate,
             )

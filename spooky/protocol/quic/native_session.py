@@ -22,6 +22,11 @@ class NativeSession(Connection):
 
     tls: NativeTls
 
+    @property
+    def server_name(self) -> str | None:
+        """The name that the client asked for."""
+        return self.tls.server_name
+
     def make_handshake(self) -> Handshake:
         """Return what ``on_handshake`` is told."""
         tls = self.tls

@@ -137,6 +137,7 @@ class QuicSession(Protocol):
         established: Whether the handshake completed.
         terminated: Whether it is over and may be forgotten: nothing to send, no deadline.
         peer: The address packets are sent to; changes when the peer migrates.
+        server_name: Of a server: the name its client asked for (SNI), once its hello was read.
         all_acknowledged: Whether the peer has everything that was sent on streams, ends and resets
             included; closing before that loses some of it.
         peer_stream_limit: How many bidirectional streams the peer was allowed to open so far.
@@ -147,6 +148,9 @@ class QuicSession(Protocol):
     established: bool
     terminated: bool
     peer: Address
+
+    @property
+    def server_name(self) -> str | None: ...
 
     @property
     def all_acknowledged(self) -> bool: ...

@@ -1,0 +1,206 @@
+"""Requests for an authority that their connection was not made for (RFC 9110 section 7.4)."""
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aioquic.h3.connection import H3_ALPN
+from aioquic.quic.configuration import QuicConfiguration
+
+import spooky
+from tests.certificates import ca, client_leaf, leaf, write
+from tests.support.client import Client, Http1Client, Http2Client, Http3Client
+from tests.support.proxy import run
+
+INGRESSES = ["h3", "h2", "h1"]
+
+
+def run_with(
+    directory: Path,
+    listeners: list[tuple[list[str], bool]],
+    scenario: Callable[[spooky.Proxy], Awaitable[None]],
+    change: Callable[[dict[str, Any]], None] = lambda _: None,
+) -> None:
+    """Run a scenario against listeners, each with the names of its certificate.
+
+    Arguments:
+        listeners: The names, and whether clients need a certificate.
+    """
+    authority, clients = ca(), ca("clients")
+    (directory / "clients.pem").write_bytes(clients.certificate_pem)
+    write(client_leaf("alice", clients), directory, "alice")
+    entries = []
+    for number, (names, demands) in enumerate(listeners):
+        chain, key = write(leaf(names, authority), directory, f"server{number}")
+        tls: dict[str, Any] = {"cert": str(chain), "key": str(key)}
+        if demands:
+            ca_file = str(directory / "clients.pem")
+            tls["client_auth"] = {
+                "enabled": True, "require_client_cert": True, "ca_file": ca_file,
+            }  # fmt: skip
+        entries.append({"address": f"127.0.0.{number + 1}", "port": 0, "tls": tls})
+    settings: dict[str, Any] = {
+        "version": 1,
+        "listeners": entries,
+        "access_log": {"enabled": False},
+        "upstream": {
+            "app": {
+                "route": {"path_prefix": "/"},
+                "backends": [{"id": "app", "address": "app:it"}],
+            }
+        },
+    }
+    change(settings)
+
+    async def with_proxy() -> None:
+        application = lambda request: spooky.Response(b"served")  # noqa: E731
+        async with spooky.Proxy(settings, apps={"it": application}) as proxy:
+            await scenario(proxy)
+
+    run(with_proxy)
+
+
+async def connect(
+    ingress: str,
+    place: tuple[str, int],
+    server_name: str | None,
+    directory: Path | None = None,
+) -> Client:
+    """Connect to a listener, with the client's certificate in a directory if one is given."""
+    host, port = place
+    if ingress == "h3":
+        assert host == "127.0.0.1"
+        configuration = QuicConfiguration(
+            alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name=server_name
+        )
+        return await Http3Client.connect(port, configuration)
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2" if ingress == "h2" else "http/1.1"])
+    if directory is not None:
+        context.load_cert_chain(directory / "alice.pem", directory / "alice.key")
+    streams = await asyncio.open_connection(
+        host, port, ssl=context, server_hostname=server_name or ""
+    )
+    if ingress == "h1":
+        return Http1Client(*streams)
+    client = Http2Client(*streams)
+    client.flush()
+    return client
+
+
+async def status(client: Client, authority: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return the status of a request for an authority."""
+    monkeypatch.setattr("tests.support.client.AUTHORITY", authority.encode())
+    response = await client.fetch("GET", "/")
+    return response.status
+
+
+@pytest.mark.parametrize("ingress", INGRESSES)
+def test_only_what_the_certificate_covers_may_be_asked_for(
+    tmp_path: Path, ingress: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["one.test", "*.wild.test", "127.0.0.1", "::1"]
+
+    async def scenario(proxy: spooky.Proxy) -> None:
+        client = await connect(ingress, proxy.addresses[0], "one.test")
+        for authority, expected in {
+            "one.test": 200,
+            "ONE.test:8443": 200,
+            "one.test.": 200,
+            "a.wild.test": 200,
+            "127.0.0.1": 200,
+            "[::1]:443": 200,
+            "[0:0::1]": 200,
+            "two.test": 421,
+            "wild.test": 421,
+            "a.b.wild.test": 421,
+            "127.0.0.2": 421,
+            "[::2]": 421,
+            "xone.test": 421,
+        }.items():
+            assert await status(client, authority, monkeypatch) == expected, authority
+        # The connection serves on.
+        assert await status(client, "one.test", monkeypatch) == 200
+        await client.close()
+
+    run_with(tmp_path, [(names, False)], scenario)
+
+
+@pytest.mark.parametrize("ingress", INGRESSES)
+def test_it_is_the_certificate_that_was_served_that_counts(
+    tmp_path: Path, ingress: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another certificate of the listener may cover the authority: for another connection."""
+    chain, key = write(leaf(["two.test"], ca()), tmp_path, "two")
+
+    def change(settings: dict[str, Any]) -> None:
+        settings["listeners"][0]["tls"]["certificates"] = [
+            {"server_name": "two.test", "cert": str(chain), "key": str(key)}
+        ]
+
+    async def scenario(proxy: spooky.Proxy) -> None:
+        for server_name, covered, other in (
+            ("one.test", "one.test", "two.test"),
+            ("two.test", "two.test", "one.test"),
+            (None, "one.test", "two.test"),
+        ):
+            client = await connect(ingress, proxy.addresses[0], server_name)
+            assert await status(client, covered, monkeypatch) == 200
+            assert await status(client, other, monkeypatch) == 421
+            await client.close()
+
+    run_with(tmp_path, [(["one.test"], False)], scenario, change)
+
+
+@pytest.mark.parametrize("ingress", INGRESSES)
+def test_a_wildcard_opens_no_host_that_asks_for_client_certificates(
+    tmp_path: Path, ingress: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(proxy: spooky.Proxy) -> None:
+        client = await connect(ingress, proxy.addresses[0], "open.a.test")
+        assert await status(client, "open.a.test", monkeypatch) == 200
+        assert await status(client, "closed.a.test", monkeypatch) == 421
+        await client.close()
+        if ingress != "h3":
+            client = await connect(ingress, proxy.addresses[1], "closed.a.test", tmp_path)
+            assert await status(client, "closed.a.test", monkeypatch) == 200
+            await client.close()
+
+    run_with(tmp_path, [(["*.a.test"], False), (["closed.a.test"], True)], scenario)
+
+
+@pytest.mark.parametrize("other", [(["closed.a.test"], False), (["*.a.test"], True)])
+def test_listeners_that_serve_a_host_alike_or_as_closely_take_nothing_away(
+    tmp_path: Path, other: tuple[list[str], bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(proxy: spooky.Proxy) -> None:
+        client = await connect("h2", proxy.addresses[0], "closed.a.test")
+        assert await status(client, "closed.a.test", monkeypatch) == 200
+        await client.close()
+
+    run_with(tmp_path, [(["*.a.test"], False), other], scenario)
+
+
+@pytest.mark.parametrize("ingress", INGRESSES)
+def test_the_check_can_be_switched_off_live(
+    tmp_path: Path, ingress: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {}
+
+    async def scenario(proxy: spooky.Proxy) -> None:
+        before = await connect(ingress, proxy.addresses[0], None)
+        assert await status(before, "two.test", monkeypatch) == 421
+        settings["listeners"][0]["tls"]["strict_authority"] = False
+        await proxy.apply(settings)
+        after = await connect(ingress, proxy.addresses[0], None)
+        assert await status(before, "two.test", monkeypatch) == 421
+        assert await status(after, "two.test", monkeypatch) == 200
+        await before.close()
+        await after.close()
+
+    run_with(tmp_path, [(["one.test"], False)], scenario, settings.update)
