@@ -400,6 +400,14 @@ SOURCE_CONNECTION_RATE = Reason(
     Stage.CONNECTION, "source_connection_rate", 0, "Connections from this source arrive too fast.",
     Fault.CLIENT,
 )  # fmt: skip
+SOURCE_DROPPED = Reason(
+    Stage.CONNECTION, "source_dropped", 0, "A rule drops what comes from this source.", Fault.CLIENT
+)
+FLOOD_UNPROVEN = Reason(
+    Stage.CONNECTION, "flood_unproven", 0,
+    "The client was asked to prove its address first (Retry), as many handshakes were under way.",
+    Fault.US,
+)  # fmt: skip
 OVERLOAD_IDLE = Reason(
     Stage.CONNECTION, "overload_idle", 0,
     "The connection was idle while resources were running out.", Fault.US, h3_error=H3_NO_ERROR,

@@ -20,13 +20,14 @@ WINDOW_MIN: Final = 16_384  # one HTTP/2 frame of the usual size must fit
 WINDOW_MAX: Final = (1 << 31) - 1  # RFC 9113 section 6.9.1; QUIC would allow more
 DNS_INTERVAL_MIN: Final = 100  # ms: resolvers answer from a cache meanwhile
 STREAMS_MAX: Final = 65_536  # far above any client's use; bounds the table of one connection
+SOURCE_RULES_MAX: Final = 4_096  # a look-up costs the same for any number; this bounds a reload
 WORKERS_MAX: Final = 128  # a connection ID has a byte for the slot, and an upgrade doubles them
 
 SocketBuffer: TypeAlias = Annotated[
     int, Meta(ge=SOCKET_BUFFER_MIN, le=SOCKET_BUFFER_MAX, extra={"unit": "bytes"})
 ]
 Window: TypeAlias = Annotated[int, Meta(ge=WINDOW_MIN, le=WINDOW_MAX, extra={"unit": "bytes"})]
-RetryPolicy: TypeAlias = Literal["never", "always"]
+RetryPolicy: TypeAlias = Literal["never", "auto", "always"]
 CongestionControl: TypeAlias = Literal["cubic", "reno"]
 
 
@@ -106,11 +107,26 @@ class Performance(Section, frozen=True):
         RetryPolicy,
         described(
             "Whether a QUIC client has to prove its address before it gets a connection, unless a "
-            "token of an earlier connection does (Retry, RFC 9000 section 8.1).",
+            "token of an earlier connection does (Retry, RFC 9000 section 8.1). `auto` asks for it "
+            "while a quarter of `max_half_open_connections` is taken or half of "
+            "`new_connections_per_sec` is tried, and until it has been calm for 5 s.",
             hazard="`always` costs each new client a round trip; `never` lets forged addresses "
             "take half-open connections, up to their limit.",
         ),
-    ] = "never"
+    ] = "auto"
+    source_rules: Annotated[
+        tuple[str, ...],
+        Meta(max_length=SOURCE_RULES_MAX),
+        described(
+            "What becomes of new connections by where their packets come from, as they come, "
+            "before anything is kept for them: each rule is an action and a network, such as "
+            "`drop 192.0.2.0/24`, and the first that matches holds. `drop`: nothing is answered. "
+            "`retry`: a QUIC client has to prove its address. `allow`: it never has to, "
+            "and no rule after this one holds. What has a connection keeps it.",
+            hazard="Sources of UDP packets can be forged: a rule that drops a network can be made "
+            "to look like its fault. Behind a proxy or balancer, its address is the source.",
+        ),
+    ] = ()
     quic_congestion_control: Annotated[
         CongestionControl,
         described(

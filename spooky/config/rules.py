@@ -18,6 +18,7 @@ from spooky.config.retries import check_retry, check_retry_budget
 from spooky.config.route_rules import check_routes
 from spooky.config.schema import Configuration
 from spooky.config.shared_room import check_shared_room
+from spooky.config.source_rules import check_source_rules
 from spooky.config.upstream_rules import TOKEN, check_upstreams
 from spooky.config.watchdog import check_watchdog
 
@@ -63,6 +64,7 @@ def _check_performance(performance: Performance, report: Report) -> None:
             '"native" needs the compiled kernels, which this installation does not have',
             "use auto or aioquic, or install with a compiler",
         )
+    check_source_rules(performance.source_rules, report)
     for lesser, greater in _NOT_GREATER:
         low, high = getattr(performance, lesser), getattr(performance, greater)
         if high is not None and low > high:

@@ -171,6 +171,7 @@ _GROUPS: Final[tuple[_Group, ...]] = (
             "max_active_connections", "max_half_open_connections", "new_connections_per_sec",
             "new_connections_burst", "new_connections_per_source_per_sec",
             "new_connections_per_source_burst", "quic_retry", "quic_congestion_control",
+            "source_rules",
             "client_head_timeout_ms",
             "quic_max_idle_timeout_ms", "quic_initial_max_data", "quic_initial_max_stream_data",
             "quic_initial_max_streams_bidi",

@@ -322,6 +322,12 @@ def _lifts(change: Change) -> bool:
             return new == "pass"
         case "performance.quic_retry":
             return new == "never"
+        case "performance.source_rules":
+            return (
+                isinstance(old, tuple)
+                and isinstance(new, tuple)
+                and not (_drops(old) <= _drops(new))
+            )
     if old is None or not (change.path in LIMITS or change.path.startswith(THRESHOLDS)):
         return False
     if new is None:
@@ -329,6 +335,11 @@ def _lifts(change: Change) -> bool:
     return (
         isinstance(old, int | float) and isinstance(new, int | float) and new >= old * LIFTED_FACTOR
     )
+
+
+def _drops(rules: tuple[str, ...]) -> set[str]:
+    """Return the rules that keep somebody out, or ask for a proof."""
+    return {rule for rule in rules if not rule.startswith("allow")}
 
 
 def _said(value: Value) -> str:

@@ -104,6 +104,11 @@ class ConnectionCap:
         """Which share of the connections that may be open are, in all workers."""
         return self._places.total / self.maximum
 
+    @property
+    def half_open_share(self) -> float:
+        """Which share of the half-open connections that may be are, in all workers."""
+        return self._half_open_places.total / self.half_open_maximum
+
     def open(self) -> Reason | None:
         """Count a connection, half-open at first; return why it is refused, or ``None``."""
         if not self._places.take(self.maximum):

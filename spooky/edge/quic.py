@@ -19,6 +19,8 @@ from spooky.edge.limits import ConnectionCap, ConnectionRate
 from spooky.edge.proxy_headers import AnnouncedFlows
 from spooky.edge.quic_connection import QuicConnection
 from spooky.edge.quic_measures import QuicMeasures
+from spooky.edge.retry_switch import RetrySwitch
+from spooky.edge.source_rules import NO_RULES, SourceRules
 from spooky.edge.stateless import AddressSettings, AddressUnprovenError, StatelessAnswers
 from spooky.generation.authorities import Authorities
 from spooky.observe.counters import Counters
@@ -68,6 +70,7 @@ class QuicSettings:
         http3: Limits of HTTP/3 sessions.
         handshake_timeout: For the handshake; seconds.
         address: How clients prove their addresses.
+        sources: Who is dropped, or asked to prove its address, by where it is.
         proxies: Whose word is taken for where clients are.
         authorities: What may be asked for over a connection; ``None`` for everything.
     """
@@ -77,6 +80,7 @@ class QuicSettings:
     http3: Http3Limits
     handshake_timeout: float
     address: AddressSettings
+    sources: SourceRules = NO_RULES
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     authorities: Authorities | None = None
 
@@ -136,6 +140,7 @@ class QuicListener:
         self._handshakes: HandshakeQueue[QuicConnection] = HandshakeQueue()
         self._handshakes_due = False
         self._early = EarlyPackets()
+        self._retry_switch = RetrySwitch(runtime, cap, counters)
         self._flows = AnnouncedFlows()
         self._unsent: deque[Transmit] = deque()
         self._unsent_datagrams = 0
@@ -209,6 +214,7 @@ class QuicListener:
         for connection in list(self._connections):
             connection.forget()
         self._handshakes.clear()
+        self._retry_switch.close()
         self.runtime.loop.remove_reader(self._socket.fileno())
         self.runtime.loop.remove_writer(self._socket.fileno())
         self._udp.release()
@@ -276,7 +282,9 @@ class QuicListener:
             if not self._passed_on(whole, header, handed_over, returned):
                 if self.kin and not returned and self._given_to_kin(whole, header, known=False):
                     return
-                if header.is_long:
+                if self.settings.sources.action(datagram[1][0]) == "drop":
+                    self._stateless.count(reasons.SOURCE_DROPPED)
+                elif header.is_long:
                     self._wait(self._handshakes.add_opening((datagram, header)))
                 else:
                     self._stateless.reset(header, self.settings.parameters, datagram[1], now)
@@ -430,10 +438,10 @@ class QuicListener:
                 header,
                 token,
                 source,
-                address,
+                address.tokens,
                 self._connection_ids.make,
                 wall_clock,
-                reasons.OVERLOAD_UNPROVEN if overload.proves_addresses else None,
+                self._must_prove(source, now),
             )
         except AddressUnprovenError as error:
             self._stateless.count(error.reason)
@@ -445,6 +453,19 @@ class QuicListener:
             self._stateless.count(refused)
             return None
         return self._accept(header, source, client, proof, now)
+
+    def _must_prove(self, source: Address, now: float) -> Reason | None:
+        """Return why a client without a token has to prove its address, if it has to."""
+        address = self.settings.address
+        flooded = self._retry_switch.note_attempt(now, address.new_connections_rate)
+        action = self.settings.sources.action(source[0])
+        if action == "allow":
+            return None
+        if address.retry == "always" or action == "retry":
+            return reasons.ADDRESS_UNPROVEN
+        if self.overload.proves_addresses:
+            return reasons.OVERLOAD_UNPROVEN
+        return reasons.FLOOD_UNPROVEN if flooded and address.retry == "auto" else None
 
     def _admit(self, client: Place, now: float) -> Reason | None:
         """Take a place for a new connection; return why there is none, or ``None``."""

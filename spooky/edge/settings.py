@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from spooky.config.schema import Configuration
+from spooky.config.source_rules import parse_source_rule
 from spooky.edge.quic import QuicSettings
+from spooky.edge.source_rules import SourceRules
 from spooky.edge.stateless import AddressSettings
 from spooky.edge.tcp import TcpSettings
 from spooky.generation.authorities import Authorities
@@ -119,11 +121,19 @@ def quic_settings(
         ),
         http3=http3,
         handshake_timeout=performance.client_head_timeout_ms / 1000,
-        address=AddressSettings(performance.quic_retry, AddressTokens(keys)),
+        address=AddressSettings(
+            performance.quic_retry, AddressTokens(keys), performance.new_connections_per_sec
+        ),
+        sources=source_rules(configuration),
         proxies=terms.proxies,
         authorities=terms.authorities,
     )
     return with_keys(settings, keys)
+
+
+def source_rules(configuration: Configuration) -> SourceRules:
+    """Return what becomes of new connections by where they come from."""
+    return SourceRules(map(parse_source_rule, configuration.performance.source_rules))
 
 
 def with_keys(settings: QuicSettings, keys: Keys) -> QuicSettings:
@@ -160,6 +170,7 @@ def tcp_settings(configuration: Configuration, terms: Terms, port: int) -> TcpSe
     return TcpSettings(
         tls=terms.tls.tcp_context,
         client_verifier=terms.tls.client_verifier,
+        sources=source_rules(configuration),
         certificates=terms.tls.selector,
         handshake_timeout=performance.client_head_timeout_ms / 1000,
         head_timeout=performance.client_head_timeout_ms / 1000,

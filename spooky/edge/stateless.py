@@ -34,11 +34,6 @@ SOURCE_RESETS_PER_SECOND: Final = 20
 SOURCE_RESETS_BURST: Final = 100
 
 
-def must_prove_address(policy: RetryPolicy) -> bool:
-    """Return whether a client without a token has to prove its address first."""
-    return policy == "always"
-
-
 @dataclass(frozen=True, slots=True)
 class AddressSettings:
     """How clients prove their addresses.
@@ -46,10 +41,12 @@ class AddressSettings:
     Attributes:
         retry: Who has to.
         tokens: What proves it.
+        new_connections_rate: How many connections may begin in a second, of all listeners.
     """
 
     retry: RetryPolicy
     tokens: AddressTokens
+    new_connections_rate: float
 
 
 class AddressUnprovenError(Exception):
@@ -101,31 +98,28 @@ class StatelessAnswers:
         header: PacketHeader,
         token: bytes,
         source: Address,
-        settings: AddressSettings,
+        tokens: AddressTokens,
         new_connection_id: Callable[[], bytes],
         now: float,
-        must_prove: Reason | None = None,
+        must_prove: Reason | None,
     ) -> AddressProof | None:
         """Return what proves a client's address, or ``None`` where it need not be proven.
 
         Arguments:
             header: Of its Initial packet.
             token: Of that packet; may be empty.
+            tokens: What proves an address.
             new_connection_id: Makes what the client addresses its next packets to.
             now: Seconds since the epoch.
-            must_prove: Why it has to be proven whatever the settings say, if it has to.
+            must_prove: Why it has to be proven, if it has to.
 
         Raises:
             AddressUnprovenError: It has to be proven and is not; the client was told.
         """
-        proof = self._check_token(header, token, source, settings.tokens, now)
-        if must_prove_address(settings.retry):
-            must_prove = reasons.ADDRESS_UNPROVEN
+        proof = self._check_token(header, token, source, tokens, now)
         if proof is None and must_prove is not None:
             connection_id = new_connection_id()
-            token = settings.tokens.for_retry(
-                source, header.destination_connection_id, connection_id, now
-            )
+            token = tokens.for_retry(source, header.destination_connection_id, connection_id, now)
             self._answer(retry_packet(header, connection_id, token), source)
             raise AddressUnprovenError(must_prove)
         return proof

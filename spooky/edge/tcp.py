@@ -17,6 +17,7 @@ from spooky._core.validate import HTTP_1, HTTP_2
 from spooky.edge.hello import peek_client_hello
 from spooky.edge.limits import ConnectionCap, ConnectionRate, address_text
 from spooky.edge.proxy_headers import take_proxy_header
+from spooky.edge.source_rules import SourceRules
 from spooky.generation.authorities import Authorities
 from spooky.generation.certificates import is_client_still_accepted
 from spooky.observe.counters import Counters
@@ -75,6 +76,7 @@ class TcpSettings:
         tls: The context that new connections use.
         client_verifier: What client certificates are verified against; ``None`` if none are
             asked for.
+        sources: Who is dropped, by where it is.
         certificates: Which of its certificates a server name selects.
         handshake_timeout: For the TLS handshake; seconds.
         head_timeout: For a complete HTTP/1.1 request head, from its first byte; seconds.
@@ -89,6 +91,7 @@ class TcpSettings:
 
     tls: ssl.SSLContext
     client_verifier: ClientVerifier | None
+    sources: SourceRules
     certificates: CertificateSelector
     handshake_timeout: float
     head_timeout: float
@@ -416,6 +419,10 @@ class TcpListener:
 
     def _take(self, accepted: socket.socket, peer: tuple[str, int]) -> None:
         """Start TLS on a connection, or refuse it."""
+        if self.settings.sources.action(peer[0]) == "drop":
+            self._count_refusal(reasons.SOURCE_DROPPED)
+            accepted.close()
+            return
         if self._overload.refuses_connections:
             self._count_action(Action.REFUSE_CONNECTIONS)
             self._count_refusal(reasons.OVERLOAD_REFUSED)

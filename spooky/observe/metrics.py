@@ -129,6 +129,11 @@ TABLE: Final = (
         "Handshakes of clients that offered 0-RTT data, by whether it was taken.",
     ),
     Metric(
+        "quic_retry_active",
+        Kind.GAUGE,
+        "Listeners of workers at which new clients have to prove their address because of a flood.",
+    ),
+    Metric(
         "address_tokens_accepted_total",
         Kind.COUNTER,
         "Client connections whose address a token proved, by how it was given.",

@@ -58,6 +58,7 @@ def _configure(settings: dict[str, Any], metrics_port: int) -> None:
         "client_body_idle_timeout_ms": SHORT_MS,
         "quic_max_idle_timeout_ms": SHORT_MS,
         "max_half_open_connections": HALF_OPEN_MAX,
+        "source_rules": [f"retry {RETRY_HOST}", f"drop {DENIED_HOST}"],
     }
     # What attackers make the backend do must not be held against it by who serves bystanders.
     (upstream,) = settings["upstream"].values()

@@ -311,10 +311,20 @@ def test_a_limit_that_is_lifted(edit, lifted):
 
 
 def test_retry_that_is_switched_off_is_a_limit_lifted():
-    before = snapshot(edited(BASE, ("performance/quic_retry", "always")))
-    (found,) = plan(before, snapshot(BASE), NOW).hazards
-    assert found.text == "performance.quic_retry goes from always to never"
-    assert plan(snapshot(BASE), before, NOW).hazards == ()
+    before = snapshot(BASE)
+    never = snapshot(edited(BASE, ("performance/quic_retry", "never")))
+    (found,) = plan(before, never, NOW).hazards
+    assert found.text == "performance.quic_retry goes from auto to never"
+    assert plan(never, before, NOW).hazards == ()
+
+
+def test_rules_that_kept_sources_out_and_go_are_a_limit_lifted():
+    rules = ["allow 192.0.2.1", "drop 192.0.2.0/24", "retry 0.0.0.0/0"]
+    before = snapshot(edited(BASE, ("performance/source_rules", rules)))
+    fewer = snapshot(edited(BASE, ("performance/source_rules", rules[:2])))
+    (found,) = plan(before, fewer, NOW).hazards
+    assert found.code == "limit_lifted"
+    assert plan(fewer, before, NOW).hazards == ()
 
 
 def test_limits_are_settings_of_the_schema():

@@ -37,6 +37,14 @@ def test_addresses_of_one_ipv6_prefix_are_one_source() -> None:
     assert source_of("::ffff:192.0.2.7") == "192.0.2.7"
 
 
+def test_whoever_has_a_prefix_of_ipv6_is_one_source_for_all_its_addresses() -> None:
+    """Both in the rate of connections and in that of stateless resets (RFC 6177)."""
+    rate = ConnectionRate(RateLimits(100, 100, 5, 5), private_segment())
+    verdicts = [rate.admit(f"2001:db8:1:2:{n:x}::{n:x}", 0.0) for n in range(1, 9)]
+    assert verdicts == [None] * 5 + [reasons.SOURCE_CONNECTION_RATE] * 3
+    assert rate.admit("2001:db8:1:3::1", 0.0) is None
+
+
 def test_limits_and_rates_are_for_all_workers_together() -> None:
     segment = Segment(mmap.mmap(-1, segment_size(2)), 2)
     workers = [Counters(segment, worker) for worker in range(2)]

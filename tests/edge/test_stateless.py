@@ -23,7 +23,6 @@ from spooky.edge.stateless import (
     SOURCE_RESETS_BURST,
     SOURCE_RESETS_PER_SECOND,
     StatelessAnswers,
-    must_prove_address,
 )
 from spooky.observe.counters import Counters, SlotName, reason_labels
 from spooky.protocol.quic.packet import PacketHeader, PacketType, parse_header
@@ -149,11 +148,6 @@ async def retried(client: RawClient, on: Wire) -> list[bytes]:
     assert header is not None
     assert header.type is PacketType.RETRY
     return client.take(answer, on)
-
-
-def test_only_always_asks_for_a_proof() -> None:
-    assert must_prove_address("always")
-    assert not must_prove_address("never")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -463,10 +457,12 @@ def test_resets_to_one_source_come_back_with_time() -> None:
         False,
     ]
     assert answers.reset("192.0.2.2", 1000), "another source has resets of its own"
+    of_one = [answers.reset(f"2001:db8::{n:x}", 1000) for n in range(SOURCE_RESETS_BURST + 1)]
+    assert of_one == [*[True] * SOURCE_RESETS_BURST, False], "a /64 of IPv6 is one source"
     after = 1000 + 1.01 / SOURCE_RESETS_PER_SECOND
     assert [answers.reset("192.0.2.1", after) for _ in range(2)] == [True, False]
-    assert answers.counted(reasons.STATELESS_RESET_RATE) == 2
-    assert answers.counted(reasons.UNKNOWN_CONNECTION) == SOURCE_RESETS_BURST + 2
+    assert answers.counted(reasons.STATELESS_RESET_RATE) == 3
+    assert answers.counted(reasons.UNKNOWN_CONNECTION) == 2 * SOURCE_RESETS_BURST + 2
 
 
 def test_resets_of_a_listener_are_limited_whoever_asks() -> None:

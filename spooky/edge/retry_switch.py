@@ -1,0 +1,109 @@
+"""When clients have to prove their addresses because of a flood, and when no longer."""
+
+import logging
+from typing import Final
+
+from spooky._core.timers import Timer
+from spooky.edge.limits import ConnectionCap
+from spooky.observe.counters import Counters
+from spooky.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+HALF_OPEN_ON: Final = 0.25
+"""Which share of the half-open connections there may be is a flood: clients that go on leave theirs
+within a round trip, so even a rush of them takes few at a time."""
+
+HALF_OPEN_OFF: Final = 0.1
+"""Below which share it is over; what proved nothing before takes a handshake's timeout to go."""
+
+ATTEMPTS_ON: Final = 0.5
+"""Which share of the rate of new connections is a flood, counted by each listener of a worker."""
+
+ATTEMPTS_OFF: Final = 0.25
+"""Below which share of it that is over: a flood goes on though it gets nothing."""
+
+CALM_SECONDS: Final = 5.0
+"""How long it must have been calm: a flood that breathes does not get half-open connections with
+each breath."""
+
+WINDOW_SECONDS: Final = 1.0
+"""In which time attempts are counted, and how often it is looked whether it is calm."""
+
+
+class RetrySwitch:
+    """Follows half-open connections and attempts to open some.
+
+    Arguments:
+        runtime: The worker's.
+        cap: Which connections there are, in all workers.
+        counters: The worker's slots.
+
+    Attributes:
+        is_on: Whether new clients have to prove their address.
+    """
+
+    def __init__(self, runtime: Runtime, cap: ConnectionCap, counters: Counters) -> None:
+        self.is_on = False
+        self._runtime = runtime
+        self._cap = cap
+        self._values = counters.values
+        self._gauge = counters.slot("quic_retry_active")
+        self._window_ends = 0.0
+        self._attempts = 0
+        self._rate = 1.0
+        self._stormy_at = 0.0
+        self._timer: Timer | None = None
+
+    def note_attempt(self, now: float, rate: float) -> bool:
+        """Count an attempt of a client to begin; return whether it has to prove its address.
+
+        Arguments:
+            now: Seconds on the monotonic clock.
+            rate: How many connections may begin in a second.
+        """
+        self._rate = rate
+        if now >= self._window_ends:
+            self._window_ends = now + WINDOW_SECONDS
+            self._attempts = 0
+        self._attempts += 1
+        if not self.is_on and self._is_beyond(HALF_OPEN_ON, ATTEMPTS_ON):
+            self._turn(True, now)
+        return self.is_on
+
+    def close(self) -> None:
+        """Look no more; idempotent."""
+        if self.is_on:
+            self._turn(False, 0.0)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _is_beyond(self, half_open: float, attempts: float) -> bool:
+        return (
+            self._cap.half_open_share >= half_open
+            or self._attempts >= attempts * self._rate * WINDOW_SECONDS
+        )
+
+    def _look(self) -> None:
+        """Turn off when it has been calm for long enough."""
+        self._timer = None
+        now = self._runtime.now()
+        if self._is_beyond(HALF_OPEN_OFF, ATTEMPTS_OFF):
+            self._stormy_at = now
+        if now >= self._window_ends:
+            self._attempts = 0
+        if now - self._stormy_at >= CALM_SECONDS:
+            self._turn(False, now)
+        else:
+            self._timer = self._runtime.schedule(now + WINDOW_SECONDS, self._look)
+
+    def _turn(self, on: bool, now: float) -> None:
+        self.is_on = on
+        self._values[self._gauge] = int(on)
+        if on:
+            logger.warning("many handshakes begin: new clients have to prove their address (Retry)")
+            self._stormy_at = now
+            self._timer = self._runtime.schedule(now + WINDOW_SECONDS, self._look)
+        else:
+            logger.info("few handshakes begin: clients need not prove their address any more")

@@ -1,0 +1,101 @@
+"""Retry that switches itself on in a flood, and off when it is over (attack 13)."""
+
+from collections.abc import Callable
+
+import pytest
+
+from spooky.edge.limits import ConnectionCap
+from spooky.edge.retry_switch import CALM_SECONDS, WINDOW_SECONDS, RetrySwitch
+from spooky.observe.counters import Counters
+
+MAXIMUM = 100
+RATE = 50.0
+
+
+class Clock:
+    """A runtime whose time a test makes."""
+
+    def __init__(self) -> None:
+        self.time = 1_000.0
+        self._due: list[tuple[float, Callable[[], None]]] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def schedule(self, deadline: float, call: Callable[[], None]) -> "Clock":
+        self._due.append((deadline, call))
+        return self
+
+    def cancel(self) -> None:
+        self._due.clear()
+
+    def go_on(self, seconds: float) -> None:
+        end = self.time + seconds
+        while self._due and self._due[0][0] <= end:
+            self.time, call = self._due.pop(0)
+            call()
+        self.time = end
+
+
+class Gate:
+    """A switch, and what it goes by."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.counters = Counters()
+        self.cap = ConnectionCap(self.counters, "quic", MAXIMUM, MAXIMUM)
+        self.switch = RetrySwitch(self.clock, self.cap, self.counters)  # type: ignore[arg-type]
+
+    def attempt(self, count: int = 1) -> bool:
+        for _ in range(count):
+            self.switch.note_attempt(self.clock.time, RATE)
+        return self.switch.is_on
+
+    @property
+    def gauge(self) -> int:
+        return self.counters.values[self.counters.slot("quic_retry_active")]
+
+
+def test_half_open_connections_turn_it_on_and_their_end_turns_it_off() -> None:
+    gate = Gate()
+    for _ in range(24):
+        assert gate.cap.open() is None
+    assert not gate.attempt()
+    assert gate.cap.open() is None
+    assert gate.attempt()
+    assert gate.gauge == 1
+    for _ in range(14):
+        gate.cap.closed(was_established=False)
+    gate.clock.go_on(10 * CALM_SECONDS)
+    assert gate.switch.is_on, "between the two thresholds all stays as it is"
+    for _ in range(2):
+        gate.cap.closed(was_established=False)
+    gate.clock.go_on(CALM_SECONDS - 1)
+    assert gate.switch.is_on
+    gate.clock.go_on(2 * WINDOW_SECONDS)
+    assert not gate.switch.is_on
+    assert gate.gauge == 0
+    gate.clock.go_on(100)
+
+
+def test_attempts_turn_it_on_whatever_becomes_of_them() -> None:
+    gate = Gate()
+    assert not gate.attempt(int(RATE / 2) - 1)
+    gate.clock.go_on(WINDOW_SECONDS)
+    assert not gate.attempt(int(RATE / 2) - 1), "each window counts for itself"
+    assert gate.attempt()
+    for _ in range(20):
+        gate.clock.go_on(WINDOW_SECONDS)
+        assert gate.attempt(int(RATE / 3)), "a flood that gets nothing is still one"
+    gate.clock.go_on(CALM_SECONDS + 2 * WINDOW_SECONDS)
+    assert not gate.switch.is_on
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_it_ends_with_its_listener(times: int) -> None:
+    gate = Gate()
+    gate.attempt(100)
+    for _ in range(times):
+        gate.switch.close()
+    assert gate.gauge == 0
+    gate.clock.go_on(100)
