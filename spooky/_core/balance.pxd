@@ -160,7 +160,11 @@ cdef class RingHash(_Hashing):
     # The first point of each of 2**(64 - _shift) equal stretches of the ring.
     cdef uint32_t* _first
     cdef int _shift
+    # The median weight, and how many points a backend of it has.
+    cdef int64_t _median
+    cdef int64_t _of_median
 
+    cdef int _set_density(self) except -1
     cdef int64_t _point_count(self, Py_ssize_t backend) noexcept
     cdef int _sort(self, Point* unsorted) except -1
 

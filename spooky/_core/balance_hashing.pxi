@@ -83,6 +83,7 @@ cdef class RingHash(_Hashing):
         cdef Point* points
         cdef Py_ssize_t rank, backend, size = 0
         cdef int64_t number
+        self._set_density()
         for backend in range(self._count):
             size += self._point_count(backend)
         unsorted = bytearray(size * sizeof(Point))
@@ -96,12 +97,24 @@ cdef class RingHash(_Hashing):
         self._size = size
         self._sort(<Point*>PyByteArray_AS_STRING(unsorted))
 
-    cdef int64_t _point_count(self, Py_ssize_t backend) noexcept:
+    cdef int _set_density(self) except -1:
+        """Take the median weight, the lower of two, and how many points a backend of it has.
+
+        In steps, so that of a large ring a change of one weight seldom changes it.
+        """
         # Called before the first look at who is out: the eligible weight is the whole weight.
         cdef int64_t total = self._eligible_weight
-        cdef int64_t of_mean_weight = min(RING_POINTS, max(1, MAX_RING_POINTS // self._count))
+        cdef int64_t points = RING_POINTS
+        cdef list weights = sorted([self._backends[at].weight for at in range(self._count)])
+        self._median = weights[(self._count - 1) // 2] if weights else 1
+        while points > 1 and points * total > MAX_RING_POINTS * self._median:
+            points -= max(1, points >> 4)
+        self._of_median = points
+        return 0
+
+    cdef int64_t _point_count(self, Py_ssize_t backend) noexcept:
         cdef int64_t weight = self._backends[backend].weight
-        return max(1, (of_mean_weight * self._count * weight + total // 2) // total)
+        return max(1, (self._of_median * weight + self._median // 2) // self._median)
 
     cdef int _sort(self, Point* unsorted) except -1:
         """Sort points into stretches of about one point each, and within the stretches.

@@ -16,14 +16,14 @@ from spooky._core.pure.balancer import Balancer as Balancer
 from spooky._core.pure.balancer import Loads as Loads
 from spooky._core.pure.hashes import GOLDEN, MASK, hash_key, mix
 
-RING_LAYOUT_VERSION: Final = 1
+RING_LAYOUT_VERSION: Final = 2
 """Changes when the placement of backends on a ring or in a Maglev table does."""
 
 RING_POINTS: Final = 512
-"""Ring points of a backend of mean weight; shares then deviate by about 1/sqrt(512) = 4.4 %."""
+"""Ring points of a backend of median weight; shares then deviate by about 1/sqrt(512) = 4.4 %."""
 
 MAX_RING_POINTS: Final = 262_144
-"""Bound of a whole ring, about 4 MiB; beyond 512 backends each gets fewer points."""
+"""Bound of a whole ring, about 4 MiB; beyond 512 backends of one weight each gets fewer points."""
 
 MAX_RING_WALK: Final = 4096
 """Ring points looked at for an eligible backend before every backend is ranked instead."""
@@ -346,8 +346,9 @@ class RingHash(_Hashing):
     """Consistent hashing on a ring.
 
     A key belongs to the first point at or after it. Points come from the backend's id alone,
-    their number from its weight over the mean weight: a backend that joins or leaves moves about
-    its own share of the keys, and backends that are not eligible are walked past, not removed.
+    their number from its weight over the median weight, which one backend's hardly moves: so a
+    backend that joins, leaves or gets another weight moves the keys that it gains or loses, and
+    no others. Backends that are not eligible are walked past, not removed.
 
     Arguments:
         balance_factor: 0 for none, else at least 1.0: a backend takes at most this times its fair
@@ -363,6 +364,7 @@ class RingHash(_Hashing):
         loads: Loads | None = None,
     ) -> None:
         super().__init__(ids, weights, seed, balance_factor, loads)
+        self._median, self._of_median = self._density()
         points = [
             (mix((self._id_hashes[backend] + number * GOLDEN) & MASK), rank)
             for rank, backend in enumerate(self._by_id)
@@ -372,11 +374,22 @@ class RingHash(_Hashing):
         self._positions = [position for position, _ in points]
         self._owners = [self._by_id[rank] for _, rank in points]
 
+    def _density(self) -> tuple[int, int]:
+        """Return the median weight, the lower of two, and how many points a backend of it has.
+
+        In steps, so that of a large ring a change of one weight seldom changes it.
+        """
+        if not self._weights:
+            return 1, RING_POINTS
+        median = sorted(self._weights)[(len(self._weights) - 1) // 2]
+        points = RING_POINTS
+        while points > 1 and points * sum(self._weights) > MAX_RING_POINTS * median:
+            points -= max(1, points >> 4)
+        return median, points
+
     def _point_count(self, backend: int) -> int:
-        total, count = sum(self._weights), len(self._weights)
-        of_mean_weight = min(RING_POINTS, max(1, MAX_RING_POINTS // count))
-        points = (of_mean_weight * count * self._weights[backend] + total // 2) // total
-        return max(1, points)
+        weighted = self._of_median * self._weights[backend]
+        return max(1, (weighted + self._median // 2) // self._median)
 
     def _locate(self, key: int, excluded: int) -> int:
         owners = self._owners
