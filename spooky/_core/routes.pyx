@@ -159,7 +159,7 @@ cdef class RouteTable:
         """Make room for twice as many edges; the table is at most half full."""
         cdef Edge* before = self._edges
         cdef uint64_t room = self._mask + 1 if before != NULL else 0
-        cdef uint64_t size = max(2 * room, EDGES_MIN)
+        cdef uint64_t size = max(2 * room, <uint64_t>EDGES_MIN)
         cdef uint64_t place
         cdef Edge* edges = <Edge*>PyMem_Calloc(size, sizeof(Edge))
         if edges == NULL:

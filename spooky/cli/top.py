@@ -15,7 +15,6 @@ from rich.text import Text
 from spooky.cli.control_client import get, socket_option
 from spooky.cli.errors import EXIT_OK, printable
 from spooky.control.regression import estimate
-from spooky.control.traffic import since
 
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
@@ -203,3 +202,13 @@ def _number(value: float | None) -> str:
 
 def _name(text: str) -> Text:
     return Text(printable(text))
+
+
+def since(now: int, before: int) -> int:
+    """Return what came since; what counted an upstream that was removed begins anew.
+
+    Arguments:
+        now: The count.
+        before: What it was.
+    """
+    return now - before if now >= before else now

@@ -266,6 +266,34 @@ def test_counts_are_read_as_workers_write_them_later_ones_too() -> None:
     assert (read.connections, read.failed_handshakes) == (3, 2)
 
 
+def test_a_backend_whose_counts_are_forgotten_takes_none_of_the_others_away() -> None:
+    segment = private_segment()
+    reader, counters = TrafficReader(segment), Counters(segment, 0)
+
+    def count(backend: str, status: str, times: int, upstream: str = "api") -> None:
+        labels = {
+            "protocol": "h3", "upstream": upstream, "backend": backend, "status_class": status,
+            "stage": "end", "reason": "completed",
+        }  # fmt: skip
+        counters.values[counters.slot("requests_total", labels)] += times
+
+    count("removed", "2xx", 5000)
+    count("kept", "2xx", 100)
+    count("kept", "5xx", 2)
+    before = reader.read()
+    counters.forget(lambda name: dict(name.labels).get("backend") != "removed")
+    count("kept", "2xx", 300)
+    count("added", "2xx", 50)
+    came = (reader.read() - before).upstreams["api"]
+    assert (came.requests, came.failures) == (350, 0)
+    # As does an upstream that is forgotten and comes back: its counts are no continuation.
+    counters.forget(lambda name: dict(name.labels).get("upstream") != "api")
+    reader.read()
+    count("new", "2xx", 9000)
+    came = (reader.read() - before).upstreams["api"]
+    assert (came.requests, came.failures) == (9000, 0)
+
+
 # --- with processes, and a backend ------------------------------------------------------------
 class Backend:
     """Answers as it is told."""
