@@ -23,7 +23,7 @@ from spooky.config.schema import Backend
 from spooky.config.shared_room import shared_entries
 from spooky.control.candidate import Candidate, read_candidate, restore_candidate
 from spooky.control.effects import Effect
-from spooky.control.history import History, HistoryError, Record, Source, content_digest
+from spooky.control.history import History, HistoryError, Record, Source
 from spooky.control.overrides import Overrides, find_backend, overridden_settings
 from spooky.control.plan import Plan, Snapshot, plan
 from spooky.control.renewal import read_renewal
@@ -180,15 +180,6 @@ class Outcome:
     plan: Plan
     seconds: float
     changed: bool
-
-
-def first_record(candidate: Candidate, history: History, now: float) -> Record:
-    """Return the generation to start with: the newest again, if it is the same."""
-    newest = history.newest
-    digest = content_digest(candidate.text, candidate.fingerprints, candidate.overrides)
-    if newest is not None and newest.digest == digest and newest.path == candidate.path:
-        return newest
-    return _record(history.next_number, candidate, Source.START, Asked("spooky serve"), now)
 
 
 class Changes:
@@ -429,7 +420,7 @@ class Changes:
             probation = asked.probation_seconds
         if source is Source.ROLLBACK or source.is_by_the_way:
             probation = 0.0
-        record = _record(number, candidate, source, asked, time.time(), origin)
+        record = make_record(number, candidate, source, asked, time.time(), origin)
         unproven = probation > 0 or (source.is_by_the_way and self.record.unproven)
         record = msgspec.structs.replace(record, unproven=unproven)
         before = InForce(self.running, self.record)
@@ -531,7 +522,7 @@ def _read(path: Path) -> Candidate:
     return read_candidate(path, files=True)
 
 
-def _record(
+def make_record(
     number: int,
     candidate: Candidate,
     source: Source,
@@ -539,6 +530,7 @@ def _record(
     now: float,
     origin: int | None = None,
 ) -> Record:
+    """Return a generation as the history has it."""
     return Record(
         number=number,
         time=now,

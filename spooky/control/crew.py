@@ -61,6 +61,9 @@ EXIT_SECONDS: Final = 10.0
 killed."""
 
 
+_HANDLES: Final = ("inbox", "way", "process")
+"""What it takes to follow another program's worker."""
+
 MakePrepare = Callable[[int], tuple[Prepare, dict[str, int]]]
 """Gives what a slot's worker has to be told of a change, and its new descriptors by name."""
 
@@ -95,6 +98,7 @@ class Crew:
 
     Attributes:
         restarts: How often a worker was replaced.
+        handed_over: Whether another program serves now.
     """
 
     def __init__(
@@ -120,6 +124,7 @@ class Crew:
         self._changed = asyncio.Event()
         self._preparation: _Preparation | None = None
         self.restarts = 0
+        self.handed_over = False
         # What others hand over to a slot, and the way there; kept here, so that a successor finds
         # what was sent to it.
         self._inboxes: dict[int, tuple[socket.socket, socket.socket]] = {}
@@ -184,14 +189,33 @@ class Crew:
             named[f"inbox:{slot}"], named[f"way:{slot}"] = inbox.fileno(), way.fileno()
         return named
 
+    def handles(self) -> dict[str, int]:
+        """Return the same of the workers that serve, for a program that may have to follow them."""
+        named = self.inboxes()
+        served = {f"{kind}:{slot}" for kind in _HANDLES for slot in self._slots.active}
+        for name in named.keys() - served:
+            if name.startswith("process:"):
+                os.close(named[name])
+        return {name: named[name] for name in sorted(served)}
+
     def inherit(self, slot: int, inbox: socket.socket, way: socket.socket, process: int) -> None:
         """Know another program's worker: its inbox, the way there, and its process."""
         self._inboxes[slot] = inbox, way
         self._strangers[slot] = process
 
-    def ways(self) -> dict[int, int]:
-        """Return the descriptors of the ways to those that serve, by slot."""
-        return {slot: self._inboxes[slot][1].fileno() for slot in self._slots.active}
+    def adopt(self, slots: Iterable[int], named: Mapping[str, int]) -> None:
+        """Follow the workers of a program that did not take over, until they have finished.
+
+        Arguments:
+            slots: Theirs.
+            named: What that program's :meth:`handles` gave.
+        """
+        for slot in slots:
+            inbox, way, process = (os.dup(named[f"{kind}:{slot}"]) for kind in _HANDLES)
+            self.inherit(slot, socket.socket(fileno=inbox), socket.socket(fileno=way), process)
+        ways = self._ways(slots)
+        self.tell(Steer(self._slots.steering, tuple(ways)), ways)
+        self._follow_strangers()
 
     def begin(self) -> None:
         """Have those that wait serve clients, and see to it that the others finish."""
@@ -199,6 +223,9 @@ class Crew:
         for worker in self._at(steering.active):
             worker.send(Steer(steering, ()))
             worker.send(Begin())
+        self._follow_strangers()
+
+    def _follow_strangers(self) -> None:
         for slot, process in self._strangers.items():
             self._loop.add_reader(process, self._on_stranger_exit, slot)
 
@@ -206,8 +233,8 @@ class Crew:
         process = self._strangers.pop(slot)
         self._loop.remove_reader(process)
         os.close(process)
-        logger.info("worker %d of the old program has finished", slot)
-        # The old program does the same, if it lives.
+        logger.info("worker %d of the other program has finished", slot)
+        # The other program does the same, if it lives.
         self._segment.reclaim(slot)
         forget_gauges(self._segment, slot)
         self._give_free(slot)
@@ -220,6 +247,7 @@ class Crew:
             ways: Descriptors of the ways to those that are new, by slot.
             seconds: How long they have.
         """
+        self.handed_over = True
         self._end()
         named = {f"way:{slot}": descriptor for slot, descriptor in ways.items()}
         self.tell(Steer(steering, tuple(named)), named)

@@ -86,13 +86,14 @@ class Heir:
         """Say that this program cannot take over."""
         self._send(Failed(text[:TEXT_MAX]))
 
-    async def wait_for_begin(self, ways: Mapping[int, int]) -> bool:
+    async def wait_for_begin(self, slots: tuple[int, ...], named: Mapping[str, int]) -> bool:
         """Say that the workers are ready, and wait until they shall serve.
 
         If the other program dies meanwhile, that is now.
 
         Arguments:
-            ways: Descriptors of the ways to their inboxes, by slot.
+            slots: Theirs.
+            named: Descriptors as :class:`Prepared` names them; those of processes are closed.
 
         Returns:
             Whether the other program lives.
@@ -100,8 +101,10 @@ class Heir:
         Raises:
             TakeOverError: It says something else.
         """
-        names = tuple(f"way:{slot}" for slot in ways)
-        self._send(Prepared(__version__, tuple(ways), names), ways.values())
+        self._send(Prepared(__version__, slots, tuple(named)), named.values())
+        for name, descriptor in named.items():
+            if name.startswith("process:"):
+                os.close(descriptor)
         message = await self._hear(None)
         if not isinstance(message, Begin | None):
             raise TakeOverError("the old program speaks out of turn")

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -57,6 +59,8 @@ class Listeners:
         # What a change under way has bound, by number.
         self._bound: dict[int, ListenerSockets] = {}
         self._bound_numbers: dict[ListenerIdentity, int] = {}
+        # How many UDP sockets of each are another program's too.
+        self._inherited: dict[int, int] = {}
         self.numbers: dict[ListenerIdentity, int] = {}
 
     @property
@@ -108,7 +112,30 @@ class Listeners:
             sockets = ListenerSockets(there, tcp, listener.steered, set(listener.unread))
             self._sockets[number] = sockets
             self.numbers[listener.identity] = number
+            self._inherited[number] = len(there)
             sockets.grow(self._slots.count, performance)
+
+    def own_descriptors(self) -> dict[str, int]:
+        """Return the descriptors of UDP sockets that the other program does not have, by name."""
+        return {
+            f"udp:{number}:{position}": self._sockets[number].udp[position].fileno()
+            for number, first in self._inherited.items()
+            for position in range(first, len(self._sockets[number].udp))
+        }
+
+    def adopt_sockets(self, named: Mapping[str, int]) -> None:
+        """Keep what another program bound that did not take over; its workers may read it.
+
+        The kernel tells slots apart by the order of the sockets: ours come after these.
+
+        Arguments:
+            named: What the other's :meth:`own_descriptors` gave.
+        """
+        for name, descriptor in named.items():
+            kind, *numbers = name.split(":")
+            if kind == "udp":
+                sockets = self._sockets[int(numbers[0])]
+                sockets.udp.append(socket.socket(fileno=os.dup(descriptor)))
 
     def steer(self) -> None:
         """Have the kernel go by the slots that there are now."""

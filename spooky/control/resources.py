@@ -35,6 +35,8 @@ class ResourceWatch:
         runtime: The supervisor's.
         segment: What all share.
         workers: Gives the process of each worker's slot.
+        serves: Whether what the machine has is ours to say: one program does while another takes
+            over.
     """
 
     def __init__(
@@ -42,10 +44,12 @@ class ResourceWatch:
         runtime: Runtime,
         segment: Segment,
         workers: Callable[[], Mapping[int, int]],
+        serves: Callable[[], bool] = lambda: True,
     ) -> None:
         self._runtime = runtime
         self._segment = segment
         self._workers = workers
+        self._serves = serves
         self._memory = MemoryReader()
         self._files = FileCounter()
         self._machine = MachinePressure(segment)
@@ -105,8 +109,9 @@ class ResourceWatch:
                 usage.source, usage.used >> 20, usage.limit >> 20,
             )  # fmt: skip
         self._usage = usage
-        self._machine.memory = usage.pressure
-        self._machine.memory_limit = usage.limit
+        if self._serves():
+            self._machine.memory = usage.pressure
+            self._machine.memory_limit = usage.limit
         # Workers were started with what we may have.
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._own = {

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+from collections.abc import Iterable
 from typing import Final
 
 from spooky._core import COMPILED
@@ -94,6 +95,10 @@ class Slots:
         self._swapped = self._loop.time()
         if not give_back:
             self._before = b""
+
+    def inherit(self, slots: Iterable[int]) -> None:
+        """Take note of workers of another program that finish what they have."""
+        self.leaving.update(slots)
 
     def free(self, slot: int) -> None:
         """Take note that the worker of a slot is gone, and none follows it there."""

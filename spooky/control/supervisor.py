@@ -23,7 +23,6 @@ from spooky.control.changes import (
     NextGeneration,
     Participant,
     Step,
-    first_record,
 )
 from spooky.control.crew import Crew
 from spooky.control.facts import (
@@ -35,9 +34,10 @@ from spooky.control.facts import (
 )
 from spooky.control.file_limit import allow_many_files
 from spooky.control.file_watch import FileWatch
+from spooky.control.first_generation import begin_with
 from spooky.control.health import Health
 from spooky.control.heir import Heir, shared_segment
-from spooky.control.history import History, HistoryError, Record
+from spooky.control.history import History, HistoryError
 from spooky.control.inspection import Inspection
 from spooky.control.listeners import Listeners
 from spooky.control.logs import Logs
@@ -278,7 +278,7 @@ class Supervisor:
             for one in self._heir.left.history:
                 history.remember(one)
         else:
-            record = self._first_record(history)
+            self._candidate, record = begin_with(self._candidate, history, self._started)
         participants: list[Participant] = [
             self._slots, self._logs, self._listeners, self, self._metrics,
         ]  # fmt: skip
@@ -293,21 +293,6 @@ class Supervisor:
         self._upgrade = Upgrade(self, self._changes)
         if self._heir is not None:
             self._changes.source = self._heir.left.source
-
-    def _first_record(self, history: History) -> Record:
-        """Return the generation to start with."""
-        newest = history.newest
-        if newest is not None and newest.overrides:
-            self._candidate = self._candidate.overridden(newest.overrides)
-            for one in self._candidate.overrides:
-                logger.warning("%s of %s is overridden, as it was", one.backend, one.upstream)
-        record = first_record(self._candidate, history, self._started)
-        if newest is not None and record is not newest:
-            logger.warning(
-                "%s differs from generation %d, the last that was in force; this starts as %d",
-                self._candidate.path, newest.number, record.number,
-            )  # fmt: skip
-        return record
 
     async def _keep_start(self) -> None:
         """Put into the history what it started with, now that it serves."""
@@ -383,8 +368,11 @@ class Supervisor:
             return "a worker died meanwhile"
         return ""
 
-    def keep(self) -> None:
-        """Serve on, after the new program may have begun."""
+    def keep(self, slots: Sequence[int], named: Mapping[str, int]) -> None:
+        """Serve on, after the new program may have begun; its workers finish what they have."""
+        self._slots.inherit(slots)
+        self._listeners.adopt_sockets(named)
+        self._crew.adopt(slots, named)
         self._listeners.steer()
 
     async def hand_over(self, pid: int, slots: Sequence[int], ways: Mapping[int, int]) -> None:
@@ -411,7 +399,8 @@ class Supervisor:
             TakeOverError: It says something else.
         """
         logger.info("taking over as process %d", os.getpid())
-        told = await heir.wait_for_begin(self._crew.ways())
+        handles = {**self._listeners.own_descriptors(), **self._crew.handles()}
+        told = await heir.wait_for_begin(self._slots.active, handles)
         self._waits = False
         self._slots.swapped(give_back=told)
         self._listeners.steer()

@@ -92,7 +92,10 @@ class Prepared(Message, frozen=True):
 
     Attributes:
         version: Of the new program.
-        slots: Of its workers; ``way:S`` comes with each.
+        slots: Of its workers.
+        descriptors: ``inbox:S``, ``way:S`` and ``process:S`` for each slot S, and ``udp:N:K`` for
+            the K-th socket of each listener of number N, as far as the old program has none: it
+            follows these workers if the new one dies.
     """
 
     version: str

@@ -72,8 +72,13 @@ class Predecessor(Protocol):
     def may_hand_over(self) -> str:
         """Return why it cannot be handed over; empty if it can."""
 
-    def keep(self) -> None:
-        """Serve on, after the new program may have begun."""
+    def keep(self, slots: Sequence[int], named: Mapping[str, int]) -> None:
+        """Serve on, after the new program may have begun; its workers finish what they have.
+
+        Arguments:
+            slots: Of its workers.
+            named: The descriptors that came with its :class:`Prepared`.
+        """
 
     async def hand_over(self, pid: int, slots: Sequence[int], ways: Mapping[int, int]) -> None:
         """Finish what there is; return when nothing new is taken any more.
@@ -141,17 +146,18 @@ class Upgrade:
             if name.startswith("process:"):
                 os.close(descriptor)
         prepared, descriptors = await successor.hear(Prepared, PREPARE_SECONDS)
+        handles = dict(zip(prepared.descriptors, descriptors, strict=True))
         try:
-            if reason := predecessor.may_hand_over():
-                raise UpgradeError(reason)
-            successor.send(Begin(), {})
             try:
+                if reason := predecessor.may_hand_over():
+                    raise UpgradeError(reason)
+                successor.send(Begin(), {})
                 await successor.hear(Serving, BEGIN_SECONDS)
             except BaseException:
                 successor.kill()
-                predecessor.keep()
+                predecessor.keep(prepared.slots, handles)
                 raise
-            ways = dict(zip(prepared.slots, descriptors, strict=True))
+            ways = {slot: handles[f"way:{slot}"] for slot in prepared.slots}
             await predecessor.hand_over(successor.pid, prepared.slots, ways)
         finally:
             for descriptor in descriptors:

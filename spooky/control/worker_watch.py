@@ -46,7 +46,9 @@ class WorkerWatch:
         self._segment = segment
         self._crew = crew
         self._patience = patience
-        self._resources = ResourceWatch(runtime, segment, lambda: crew.pids)
+        self._resources = ResourceWatch(
+            runtime, segment, lambda: crew.pids, lambda: not crew.handed_over
+        )
         self._counts = WorkerCountReader(segment)
         self._rules: WatchdogRules | None = None
         self._timer: Timer | None = None

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import lt
 from typing import Final
 
 from spooky._core.shared import LATENCY_BOUNDS
@@ -44,8 +45,10 @@ class HedgeDelay:
         self._fixed = fixed
         self._percentile = percentile
         self._read = read
-        # The distribution as it was one to two windows ago, and up to one window ago.
-        self._before = self._recent = read()
+        # The distribution as it was one to two windows ago, and up to one window ago. Not read
+        # before it is asked for: what is only prepared has no effect, and makes no counters.
+        self._before: list[int] = []
+        self._recent: list[int] = []
         self._looked = 0.0
 
     def seconds(self, now: float) -> float:
@@ -53,7 +56,10 @@ class HedgeDelay:
         if self._percentile is None:
             return self._fixed
         so_far = self._read()
-        if now - self._looked >= WINDOW_SECONDS:
+        if not self._recent or any(map(lt, so_far, self._recent)):
+            # The first look, or the counters were forgotten meanwhile, and began anew.
+            self._before, self._recent, self._looked = so_far, so_far, now
+        elif now - self._looked >= WINDOW_SECONDS:
             self._before, self._recent, self._looked = self._recent, so_far, now
         counts = [count - old for count, old in zip(so_far, self._before, strict=True)]
         if sum(counts) < SAMPLES_MIN:

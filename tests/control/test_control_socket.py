@@ -12,8 +12,9 @@ from spooky import config
 from spooky.cli import control_client
 from spooky.cli.errors import EXIT_NO_ANSWER, CommandError
 from spooky.control.candidate import Candidate
-from spooky.control.changes import Asked, Changes, NotNowError, first_record
+from spooky.control.changes import Asked, Changes, NotNowError
 from spooky.control.control_socket import ControlSocket, ControlSocketError
+from spooky.control.first_generation import begin_with
 from spooky.control.history import History
 from spooky.generation.materials import Materials
 from spooky.observe.segment import create_segment
@@ -94,7 +95,7 @@ def test_nothing_is_changed_while_the_service_starts(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         segment, _ = create_segment(1)
-        record = first_record(candidate, history, 0.0)
+        _, record = begin_with(candidate, history, 0.0)
         changes = Changes(candidate, record, history, segment, [])
         with pytest.raises(NotNowError) as raised:
             await changes.renew(candidate, Asked("a test"))

@@ -23,11 +23,11 @@ from spooky.control.changes import (
     NextGeneration,
     PrepareError,
     Step,
-    first_record,
 )
 from spooky.control.expiry import ExpiryWarnings
 from spooky.control.facts import client_certificate_facts
 from spooky.control.file_watch import RETRY_SECONDS, CertificateWatch, ConfigurationWatch
+from spooky.control.first_generation import begin_with
 from spooky.control.history import History, Source
 from spooky.control.stillness import Stillness, states_of
 from spooky.observe.segment import private_segment
@@ -67,7 +67,7 @@ class Bench:
         self.certificate, self.key = directory / "server.pem", directory / "server.key"
         candidate = read_candidate(self.path)
         history = History(None, 10)
-        record = first_record(candidate, history, 0.0)
+        _, record = begin_with(candidate, history, 0.0)
         history.add(record)
         self.participant = Failing()
         self.changes = Changes(candidate, record, history, private_segment(), [self.participant])

@@ -35,9 +35,9 @@ from spooky.control.changes import (
     Outcome,
     PrepareError,
     Step,
-    first_record,
 )
 from spooky.control.crew import REPLACE_DELAY_MAX, Crew
+from spooky.control.first_generation import begin_with
 from spooky.control.history import History, HistoryError, Record
 from spooky.control.slots import Slots
 from spooky.edge.messages import (
@@ -274,7 +274,7 @@ class Pipeline(RuleBasedStateMachine):
     async def _make(self) -> None:
         first = candidate(1000)
         self.history = FullHistory()
-        record = first_record(first, self.history, 0.0)
+        _, record = begin_with(first, self.history, 0.0)
         self.history.add(record)
         self.segment.commit(record.number)
         self.committed[record.number] = 1000

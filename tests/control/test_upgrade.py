@@ -227,6 +227,14 @@ def test_a_new_program_that_dies_before_or_after_its_begin_is_missed_by_nobody(
             assert "signal 9 before it served" in output
             assert await statuses(clients) == {200}
             assert await statuses(await connected(proxy)) == {200}
+            if moment == "after":
+                # Its workers are followed until they have finished, and their slots are free again.
+                await until(lambda: proxy.log.count("of the other program has finished") == WORKERS)
+            # New workers get the slots, and the sockets, that the kernel has for them.
+            code, output = await proxy.command("reload", "--workers")
+            assert code == 0, output
+            for _ in range(4):
+                assert await statuses(await connected(proxy)) == {200}
 
     run(scenario)
 
@@ -275,7 +283,7 @@ def test_an_old_program_that_dies_meanwhile_is_followed_all_the_same(tmp_path: P
                 response = await stream.whole()
                 assert (response.status, response.cut) == (200, None)
             # The slots of the dead program's workers are free again, and changes go on.
-            await until(lambda: proxy.log.count("of the old program has finished") == WORKERS)
+            await until(lambda: proxy.log.count("of the other program has finished") == WORKERS)
             proxy.write(deny)
             code, output = await proxy.command("reload")
             assert code == 0, output

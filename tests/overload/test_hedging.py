@@ -34,6 +34,7 @@ def test_without_a_percentile_the_delay_is_fixed():
 def test_the_delay_is_fixed_until_enough_responses_were_seen():
     seen = Seen()
     delay = HedgeDelay(FIXED, 95, seen.read)
+    assert delay.seconds(START) == FIXED
     seen.add(0.005, SAMPLES_MIN - 1)
     assert delay.seconds(START) == FIXED
     seen.add(0.005, 1)
@@ -44,6 +45,7 @@ def test_what_came_before_is_not_recent():
     seen = Seen()
     seen.add(10.0, 10_000)
     delay = HedgeDelay(FIXED, 50, seen.read)
+    assert delay.seconds(START) == FIXED
     seen.add(0.005, 1_000)
     assert delay.seconds(START) <= 0.005
 
@@ -51,6 +53,7 @@ def test_what_came_before_is_not_recent():
 def test_the_delay_follows_a_backend_that_becomes_slow():
     seen = Seen()
     delay = HedgeDelay(FIXED, 95, seen.read)
+    assert delay.seconds(START) == FIXED
     seen.add(0.005, 1_000)
     assert delay.seconds(START) <= 0.005
     for window in range(1, 4):
@@ -60,6 +63,27 @@ def test_the_delay_follows_a_backend_that_becomes_slow():
     for window in range(4, 7):
         latest = delay.seconds(START + window * WINDOW_SECONDS)
     assert latest == FIXED
+
+
+def test_what_is_only_prepared_reads_nothing():
+    reads = []
+    delay = HedgeDelay(FIXED, 95, lambda: reads.append(1) or Seen().read())
+    assert not reads
+    delay.seconds(START)
+    assert reads
+
+
+def test_counters_that_were_forgotten_begin_anew():
+    seen = Seen()
+    delay = HedgeDelay(FIXED, 95, seen.read)
+    delay.seconds(START)
+    seen.add(0.5, 1_000)
+    assert delay.seconds(START + WINDOW_SECONDS) > 0.25
+    seen.counts = [0] * len(seen.counts)
+    seen.add(0.005, 100)
+    assert delay.seconds(START + WINDOW_SECONDS + 1) == FIXED
+    seen.add(0.005, 100)
+    assert 0.0025 < delay.seconds(START + WINDOW_SECONDS + 2) <= 0.005
 
 
 @given(
