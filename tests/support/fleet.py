@@ -1,14 +1,17 @@
 """Backends of a stated capacity, each a process of its own, and clients that load them.
 
-``python -m tests.support.fleet CONCURRENCY SERVICE_MS FAIL_SHARE`` is one backend: it works at so
-many requests at once, each for so long, and answers such a share of them with 500. It prints its
-port.
+``python -m tests.support.fleet CONCURRENCY SERVICE_MS FAIL_SHARE [PORT]`` is one backend: it works
+at so many requests at once, each for so long, and answers such a share of them with 500. It prints
+its port, and when it is told to end, when requests came.
 """
 
 import asyncio
 import contextlib
+import json
+import os
 import random
 import re
+import signal
 import ssl
 import sys
 import time
@@ -27,12 +30,14 @@ class Backend:
         self._service_seconds = service_seconds
         self._fail_share = fail_share
         self._random = random.Random(1)
+        self.arrivals: list[float] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the requests of a connection, which have no bodies."""
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 await reader.readuntil(REQUEST_END)
+                self.arrivals.append(time.monotonic())
                 async with self._room:
                     await asyncio.sleep(self._service_seconds)
                 failed = self._random.random() < self._fail_share
@@ -41,12 +46,16 @@ class Backend:
         writer.close()
 
 
-async def main(concurrency: int, service_ms: float, fail_share: float) -> None:
-    """Serve until killed."""
+async def main(concurrency: int, service_ms: float, fail_share: float, port: int) -> None:
+    """Serve until killed, or told to end."""
     backend = Backend(concurrency, service_ms / 1000, fail_share)
-    server = await asyncio.start_server(backend.serve, "127.0.0.1", 0, backlog=1024)
+    server = await asyncio.start_server(backend.serve, "127.0.0.1", port, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    ended = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set)
+    await ended.wait()
+    print(json.dumps(backend.arrivals), flush=True)
+    os._exit(0)
 
 
 @dataclass
@@ -55,6 +64,7 @@ class Member:
 
     process: asyncio.subprocess.Process
     port: int
+    kind: "Kind"
 
     @property
     def address(self) -> str:
@@ -65,6 +75,16 @@ class Member:
         self.process.kill()
         await self.process.wait()
 
+    async def return_(self) -> None:
+        """Have another take its place."""
+        self.process, self.port = await start(self.kind, self.port)
+
+    async def arrivals(self) -> list[float]:
+        """End it, and return when requests came; monotonic, as all processes have it."""
+        assert self.process.stdout is not None
+        self.process.terminate()
+        return json.loads(await self.process.stdout.read())
+
 
 class Kind(NamedTuple):
     """What a backend can do: so many at once, each for so long, failing such a share."""
@@ -74,18 +94,23 @@ class Kind(NamedTuple):
     fail_share: float = 0.0
 
 
+async def start(kind: Kind, port: int = 0) -> tuple[asyncio.subprocess.Process, int]:
+    """Run one backend."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.support.fleet", *map(str, kind), str(port),
+        stdout=asyncio.subprocess.PIPE, limit=1 << 24,
+    )  # fmt: skip
+    assert process.stdout is not None
+    return process, int(await process.stdout.readline())
+
+
 @contextlib.asynccontextmanager
 async def fleet(*kinds: Kind) -> AsyncIterator[list[Member]]:
     """Run backends until the block ends."""
     members: list[Member] = []
     try:
         for kind in kinds:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tests.support.fleet", *map(str, kind),
-                stdout=asyncio.subprocess.PIPE,
-            )  # fmt: skip
-            assert process.stdout is not None
-            members.append(Member(process, int(await process.stdout.readline())))
+            members.append(Member(*await start(kind), kind))
         yield members
     finally:
         for member in members:
@@ -175,4 +200,4 @@ def quantile(samples: list[Sample], share: float) -> float:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])))
+    asyncio.run(main(int(sys.argv[1]), *map(float, sys.argv[2:4]), int([*sys.argv, 0][4])))
