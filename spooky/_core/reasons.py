@@ -322,6 +322,11 @@ UPSTREAM_REFUSED = Reason(
     Stage.REQUEST, "upstream_refused", 502, "The backend refused the stream unprocessed.",
     Fault.UPSTREAM, retryable=Retry.REFUSED,
 )  # fmt: skip
+UPSTREAM_GOING_AWAY = Reason(
+    Stage.REQUEST, "upstream_going_away", 502,
+    "The backend closed the connection without having looked at the request.", Fault.UPSTREAM,
+    retryable=Retry.REFUSED,
+)  # fmt: skip
 
 # --- response ---------------------------------------------------------------------------------
 UPSTREAM_RESET = Reason(

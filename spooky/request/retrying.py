@@ -120,14 +120,14 @@ class RetryingExchange(exchange.Exchange):
     def _may_redial(self, attempt: Attempt, reason: Reason) -> bool:
         """Tell whether the failure is that of a kept connection the backend had closed.
 
-        Nothing of the response came, and doing it twice is harmless; or the backend said that it
-        did nothing. That is no failure of the backend, and costs the budget nothing.
+        Nothing of the response came, and doing it twice is harmless; or the backend said as it
+        closed that it did nothing. That is no failure of the backend, and costs the budget nothing.
         """
         if self.redialled or attempt.heard or not attempt.reused or not self.can_send_again():
             return False
         if self.response_started or self.prebuffer is not None:
             return False
-        if reason is reasons.UPSTREAM_REFUSED:
+        if reason is reasons.UPSTREAM_GOING_AWAY:
             return True
         return (
             reason is reasons.UPSTREAM_CONNECTION_LOST

@@ -465,6 +465,24 @@ def test_a_stale_connection_is_replaced_once_then_others_are_tried():
     world.check_idle()
 
 
+@pytest.mark.parametrize(
+    ("reason", "stays"), [(REFUSED, False), (reasons.UPSTREAM_GOING_AWAY, True)]
+)
+def test_a_kept_connection_that_goes_away_is_stale_and_one_that_refuses_a_stream_is_not(
+    reason, stays
+):
+    """Who refuses streams has too many: it gets no second one, least of all beside the budget."""
+    world = World()
+    client = world.request("POST", b"body")
+    first = world.connect(reused=True)
+    first.fail(reason)
+    second = world.connect()
+    assert (second.backend == first.backend) is stays
+    second.answer(200)
+    assert client.status == 200
+    world.check_idle()
+
+
 def test_a_small_body_goes_over_the_new_connection_too():
     world = World(resilience=NO_BUDGET)
     client = world.request("PUT", b"body")

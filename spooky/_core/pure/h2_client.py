@@ -55,7 +55,7 @@ class ClientSession(h2.Session):
         h2.Session.__init__(self, wake, limits, _ROLE, engine)
         self._shutting_down = False
         # Until the backend's settings arrive, as many as it very likely allows; what it refuses
-        # comes back as UPSTREAM_REFUSED.
+        # comes back as UPSTREAM_GOING_AWAY.
         self._max_streams = limits.max_concurrent_streams
         self._unsent_streams = 0
         # Streams that could not be sent inside a call of theirs, to be told later.
@@ -131,7 +131,7 @@ class ClientSession(h2.Session):
         for stream in refused:
             if not stream.over:
                 self._remove(stream)
-                stream.handler.on_reset(reasons.UPSTREAM_REFUSED)
+                stream.handler.on_reset(reasons.UPSTREAM_GOING_AWAY)
 
     def _on_message_head(self, event: Any) -> None:
         """Deliver a response head."""
@@ -184,7 +184,7 @@ class ClientSession(h2.Session):
             h2.Session._reset_by_engine(self, stream, code)
         elif stream is not None:
             self._remove(stream)
-            stream.handler.on_reset(reasons.UPSTREAM_REFUSED)
+            stream.handler.on_reset(reasons.UPSTREAM_GOING_AWAY)
 
     def _broken_stream_reason(self, stream: Stream, code: int) -> Reason:
         """Return why a stream ended on which the backend broke the protocol."""

@@ -105,7 +105,7 @@ class ClientSession:
         stream = self._stream
         if stream is None:
             self._close(reasons.COMPLETED)
-        elif stream.body is None and not self._head.begun and not self._informational:
+        elif stream.body is None and not self._informational:
             self._lose(reasons.UPSTREAM_CONNECTION_LOST)
         elif isinstance(stream.body, UntilCloseReader) and clean:
             stream.body.ended = True

@@ -91,7 +91,7 @@ class ClientSession(Session):
         for stream_id in [key for key in self._requests if key >= identifier]:
             stream = self._requests.get(stream_id)
             if stream is not None:
-                stream.fail(reasons.UPSTREAM_REFUSED, H3_REQUEST_CANCELLED)
+                stream.fail(reasons.UPSTREAM_GOING_AWAY, H3_REQUEST_CANCELLED)
         self.wake()
 
     def take_max_push_id(self, push_id: int) -> None:

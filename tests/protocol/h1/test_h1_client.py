@@ -183,9 +183,16 @@ CUT = {
     "between chunks": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhell\r\n",
     "in the last chunk": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
     "in trailers": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\na: b\r\n",
-    "in the head": b"HTTP/1.1 200 OK\r\nContent-Le",
     "behind 100": b"HTTP/1.1 100 Continue\r\n\r\n",
 }
+
+
+def test_a_connection_that_ends_within_the_head_is_lost_before_it() -> None:
+    client = Client()
+    recorder = client.get()
+    client.feed(b"HTTP/1.1 200 OK\r\nContent-Le")
+    client.session.receive_eof()
+    assert recorder.reset_code() == "upstream_connection_lost"
 
 
 @pytest.mark.parametrize("wire", CUT.values(), ids=CUT)

@@ -161,7 +161,7 @@ def test_streams_above_the_last_are_refused_and_the_others_finish(engine: Engine
     assert [response.names for response in responses] == [[], [], []]
     assert end.session.capacity == 0
     peer.send(peer.headers(1, OK), goaway(3))
-    assert responses[2].events == [("reset", reasons.UPSTREAM_REFUSED)]
+    assert responses[2].events == [("reset", reasons.UPSTREAM_GOING_AWAY)]
     peer.send(data(1, b"x", end=True), peer.headers(3, OK, end=True))
     assert responses[0].ended
     assert responses[1].ended
@@ -185,7 +185,7 @@ def test_a_stream_opened_while_goaway_is_delivered_is_refused(engine: EngineName
     peer.take()
     peer.send(peer.headers(1, OK), goaway(1), data(1, b"", end=True))
     peer.take()
-    assert late[0].events == [("reset", reasons.UPSTREAM_REFUSED)]
+    assert late[0].events == [("reset", reasons.UPSTREAM_GOING_AWAY)]
     assert end.session.active_streams == 0
 
 
@@ -195,7 +195,7 @@ def test_a_stream_without_head_at_goaway_is_refused(engine: EngineName) -> None:
     peer = raw_server(end)
     stream = end.open()
     peer.send(goaway(0))
-    assert stream.events == [("reset", reasons.UPSTREAM_REFUSED)]
+    assert stream.events == [("reset", reasons.UPSTREAM_GOING_AWAY)]
     assert end.session.close_reason is reasons.COMPLETED
 
 
@@ -206,7 +206,7 @@ def test_goaway_with_an_error_still_lets_streams_finish(engine: EngineName) -> N
     first, second = end.request(), end.request()
     peer.take()
     peer.send(goaway(1, code=0xB))
-    assert second.reason is reasons.UPSTREAM_REFUSED
+    assert second.reason is reasons.UPSTREAM_GOING_AWAY
     peer.send(peer.headers(1, OK, end=True))
     assert first.ended
     peer.take()

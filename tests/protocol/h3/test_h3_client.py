@@ -253,10 +253,10 @@ def test_goaway_returns_what_was_not_processed() -> None:
     client = make_client()
     requests = [client.request(POST, end=False) for _ in range(3)]
     client.quic.deliver(SERVER_CONTROL, control() + goaway(8))
-    assert [request.reset for request in requests] == [None, None, reasons.UPSTREAM_REFUSED]
+    assert [request.reset for request in requests] == [None, None, reasons.UPSTREAM_GOING_AWAY]
     assert client.session.capacity == 0
     client.quic.deliver(SERVER_CONTROL, goaway(4))
-    assert [request.reset for request in requests[:2]] == [None, reasons.UPSTREAM_REFUSED]
+    assert [request.reset for request in requests[:2]] == [None, reasons.UPSTREAM_GOING_AWAY]
     client.quic.deliver(REQUEST, headers(OK), fin=True)
     assert requests[0].ended
 
