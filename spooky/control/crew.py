@@ -119,6 +119,8 @@ class Crew:
         self._delays: dict[int, float] = {}
         self._started = False
         self._failure = ""
+        # Slots whose workers finish, for others to take their place there.
+        self._replaced: set[int] = set()
         self._ending = False
         self._all_finished = True
         self._changed = asyncio.Event()
@@ -406,8 +408,19 @@ class Crew:
             return
         if grace is None:
             worker.kill()
-        else:
-            worker.send(Drain(grace))
+            return
+        # Else it would refuse the clients that the kernel still gives to its slot.
+        self._replaced.add(slot)
+        worker.send(Steer(self._steering_of(worker), ()))
+        worker.send(Drain(grace))
+
+    def _steering_of(self, worker: WorkerProcess) -> Steering:
+        """Return what a worker goes by: if it is being replaced, that others take who is new."""
+        steering = self._slots.steering
+        others = tuple(slot for slot in steering.active if slot not in self._replaced)
+        if worker.slot not in self._replaced or not others:
+            return steering
+        return Steering(others, (*steering.leaving, *self._replaced), steering.before)
 
     def _spawn(self, slot: int) -> None:
         """Start the worker of a slot that serves, if it still does."""
@@ -461,6 +474,7 @@ class Crew:
 
     def _on_exit(self, worker: WorkerProcess) -> None:
         slot = worker.slot
+        self._replaced.discard(slot)
         del self._workers[slot]
         self._segment.reclaim(slot)
         self._changed.set()
@@ -507,7 +521,7 @@ class Crew:
         self._on_left(slot)
         steering = self._slots.steering
         for other in self._at((*steering.active, *steering.leaving)):
-            other.send(Steer(steering, ()))
+            other.send(Steer(self._steering_of(other), ()))
 
     def _fail_preparation(self, number: int, text: str) -> None:
         """Give a change up; what was first said counts."""

@@ -13,7 +13,9 @@ from spooky.control.crew import Crew, StartError
 from spooky.control.slots import Slots
 from spooky.control.watchdog import WatchdogRules
 from spooky.control.worker_watch import WorkerWatch
+from spooky.edge.messages import Drain, Steer
 from spooky.observe.segment import create_segment
+from spooky.protocol.quic.steering import steering_table
 from tests.control.serve import until
 from tests.support.proxy import run
 
@@ -32,18 +34,20 @@ class Worker:
         self.slot, self.pid, self.on_exit = slot, number, on_exit
         self.ready, self.failure, self.exit_text, self.cut = True, "", "signal 9", 0
         self.started = asyncio.get_running_loop().time()
+        self.told: list[object] = []
 
     def send(self, message: object, descriptors: object = None) -> None:
         """Tell it something."""
+        self.told.append(message)
 
 
-def crew_with(monkeypatch: pytest.MonkeyPatch, failing: range) -> Crew:
+def crew_with(monkeypatch: pytest.MonkeyPatch, failing: range, workers: int = 1) -> Crew:
     monkeypatch.setattr(Worker, "made", 0)
     monkeypatch.setattr(Worker, "failing", failing)
     monkeypatch.setattr(crew_module, "WorkerProcess", Worker)
     monkeypatch.setattr(crew_module, "REPLACE_DELAY_MIN", 0.01)
-    segment, _ = create_segment(1)
-    return Crew(Slots(1), segment, lambda *_: (None, {}), lambda *_: None, lambda _: None)
+    segment, _ = create_segment(workers)
+    return Crew(Slots(workers), segment, lambda *_: (None, {}), lambda *_: None, lambda _: None)
 
 
 def test_a_slot_whose_worker_cannot_be_started_is_tried_again(
@@ -98,5 +102,44 @@ def test_a_worker_that_cannot_be_started_at_first_is_named(monkeypatch: pytest.M
         crew = crew_with(monkeypatch, range(1))
         with pytest.raises(StartError, match="worker 0 cannot be started: Resource temporarily"):
             await crew.start()
+
+    run(scenario)
+
+
+def test_a_worker_that_is_to_finish_gives_new_clients_to_the_others_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        crew = crew_with(monkeypatch, range(0), workers=3)
+        await crew.start()
+        worker = cast(Worker, crew._workers[1])
+        worker.told.clear()
+        crew.replace(1, 5.0)
+        steer, drain = worker.told
+        assert isinstance(steer, Steer)
+        assert (steer.steering.active, steer.steering.leaving) == ((0, 2), (1,))
+        assert drain == Drain(5.0)
+        # Whatever its slot would be: what is new is for one of the others.
+        table = steering_table(steer.steering.active)
+        assert set(table) == {0, 2}
+        worker.on_exit(worker)
+        await until(lambda: 1 in crew.pids and crew.pids[1] == 3)
+        successor = cast(Worker, crew._workers[1])
+        assert crew._steering_of(cast(Any, successor)).active == (0, 1, 2)
+
+    run(scenario)
+
+
+def test_the_only_worker_finishes_with_nobody_to_give_clients_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        crew = crew_with(monkeypatch, range(0))
+        await crew.start()
+        worker = cast(Worker, crew._workers[0])
+        crew.replace(0, 5.0)
+        steer = worker.told[-2]
+        assert isinstance(steer, Steer)
+        assert steer.steering.active == (0,)
 
     run(scenario)
