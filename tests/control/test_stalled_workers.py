@@ -6,9 +6,11 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from spooky._core import COMPILED
 from spooky.control.worker_watch import is_traced, process_state
-from tests.control.serve import Served, served, until
+from tests.control.serve import Served, generous, served, until
 from tests.control.test_processes import is_alive
 from tests.support.client import Client, Http3Client
 from tests.support.proxy import run
@@ -159,3 +161,42 @@ def test_a_process_that_nobody_debugs_is_not_taken_for_one() -> None:
     assert not is_traced(os.getpid())
     assert process_state(os.getpid()) == "R"
     assert process_state(2**30) == "gone"
+
+
+@pytest.mark.skipif(not COMPILED, reason="one worker has nobody to give clients to")
+def test_a_worker_whose_backends_time_out_for_it_alone_finishes_and_no_new_client_is_lost(
+    tmp_path: Path,
+) -> None:
+    def change(settings: dict[str, Any]) -> None:
+        generous(settings)
+        settings["performance"] |= {"backend_timeout_ms": 100, "backend_connect_timeout_ms": 100}
+        settings["resilience"] = {
+            "watchdog": {
+                "check_interval_ms": 200,
+                "unhealthy_consecutive_windows": 2,
+                "timeout_error_rate_percent": 50,
+                "min_requests_per_window": 2,
+                "drain_grace_ms": 20_000,
+            }
+        }
+
+    async def scenario() -> None:
+        async with served(tmp_path, WORKERS, change) as proxy:
+            clients = await clients_by_slot(proxy)
+            # Keeps its worker from being done.
+            lasting = await clients[0].open("GET", "/events")
+            await lasting.head_arrived.wait()
+            while "replaces worker 0 (timeouts)" not in proxy.log:
+                waiting = [await clients[0].open("GET", "/wait") for _ in range(4)]
+                for stream in waiting:
+                    assert (await stream.whole()).status == 504
+                for _ in range(4):
+                    assert await is_alive(clients[1])
+            for _ in range(20):
+                new = await proxy.client("h3")
+                assert await is_alive(new)
+                assert slot_of(new) == 1
+            proxy.origin.gate.opened.set()
+            assert (await lasting.whole()).cut is None
+
+    run(scenario)
