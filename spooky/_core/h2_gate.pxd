@@ -18,6 +18,7 @@ cdef class TokenBucket:
 
     @cython.locals(tokens=double)
     cpdef bint take(self, double now) except -1
+    cpdef bint is_low(self) except -1
     cpdef object refill(self, double tokens)
 
 
@@ -25,6 +26,7 @@ cdef class FrameGate:
     cdef readonly set resets
     cdef readonly bint too_large
     cdef public int64_t data_sent
+    cdef public int64_t glitches
     cdef Py_ssize_t _preface_bytes
     cdef bytes _tail
     cdef int64_t _continuations

@@ -493,6 +493,11 @@ STATELESS_RESET_RATE = Reason(
     Stage.CONNECTION, "stateless_reset_rate", 0,
     "Packets that belong to no connection come too fast to be answered.", Fault.CLIENT,
 )  # fmt: skip
+CLIENT_GLITCHES = Reason(
+    Stage.CONNECTION, "client_glitches", 0,
+    "The client, or its source, was odd too often while Spooky was pressed.", Fault.CLIENT,
+    h3_error=H3_EXCESSIVE_LOAD,
+)  # fmt: skip
 CLIENT_EXCESSIVE_LOAD = Reason(
     Stage.CONNECTION, "client_excessive_load", 0, "The client exceeded a protocol budget.",
     Fault.CLIENT, h3_error=H3_EXCESSIVE_LOAD,

@@ -6,6 +6,7 @@ from msgspec import Meta
 from msgspec.structs import force_setattr
 
 from spooky.config.fields import Section, described
+from spooky.config.glitches import Glitches
 from spooky.config.overload import AdaptiveAdmission, Brownout, CircuitBreaker, RouteQueue
 from spooky.config.overload_manager import Overload
 from spooky.config.retries import Hedging, RetryBudgetSettings, RetrySettings
@@ -74,6 +75,9 @@ class ProtocolLimits(Section, frozen=True):
             unordered=True,
         ),
     ] = ()
+    glitches: Annotated[Glitches, described("How odd a client may be while Spooky is pressed.")] = (
+        Glitches()
+    )
 
     def __post_init__(self) -> None:
         force_setattr(self, "allowed_methods", tuple(m.upper() for m in self.allowed_methods))

@@ -177,7 +177,16 @@ _GROUPS: Final[tuple[_Group, ...]] = (
             "quic_initial_max_streams_bidi",
         ),
     ),
-    (Effect.LIVE, Reach.CLIENT_CONNECTIONS, "resilience.protocol", ("allow_0rtt",)),
+    (
+        Effect.LIVE,
+        Reach.CLIENT_CONNECTIONS,
+        "resilience.protocol",
+        (
+            "allow_0rtt", "glitches.connection_budget", "glitches.connection_refill_per_sec",
+            "glitches.source_budget", "glitches.source_refill_per_sec",
+            "glitches.min_pressure_percent",
+        ),
+    ),
     (
         Effect.LIVE,
         Reach.BACKEND_CONNECTIONS,

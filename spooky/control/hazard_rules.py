@@ -51,6 +51,13 @@ LIMITS: Final = frozenset(
                 "retry_buffer_global_cap_bytes",
             )
         ),
+        *(
+            f"resilience.protocol.glitches.{key}"
+            for key in (
+                "connection_budget", "connection_refill_per_sec", "source_budget",
+                "source_refill_per_sec",
+            )
+        ),
         "resilience.adaptive_admission.max_limit",
         "resilience.adaptive_admission.min_limit",
         "resilience.adaptive_admission.latency_tolerance_percent",

@@ -11,7 +11,9 @@ from typing import Final
 from spooky._core import reasons
 from spooky._core.reasons import Reason
 from spooky._core.udp import UdpSocket
+from spooky.config.glitches import Glitches
 from spooky.edge.early_packets import EarlyPackets
+from spooky.edge.glitches import GlitchBook
 from spooky.edge.handover import HandedOver, Handover
 from spooky.edge.handshake_queue import HandshakeQueue, Opening
 from spooky.edge.kin import bound_address, translated
@@ -71,6 +73,7 @@ class QuicSettings:
         handshake_timeout: For the handshake; seconds.
         address: How clients prove their addresses.
         sources: Who is dropped, or asked to prove its address, by where it is.
+        glitches: How odd clients may be.
         proxies: Whose word is taken for where clients are.
         authorities: What may be asked for over a connection; ``None`` for everything.
     """
@@ -81,6 +84,7 @@ class QuicSettings:
     handshake_timeout: float
     address: AddressSettings
     sources: SourceRules = NO_RULES
+    glitches: Glitches = field(default_factory=Glitches)
     proxies: TrustedProxies = field(default_factory=TrustedProxies)
     authorities: Authorities | None = None
 
@@ -141,6 +145,7 @@ class QuicListener:
         self._handshakes_due = False
         self._early = EarlyPackets()
         self._retry_switch = RetrySwitch(runtime, cap, counters)
+        self.glitches = GlitchBook(counters, overload, "quic")
         self._flows = AnnouncedFlows()
         self._unsent: deque[Transmit] = deque()
         self._unsent_datagrams = 0

@@ -7,6 +7,7 @@ from spooky._core import reasons
 from spooky._core.reasons import H3_NO_ERROR, Reason
 from spooky._core.timers import Timer
 from spooky._core.validate import HTTP_3
+from spooky.edge.glitches import BROKEN, GlitchAccount, Verdict
 from spooky.edge.limits import address_text
 from spooky.overload.largest import Held
 from spooky.protocol.h3.server import ServerSession as Http3Session
@@ -70,6 +71,8 @@ class QuicConnection:
         self._last_received = self._began
         self._shutting_down = False
         self._forgotten = False
+        # Made for the first oddity.
+        self._glitches: GlitchAccount | None = None
 
     def start(self) -> None:
         """Take packets with the ID the client chose, and limit the handshake's time."""
@@ -81,7 +84,29 @@ class QuicConnection:
         """Take datagrams."""
         self._last_received = now
         self._quic.receive(batch, now)
+        if self._http3.budget.glitches:
+            self._judge(now)
         self.wake()
+
+    def _account(self) -> GlitchAccount:
+        if self._glitches is None:
+            settings, address = self._settings, self._peer[0]
+            is_shared = settings.proxies.trusts(address)
+            self._glitches = GlitchAccount(
+                self._listener.glitches, settings.glitches, address, is_shared
+            )
+        return self._glitches
+
+    def _judge(self, now: float) -> None:
+        """End what was too odd."""
+        total, account = self._http3.budget.glitches, self._account()
+        if total == account.seen:
+            return
+        verdict = account.see(total, now)
+        if verdict is Verdict.CLOSE:
+            self.terminate(reasons.CLIENT_GLITCHES)
+        elif verdict is Verdict.GOAWAY and not self._shutting_down:
+            self.shutdown()
 
     def wake(self) -> None:
         """Flush at the end of this turn."""
@@ -178,6 +203,9 @@ class QuicConnection:
 
     def on_closed(self, close: Close, reason: Reason) -> None:
         """Send what the session still has to say; it is forgotten when it says it is over."""
+        # Before the handshake's end the address may be somebody else's.
+        if self.established and reason in BROKEN:
+            self._account().ended(reason, self._runtime.now())
         self.wake()
 
     # --- timers -------------------------------------------------------------------------------

@@ -125,6 +125,7 @@ def quic_settings(
             performance.quic_retry, AddressTokens(keys), performance.new_connections_per_sec
         ),
         sources=source_rules(configuration),
+        glitches=configuration.resilience.protocol.glitches,
         proxies=terms.proxies,
         authorities=terms.authorities,
     )
@@ -171,6 +172,7 @@ def tcp_settings(configuration: Configuration, terms: Terms, port: int) -> TcpSe
         tls=terms.tls.tcp_context,
         client_verifier=terms.tls.client_verifier,
         sources=source_rules(configuration),
+        glitches=limits.glitches,
         certificates=terms.tls.selector,
         handshake_timeout=performance.client_head_timeout_ms / 1000,
         head_timeout=performance.client_head_timeout_ms / 1000,

@@ -14,6 +14,8 @@ from spooky._core import reasons
 from spooky._core.reasons import Reason
 from spooky._core.timers import Timer
 from spooky._core.validate import HTTP_1, HTTP_2
+from spooky.config.glitches import Glitches
+from spooky.edge.glitches import GlitchAccount, GlitchBook, Verdict
 from spooky.edge.hello import peek_client_hello
 from spooky.edge.limits import ConnectionCap, ConnectionRate, address_text
 from spooky.edge.proxy_headers import take_proxy_header
@@ -77,6 +79,7 @@ class TcpSettings:
         client_verifier: What client certificates are verified against; ``None`` if none are
             asked for.
         sources: Who is dropped, by where it is.
+        glitches: How odd clients may be.
         certificates: Which of its certificates a server name selects.
         handshake_timeout: For the TLS handshake; seconds.
         head_timeout: For a complete HTTP/1.1 request head, from its first byte; seconds.
@@ -92,6 +95,7 @@ class TcpSettings:
     tls: ssl.SSLContext
     client_verifier: ClientVerifier | None
     sources: SourceRules
+    glitches: Glitches
     certificates: CertificateSelector
     handshake_timeout: float
     head_timeout: float
@@ -115,6 +119,7 @@ class TcpConnection(ByteTransport):
         on_gone: Called when the connection is gone.
         overload: What is done against overload.
         on_told_to_end: Called when it is to end after its request because of that.
+        glitches: Where it has an account of its oddities.
     """
 
     lost_reason = reasons.CLIENT_CONNECTION_LOST
@@ -128,6 +133,7 @@ class TcpConnection(ByteTransport):
         on_gone: Callable[["TcpConnection"], None],
         overload: Measures,
         on_told_to_end: Callable[[], None],
+        glitches: GlitchBook,
     ) -> None:
         super().__init__(runtime)
         self._overload = overload
@@ -143,6 +149,9 @@ class TcpConnection(ByteTransport):
         self._last_timer: Timer | None = None
         self._last_active = runtime.now()
         self._told_to_close = False
+        self._glitches = GlitchAccount(
+            glitches, settings.glitches, client[0], settings.proxies.trusts(client[0])
+        )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Speak what ALPN chose; the handshake is complete by now."""
@@ -183,9 +192,22 @@ class TcpConnection(ByteTransport):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if not self._speaks_http1:
+            self._judge()
         if self._speaks_http1 and self.session.active_streams == 0 and self._head_timer is None:
             deadline = self.runtime.now() + self._settings.head_timeout
             self._head_timer = self.runtime.schedule(deadline, self._on_head_timeout)
+
+    def _judge(self) -> None:
+        """End what was too odd."""
+        assert isinstance(self.session, Http2Session)
+        if self.session.glitches == self._glitches.seen:
+            return
+        verdict = self._glitches.see(self.session.glitches, self.runtime.now())
+        if verdict is Verdict.CLOSE:
+            self.terminate(reasons.CLIENT_GLITCHES)
+        elif verdict is Verdict.GOAWAY and not self._told_to_close:
+            self.shutdown()
 
     def on_progress(self) -> None:
         if self.session.active_streams:
@@ -199,6 +221,7 @@ class TcpConnection(ByteTransport):
             super().end()
 
     def on_closed(self) -> None:
+        self._glitches.ended(self.session.close_reason, self.runtime.now())
         for timer in (self._head_timer, self._idle_timer, self._last_timer):
             if timer is not None:
                 timer.cancel()
@@ -335,6 +358,7 @@ class TcpListener:
     ) -> None:
         self.settings = settings
         self._overload = overload
+        self._glitches = GlitchBook(counters, overload, "tcp")
         self._actions = action_slots(counters)
         self._runtime = runtime
         self._socket: socket.socket | None = listening
@@ -470,6 +494,7 @@ class TcpListener:
                     self._on_gone,
                     self._overload,
                     self._count_told_to_end,
+                    self._glitches,
                 )
                 await self._runtime.loop.connect_accepted_socket(
                     lambda: connection,

@@ -128,6 +128,12 @@ TABLE: Final = (
         Kind.COUNTER,
         "Handshakes of clients that offered 0-RTT data, by whether it was taken.",
     ),
+    Metric("glitches_total", Kind.COUNTER, "Oddities of clients, by transport."),
+    Metric(
+        "glitch_consequences_total",
+        Kind.COUNTER,
+        "Connections that were told to end, or closed, for their oddities or their source's.",
+    ),
     Metric(
         "quic_retry_active",
         Kind.GAUGE,

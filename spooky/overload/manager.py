@@ -72,14 +72,20 @@ class Measures:
         stops_keep_alive: Whether connections that bring a request end after it.
         proves_addresses: Whether new QUIC clients have to prove their address.
         refuses_connections: Whether none are taken.
+        acts: Whether anything is done.
+        lag_pressure: How late the event loop is, as a share of the lag that is too much.
     """
 
-    __slots__ = ("proves_addresses", "refuses_connections", "stops_keep_alive")
+    __slots__ = (
+        "acts", "lag_pressure", "proves_addresses", "refuses_connections", "stops_keep_alive",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.stops_keep_alive = False
         self.proves_addresses = False
         self.refuses_connections = False
+        self.acts = False
+        self.lag_pressure = 0.0
 
 
 @dataclass(slots=True)
@@ -163,6 +169,8 @@ class OverloadManager:
         measures.stops_keep_alive = Action.STOP_KEEP_ALIVE in self._taken
         measures.proves_addresses = Action.PROVE_ADDRESSES in self._taken
         measures.refuses_connections = Action.REFUSE_CONNECTIONS in self._taken
+        measures.acts = bool(self._taken)
+        measures.lag_pressure = pressures.get(Resource.EVENT_LOOP, 0.0)
         return transitions
 
     def _follow(

@@ -65,6 +65,9 @@ def _configure(settings: dict[str, Any], metrics_port: int) -> None:
     for name in BYSTANDERS_PATHS:
         route = {"path_prefix": f"/{name}"}
         settings["upstream"][name] = {**upstream, "route": route}
+    # Each flood meets its own budget here; what all of them share has tests of its own.
+    glitches = {"connection_budget": None, "source_budget": None}
+    settings["resilience"] = {"protocol": {"glitches": glitches}}
     settings["observability"] = {
         "metrics": {"enabled": True, "required": True, "port": metrics_port}
     }

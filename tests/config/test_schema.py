@@ -8,6 +8,7 @@ from msgspec import inspect
 
 from spooky.config import Configuration, load_text
 from spooky.config.field_docs import field_docs, section_text
+from spooky.config.glitches import Glitches
 from spooky.config.json_schema import configuration_schema
 from spooky.config.performance import Performance
 from spooky.config.reference import reference
@@ -65,7 +66,7 @@ def test_defaults_outside_performance_are_those_of_the_reference():
     assert configuration.listen == Listener(tls=configuration.listen.tls)
     assert (Listener().protocol, Listener().address, Listener().port) == ("http3", "0.0.0.0", 9889)
     assert ProtocolLimits() == ProtocolLimits(
-        128, 16384, True, "drop", False, ("GET", "HEAD"), (), ()
+        128, 16384, True, "drop", False, ("GET", "HEAD"), (), (), Glitches()
     )
     assert UpstreamTLS() == UpstreamTLS(True, True, None, None, None, None)
     assert configuration.upstream["api"].backends[0].weight == 100

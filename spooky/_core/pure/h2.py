@@ -123,6 +123,12 @@ class Session(h2_stream.Owner):
         # The last output after the engine failed or the transport went away.
         self._last_words: bytes | None = None
 
+    @property
+    def glitches(self) -> int:
+        """How odd the peer was so far: resets, and what is beyond half of a budget."""
+        count: int = self._gate.glitches
+        return count
+
     # --- what the transport calls -------------------------------------------------------------
 
     def receive(self, data: bytes, now: float) -> None:
@@ -277,7 +283,9 @@ class Session(h2_stream.Owner):
         stream.remote_ended = end
         if size or end:
             stream.handler.on_data(data, end)
-        elif not self._empty_data.take(self._now):
+        elif self._empty_data.take(self._now):
+            self._gate.glitches += 1
+        else:
             self._close_with(H2_ENHANCE_YOUR_CALM, self._role.overloaded)
 
     def _on_trailers(self, event: Any) -> None:
@@ -332,6 +340,7 @@ class Session(h2_stream.Owner):
             self._cut_bodies += stream.head_received
             if self._cut_bodies == RETIRE_AFTER_CUT_BODIES:
                 self.shutdown()
+        self._gate.glitches += 1
         if not (self.closed or self._provoked_resets.take(self._now)):
             self._close_with(H2_ENHANCE_YOUR_CALM, self._role.overloaded)
 

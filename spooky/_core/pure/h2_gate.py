@@ -60,6 +60,10 @@ class TokenBucket:
         self._tokens = tokens - 1
         return True
 
+    def is_low(self) -> bool:
+        """Return whether less than half is left."""
+        return 2 * self._tokens < self._burst
+
     def refill(self, tokens: float) -> None:
         """Put some back, at most until it is full."""
         self._tokens = min(self._burst, self._tokens + tokens)
@@ -80,12 +84,15 @@ class FrameGate:
         resets: The streams that were reset by the bytes last admitted.
         too_large: Whether a frame came that is larger than we allow (RFC 9113 section 4.2).
         data_sent: Pieces of bodies sent since the last control frame; counted up by the session.
+        glitches: How odd the peer was: resets, and frames beyond half of a budget. The session
+            counts here too.
     """
 
     def __init__(self, limits: Any, preface_bytes: int) -> None:
         self.resets: set[int] = set()
         self.too_large = False
         self.data_sent = 0
+        self.glitches = 0
         self._preface_bytes = preface_bytes
         self._tail = b""
         self._continuations = 0
@@ -143,16 +150,19 @@ class FrameGate:
             if self._continuations > self._max_continuations:
                 raise FrameFloodError("CONTINUATION")
         elif kind == _RST_STREAM:
+            self.glitches += 1
             if not self._resets.take(now):
                 raise FrameFloodError("RST_STREAM")
         elif kind == _SETTINGS:
             if length > self._max_settings_bytes or not self._settings.take(now):
                 raise FrameFloodError("SETTINGS")
+            self.glitches += self._settings.is_low()
         else:
             self._control.refill(_CONTROL_FRAMES_PER_DATA_SENT * self.data_sent)
             self.data_sent = 0
             if not self._control.take(now):
                 raise FrameFloodError("control frames")
+            self.glitches += self._control.is_low()
 
 
 def _stream_id(data: bytes, position: int) -> int:

@@ -75,9 +75,13 @@ class Budget:
 
     Attributes:
         requests: Requests so far.
+        glitches: How odd the peer was so far: requests given up or broken, and what is beyond half
+            of a budget.
     """
 
-    __slots__ = ("_aborted", "_frames", "_limits", "_octets", "_unidirectional", "requests")
+    __slots__ = (
+        "_aborted", "_frames", "_limits", "_octets", "_unidirectional", "glitches", "requests",
+    )  # fmt: skip
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -85,6 +89,7 @@ class Budget:
         self._frames = 0
         self._octets = 0
         self._unidirectional = 0
+        self.glitches = 0
         self.requests = 0
 
     def spend_frames(self, count: int) -> None:
@@ -97,6 +102,8 @@ class Budget:
         allowed = self._limits.max_useless_frames + USELESS_FRAMES_PER_REQUEST * self.requests
         if self._frames > allowed:
             raise ProtocolError(H3_EXCESSIVE_LOAD, "too many frames without effect")
+        if 2 * self._frames > allowed:
+            self.glitches += count
 
     def spend_bytes(self, count: int) -> None:
         """Account discarded payload bytes.
@@ -108,6 +115,8 @@ class Budget:
         allowed = self._limits.max_useless_bytes + USELESS_BYTES_PER_REQUEST * self.requests
         if self._octets > allowed:
             raise ProtocolError(H3_EXCESSIVE_LOAD, "too many bytes in unknown frames")
+        if 2 * self._octets > allowed:
+            self.glitches += 1
 
     def spend_unidirectional(self) -> None:
         """Account a unidirectional stream of the peer.
@@ -118,6 +127,8 @@ class Budget:
         self._unidirectional += 1
         if self._unidirectional > self._limits.max_unidirectional_streams:
             raise ProtocolError(H3_EXCESSIVE_LOAD, "too many unidirectional streams")
+        if 2 * self._unidirectional > self._limits.max_unidirectional_streams:
+            self.glitches += 1
 
     def spend_abort(self) -> None:
         """Account a request that the client gave up or broke.
@@ -126,5 +137,6 @@ class Budget:
             ProtocolError: There were too many.
         """
         self._aborted += 1
+        self.glitches += 1
         if self._aborted > max(self._limits.max_aborted_requests, self.requests // 2):
             raise ProtocolError(H3_EXCESSIVE_LOAD, "too many requests were aborted")
