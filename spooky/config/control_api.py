@@ -1,6 +1,7 @@
 """The ``observability.control_api`` section: the control API over TCP, for other machines."""
 
 import ipaddress
+import re
 from typing import Annotated, Final, Literal
 
 from msgspec import Meta
@@ -17,6 +18,23 @@ _PATH: Final[Path] = ("observability", "control_api")
 
 Name = Annotated[str, Meta(min_length=1, max_length=NAME_LENGTH_MAX)]
 RoleName = Literal["viewer", "operator", "admin"]
+
+PATHS: Final = {
+    "health": "/health",
+    "ready": "/ready",
+    "runtime": "/admin/runtime",
+    "restart": "/admin/runtime/restart",
+    "reload": "/admin/runtime/reload",
+    "reload-certs": "/admin/runtime/reload-certs",
+}
+"""Endpoints that may be elsewhere, and where they are if nothing is said."""
+
+_TAKEN: Final = ("/admin/runtime/", "/status/", "/openapi.json/")
+"""What the paths of other endpoints begin with."""
+
+_PATH_TEXT: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+")
+
+Where = Annotated[str, Meta(min_length=1, max_length=NAME_LENGTH_MAX)]
 
 _ROLES: Final = (
     "`viewer` reads; `operator` also reloads, rolls back, and drains or weighs backends; `admin` "
@@ -161,6 +179,16 @@ class ControlApi(Section, frozen=True):
         ),
     ] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535), described("TCP port; 0 takes a free one.")] = 9902
+    health_path: Annotated[Where, described("Where it says that it lives.")] = PATHS["health"]
+    ready_path: Annotated[Where, described("Where it says whether clients should come.")] = PATHS[
+        "ready"
+    ]
+    runtime_path: Annotated[Where, described("Where it shows what runs.")] = PATHS["runtime"]
+    restart_path: Annotated[Where, described("Where new workers are asked for.")] = PATHS["restart"]
+    reload_path: Annotated[Where, described("Where a reload is asked for.")] = PATHS["reload"]
+    reload_certs_path: Annotated[
+        Where, described("Where certificates are taken as the files are now.")
+    ] = PATHS["reload-certs"]
     max_connections: Annotated[
         int,
         Meta(ge=1, le=CONNECTIONS_MAX),
@@ -179,6 +207,11 @@ class ControlApi(Section, frozen=True):
     audit: Annotated[Audit, described("The audit log.")] = Audit()
 
     @property
+    def paths(self) -> dict[str, str]:
+        """Where each endpoint is that may be elsewhere, by its name."""
+        return {name: getattr(self, _path_key(name)) for name in PATHS}
+
+    @property
     def authenticates(self) -> bool:
         """Whether callers must say who they are."""
         return bool(self.auth.bearer_tokens) or self.tls.client_auth.mode != "disabled"
@@ -193,6 +226,7 @@ def check_control_api(api: ControlApi, report: Report) -> None:
             "set enabled: true, or remove this",
             related=((*_PATH, "enabled"),),
         )
+    _check_paths(api, report)
     _check_address(api, report)
     _check_tls(api, report)
     _check_auth(api.auth, report)
@@ -216,6 +250,28 @@ def check_control_api(api: ControlApi, report: Report) -> None:
             (*audit, "file_path"), "it would not be written", "set sink: file, or remove this",
             related=((*audit, "sink"),),
         )  # fmt: skip
+
+
+def _path_key(endpoint: str) -> str:
+    return f"{endpoint.replace('-', '_')}_path"
+
+
+def _check_paths(api: ControlApi, report: Report) -> None:
+    first: dict[str, str] = {}
+    for name, path in api.paths.items():
+        where = (*_PATH, _path_key(name))
+        if not _PATH_TEXT.fullmatch(path) or not {".", ".."}.isdisjoint(path.split("/")):
+            report.error(where, f"{quoted(path)} is not a path", f"write {PATHS[name]}")
+        elif path not in PATHS.values() and f"{path}/".startswith(_TAKEN):
+            report.error(where, f"other endpoints are at {quoted(path)}", f"write {PATHS[name]}")
+        elif path in first:
+            report.error(
+                where,
+                f"{_path_key(first[path])} is {quoted(path)} too",
+                "give each a path of its own",
+                related=((*_PATH, _path_key(first[path])),),
+            )
+        first.setdefault(path, name)
 
 
 def _check_address(api: ControlApi, report: Report) -> None:

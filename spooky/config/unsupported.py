@@ -39,10 +39,7 @@ UNSUPPORTED_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
         "control_plane_threads", "reuseport", "pin_workers",
         "packet_shards_per_worker", "packet_shard_queue_capacity", "packet_shard_queue_max_bytes",
     ),
-    _CONTROL_API: (
-        "health_path", "ready_path", "runtime_path", "restart_path", "reload_path",
-        "reload_certs_path", "auth_token", "auth_token_ref",
-    ),
+    _CONTROL_API: ("auth_token", "auth_token_ref"),
     f"{_CONTROL_API}.tls.client_auth": ("ca_dir",),
     f"{_CONTROL_API}.auth.bearer_tokens.[]": ("token", "token_ref"),
     f"{_CONTROL_API}.auth.identity_source": ("role_attribute",),

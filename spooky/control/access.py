@@ -34,8 +34,8 @@ class Access(Protocol):
             DeniedError: They do not say, or it is not true.
         """
 
-    def is_protected(self, path: str) -> bool:
-        """Return whether a path that needs no role by itself needs one here."""
+    def is_protected(self, endpoint: str) -> bool:
+        """Return whether an endpoint that needs no role by itself needs one here."""
 
 
 class OwnerAccess:
@@ -86,11 +86,11 @@ class RemoteAccess:
             )
         return shown if certified.role.includes(shown.role) else certified
 
-    def is_protected(self, path: str) -> bool:
+    def is_protected(self, endpoint: str) -> bool:
         """Return whether a health check must say who it is."""
         authorization = self._settings()[0].authorization
-        return (path == "/health" and authorization.protect_health) or (
-            path == "/ready" and authorization.protect_ready
+        return (endpoint == "health" and authorization.protect_health) or (
+            endpoint == "ready" and authorization.protect_ready
         )
 
 

@@ -14,6 +14,7 @@ from spooky.control.api import ControlApi
 from spooky.control.audit import AuditEvent, AuditLog, AuditSink, audit_text
 from spooky.control.candidate import Candidate
 from spooky.control.changes import NextGeneration, PrepareError, Step
+from spooky.control.endpoints import endpoints_at
 from spooky.control.sockets import BindError
 
 logger = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ class AdminEndpoint:
     ) -> AdminListener:
         access = RemoteAccess(lambda: (self._settings, self._credentials))
         listener = AdminListener(
-            self._api.application(access),
+            self._api.application(access, endpoints_at(settings.paths)),
             settings,
             credentials,
             self._api.busy.__contains__,
@@ -202,5 +203,6 @@ class AdminEndpoint:
             task.add_done_callback(self._closing.discard)
 
 
-def _place(settings: Settings) -> tuple[bool, str, int]:
-    return settings.enabled, settings.address, settings.port
+def _place(settings: Settings) -> tuple[bool, str, int, dict[str, str]]:
+    """Return what cannot change under a listener that is open."""
+    return settings.enabled, settings.address, settings.port, settings.paths

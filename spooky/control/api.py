@@ -47,7 +47,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _ENDPOINT: Final = web.RequestKey("endpoint", Endpoint)
 _REASON: Final = web.RequestKey("reason", str)
-_BY_ROUTE: Final = {(each.method, each.path): each for each in (*ENDPOINTS, UPGRADE)}
 
 
 class ControlApi:
@@ -86,7 +85,9 @@ class ControlApi:
         self._audit = audit
         self.busy: set[RequestHandler] = set()
 
-    def application(self, access: Access) -> web.Application:
+    def application(
+        self, access: Access, endpoints: tuple[Endpoint, ...] = ENDPOINTS
+    ) -> web.Application:
         """Return the application, for whoever gets access."""
         activity = ActivityReader(
             self._inspection.segment,
@@ -101,7 +102,7 @@ class ControlApi:
             "status-style": self._text("text/css", lambda: asset("status.css")),
             "health": self._health,
             "ready": self._ready,
-            "openapi": self._openapi,
+            "openapi": _document(endpoints),
             "runtime": self._runtime,
             "history": self._history,
             "generation": self._generation,
@@ -127,10 +128,10 @@ class ControlApi:
             "backends": self._list(self._inspection.backends),
         }
         application = web.Application(
-            middlewares=[self._record(access), answer_errors, _admit(access)],
+            middlewares=[self._record(access), answer_errors, _admit(access, endpoints)],
             client_max_size=BODY_MAX_BYTES,
         )
-        for endpoint in ENDPOINTS:
+        for endpoint in endpoints:
             application.router.add_route(endpoint.method, endpoint.path, by_name[endpoint.name])
         if isinstance(access, OwnerAccess):
             application.router.add_route(UPGRADE.method, UPGRADE.path, self._take_over)
@@ -146,9 +147,6 @@ class ControlApi:
         state = self._state()
         answer = answers.Readiness(state.ready, state, self._probation.is_open)
         return json_answer(answer, 200 if state.ready else 503)
-
-    async def _openapi(self, _: web.Request) -> web.Response:
-        return json_answer(openapi.document())
 
     async def _runtime(self, _: web.Request) -> web.Response:
         return json_answer(self._what_runs(), headers=self._tag())
@@ -371,16 +369,30 @@ class ControlApi:
         )
 
 
-def _admit(access: Access) -> Any:
+def _document(endpoints: tuple[Endpoint, ...]) -> Handler:
+    """Return the handler that gives the OpenAPI document of endpoints."""
+
+    async def handle(_: web.Request) -> web.Response:
+        return json_answer(openapi.document(endpoints))
+
+    return handle
+
+
+def _admit(access: Access, endpoints: tuple[Endpoint, ...]) -> Any:
     """Return the middleware that finds out who asks, and refuses what they may not do."""
+    by_route = {(each.method, each.path): each for each in (*endpoints, UPGRADE)}
 
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
         resource = request.match_info.route.resource
         path = resource.canonical if resource is not None else ""
-        if (endpoint := _BY_ROUTE.get((request.method, path))) is not None:
+        if (endpoint := by_route.get((request.method, path))) is not None:
             request[_ENDPOINT] = endpoint
-        if endpoint is not None and endpoint.role is None and not access.is_protected(request.path):
+        if (
+            endpoint is not None
+            and endpoint.role is None
+            and not access.is_protected(endpoint.name)
+        ):
             return await handler(request)
         caller = request[CALLER] = access.identify(request)
         if endpoint is not None:

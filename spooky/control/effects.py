@@ -244,8 +244,10 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         Reach.AT_ONCE,
         "observability.control_api",
         (
-            "enabled", "required", "address", "port", "max_connections", "connection_timeout_ms",
-            "tls.cert", "tls.key", "tls.client_auth.mode", "tls.client_auth.ca_file",
+            "enabled", "required", "address", "port", "health_path", "ready_path", "runtime_path",
+            "restart_path", "reload_path", "reload_certs_path", "max_connections",
+            "connection_timeout_ms", "tls.cert", "tls.key", "tls.client_auth.mode",
+            "tls.client_auth.ca_file",
             "auth.bearer_tokens[].actor_id", "auth.bearer_tokens[].token_file",
             "auth.bearer_tokens[].role", "auth.certificates[].name", "auth.certificates[].role",
             "auth.identity_source.kind", "authorization.protect_health",

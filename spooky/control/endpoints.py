@@ -1,6 +1,7 @@
 """The endpoints of the control API: the one table that routes, roles and documents come from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from spooky.control.answers import (
@@ -155,6 +156,12 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     ),
     _change("reset", f"{BACKEND}/reset", "Take a backend as the file has it.", ChangeBody, 404),
 )  # fmt: skip
+
+
+def endpoints_at(paths: Mapping[str, str]) -> tuple[Endpoint, ...]:
+    """Return the endpoints, those of some names elsewhere."""
+    return tuple(replace(each, path=paths.get(each.name, each.path)) for each in ENDPOINTS)
+
 
 UPGRADE: Final = Endpoint(
     "upgrade", "POST", f"{RUNTIME}/upgrade", Role.ADMIN, "Have another program take over.",

@@ -20,16 +20,16 @@ _EVERYWHERE: Final = (401, 403, 500)
 """Refusals that every endpoint may answer with."""
 
 
-@functools.cache
-def document() -> dict[str, Any]:
-    """Return the document, as JSON values."""
+@functools.lru_cache(maxsize=2)
+def document(endpoints: tuple[Endpoint, ...] = ENDPOINTS) -> dict[str, Any]:
+    """Return the document of endpoints, as JSON values."""
     types: list[Any] = [Problem]
-    for endpoint in ENDPOINTS:
+    for endpoint in endpoints:
         types += [endpoint.answer, endpoint.body] if endpoint.body else [endpoint.answer]
     schemas, components = msgspec.json.schema_components(types, ref_template=REFERENCES)
     problem, *found = schemas
     paths: dict[str, Any] = {}
-    for endpoint in ENDPOINTS:
+    for endpoint in endpoints:
         answer = found.pop(0)
         body = found.pop(0) if endpoint.body else None
         operation = _operation(endpoint, answer, body, problem)

@@ -1,6 +1,7 @@
 """The control API over TCP: who gets in, what each may do, and what is written down of it."""
 
 import asyncio
+import functools
 import json
 import socket
 import ssl
@@ -181,6 +182,39 @@ def test_tokens_roles_address_and_certificate_change_live(tmp_path: Path) -> Non
             assert code == 0, output
             with pytest.raises(OSError, match="refused"):
                 socket.create_connection(("127.0.0.1", moved))
+
+    run(scenario)
+
+
+def test_endpoints_are_where_the_configuration_puts_them_and_move_live(tmp_path: Path) -> None:
+    def moved(settings: dict[str, Any]) -> None:
+        api = settings["observability"]["control_api"]
+        api |= {"port": port, "health_path": "/live", "reload_path": "/again"}
+        api["authorization"] = {"protect_health": True}
+
+    port = 0
+
+    async def scenario() -> None:
+        nonlocal port
+        prepare = functools.partial(with_tokens, tmp_path)
+        async with served(tmp_path, 1, prepare) as proxy:
+            port = port_of(proxy)
+            assert (await ask(port, "/health")).status == 200
+            proxy.write(moved)
+            assert (await ask(port, "/admin/runtime/reload", "operator", {})).status == 200
+            assert (await ask(port, "/live")).status == 401
+            assert (await ask(port, "/live", "viewer")).status == 200
+            assert (await ask(port, "/health", "viewer")).status == 404
+            assert (await ask(port, "/ready")).status == 200
+            assert (await ask(port, "/again", "viewer", {})).status == 403
+            assert (await ask(port, "/again", "operator", {})).status == 200
+            assert (await ask(port, "/admin/runtime/reload", "operator", {})).status in (404, 405)
+            paths = (await ask(port, "/openapi.json", "viewer")).json["paths"]
+            assert {"/live", "/again"} <= paths.keys()
+            assert not {"/health", "/admin/runtime/reload"} & paths.keys()
+            # Commands ask on the socket, where nothing moves.
+            code, output = await proxy.command("reload")
+            assert code == 0, output
 
     run(scenario)
 
