@@ -10,6 +10,7 @@ from spooky._core.outcomes cimport Tally
 from spooky._core.validate cimport Request
 
 cdef object _COMPLETED, _CIRCUIT_OPEN
+cdef Py_ssize_t _SCAN_MAX, _PASSED_MAX
 
 
 cdef class AdmissionStage:
@@ -32,6 +33,15 @@ cdef class Refusal:
     cdef readonly int64_t value
     cdef readonly uint64_t limit
     cdef readonly Gate gate
+    cdef readonly list passed
+
+
+cdef class PassedOver:
+    cdef readonly Py_ssize_t index
+    cdef readonly AdmissionStage stage
+    cdef readonly object reason
+    cdef readonly int64_t value
+    cdef readonly uint64_t limit
 
 
 cdef class Admission:
@@ -45,6 +55,7 @@ cdef class Admission:
     cdef readonly object reason
     cdef readonly double elapsed_ms
     cdef readonly double now
+    cdef public list passed
     cdef bint _open
 
     @cython.locals(stages=tuple, stage=AdmissionStage)
@@ -63,20 +74,23 @@ cdef class Admission:
 cpdef object admit(
     object upstream, Request request, bytes address, bytes connection_id, double now
 )
-@cython.locals(admitted=Admitted, stages=tuple)
+@cython.locals(admitted=Admitted, stages=tuple, balancer=Balancer)
 cpdef Admitted admitted_by(Admission admission)
 cdef object _note_stage(Admitted admitted, AdmissionStage stage)
 @cython.locals(
     balancer=Balancer, stages=tuple, backends=tuple, stage=AdmissionStage, index=Py_ssize_t,
-    refusal=Refusal,
+    passed=list, admission=Admission,
 )
 cdef object _choose(object upstream, Request request, uint64_t key, double now)
+@cython.locals(refusal=Refusal, best=PassedOver, other=PassedOver)
+cpdef Refusal refusal_of(list passed)
+cpdef object pass_over(list passed, Py_ssize_t index, AdmissionStage stage)
 @cython.locals(
     balancer=Balancer, backends=tuple, stage=AdmissionStage, index=Py_ssize_t, count=Py_ssize_t,
-    start=int64_t, offset=Py_ssize_t, other=Py_ssize_t,
+    start=int64_t, offset=Py_ssize_t, other=Py_ssize_t, refused=Py_ssize_t, first=PassedOver,
 )
 cdef Py_ssize_t _choose_other(
-    object upstream, Request request, uint64_t key, Py_ssize_t refused, double now
+    object upstream, Request request, uint64_t key, list passed, double now
 ) except -2
 @cython.locals(stage=AdmissionStage)
 cdef object _withdraw(tuple stages, Py_ssize_t count)

@@ -1,5 +1,25 @@
 """Letting an exchange in; the twin is the source, and says the rest."""
 
-from spooky._core.pure.admission import Admission, AdmissionStage, Refusal, admit, admitted_by
+from spooky._core.pure.admission import (
+    PASSED_MAX,
+    Admission,
+    AdmissionStage,
+    PassedOver,
+    Refusal,
+    admit,
+    admitted_by,
+    pass_over,
+    refusal_of,
+)
 
-__all__ = ["Admission", "AdmissionStage", "Refusal", "admit", "admitted_by"]
+__all__ = [
+    "PASSED_MAX",
+    "Admission",
+    "AdmissionStage",
+    "PassedOver",
+    "Refusal",
+    "admit",
+    "admitted_by",
+    "pass_over",
+    "refusal_of",
+]

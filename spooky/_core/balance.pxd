@@ -3,6 +3,8 @@
 cimport cython
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
+from spooky._core.decisions cimport Admitted
+
 cpdef uint64_t hash_key(bytes key) except? 0
 
 
@@ -73,6 +75,8 @@ cdef class Balancer:
     cdef Loads _loads
     cdef bint _shares_loads
     cdef uint64_t _version
+    # What the last choice was held against; -1 for nobody.
+    cdef Py_ssize_t _rival
 
     cpdef Py_ssize_t pick(self, uint64_t key=*) except? -2
     cpdef Py_ssize_t pick_other(self, uint64_t key, Py_ssize_t excluded) except? -2
@@ -84,6 +88,10 @@ cdef class Balancer:
     cpdef failed(self, Py_ssize_t backend, double elapsed_ms)
     cpdef int64_t active(self, Py_ssize_t backend) except -1
     cpdef Py_ssize_t excluded(self) noexcept
+    cpdef note_choice(self, Py_ssize_t chosen, Admitted into)
+    @cython.final
+    cdef int _note(self, Py_ssize_t backend, bint chosen, Admitted into) except -1
+    cdef double _score(self, Py_ssize_t backend, int64_t active, double weight) noexcept
     cdef void* _allocate(self, size_t count, size_t size) except NULL
     @cython.final
     cdef int _check(self, Py_ssize_t backend) except -1
@@ -136,7 +144,7 @@ cdef class Random(_Drawing):
 
 
 cdef class LeastRequest(_Drawing):
-    pass
+    cdef Py_ssize_t _less_loaded(self, Py_ssize_t one, Py_ssize_t other) noexcept
 
 
 cdef class LatencyAware(Balancer):

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from spooky._core.decisions import Admitted
+
 RING_LAYOUT_VERSION: int
 """Changes when the placement of backends on a ring or in a Maglev table does."""
 
@@ -93,6 +95,18 @@ class Balancer:
 
     def is_eligible(self, backend: int) -> bool:
         """Return whether a backend is in the choice."""
+
+    def version(self) -> int:
+        """Return another number whenever a backend came in or out of the choice, by its loads."""
+
+    def note_choice(self, chosen: int, into: Admitted) -> None:
+        """Note the backends that were held against each other, by a number, at the last pick.
+
+        Balancers that compare none note none.
+
+        Arguments:
+            chosen: Who got the request, which is counted as active there by now.
+        """
 
     def active(self, backend: int) -> int:
         """Return the number of active requests on a backend."""

@@ -13,6 +13,7 @@ from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
 from weakref import WeakValueDictionary
 
+from spooky._core.decisions cimport CANDIDATES, Admitted
 from spooky._core.hashing cimport GOLDEN, mix, xxh64
 from spooky._core.pure import balance as _twin
 
@@ -32,16 +33,15 @@ cdef double MIN_LATENCY_MS = _twin.MIN_LATENCY_MS
 cdef double MAX_LATENCY_MS = _twin.MAX_LATENCY_MS
 cdef double FAILURE_LATENCY_MS = _twin.FAILURE_LATENCY_MS
 cdef double ACTIVE_CHARGE_MS = _twin.ACTIVE_CHARGE_MS
+cdef double NO_SCORE = _twin.NO_SCORE
 
 cdef enum:
+    NOTHING_COMPARED = -2
     MAGLEV_SIZE = 65537  # A constant for the compiler, which then divides by multiplying.
 
 
 cpdef uint64_t hash_key(bytes key) except? 0:
-    """Return the 64-bit hash of a balancing key; stable across processes and releases.
-
-    It is XXH64 with seed 0.
-    """
+    """Return the 64-bit hash of a balancing key, XXH64 with seed 0: stable across releases."""
     if key is None:
         raise TypeError("a key must be bytes")
     return xxh64(<const unsigned char*>PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
@@ -76,21 +76,7 @@ cdef class Loads:
 
 
 cdef class Balancer:
-    """Choices among the backends of one upstream, with their load.
-
-    Backends are named by position. Every balancer honours weights and skips backends that are
-    not eligible.
-
-    Arguments:
-        ids: Backend identities; hash layouts depend on these and the weights alone.
-        weights: 1 to 1000 each.
-        seed: Of the balancer's own random numbers, and where turns begin.
-        loads: What an earlier balancer of the upstream left; its own if none are given.
-
-    Raises:
-        ValueError: A weight out of range, an identity twice, or not as many of both.
-        IndexError: By every method, for a backend that does not exist.
-    """
+    """Choices among the backends of one upstream, with their load; the stub says more."""
 
     def __cinit__(self):
         self._memories = []
@@ -112,6 +98,7 @@ cdef class Balancer:
         self._shares_loads = loads is not None
         self._loads = loads if loads is not None else Loads(seed)
         self._version = self._loads._version - 1
+        self._rival = NOTHING_COMPARED
         for backend in range(self._count):
             self._backends[backend].weight = weights[backend]
             self._backends[backend].given_weight = weights[backend]
@@ -124,11 +111,7 @@ cdef class Balancer:
         return self._count
 
     cpdef Py_ssize_t pick(self, uint64_t key=0) except? -2:
-        """Return the backend for a request, or -1 if none is eligible.
-
-        Arguments:
-            key: ``hash_key`` of the balancing key; ignored by those that do not hash.
-        """
+        """Return the backend for a request, or -1 if none is eligible."""
         self._follow()
         return self._choose(key)
 
@@ -146,13 +129,7 @@ cdef class Balancer:
             self._loads._version += 1
 
     cpdef set_share(self, Py_ssize_t backend, int percent):
-        """Give a backend only so much of its weight, for all balancers with the same loads.
-
-        Those that hash go by the whole weight all the same: else keys would move.
-
-        Raises:
-            ValueError: It is not 1 to 100.
-        """
+        """Give a backend only so much of its weight, for all balancers with the same loads."""
         self._check(backend)
         if not 1 <= percent <= FULL_SHARE:
             raise ValueError(f"a share is 1 to {FULL_SHARE} percent")
@@ -173,11 +150,7 @@ cdef class Balancer:
         self._backends[backend].load.active += 1
 
     cpdef finished(self, Py_ssize_t backend, double latency_ms=-1.0):
-        """Count a request as ended.
-
-        Arguments:
-            latency_ms: Time to the response head; negative gives no latency sample.
-        """
+        """Count a request as ended; a negative latency is none."""
         self._end(backend, latency_ms)
 
     cpdef failed(self, Py_ssize_t backend, double elapsed_ms):
@@ -192,6 +165,33 @@ cdef class Balancer:
     cpdef Py_ssize_t excluded(self) noexcept:
         """Return how many backends were not in the choice at the last pick."""
         return self._count - self._eligible_count
+
+    def version(self):
+        """Return another number whenever a backend came in or out of the choice, by its loads."""
+        return self._loads._version
+
+    cpdef note_choice(self, Py_ssize_t chosen, Admitted into):
+        """Note the backends that were held against each other, by a number, at the last pick."""
+        self._check(chosen)
+        if self._rival == NOTHING_COMPARED:
+            return
+        self._note(chosen, True, into)
+        if self._rival >= 0 and self._rival != chosen:
+            self._note(self._rival, False, into)
+
+    @cython.final
+    cdef int _note(self, Py_ssize_t backend, bint chosen, Admitted into) except -1:
+        cdef Backend* it = &self._backends[backend]
+        cdef int64_t active = it.load.active - chosen
+        cdef double weight = <double>it.given_weight * it.load.share / FULL_SHARE
+        cdef double latency = it.load.estimate if it.load.estimate > 0.0 else NO_SCORE
+        cdef double score = self._score(backend, active, weight)
+        into.add_candidate(backend, chosen, active, weight, latency, score)
+        return 0
+
+    cdef double _score(self, Py_ssize_t backend, int64_t active, double weight) noexcept:
+        """Return what a backend was judged by, with so many requests: the less the better."""
+        return active / weight
 
     def is_eligible(self, Py_ssize_t backend):
         """Return whether a backend is in the choice."""
@@ -503,12 +503,18 @@ cdef class LeastRequest(_Drawing):
         other = self._draw()
         if one == other:
             other = self._draw()  # Once more: a single draw compares nothing.
-        return other if self._is_less_loaded(other, one) else one
+        return self._less_loaded(one, other)
 
     cdef Py_ssize_t _choose_other(self, uint64_t key, Py_ssize_t excluded) noexcept:
         cdef Py_ssize_t one = self._draw_other(excluded)
         cdef Py_ssize_t other = self._draw_other(excluded)
-        return other if one >= 0 and self._is_less_loaded(other, one) else one
+        return self._less_loaded(one, other) if one >= 0 else one
+
+    cdef Py_ssize_t _less_loaded(self, Py_ssize_t one, Py_ssize_t other) noexcept:
+        """Return the less loaded of two, and remember the other."""
+        cdef bint is_other = self._is_less_loaded(other, one)
+        self._rival = one if is_other else other
+        return other if is_other else one
 
 
 @cython.final
@@ -538,6 +544,22 @@ cdef class LatencyAware(Balancer):
         if self._has_estimate(backend):
             sample = max(sample, self._backends[backend].load.estimate)
         self._estimate(backend, sample)
+
+    cpdef note_choice(self, Py_ssize_t chosen, Admitted into):
+        """Note all that were held against each other, as far as there is room."""
+        cdef Py_ssize_t backend
+        self._check(chosen)
+        self._note(chosen, True, into)
+        for backend in range(self._count):
+            if into.candidates >= CANDIDATES:
+                break
+            if self._is_other(backend, chosen):
+                self._note(backend, False, into)
+
+    cdef double _score(self, Py_ssize_t backend, int64_t active, double weight) noexcept:
+        if not self._has_estimate(backend):
+            return NO_SCORE
+        return (self._backends[backend].load.estimate + ACTIVE_CHARGE_MS * active) / weight
 
     cdef void _estimate(self, Py_ssize_t backend, double estimate) noexcept:
         self._backends[backend].load.estimate = estimate

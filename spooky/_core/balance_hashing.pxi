@@ -24,6 +24,7 @@ cdef class _Hashing(Balancer):
         backend = self._locate(key, excluded)
         if self._balance_factor == 0.0:
             return backend
+        self._rival = backend
         self._eligible_active = 0
         for other in range(self._count):
             if self._is_eligible(other):
@@ -34,6 +35,11 @@ cdef class _Hashing(Balancer):
             # To a random place, not the neighbour: one full backend must not fill the next.
             backend = self._locate(mix(key + jump * GOLDEN), excluded)
         return backend if self._has_room(backend, excluded) else self._least_loaded(excluded)
+
+    cdef double _score(self, Py_ssize_t backend, int64_t active, double weight) noexcept:
+        """Return how much of its bound a backend had in flight."""
+        cdef double bound = self._balance_factor * weight * (self._eligible_active + 1)
+        return active / (bound / self._eligible_weight)
 
     cdef Py_ssize_t _locate(self, uint64_t key, Py_ssize_t excluded) noexcept:
         """Return the eligible backend other than ``excluded`` for a key; there must be one."""

@@ -18,13 +18,21 @@ cdef class Notes:
 cdef enum:
     STAGE_BYTES = 20
     STAGES = 6
+    CANDIDATE_BYTES = 20
+    CANDIDATES = 6
 
 
 cdef class Admitted:
     cdef uint8_t[STAGE_BYTES * STAGES] _data
+    cdef uint8_t[CANDIDATE_BYTES * CANDIDATES] _compared
     cdef readonly int count
+    cdef readonly int candidates
 
     cpdef add(self, str name, int64_t value, int64_t limit)
+    cpdef add_candidate(
+        self, Py_ssize_t position, bint is_chosen, int64_t active, double weight, double latency,
+        double score,
+    )
 
 
 cdef class Ring:

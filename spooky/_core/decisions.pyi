@@ -71,13 +71,15 @@ class Notes:
         """Return all of them, as a record has them."""
 
 class Admitted:
-    """The stages that let a request in, each with its numbers at that moment.
+    """The stages that let a request in, each with its numbers at that moment, and its choice.
 
     Attributes:
-        count: How many there are.
+        count: How many stages there are.
+        candidates: How many backends were held against each other.
     """
 
     count: int
+    candidates: int
 
     def __init__(self) -> None: ...
     def add(self, name: str, value: int, limit: int) -> None:
@@ -86,6 +88,28 @@ class Admitted:
         Arguments:
             name: Which; 12 bytes of it are kept.
             value: What it compared with its limit.
+        """
+
+    def add_candidate(
+        self,
+        position: int,
+        is_chosen: bool,
+        active: int,
+        weight: float,
+        latency: float,
+        score: float,
+    ) -> None:
+        """Add a backend that was held against others when one was chosen.
+
+        Those beyond :data:`CANDIDATES_MAX` are left out, and those beyond the 65,536th backend.
+
+        Arguments:
+            position: Among the upstream's backends.
+            is_chosen: Whether it was chosen.
+            active: Its requests in flight, as the balancer counts them.
+            weight: Its weight, as far as its share goes.
+            latency: What the balancer takes for its latency; ms, negative if it knows none.
+            score: What was held against that of others; negative if there was none.
         """
 
     def data(self) -> bytes:
@@ -182,10 +206,16 @@ STAGES_MAX: Final[int]
 """How many stages a record has room for."""
 
 RECORD: Final[Struct]
-"""How a record begins; the stages, the texts and the notes follow."""
+"""How a record begins; the stages, the candidates, the texts and the notes follow."""
 
 STAGE: Final[Struct]
 """A stage."""
+
+CANDIDATES_MAX: Final[int]
+"""How many backends that were held against each other a record has room for."""
+
+CANDIDATE: Final[Struct]
+"""One of them."""
 
 NOTE: Final[Struct]
 """How a note begins; its name follows."""

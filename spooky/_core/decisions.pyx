@@ -36,10 +36,12 @@ NOTES_MAX_BYTES = NOTES_BYTES
 PATH_CUT = FLAG_PATH_CUT
 NOTES_CUT = FLAG_NOTES_CUT
 # As the structures below have it, for whoever reads records.
-RECORD = Struct("<IHHQQQddddQQHHBBBBBBBBHH")
+RECORD = Struct("<IHBBQQQddddQQHHBBBBBBBBHH")
 NOTE = Struct("<BBHIddddd")
 STAGE = Struct("<II12s")
 STAGES_MAX = STAGES
+CANDIDATE = Struct("<HHIfff")
+CANDIDATES_MAX = CANDIDATES
 
 ctypedef const char* const_char
 
@@ -69,7 +71,8 @@ cdef uint64_t POSITION_MAX = 1 << 62
 cdef packed struct Record:
     uint32_t size
     uint16_t kind
-    uint16_t stages
+    uint8_t stages
+    uint8_t candidates
     uint64_t position
     uint64_t key
     uint64_t generation
@@ -138,10 +141,19 @@ cdef packed struct Stage:
     char[12] name
 
 
+cdef packed struct Candidate:
+    uint16_t position
+    uint16_t is_chosen
+    uint32_t active
+    float weight
+    float latency
+    float score
+
+
 @cython.final
 @cython.freelist(64)
 cdef class Admitted:
-    """The stages that let a request in, each with its numbers at that moment."""
+    """The stages that let a request in, each with its numbers at that moment, and its choice."""
 
     cpdef add(self, str name, int64_t value, int64_t limit):
         """Add a stage; those beyond `STAGES_MAX` are left out."""
@@ -155,9 +167,25 @@ cdef class Admitted:
             memcpy(stage.name, text, min(length, <Py_ssize_t>sizeof(stage.name)))
             self.count += 1
 
+    cpdef add_candidate(
+        self, Py_ssize_t position, bint is_chosen, int64_t active, double weight, double latency,
+        double score,
+    ):
+        """Add a backend that was held against others; see the stub."""
+        cdef Candidate* candidate
+        if self.candidates < CANDIDATES and position <= 0xFFFF:
+            candidate = <Candidate*>(self._compared + self.candidates * CANDIDATE_BYTES)
+            candidate.position, candidate.is_chosen = position, is_chosen
+            candidate.active = _narrow(active)
+            candidate.weight, candidate.latency, candidate.score = weight, latency, score
+            self.candidates += 1
+
     def data(self):
         """Return all of them, as a record has them."""
-        return (<char*>self._data)[:self.count * STAGE_BYTES]
+        return (
+            (<char*>self._data)[:self.count * STAGE_BYTES]
+            + (<char*>self._compared)[:self.candidates * CANDIDATE_BYTES]
+        )
 
 
 @cython.final
@@ -243,7 +271,8 @@ cdef class Ring:
         lengths[4] = min(lengths[4], <Py_ssize_t>METHOD_BYTES)
         lengths[6] = min(lengths[6], <Py_ssize_t>PATH_BYTES)
         cdef int stages = admitted.count if admitted is not None else 0
-        size = sizeof(Record) + stages * STAGE_BYTES
+        cdef int candidates = admitted.candidates if admitted is not None else 0
+        size = sizeof(Record) + stages * STAGE_BYTES + candidates * CANDIDATE_BYTES
         for which in range(8):
             if which < 6:
                 lengths[which] = min(lengths[which], <Py_ssize_t>NAME_BYTES)
@@ -262,10 +291,12 @@ cdef class Ring:
         fence()
         if filler:
             record = <Record*>(self._area + head % capacity)
-            record.size, record.kind, record.stages = filler, FILLER, 0
+            record.size, record.kind = filler, FILLER
+            record.stages = record.candidates = 0
             head += filler
         record = <Record*>(self._area + head % capacity)
-        record.size, record.kind, record.stages = whole, WHOLE, stages
+        record.size, record.kind = whole, WHOLE
+        record.stages, record.candidates = stages, candidates
         record.position, record.key, record.generation = head, key, generation
         record.started, record.connected = started, connected
         record.first_byte, record.ended = first_byte, ended
@@ -277,6 +308,9 @@ cdef class Ring:
         if stages:
             memcpy(target, admitted._data, stages * STAGE_BYTES)
             target += stages * STAGE_BYTES
+        if candidates:
+            memcpy(target, admitted._compared, candidates * CANDIDATE_BYTES)
+            target += candidates * CANDIDATE_BYTES
         for which in range(8):
             if which < 6:
                 record.lengths[which] = lengths[which]

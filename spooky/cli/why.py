@@ -1,7 +1,7 @@
 """``spooky why``: the life of a request."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import click
@@ -72,5 +72,22 @@ def _backend(backend: dict[str, Any] | None) -> list[str]:
     balancing = f" ({backend['balancing']})" if backend["balancing"] else ""
     return [
         f"backend    {backend['id']}{balancing}: {backend['text']}",
-        f"           candidates: {', '.join(backend['candidates']) or 'unknown'}",
+        *([f"           scores are {backend['scores']}"] if backend["scores"] else []),
+        *(f"           {_candidate(one)}" for one in backend["candidates"]),
+        *([f"           and {backend['more']} more"] if backend["more"] else []),
     ]
+
+
+_NUMBERS: Final = {
+    "score": "score {:g}",
+    "in_flight": "{} in flight by the worker",
+    "weight": "weight {:g}",
+    "latency_ms": "latency {:g} ms",
+}
+
+
+def _candidate(one: dict[str, Any]) -> str:
+    told = [text.format(one[key]) for key, text in _NUMBERS.items() if one[key] is not None]
+    told += [one["text"]] if one["text"] else []
+    state = one["state"].replace("_", " ")
+    return f"{one['id']}: {state}{'; ' * bool(told)}{', '.join(told)}"

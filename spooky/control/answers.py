@@ -265,13 +265,30 @@ class RouteChoice(Struct, frozen=True):
     candidates: tuple[str, ...]
 
 
+class CandidateView(Struct, frozen=True):
+    """A backend when one was chosen: ``chosen``; ``compared`` with it; ``passed_over``, as it did
+    not let the request in; ``excluded`` from the choice; or another ``candidate``. Its requests in
+    flight are those of the worker; what was not looked at is null.
+    """
+
+    id: str
+    state: str
+    in_flight: int | None
+    weight: float | None
+    latency_ms: float | None
+    score: float | None
+    text: str
+
+
 class BackendChoice(Struct, frozen=True):
-    """Why a request went to its backend, of those that could be chosen."""
+    """Why a request went to its backend, what scores are, the backends, and how many more."""
 
     id: str
     balancing: str
     text: str
-    candidates: tuple[str, ...]
+    scores: str
+    candidates: tuple[CandidateView, ...]
+    more: int
 
 
 class StageView(Struct, frozen=True):

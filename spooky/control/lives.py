@@ -3,7 +3,7 @@
 import functools
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -15,26 +15,22 @@ from spooky.config.loading import diagnose_text
 from spooky.config.problems import ConfigurationError
 from spooky.config.schema import Configuration
 from spooky.control.answers import (
-    BackendChoice,
     LifeEvent,
     RequestLife,
     RouteChoice,
     StageView,
 )
 from spooky.control.changes import Changes
+from spooky.control.choices import choice_of, excluded_text
 from spooky.control.history import Record
 from spooky.control.overrides import override
 from spooky.observe.decisions import (
-    EXCLUDED_DRAINED,
-    EXCLUDED_EJECTED,
-    EXCLUDED_FAILING,
     Decision,
     NoteKind,
     decode,
     parse_id,
     ring_of,
 )
-from spooky.request.exchange import EXCLUDED_NOTES_MAX
 
 GENERATIONS_KEPT: Final = 4
 """Route tables of earlier generations that are kept for the next question."""
@@ -49,22 +45,6 @@ _ROUTE_TEXTS: Final = {
     "wildcard_length": "its wildcard host is the longest that matches",
     "method_specific": "it names the method, the others that match do not",
     "no_match": "no route matches",
-}
-
-_BALANCING_TEXTS: Final = {
-    "round-robin": "it was its turn",
-    "random": "it was drawn by weight",
-    "consistent-hash": "the key of the request belongs to it on the ring",
-    "maglev": "the key of the request belongs to it in the table",
-    "sticky-cid": "the connection belongs to it on the ring",
-    "least-request": "it was the less loaded of two that were drawn",
-    "latency-aware": "its latency and load promised the earliest answer",
-}
-
-_EXCLUDED_TEXTS: Final[Mapping[float, str]] = {
-    EXCLUDED_FAILING: "its checks fail",
-    EXCLUDED_EJECTED: "it is ejected",
-    EXCLUDED_DRAINED: "it is drained",
 }
 
 
@@ -115,7 +95,7 @@ class Lives:
             bytes_received=decision.bytes_received,
             bytes_sent=decision.bytes_sent,
             route=self._route(decision, configuration),
-            backend=_backend(decision, configuration),
+            backend=choice_of(decision, configuration),
             admission=tuple(_stages(decision)),
             events=tuple(_events(decision)),
             events_cut=decision.notes_cut,
@@ -217,29 +197,6 @@ def _shown(rule: Rule) -> str:
     return f"{route_name(rule)} -> {rule.name}"
 
 
-def _backend(decision: Decision, configuration: Configuration | None) -> BackendChoice | None:
-    """Return why a backend was chosen; ``None`` if none was."""
-    if not decision.backend:
-        return None
-    upstream = configuration.upstream.get(decision.upstream) if configuration is not None else None
-    if configuration is None or upstream is None:
-        text = f"generation {decision.generation} is kept no more, so nobody can say why"
-        return BackendChoice(decision.backend, "", text, ())
-    balancing = configuration.load_balancing_of(decision.upstream).type
-    enabled = tuple(backend.id for backend in upstream.backends if backend.state == "enabled")
-    excluded = {note.name for note in decision.notes if note.kind is NoteKind.EXCLUDED}
-    if decision.notes_cut or len(excluded) >= EXCLUDED_NOTES_MAX:
-        # Others may have been out too.
-        return BackendChoice(decision.backend, balancing, _BALANCING_TEXTS[balancing], ())
-    candidates = tuple(name for name in enabled if name not in excluded)
-    text = (
-        "it is the only backend that could be chosen"
-        if len(candidates) == 1
-        else f"{_BALANCING_TEXTS[balancing]}, of {len(candidates)} that could be chosen"
-    )
-    return BackendChoice(decision.backend, balancing, text, candidates)
-
-
 def _stages(decision: Decision) -> Iterator[StageView]:
     for stage in decision.admitted:
         yield StageView(stage.name, stage.value, stage.limit)
@@ -269,8 +226,8 @@ def _events(decision: Decision) -> Iterator[LifeEvent]:
 
 _WITH_REASON: Final = frozenset(
     (
-        NoteKind.WAITED, NoteKind.REFUSED, NoteKind.EXCLUDED, NoteKind.TRY_ENDED,
-        NoteKind.RETRY_DENIED,
+        NoteKind.WAITED, NoteKind.REFUSED, NoteKind.EXCLUDED, NoteKind.PASSED_OVER,
+        NoteKind.TRY_ENDED, NoteKind.RETRY_DENIED,
     )
 )  # fmt: skip
 
@@ -285,9 +242,11 @@ def describe(kind: NoteKind, name: str, numbers: Sequence[float], why: str) -> s
         case NoteKind.REFUSED:
             return f"{name} refused it{of}: {why}"
         case NoteKind.EXCLUDED:
-            state = _EXCLUDED_TEXTS.get(numbers[0] if numbers else 0, "it was not in the choice")
-            because = f" ({why})" if numbers and numbers[0] == EXCLUDED_EJECTED else ""
-            return f"{name} could not be chosen: {state}{because}"
+            return f"{name} could not be chosen: {excluded_text(numbers, why)}"
+        case NoteKind.PASSED_OVER:
+            return f"{name} was passed over{of}: {why}"
+        case NoteKind.ENTERED:
+            return f"found a place at {name}"
         case NoteKind.TRY_BEGAN:
             return f"try {numbers[0] if numbers else 1:g} began at {name}"
         case NoteKind.TRY_ENDED:

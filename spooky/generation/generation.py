@@ -13,6 +13,7 @@ from spooky.balancing.key import KeySource
 from spooky.config.schema import Configuration
 from spooky.generation.certificates import ListenerTls
 from spooky.overload.retry import RetryPolicy
+from spooky.upstream.excluded import ExcludedBackends
 from spooky.upstream.health import BackendHealth
 from spooky.upstream.pool import RequestPool
 
@@ -52,6 +53,7 @@ class Upstream:
         forwarding: How requests are rewritten.
         retry: When its requests are tried again.
         stages: What a request has to pass before a backend is chosen, in this order.
+        excluded: Tells which backends are not in the choice, and why.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Upstream:
     forwarding: ForwardingPolicy
     retry: RetryPolicy
     stages: tuple[AdmissionStage, ...]
+    excluded: ExcludedBackends
 
 
 @dataclass(frozen=True, slots=True)

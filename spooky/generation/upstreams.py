@@ -24,6 +24,7 @@ from spooky.generation.stages import REQUESTS
 from spooky.overload.places import shared_places
 from spooky.upstream.dial import DialSettings
 from spooky.upstream.embedded import EmbeddedPool
+from spooky.upstream.excluded import ExcludedBackends
 from spooky.upstream.health import BackendHealth, UpstreamHealth
 from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
 from spooky.upstream.outlier import make_tally
@@ -107,6 +108,11 @@ class _PartCompiler:
             ),
             retry=compile_retry(self._configuration, self._name, environment.counters),
             stages=(),
+            excluded=ExcludedBackends(
+                environment.counters.segment,
+                balancer,
+                [(backend.id, backend.health) for backend in backends],
+            ),
         )
         priorities = [
             PRIORITIES.index(self._configuration.priority_of(self._name, route))

@@ -12,7 +12,16 @@ from enum import IntEnum
 from typing import Final
 
 from spooky._core import reasons
-from spooky._core.decisions import NOTE, NOTES_CUT, PATH_CUT, RECORD, STAGE, Ring, key_of
+from spooky._core.decisions import (
+    CANDIDATE,
+    NOTE,
+    NOTES_CUT,
+    PATH_CUT,
+    RECORD,
+    STAGE,
+    Ring,
+    key_of,
+)
 from spooky._core.reasons import Reason
 from spooky._core.shared import Segment
 
@@ -39,8 +48,14 @@ class NoteKind(IntEnum):
     REFUSED = 2
     """A stage of admission refused it: which (name), its numbers (as many as it has)."""
 
+    ENTERED = 3
+    """It found a place where it had waited: at what (name), for want of what."""
+
     EXCLUDED = 5
     """A backend that could not be chosen: id (name), which state, and the reason of an ejection."""
+
+    PASSED_OVER = 6
+    """A backend that was chosen and did not let it in: id (name), its numbers, and why."""
 
     TRY_BEGAN = 7
     """A try began: the backend's id (name), which try it is."""
@@ -90,6 +105,27 @@ class AdmittedBy:
 
 
 @dataclass(frozen=True, slots=True)
+class Compared:
+    """A backend that was held against others when one was chosen.
+
+    Attributes:
+        position: Among the upstream's backends.
+        is_chosen: Whether it was chosen.
+        in_flight: Its requests, of this worker alone.
+        weight: Its weight, as far as its share goes.
+        latency_ms: What the balancer takes for its latency; ``None`` if it knows none.
+        score: What was held against that of others, the less the better; ``None`` if none was.
+    """
+
+    position: int
+    is_chosen: bool
+    in_flight: int
+    weight: float
+    latency_ms: float | None
+    score: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What became of a request.
 
@@ -99,6 +135,7 @@ class Decision:
         started: When its head came; seconds on the monotonic clock, as all moments, negative for
             what was not.
         admitted: The stages that let it in.
+        compared: The backends that were held against each other by numbers, if any were.
         path_cut: Whether only the beginning of the path is known.
         notes_cut: Whether there were more notes.
     """
@@ -120,6 +157,7 @@ class Decision:
     host: bytes
     path: bytes
     admitted: tuple[AdmittedBy, ...]
+    compared: tuple[Compared, ...]
     path_cut: bool
     notes_cut: bool
     notes: tuple[Note, ...]
@@ -147,11 +185,13 @@ def decode(slot: int, record: bytes) -> Decision | None:
     """Return what a record says; ``None`` if it cannot be one."""
     if len(record) < RECORD.size:
         return None
-    size, _, stages, _, key, generation, started, connected, first_byte, ended, *rest = (
-        RECORD.unpack_from(record)
+    size, _, stages, candidates, _, key, generation, started, connected, *rest = RECORD.unpack_from(
+        record
     )
+    first_byte, ended, *rest = rest
     received, sent, reason, status, flags, count, *lengths = rest
-    at = RECORD.size + stages * STAGE.size
+    compared_at = RECORD.size + stages * STAGE.size
+    at = compared_at + candidates * CANDIDATE.size
     if at + sum(lengths) > min(size, len(record)) or reason >= len(reasons.TABLE):
         return None
     if not all(map(math.isfinite, (started, connected, first_byte, ended))) or not (
@@ -180,7 +220,8 @@ def decode(slot: int, record: bytes) -> Decision | None:
         method=texts[4],
         host=texts[5],
         path=texts[6],
-        admitted=tuple(_stages(record[RECORD.size : RECORD.size + stages * STAGE.size])),
+        admitted=tuple(_stages(record[RECORD.size : compared_at])),
+        compared=tuple(_compared(record[compared_at : compared_at + candidates * CANDIDATE.size])),
         path_cut=bool(flags & PATH_CUT),
         notes_cut=bool(flags & NOTES_CUT),
         notes=_notes(texts[7], count),
@@ -195,6 +236,16 @@ def ring_of(segment: Segment, slot: int) -> Ring:
 def _stages(data: bytes) -> Iterator[AdmittedBy]:
     for value, limit, name in STAGE.iter_unpack(data):
         yield AdmittedBy(_text(name.rstrip(b"\0")), value, limit)
+
+
+def _compared(data: bytes) -> Iterator[Compared]:
+    for position, is_chosen, active, *numbers in CANDIDATE.iter_unpack(data):
+        if all(map(math.isfinite, numbers)):
+            weight, latency, score = numbers
+            yield Compared(
+                position, bool(is_chosen), active, weight,
+                latency if latency >= 0 else None, score if score >= 0 else None,
+            )  # fmt: skip
 
 
 def _notes(data: bytes, count: int) -> tuple[Note, ...]:

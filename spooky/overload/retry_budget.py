@@ -64,6 +64,18 @@ class WindowCounts:
                 return True
         return False
 
+    def give_retry(self, now: float) -> None:
+        """Take back that a retry was counted; the newest that the window has."""
+        part = self._number(now)
+        for age in range(BUCKETS):
+            position = _RETRIES_AT + (part - age) % BUCKETS
+            while True:
+                word = self._words.load(position)
+                if word >> _COUNT_BITS != part - age or word & _COUNT_MASK == 0:
+                    break
+                if self._words.swap(position, word, word - 1):
+                    return
+
     def _number(self, now: float) -> int:
         """Return which part of time this is; never 0, which is what an unused word is of."""
         return (int(now / self._part) + 1) & _PART_MASK
@@ -123,6 +135,10 @@ class RetryBudget:
             Whether there was.
         """
         return self._counts.take_retry(self.limit(now), now)
+
+    def give_back(self, now: float) -> None:
+        """Take back that a retry was spent: no backend was sent anything."""
+        self._counts.give_retry(now)
 
     def _flush(self, now: float) -> None:
         if self.unflushed:

@@ -1,26 +1,16 @@
 """What is out of the ordinary in an exchange: waiting, holding back, failing, our own answers."""
 
-from typing import Final
-
 from spooky._core import reasons
-from spooky._core.admission import Refusal
+from spooky._core.admission import PassedOver, Refusal
 from spooky._core.attempt import Attempt
 from spooky._core.fields import forward_response
 from spooky._core.reasons import Reason
 from spooky._core.validate import Response
-from spooky.observe.decisions import (
-    EXCLUDED_DRAINED,
-    EXCLUDED_EJECTED,
-    EXCLUDED_FAILING,
-    NoteKind,
-)
+from spooky.observe.decisions import NoteKind
 from spooky.protocol.stream import Field
 from spooky.request.answer import RETRY_AFTER_SECONDS, answer_fields
 from spooky.request.prebuffer import Prebuffer
 from spooky.request.retrying import RetryingExchange
-
-EXCLUDED_NOTES_MAX: Final = 16
-"""So many backends are noted at each choice: more would cost every request while they are out."""
 
 
 class Exchange(RetryingExchange):
@@ -48,42 +38,42 @@ class Exchange(RetryingExchange):
                 timeouts.admission_target,
             )
             if patience > 0:
-                self._note_refusal(NoteKind.WAITED, refusal)
+                self.note_refusal(NoteKind.WAITED, refusal)
                 self.waiting_at = refusal
                 if not was_waiting:
                     self.deadlines.expect_upstream(patience, reasons.QUEUE_TIMEOUT)
                 return
-        self._note_refusal(NoteKind.REFUSED, refusal)
+        self.note_refusal(NoteKind.REFUSED, refusal)
         self.answer(refusal.reason)
 
-    def _note_refusal(self, kind: NoteKind, refusal: Refusal) -> None:
+    def note_refusal(self, kind: NoteKind, refusal: Refusal) -> None:
+        """Note that the request was not let in, with the numbers of the moment."""
         if not self.service.keeps_decisions:
             return
         now, stage = self.service.runtime.now(), refusal.stage
+        if refusal.passed is not None or stage is None:
+            self.note_detours(refusal.passed)
         if stage is None:
             self.record.note(kind, now, refusal.reason, "balancer")
-            self.note_excluded()
         else:
             self.record.note(
                 kind, now, refusal.reason, stage.name, float(refusal.value), float(refusal.limit)
             )
 
-    def note_excluded(self) -> None:
-        """Note which backends could not be chosen, and why; the first of them if they are many."""
-        now, balancer = self.service.runtime.now(), self.upstream.balancer
-        left = min(EXCLUDED_NOTES_MAX, balancer.excluded())
-        if not left:
-            return
-        for position, backend in enumerate(self.upstream.backends):
-            if not balancer.is_eligible(position):
-                reason = backend.health.ejected_for or reasons.NO_BACKEND
-                code = EXCLUDED_EJECTED
-                if reason is reasons.NO_BACKEND:
-                    code = EXCLUDED_FAILING if backend.health.is_failing else EXCLUDED_DRAINED
-                self.record.note(NoteKind.EXCLUDED, now, reason, backend.id, float(code))
-                left -= 1
-                if not left:
-                    break
+    def note_entered(self, refusal: Refusal) -> None:
+        """Note that a place was found where it waited."""
+        if self.service.keeps_decisions and refusal.stage is not None:
+            now = self.service.runtime.now()
+            self.record.note(NoteKind.ENTERED, now, refusal.reason, refusal.stage.name)
+
+    def note_detours(self, passed: list[PassedOver] | None) -> None:
+        """Note which backends could not be chosen, and which were and did not let it in."""
+        now, upstream = self.service.runtime.now(), self.upstream
+        for name, reason, code in upstream.excluded.look():
+            self.record.note(NoteKind.EXCLUDED, now, reason, name, code)
+        for one in passed or ():
+            name, value, limit = upstream.backends[one.index].id, one.value, one.limit
+            self.record.note(NoteKind.PASSED_OVER, now, one.reason, name, value, limit)
 
     def stop_waiting(self) -> None:
         """Wait for no place any more."""

@@ -2,7 +2,15 @@
 
 from collections.abc import Collection, Iterator
 
-from spooky._core.admission import Admission, AdmissionStage
+from spooky._core import reasons
+from spooky._core.admission import (
+    Admission,
+    AdmissionStage,
+    PassedOver,
+    Refusal,
+    pass_over,
+    refusal_of,
+)
 from spooky._core.balance import Balancer, hash_key
 from spooky._core.validate import Request
 from spooky.generation.generation import Upstream
@@ -24,7 +32,7 @@ def admit_again(
     failed: Collection[int],
     returns: bool,
     now: float,
-) -> Admission | None:
+) -> Admission | Refusal:
     """Pass every stage of admission and choose a backend, or take no place at all.
 
     Arguments:
@@ -36,24 +44,29 @@ def admit_again(
         now: Seconds on the clock of admission.
 
     Returns:
-        ``None`` if a stage refused it, or no backend has room.
+        A refusal if a stage refused it, or no backend has room.
     """
-    passed: list[AdmissionStage] = []
+    entered: list[AdmissionStage] = []
     for stage in upstream.stages:
         if not stage.enter(request, now):
-            _withdraw(passed)
-            return None
-        passed.append(stage)
+            refusal = Refusal(stage.reason, stage)
+            _withdraw(entered)
+            return refusal
+        entered.append(stage)
     key = 0
     if upstream.key_source is not None:
         key = hash_key(upstream.key_source.extract(request, client.address, client.connection_id))
+    passed: list[PassedOver] = []
     for index in _candidates(upstream.balancer, key, failed, returns):
         stage = upstream.backends[index].stage
         if stage.enter(request, now):
             upstream.balancer.started(index)
-            return Admission(upstream, index, stage.ticket)
-    _withdraw(passed)
-    return None
+            admission = Admission(upstream, index, stage.ticket)
+            admission.passed = passed or None
+            return admission
+        pass_over(passed, index, stage)
+    _withdraw(entered)
+    return refusal_of(passed) if passed else Refusal(reasons.NO_BACKEND, None)
 
 
 def _candidates(

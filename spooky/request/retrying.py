@@ -2,9 +2,10 @@
 
 import random
 import time
+from abc import abstractmethod
 
 from spooky._core import exchange, reasons
-from spooky._core.admission import Admission
+from spooky._core.admission import Admission, Refusal
 from spooky._core.attempt import Attempt
 from spooky._core.fields import forward_response
 from spooky._core.reasons import Reason, Retry
@@ -68,6 +69,7 @@ class RetryingExchange(exchange.Exchange):
         rival, tries.rival = tries.rival, None
         if rival is not None:
             rival.give_up(reason)
+        self._give_back(tries)
         self._count_retry("abandoned")
         self._count_hedge("cancelled")
 
@@ -209,8 +211,10 @@ class RetryingExchange(exchange.Exchange):
             returns,
             self.service.runtime.now(),
         )
-        if admitted is None:
+        if isinstance(admitted, Refusal):
+            self.note_refusal(NoteKind.REFUSED, admitted)
             return False
+        tries.is_paid = False
         self._note_begin(NoteKind.TRY_BEGAN, admitted, self.record.tries + 1.0)
         self.dispatch_again(admitted)
         return True
@@ -248,8 +252,11 @@ class RetryingExchange(exchange.Exchange):
             return
         now = self.service.runtime.now()
         admitted = admit_again(self.upstream, self.request, self.client, taken, False, now)
-        if admitted is None:
+        if isinstance(admitted, Refusal):
+            self._give_back(tries)
+            self.note_refusal(NoteKind.REFUSED, admitted)
             return
+        tries.is_paid = False
         tries.rival = first
         self.reviews_heads = True
         self.record.hedged = True
@@ -306,6 +313,10 @@ class RetryingExchange(exchange.Exchange):
 
     # --- notes, for whoever asks why -----------------------------------------------------------
 
+    @abstractmethod
+    def note_refusal(self, kind: NoteKind, refusal: Refusal) -> None:
+        """Note that the request was not let in, with the numbers of the moment."""
+
     def _note_end(self, attempt: Attempt, reason: Reason) -> None:
         """Note a try that ended otherwise than the exchange."""
         if not self.service.keeps_decisions:
@@ -336,10 +347,20 @@ class RetryingExchange(exchange.Exchange):
     def _spend(self) -> bool:
         """Take a retry from the budget, if one is left."""
         budget = self.upstream.retry.budget
-        if budget is None or budget.spend(self.service.runtime.now()):
+        if budget is None:
+            return True
+        if budget.spend(self.service.runtime.now()):
+            self._remember_tries().is_paid = True
             return True
         self.service.count("retry_budget_exhausted_total", upstream=self.upstream.name)
         return False
+
+    def _give_back(self, tries: Tries) -> None:
+        """Return a retry to the budget that was taken for a try which found no place."""
+        budget = self.upstream.retry.budget
+        if tries.is_paid and budget is not None:
+            budget.give_back(self.service.runtime.now())
+        tries.is_paid = False
 
     def _count_retry(self, outcome: str) -> None:
         """Count what became of the try under way, if it followed a failure."""

@@ -18,10 +18,12 @@ class Tries:
         hedge_timer: When another is begun because the first takes long.
         try_timer: When the try under way has taken too long.
         pause_timer: When the next try begins.
+        is_paid: Whether the budget was asked for a try that did not begin yet.
     """
 
     __slots__ = (
-        "allowance", "cause", "failed", "hedge", "hedge_timer", "pause_timer", "rival", "try_timer",
+        "allowance", "cause", "failed", "hedge", "hedge_timer", "is_paid", "pause_timer", "rival",
+        "try_timer",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -33,6 +35,7 @@ class Tries:
         self.hedge_timer: Timer | None = None
         self.try_timer: Timer | None = None
         self.pause_timer: Timer | None = None
+        self.is_paid = False
 
     def note_end(self, attempt: Attempt) -> None:
         """Remember a try that ended."""

@@ -19,8 +19,8 @@ from spooky.control.changes import Changes
 from spooky.control.lives import Lives, UnknownRequestError
 from spooky.observe.decisions import NoteKind, decode, ring_of
 from spooky.observe.segment import private_segment
-from spooky.request.exchange import EXCLUDED_NOTES_MAX
-from tests.control.serve import served
+from spooky.upstream.excluded import EXCLUDED_MAX
+from tests.control.serve import served, until
 from tests.support.proxy import configuration, run
 
 ID = "0000000001000000%02x"
@@ -29,8 +29,9 @@ ID = "0000000001000000%02x"
 class Fixture:
     """Lives over a segment of one slot, and a configuration in force as generation 2."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, balancing: str = "round-robin") -> None:
         settings = configuration(directory, "http://127.0.0.1:1")
+        settings["load_balancing"] = {"type": balancing}
         api = settings["upstream"]["backend"]
         api["backends"] = [
             {"id": name, "address": f"http://127.0.0.1:{port}"}
@@ -77,7 +78,8 @@ def test_a_request_is_told_with_its_route_its_backend_and_its_times(known: Fixtu
     assert (life.route.route, life.route.decided_by) == ("example.com/api", "path_length")
     assert life.route.candidates == ("example.com/api -> backend", "example.com/ -> backend")
     assert life.backend is not None
-    assert life.backend.candidates == ("one", "two", "three")
+    states = {one.id: one.state for one in life.backend.candidates}
+    assert states == {"one": "candidate", "two": "chosen", "three": "candidate"}
     assert [(one.stage, one.value, one.limit) for one in life.admission] == [("machine", 3, 9)]
     moments = [(event.event, round(event.at_ms, -2)) for event in life.events]
     assert moments == [("began", 0), ("connected", 500), ("answered", 1000), ("ended", 2000)]
@@ -87,20 +89,66 @@ def test_what_was_out_of_the_ordinary_is_told_in_order(known: Fixture) -> None:
     notes = Notes()
     began = time.monotonic() - 2
     full = reasons.BACKEND_INFLIGHT
-    notes.add(NoteKind.EXCLUDED, began + 0.1, reasons.NO_BACKEND.index, "one")
-    notes.add(NoteKind.REFUSED, began + 0.2, full.index, "three", 8, 8)
-    notes.add(NoteKind.TRY_BEGAN, began + 0.3, 0, "two", 1)
+    notes.add(NoteKind.REFUSED, began + 0.1, full.index, "backend", 8, 8)
+    notes.add(NoteKind.TRY_BEGAN, began + 0.2, 0, "two", 2)
+    notes.add(NoteKind.EXCLUDED, began + 0.3, reasons.NO_BACKEND.index, "one", 1)
     notes.add(NoteKind.TRY_ENDED, began + 1.2, reasons.UPSTREAM_REFUSED.index, "two")
     known.write(notes=notes)
     life = known.lives.life(ID % 1)
     assert [event.event for event in life.events] == [
-        "began", "excluded", "refused", "try_began", "connected", "answered", "try_ended",
+        "began", "refused", "try_began", "excluded", "connected", "answered", "try_ended",
         "ended",
     ]  # fmt: skip
-    assert life.events[2].text == f"three refused it (8 of 8): {full.text}"
+    assert life.events[1].text == f"backend refused it (8 of 8): {full.text}"
     assert life.events[6].reason == "upstream_refused"
     assert life.backend is not None
-    assert life.backend.candidates == ("two", "three")
+    found = {one.id: (one.state, one.text) for one in life.backend.candidates}
+    assert found == {
+        "two": ("chosen", ""), "one": ("excluded", "its checks fail"), "three": ("candidate", ""),
+    }  # fmt: skip
+    assert life.backend.text == "it was its turn, of 2 that could be chosen"
+
+
+def test_a_choice_is_told_with_its_scores_and_who_was_passed_over(tmp_path: Path) -> None:
+    known = Fixture(tmp_path, "least-request")
+    admitted = Admitted()
+    admitted.add("global", 1, 9)
+    admitted.add_candidate(1, True, 3, 50.0, -1.0, 0.06)
+    admitted.add_candidate(0, False, 9, 100.0, -1.0, 0.09)
+    known.write(admitted=admitted)
+    backend = known.lives.life(ID % 1).backend
+    assert backend is not None
+    assert (
+        backend.text == "it was the less loaded of two that were drawn, of 3 that could be chosen"
+    )
+    assert "least wins" in backend.scores
+    told = [(one.id, one.state, one.in_flight, one.weight, one.score) for one in backend.candidates]
+    assert told == [
+        ("two", "chosen", 3, 50, pytest.approx(0.06)),
+        ("one", "compared", 9, 100, pytest.approx(0.09)),
+        ("three", "candidate", None, None, None),
+    ]
+    notes = Notes()
+    open_ = reasons.CIRCUIT_OPEN
+    notes.add(NoteKind.PASSED_OVER, time.monotonic(), open_.index, "three", 2, 8)
+    known.write(2, notes=notes, admitted=admitted)
+    backend = known.lives.life(ID % 2).backend
+    assert backend is not None
+    assert backend.text.startswith("it let the request in, which those that were preferred did not")
+    assert [(one.id, one.text) for one in backend.candidates if one.state == "passed_over"] == [
+        ("three", f"{open_.text} (2 of 8)")
+    ]
+
+
+def test_numbers_of_candidates_that_are_none_do_no_harm(known: Fixture) -> None:
+    admitted = Admitted()
+    for wrong in (float("inf"), float("nan")):
+        admitted.add_candidate(1, True, 3, wrong, wrong, wrong)
+    admitted.add_candidate(60_000, True, 3, 1.0, 1.0, 1.0)
+    known.write(admitted=admitted)
+    backend = known.lives.life(ID % 1).backend
+    assert backend is not None
+    assert {one.score for one in backend.candidates} == {None}
 
 
 @pytest.mark.parametrize("cut", [False, True], ids=["as many as are noted", "notes were cut"])
@@ -111,12 +159,12 @@ def test_no_backends_are_counted_where_others_may_have_been_out_too(
     if cut:
         while notes.add(NoteKind.TRY_ENDED, time.monotonic() - 1, 0, "one"):
             pass
-    for number in range(EXCLUDED_NOTES_MAX):
+    for number in range(EXCLUDED_MAX):
         notes.add(NoteKind.EXCLUDED, time.monotonic() - 1, 0, f"b{number}")
     known.write(notes=notes)
     backend = known.lives.life(ID % 1).backend
     assert backend is not None
-    assert (backend.text, backend.candidates) == ("it was its turn", ())
+    assert backend.text == "it was its turn"
 
 
 def test_a_request_that_no_route_takes_is_told_as_such(known: Fixture) -> None:
@@ -238,5 +286,84 @@ def test_the_commands_tell_of_requests_and_of_what_goes_on(tmp_path: Path) -> No
             code, output = await proxy.command("top", "--interval", "0.1")
             assert code == 0, output
             assert "backend/one" in output
+
+    run(scenario)
+
+
+def test_a_retry_an_ejection_a_wait_and_a_shed_are_explained(tmp_path: Path) -> None:
+    log = tmp_path / "access.log"
+
+    def change(settings: dict[str, Any]) -> None:
+        settings["access_log"] = {"path": str(log), "format": "json"}
+        settings["performance"]["inflight_acquire_wait_ms"] = 20_000
+        settings["resilience"] = {"circuit_breaker": {"failure_threshold": 50}}
+        upstream = settings["upstream"]["backend"]
+        address = upstream["backends"][0]["address"]
+        upstream["backends"].append({"id": "gone", "address": "http://127.0.0.1:1"})
+        upstream["load_balancing"] = {"type": "least-request"}
+        settings["upstream"]["narrow"] = {
+            "route": {"path_prefix": "/wait", "max_inflight": 1},
+            "backends": [{"id": "slow", "address": address}],
+        }
+
+    async def scenario() -> None:
+        async with served(tmp_path, 1, change) as proxy:
+            client = await proxy.client("h3")
+
+            async def why(path: str, **wanted: Any) -> str:
+                """Explain the last request for a path whose line in the log is as wanted."""
+                lines: list[dict[str, Any]] = []
+
+                def find() -> bool:
+                    every = (json.loads(line) for line in log.read_text().splitlines())
+                    lines[:] = [
+                        line
+                        for line in every
+                        if line["path"] == path and wanted.items() <= line.items()
+                    ]
+                    return bool(lines)
+
+                await until(find)
+                code, output = await proxy.command("why", lines[-1]["request_id"])
+                assert code == 0, output
+                return output
+
+            # Failures until one of the two backends is ejected; each is made good by the other.
+            while "gone of backend is ejected" not in proxy.log:
+                assert (await client.fetch("GET", "/status/200")).status == 200
+            retried = await why("/status/200", tries=2)
+            for part in (
+                "the try at gone ended: The backend refused the connection", "try 2 began at one",
+                "one: chosen", "weight 100", "scores are requests in flight over weight",
+                "upstream let it in: 1 of", "backend let it in: 1 of",
+            ):  # fmt: skip
+                assert part in retried, retried
+            await asyncio.sleep(0.3)  # Workers follow within 0.1 s.
+            assert (await client.fetch("GET", "/status/204")).status == 204
+            rerouted = await why("/status/204")
+            for part in (
+                "backend    one (least-request): it is the only backend that could be chosen",
+                "gone: excluded; it is ejected (", "one: chosen; score 0, 0 in flight",
+            ):  # fmt: skip
+                assert part in rerouted, rerouted
+
+            # One has the only place, one may wait for it, and for a third there is no room.
+            first = asyncio.create_task(client.fetch("GET", "/wait"))
+            await proxy.origin.gate.reached.wait()
+            second = asyncio.create_task(client.fetch("GET", "/wait"))
+            shed = asyncio.create_task(client.fetch("GET", "/wait"))
+            done, _ = await asyncio.wait({second, shed}, return_when=asyncio.FIRST_COMPLETED)
+            assert [task.result().status for task in done] == [503]
+            refused = await why("/wait", status=503)
+            assert "503, route_cap (admit)" in refused
+            assert "route refused it (1 of 1): " in refused
+            assert "backend    none was chosen" in refused
+            proxy.origin.gate.opened.set()
+            assert {(await task).status for task in {first, second, shed} - done} == {200}
+            await asyncio.sleep(0.1)
+            waited = await why("/wait", status=200)
+            for part in ("waited for a place at route (1 of 1): ", "found a place at route",
+                         "route let it in: 1 of 1"):  # fmt: skip
+                assert part in waited, waited
 
     run(scenario)

@@ -48,7 +48,7 @@ def write(into: Ring, number: int, path: bytes = b"/", notes: Notes | None = Non
 
 
 def received(record: bytes) -> int:
-    return int(decisions.RECORD.unpack_from(record)[10])
+    return int(decisions.RECORD.unpack_from(record)[11])
 
 
 def test_each_of_the_last_requests_is_found_and_older_ones_are_not() -> None:
@@ -95,7 +95,7 @@ def test_what_is_too_long_is_cut_and_said_to_be() -> None:
     assert (notes.dropped, notes.count) == (1, NOTES_MAX_BYTES // (decisions.NOTE.size + NAME_MAX))
     write(made, 1, b"/" + b"p" * 9_999, notes)
     record = made.find(1)
-    flags, count, *lengths = decisions.RECORD.unpack_from(record)[14:]
+    flags, count, *lengths = decisions.RECORD.unpack_from(record)[15:]
     assert flags == PATH_CUT | NOTES_CUT
     assert (count, lengths[-2], lengths[-1]) == (notes.count, PATH_MAX, len(notes.data()))
     assert notes.data() in record
@@ -103,7 +103,7 @@ def test_what_is_too_long_is_cut_and_said_to_be() -> None:
         request_id(2), 1, 0, 0, 0, 0, 0, 0, 0, 0, "h" * 999, "é" * 999, "", "", b"M" * 99,
         b"h" * 999, b"",
     )  # fmt: skip
-    lengths = decisions.RECORD.unpack_from(made.find(2))[16:22]
+    lengths = decisions.RECORD.unpack_from(made.find(2))[17:23]
     assert lengths == (NAME_MAX, NAME_MAX, 0, 0, METHOD_MAX, HOST_MAX)
 
 
@@ -170,7 +170,7 @@ def test_a_reader_beside_a_fast_writer_gets_whole_records_or_none() -> None:
     try:
         while seen < 300:
             for record in made.recent(40):
-                key, count = decisions.RECORD.unpack_from(record)[4], received(record)
+                key, count = decisions.RECORD.unpack_from(record)[5], received(record)
                 assert count == key
                 path = decisions.RECORD.unpack_from(record)[-2]
                 assert path == 1 + key % 301
@@ -215,6 +215,7 @@ def test_both_builds_leave_the_same_bytes_and_find_the_same(steps: list, repeats
             admitted = None if stages is None else build.Admitted()
             for stage in stages or ():
                 admitted.add(*stage)
+                admitted.add_candidate(len(stage[0]), True, stage[1], 1.5, -1.0, 0.25)
             notes = None if listed is None else build.Notes()
             added = [notes.add(*note) for note in listed or ()]
             results.append((added, made.write(*plain, admitted, notes)))

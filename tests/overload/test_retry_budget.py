@@ -156,3 +156,19 @@ def test_when_all_fail_tries_stay_within_a_fifth_above_the_normal_rate():
         retries += budget.spend(now) + budget.spend(now)
     assert retries / first_tries <= 0.2
     assert retries / first_tries >= 0.15
+
+
+def test_what_is_given_back_may_be_spent_again_and_no_more_than_was_spent():
+    shared = counts()
+    budget, other = (RetryBudget(shared, ratio_percent=20, floor=3) for _ in range(2))
+    assert spent(budget, START) == 3
+    # Another worker's word for it is as good, and so is that of a little later.
+    other.give_back(START)
+    budget.give_back(START + WINDOW / BUCKETS)
+    assert spent(budget, START + WINDOW / BUCKETS) == 2
+    for _ in range(9):
+        budget.give_back(START + WINDOW / BUCKETS)
+    assert spent(budget, START + WINDOW / BUCKETS) == 3
+    # Beyond the window there is nothing to give back.
+    budget.give_back(START + 3 * WINDOW)
+    assert spent(budget, START + 3 * WINDOW) == 3

@@ -555,6 +555,78 @@ def test_a_retry_has_to_be_admitted_like_any_request():
 HEDGING = {"hedging": {"enabled": True, "delay_ms": 100}}
 
 
+def test_what_a_retry_took_from_the_budget_is_given_back_when_it_finds_no_place():
+    """Else the retries of an overload would leave none for those that could help."""
+    world = World(
+        backends=2,
+        resilience={"retry_budget": {"min_retries": 1, "ratio_percent": 1}},
+        performance={"per_backend_inflight_limit": 1, "inflight_acquire_wait_ms": 0},
+    )
+    for _ in range(3):
+        client = world.request("POST")
+        ask = world.waiting[0]
+        other = world.upstream.backends[1 - ask.backend].stage.gate
+        # Neither the other backend has room, nor, while others are quicker, the one that failed.
+        assert other.try_enter(1)
+        failed = world.upstream.backends[ask.backend].stage.gate
+        world.refuse()
+        assert failed.try_enter(1)
+        world.runtime.sleep(1)
+        assert client.status == 502
+        assert world.waiting == []
+        failed.leave()
+        other.leave()
+    assert world.counted("retry_budget_exhausted_total") == 0
+    left = world.request("POST")
+    world.refuse()
+    world.connect().answer(200)
+    assert left.status == 200, "one retry was left"
+    spent = world.request("POST")
+    world.refuse()
+    assert (spent.status, world.counted("retry_budget_exhausted_total")) == (502, 1)
+    world.check_idle()
+
+
+def test_what_a_retry_took_is_given_back_when_the_client_leaves_before_it():
+    world = World(backends=1, resilience={"retry_budget": {"min_retries": 1, "ratio_percent": 1}})
+    client = world.request()
+    world.refuse()
+    client.handler.on_reset(reasons.CLIENT_RESET)
+    again = world.request()
+    world.refuse()
+    world.runtime.sleep(1)
+    world.connect().answer(200)
+    assert again.status == 200
+    world.check_idle()
+
+
+def test_what_a_hedge_took_is_given_back_when_it_finds_no_place():
+    world = World(
+        backends=2,
+        resilience={
+            "hedging": {"enabled": True, "delay_ms": 100},
+            "retry_budget": {"min_retries": 1, "ratio_percent": 1},
+        },
+        performance={"per_backend_inflight_limit": 1, "inflight_acquire_wait_ms": 0},
+    )
+    for has_room in (False, False, True):
+        client = world.request()
+        first = world.connect()
+        other = world.upstream.backends[1 - first.backend].stage.gate
+        if not has_room:
+            assert other.try_enter(1)
+        world.runtime.sleep(0.11)
+        assert len(world.waiting) == has_room
+        if has_room:
+            world.connect().answer(200)
+        else:
+            other.leave()
+            first.answer(200)
+        assert client.status == 200
+    assert world.counted("retry_budget_exhausted_total") == 0
+    world.check_idle()
+
+
 def test_a_slow_backend_is_hedged_and_the_first_answer_wins():
     world = World(resilience=HEDGING)
     client = world.request()

@@ -247,13 +247,13 @@ class World:
                     pool=Pool(name, self),
                     stage=self.stages[2 + position],
                     tally=Outcomes(name, self.log),
-                    health=SimpleNamespace(ejected_for=None, is_failing=True),
                 )
                 for position, name in enumerate(("one", "two"))
             ),
             forwarding=ForwardingPolicy(),
             retry=self._retry(),
             stages=tuple(self.stages[:2]),
+            excluded=SimpleNamespace(look=self._excluded),
         )
         self.generation = SimpleNamespace(
             number=7,
@@ -407,6 +407,15 @@ class World:
         elif stream.may_send:
             stream.may_send = False
             stream.handler.on_trailers(list(TRAILERS[arguments[0]]))
+
+    def _excluded(self) -> list[tuple[str, Reason, float]]:
+        """Return the backends that are not in the choice."""
+        names = enumerate(("one", "two"))
+        return [
+            (name, reasons.NO_BACKEND, 1.0)
+            for position, name in names
+            if not self.balancer.is_eligible(position)
+        ]
 
     def _retry(self) -> RetryPolicy:
         retries = self.settings.retries

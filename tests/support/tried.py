@@ -193,6 +193,7 @@ class World:
         backends: How many backends it has.
         resilience: That section of the configuration.
         performance: Likewise.
+        balancing: How it chooses among them.
 
     Attributes:
         asked: Requests for a connection, in their order.
@@ -204,9 +205,11 @@ class World:
         backends: int = 3,
         resilience: dict[str, Any] | None = None,
         performance: dict[str, Any] | None = None,
+        balancing: str = "round-robin",
     ) -> None:
         settings, materials = _materials(backends)
         settings = {**settings, "resilience": resilience or {}, "performance": performance or {}}
+        settings["load_balancing"] = {"type": balancing}
         checked = config.from_mapping(settings)
         self.runtime = Clockwork()
         self.counters = Counters()

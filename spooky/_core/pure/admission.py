@@ -21,6 +21,12 @@ _CIRCUIT_OPEN = reasons.CIRCUIT_OPEN
 SCAN_MAX: Final = 16
 """Backends that are looked at one by one, where two that the balancer chose let nothing in."""
 
+PASSED_MAX: Final = 8
+"""Backends that are remembered as passed over: more would cost every request of an overload."""
+
+_SCAN_MAX = SCAN_MAX
+_PASSED_MAX = PASSED_MAX
+
 
 class AdmissionStage:
     """A limit on what is in flight, and where that is counted.
@@ -85,6 +91,7 @@ class Refusal:
         value: What was held against the limit.
         limit: The limit.
         gate: Where it may wait for room; ``None`` where waiting does not help.
+        passed: The backends that did not let it in; ``None`` if it did not come so far.
     """
 
     def __init__(self, reason: Reason, stage: AdmissionStage | None) -> None:
@@ -93,11 +100,31 @@ class Refusal:
         self.value = 0
         self.limit = 0
         self.gate: Gate | None = None
+        self.passed: list[PassedOver] | None = None
         if stage is not None:
             self.value = stage.value()
             self.limit = stage.limit
             if reason is not _CIRCUIT_OPEN:
                 self.gate = stage.gate
+
+
+class PassedOver:
+    """A backend that was chosen and did not let the request in, with the numbers of that moment.
+
+    Attributes:
+        index: Its position.
+        stage: What did not let it in.
+        reason: Why.
+        value: What was held against the limit.
+        limit: The limit.
+    """
+
+    def __init__(self, index: int, stage: AdmissionStage) -> None:
+        self.index = index
+        self.stage = stage
+        self.reason = stage.reason
+        self.value = stage.value()
+        self.limit = stage.limit
 
 
 class Admission:
@@ -120,6 +147,7 @@ class Admission:
         reason: Why it ended.
         elapsed_ms: Time from its start to the response head; to its end if it did not complete.
         now: When the response head came, or it ended; seconds.
+        passed: The backends that were chosen before and did not let it in, if there are any.
     """
 
     def __init__(self, upstream: Any, index: int, ticket: int) -> None:
@@ -133,6 +161,7 @@ class Admission:
         self.reason: Reason = _COMPLETED
         self.elapsed_ms = 0.0
         self.now = 0.0
+        self.passed: list[PassedOver] | None = None
         self._open = True
 
     def answered(self, now: float, status: int, service_ms: float) -> None:
@@ -228,13 +257,15 @@ def admit(
 
 
 def admitted_by(admission: Admission) -> Admitted:
-    """Return the stages that let a request in, with their numbers."""
+    """Return the stages that let a request in, with their numbers, and what was compared."""
     upstream = admission.upstream
     admitted = Admitted()
     stages = upstream.stages
     for stage in stages:
         _note_stage(admitted, stage)
     _note_stage(admitted, admission.backend.stage)
+    balancer = upstream.balancer
+    balancer.note_choice(admission.index, admitted)
     return admitted
 
 
@@ -253,36 +284,69 @@ def _choose(upstream: Any, request: Request, key: int, now: float) -> Admission 
         _withdraw(stages, len(stages))
         return Refusal(reasons.NO_BACKEND, None)
     stage = backends[index].stage
-    if not stage.enter(request, now):
-        refusal = Refusal(stage.reason, stage)
-        index = _choose_other(upstream, request, key, index, now)
-        if index < 0:
-            _withdraw(stages, len(stages))
-            return refusal
-        stage = backends[index].stage
+    if stage.enter(request, now):
+        balancer.started(index)
+        return Admission(upstream, index, stage.ticket)
+    passed = [PassedOver(index, stage)]
+    index = _choose_other(upstream, request, key, passed, now)
+    if index < 0:
+        _withdraw(stages, len(stages))
+        return refusal_of(passed)
+    stage = backends[index].stage
     balancer.started(index)
-    return Admission(upstream, index, stage.ticket)
+    admission = Admission(upstream, index, stage.ticket)
+    admission.passed = passed
+    return admission
 
 
-def _choose_other(upstream: Any, request: Request, key: int, refused: int, now: float) -> int:
+def refusal_of(passed: list[PassedOver]) -> Refusal:
+    """Return the refusal of the backend that could have served soonest, of at least one.
+
+    A place may be free any moment; an open circuit breaker lets nothing in for long.
+    """
+    best = passed[0]
+    for other in passed:
+        if best.reason is _CIRCUIT_OPEN and other.reason is not _CIRCUIT_OPEN:
+            best = other
+    refusal = Refusal(best.reason, best.stage)
+    refusal.passed = passed
+    return refusal
+
+
+def pass_over(passed: list[PassedOver], index: int, stage: AdmissionStage) -> None:
+    """Remember a backend that did not let a request in, if it is one of the first, or matters."""
+    if len(passed) < _PASSED_MAX:
+        passed.append(PassedOver(index, stage))
+    elif stage.reason is not _CIRCUIT_OPEN:
+        # Who may wait waits for this one, if the others are left alone for long.
+        passed[len(passed) - 1] = PassedOver(index, stage)
+
+
+def _choose_other(
+    upstream: Any, request: Request, key: int, passed: list[PassedOver], now: float
+) -> int:
     """Enter another backend than the one that refused; return its position, or -1."""
     balancer = upstream.balancer
     backends = upstream.backends
+    first = passed[0]
+    refused = first.index
     index: int = balancer.pick_other(key, refused)
     if index < 0:
         return -1
     stage = backends[index].stage
     if stage.enter(request, now):
         return index
+    pass_over(passed, index, stage)
     # From anywhere on, so that not one backend gets the requests of all that are left alone.
     count = len(backends)
     start = int(now * 1e6)
-    for offset in range(min(count, SCAN_MAX)):
+    for offset in range(min(count, _SCAN_MAX)):
         other = (start + offset) % count
         if other not in (index, refused) and balancer._is_eligible(other):
             stage = backends[other].stage
             if stage.enter(request, now):
                 return other
+            pass_over(passed, other, stage)
     return -1
 
 

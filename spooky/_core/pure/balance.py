@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from math import isfinite, log
 from typing import Final
 
+from spooky._core.decisions import Admitted
 from spooky._core.pure.balancer import FULL_SHARE as FULL_SHARE
 from spooky._core.pure.balancer import MAX_WEIGHT as MAX_WEIGHT
+from spooky._core.pure.balancer import NO_SCORE as NO_SCORE
 from spooky._core.pure.balancer import BackendLoad as BackendLoad
 from spooky._core.pure.balancer import Balancer as Balancer
 from spooky._core.pure.balancer import Loads as Loads
@@ -207,11 +209,18 @@ class LeastRequest(_Drawing):
         one, other = self._draw(), self._draw()
         if one == other:
             other = self._draw()  # Once more: a single draw compares nothing.
-        return other if self._is_less_loaded(other, one) else one
+        return self._less_loaded(one, other)
 
     def _choose_other(self, key: int, excluded: int) -> int:
         one, other = self._draw_other(excluded), self._draw_other(excluded)
-        return other if one >= 0 and self._is_less_loaded(other, one) else one
+        return self._less_loaded(one, other) if one >= 0 else one
+
+    def _less_loaded(self, one: int, other: int) -> int:
+        """Return the less loaded of two, and remember the other."""
+        if self._is_less_loaded(other, one):
+            one, other = other, one
+        self._rival = other
+        return one
 
 
 class LatencyAware(Balancer):
@@ -238,6 +247,15 @@ class LatencyAware(Balancer):
         if self._has_estimate(backend):
             sample = max(sample, self._load[backend].estimate)
         self._estimate(backend, sample)
+
+    def note_choice(self, chosen: int, into: Admitted) -> None:
+        """Note all that were held against each other, as far as there is room."""
+        self._note_all(chosen, into)
+
+    def _score(self, backend: int, active: int, weight: float) -> float:
+        if not self._has_estimate(backend):
+            return NO_SCORE
+        return (self._load[backend].estimate + ACTIVE_CHARGE_MS * active) / weight
 
     def _estimate(self, backend: int, estimate: float) -> None:
         self._load[backend].estimate = estimate
@@ -299,6 +317,7 @@ class _Hashing(Balancer):
         backend = self._locate(key, excluded)
         if self._balance_factor == 0.0:
             return backend
+        self._rival = backend
         self._eligible_active = sum(self._load[other].active for other in self._others(-1))
         for jump in range(1, MAX_OVERFLOW_JUMPS + 1):
             if self._has_room(backend, excluded):
@@ -306,6 +325,11 @@ class _Hashing(Balancer):
             # To a random place, not the neighbour: one full backend must not fill the next.
             backend = self._locate(mix((key + jump * GOLDEN) & MASK), excluded)
         return backend if self._has_room(backend, excluded) else self._least_loaded(excluded)
+
+    def _score(self, backend: int, active: int, weight: float) -> float:
+        """Return how much of its bound a backend had in flight."""
+        bound = self._balance_factor * weight * (self._eligible_active + 1) / self._eligible_weight
+        return active / bound
 
     def _locate(self, key: int, excluded: int) -> int:
         """Return the eligible backend other than ``excluded`` for a key; there must be one."""

@@ -4,12 +4,20 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 from weakref import WeakValueDictionary
 
+from spooky._core.decisions import CANDIDATES_MAX, Admitted
 from spooky._core.pure.hashes import GOLDEN, MASK, mix
 
 MAX_WEIGHT: Final = 1000
 
 FULL_SHARE: Final = 100
 """Percent of its weight that a backend has."""
+
+
+NO_SCORE: Final = -1.0
+"""Of a backend that was not held against others by a number."""
+
+# Instead of the backend that was held against the one that was chosen; that may be -1 for none.
+_NOTHING_COMPARED = -2
 
 
 class BackendLoad:
@@ -96,6 +104,7 @@ class Balancer:
         self._eligible_weight = sum(weights)
         self._eligible_active = 0
         self._changed = True
+        self._rival = _NOTHING_COMPARED
 
     def __len__(self) -> int:
         return len(self._weights)
@@ -197,6 +206,42 @@ class Balancer:
     def failed(self, backend: int, elapsed_ms: float) -> None:
         """Count a request as ended badly, after so long."""
         self.finished(backend)
+
+    def version(self) -> int:
+        """Return another number whenever a backend came in or out of the choice, by its loads."""
+        return self._loads.version
+
+    def note_choice(self, chosen: int, into: Admitted) -> None:
+        """Note the backends that were held against each other, by a number, at the last pick.
+
+        Arguments:
+            chosen: Who got the request, which is counted as active there by now.
+        """
+        if self._rival == _NOTHING_COMPARED:
+            return
+        self._note(chosen, 1, into)
+        if self._rival >= 0 and self._rival != chosen:
+            self._note(self._rival, 0, into)
+
+    def _note_all(self, chosen: int, into: Admitted) -> None:
+        """Note as many backends of the choice as there is room for, the chosen one first."""
+        self._note(chosen, 1, into)
+        for backend in self._others(chosen):
+            if into.candidates >= CANDIDATES_MAX:
+                break
+            self._note(backend, 0, into)
+
+    def _note(self, backend: int, chosen: int, into: Admitted) -> None:
+        load = self._load[backend]
+        active = load.active - chosen
+        weight = self._given_weights[backend] * load.share / FULL_SHARE
+        latency = load.estimate if load.estimate > 0.0 else NO_SCORE
+        score = self._score(backend, active, weight)
+        into.add_candidate(backend, bool(chosen), active, weight, latency, score)
+
+    def _score(self, backend: int, active: int, weight: float) -> float:
+        """Return what a backend was judged by, with so many requests: the less the better."""
+        return active / weight
 
     def active(self, backend: int) -> int:
         """Return the number of active requests on a backend."""

@@ -22,10 +22,12 @@ NOTES_MAX_BYTES: Final = 4_096
 PATH_CUT: Final = 1
 NOTES_CUT: Final = 2
 
-RECORD: Final = struct.Struct("<IHHQQQddddQQHHBBBBBBBBHH")
+RECORD: Final = struct.Struct("<IHBBQQQddddQQHHBBBBBBBBHH")
 NOTE: Final = struct.Struct("<BBHIddddd")
 STAGE: Final = struct.Struct("<II12s")
 STAGES_MAX: Final = 6
+CANDIDATE: Final = struct.Struct("<HHIfff")
+CANDIDATES_MAX: Final = 6
 
 _ID: Final = re.compile(r"..[0-9a-f]{16}")
 _AT_CAPACITY = 0
@@ -83,13 +85,15 @@ class Notes:
 
 
 class Admitted:
-    """The stages that let a request in, each with its numbers at that moment."""
+    """The stages that let a request in, each with its numbers at that moment, and its choice."""
 
-    __slots__ = ("_data", "count")
+    __slots__ = ("_compared", "_data", "candidates", "count")
 
     def __init__(self) -> None:
         self._data = bytearray()
+        self._compared = bytearray()
         self.count = 0
+        self.candidates = 0
 
     def add(self, name: str, value: int, limit: int) -> None:
         """Add a stage; those beyond :data:`STAGES_MAX` are left out."""
@@ -97,9 +101,36 @@ class Admitted:
             self._data += STAGE.pack(_word(value), _word(limit), name.encode())
             self.count += 1
 
+    def add_candidate(
+        self,
+        position: int,
+        is_chosen: bool,
+        active: int,
+        weight: float,
+        latency: float,
+        score: float,
+    ) -> None:
+        """Add a backend that was held against others when one was chosen.
+
+        Those beyond :data:`CANDIDATES_MAX` are left out, and those beyond the 65,536th backend.
+
+        Arguments:
+            position: Among the upstream's backends.
+            is_chosen: Whether it was chosen.
+            active: Its requests in flight, as the balancer counts them.
+            weight: Its weight, as far as its share goes.
+            latency: What the balancer takes for its latency; ms, negative if it knows none.
+            score: What was held against that of others; negative if there was none.
+        """
+        if self.candidates < CANDIDATES_MAX and position <= 0xFFFF:
+            self._compared += CANDIDATE.pack(
+                position, is_chosen, _word(active), weight, latency, score
+            )
+            self.candidates += 1
+
     def data(self) -> bytes:
         """Return all of them, as a record has them."""
-        return bytes(self._data)
+        return bytes(self._data + self._compared)
 
 
 class Ring:
@@ -179,7 +210,9 @@ class Ring:
             host[:HOST_MAX],
             path[:PATH_MAX],
         )
-        stages = b"" if admitted is None else admitted.data()
+        stages, counts = b"", (0, 0)
+        if admitted is not None:
+            stages, counts = admitted.data(), (admitted.count, admitted.candidates)
         size = RECORD.size + len(stages) + sum(map(len, texts)) + len(extra)
         whole = (size + _WORD - 1) // _WORD * _WORD
         if not self._is_sound(capacity):
@@ -196,7 +229,7 @@ class Ring:
             head += filler
         at = self._at(head, capacity)
         RECORD.pack_into(
-            self._area, at, whole, _WHOLE, len(stages) // STAGE.size, head, key, generation,
+            self._area, at, whole, _WHOLE, *counts, head, key, generation,
             started, connected, first_byte, ended, received, sent, reason & 65535, status & 65535,
             flags, count, *map(len, texts), len(extra),
         )  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from spooky._core import reasons
 from spooky._core.access_record import AccessRecord
-from spooky._core.admission import Admission, Refusal, admit, admitted_by
+from spooky._core.admission import Admission, PassedOver, Refusal, admit, admitted_by
 from spooky._core.attempt import Attempt, Owner
 from spooky._core.deadlines import Deadlines
 from spooky._core.fields import forward_request, forward_response, forward_trailers
@@ -35,7 +35,6 @@ UNLIMITED: Final = (1 << 64) - 1
 
 RESPONSE_FIELDS_MAX_COUNT: Final = 256
 """Fields of a response head or trailers; twice what requests may have, as cookies are set here."""
-
 RESPONSE_FIELDS_MAX_BYTES: Final = 64 * 1024
 """Bytes of a response head or trailers, names and values; what the strictest client takes."""
 
@@ -53,8 +52,7 @@ _UPSTREAM_BODY_TIMEOUT = reasons.UPSTREAM_BODY_TIMEOUT
 class Exchange(Owner):
     """The client side of the join; one for each request.
 
-    A byte is credited to whoever sent it only when the other side accepted it, so what an
-    exchange holds is bounded by the windows of its two streams.
+    A byte is credited to its sender only when the other side accepted it: so it holds little.
 
     Arguments:
         service: The worker's request service.
@@ -62,9 +60,8 @@ class Exchange(Owner):
         client: The client's connection.
 
     Attributes:
-        service: The worker's request service.
+        service, client: As given.
         stream: The client's stream, until the end.
-        client: The client's connection.
         record: What the access log says.
         deadlines: Who is waited for.
         request: From when its head was found to be valid.
@@ -128,8 +125,12 @@ class Exchange(Owner):
         """Wait for a place in flight, or answer."""
 
     @abstractmethod
-    def note_excluded(self) -> None:
-        """Note which backends could not be chosen, and why."""
+    def note_detours(self, passed: list[PassedOver] | None) -> None:
+        """Note which backends could not be chosen, and which were and did not let it in."""
+
+    @abstractmethod
+    def note_entered(self, refusal: Refusal) -> None:
+        """Note that a place was found where it waited."""
 
     @abstractmethod
     def stop_waiting(self) -> None:
@@ -295,6 +296,7 @@ class Exchange(Owner):
         admitted = admit(self.upstream, self.request, client.address, client.connection_id, started)
         if isinstance(admitted, Admission):
             if self.waiting_at is not None:
+                self.note_entered(self.waiting_at)
                 self.waiting_at = None
                 self.deadlines.upstream_acted()
             budget = self.upstream.retry.budget
@@ -312,8 +314,8 @@ class Exchange(Owner):
         if self.service.keeps_decisions:
             record.admitted = admitted_by(admission)
             balancer = admission.upstream.balancer
-            if balancer.excluded():
-                self.note_excluded()
+            if admission.passed is not None or balancer.excluded():
+                self.note_detours(admission.passed)
         attempt = Attempt(self, admission, started)
         self.attempt = attempt
         if self.upstream.retry.is_timed:
@@ -567,10 +569,7 @@ class Exchange(Owner):
         self._finish(reason)
 
     def _finish(self, reason: Reason) -> None:
-        """Account the exchange and let everything go.
-
-        What it refers to refers to it; nothing may remain that only the collector would free.
-        """
+        """Let go of all that refers to it, so that nothing is left for the collector alone."""
         self.finished = True
         self.deadlines.close()
         if self.waiting_at is not None:
