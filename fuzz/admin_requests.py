@@ -2,7 +2,7 @@
 
 The first byte chooses the endpoint; the rest is, each cut from the next by a byte that no text
 has, the parts of its target, ``If-Match``, and the body. Nothing changes here: changes are noted.
-Whatever is asked, the answer is JSON with a status that the endpoint's document names, and every
+Whatever is asked, the answer has a type and a status that the endpoint's document names, and every
 request is written into the audit log in a line of its own.
 """
 
@@ -160,8 +160,8 @@ def run(data: bytes) -> None:
     parts += [b""] * (count + 2 - len(parts))
     names = iter(parts[:count])
     target = PARAMETER.sub(lambda _: text(next(names)) or "x", endpoint.path)
-    if endpoint.name in ("activity", "runtime") or not is_target(target):
-        return  # Those two only look.
+    if endpoint.name in ("activity", "runtime", "status-page") or not is_target(target):
+        return  # Those only look.
     match = re.sub(r"[^!-~]", "", text(parts[count]))
     API.audit.lines.clear()
     answer = API.loop.run_until_complete(API.ask(endpoint.method, target, match, parts[count + 1]))
@@ -187,7 +187,10 @@ def check(endpoint: Endpoint, answer: web.StreamResponse) -> None:
     assert answer.status in (*EVERYWHERE, *endpoint.refusals), (answer.status, answer.body)
     assert answer.status != 500
     assert isinstance(answer.body, bytes)
-    msgspec.json.decode(answer.body)
+    if "json" in answer.content_type:
+        msgspec.json.decode(answer.body)
+    else:
+        assert (answer.status, answer.content_type) == (200, endpoint.content)
     if answer.status in (400, 404) or endpoint.method == "POST":
         assert len(API.audit.lines) == 1
     assert not API.api.busy
