@@ -1,6 +1,7 @@
 """What a change of a large configuration costs: 1,000 upstreams, 2,000 backends, 10,000 routes."""
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,12 @@ async def keep_asking(client: Client, stop: asyncio.Event) -> list[tuple[float, 
     return taken
 
 
+def cpu_seconds(pids: list[int]) -> float:
+    """Return the processor time that processes took so far."""
+    fields = (Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split() for pid in pids)
+    return sum(int(one[11]) + int(one[12]) for one in fields) / os.sysconf("SC_CLK_TCK")
+
+
 def p99(taken: list[tuple[float, float]], begin: float, end: float) -> float:
     """Return the 99th percentile of the latencies of a time, in milliseconds."""
     latencies = sorted(took for due, took in taken if begin <= due < end)
@@ -77,21 +84,24 @@ async def measure(proxy: Served, rounds: int) -> dict[str, Any]:
         texts.append(proxy.path.read_text())
     client, stop = await proxy.client("h3"), asyncio.Event()
     asking = asyncio.ensure_future(keep_asking(client, stop))
-    spans, seconds = [], []
+    spans, seconds, processor = [], [], []
+    ours = [proxy.process.pid, *proxy.workers]
     for text in texts:
         proxy.path.write_text(text)
         await asyncio.sleep(QUIET_SECONDS)
-        begun = time.monotonic()
+        begun, before = time.monotonic(), cpu_seconds(ours)
         answer = await asyncio.to_thread(post, socket, "/admin/runtime/reload", {})
         ended = time.monotonic()
         assert answer["changed"]
         seconds.append(ended - begun)
+        processor.append(cpu_seconds(ours) - before)
         spans.append((begun, ended))
     stop.set()
     taken = await asking
     await client.close()
     return {
         "seconds": seconds,
+        "cpu_seconds": processor,
         "p99_ms_before": [p99(taken, begun - QUIET_SECONDS, begun) for begun, _ in spans],
         "p99_ms_during": [p99(taken, begun, ended) for begun, ended in spans],
     }

@@ -221,3 +221,24 @@ def test_the_successor_of_a_killed_worker_ends_its_connections_at_once(tmp_path:
             loop.close()
 
     run(scenario)
+
+
+def test_a_session_is_resumed_after_changes_and_by_new_workers(tmp_path: Path) -> None:
+    def weigh(settings: dict[str, Any]) -> None:
+        (upstream,) = settings["upstream"].values()
+        upstream["backends"][0]["weight"] = 7
+        settings["performance"]["backend_timeout_ms"] = 40_000
+
+    async def scenario() -> None:
+        async with served(tmp_path, 2) as proxy:
+            client = await connect(proxy.port)
+            await client.close()
+            proxy.write(weigh)
+            for command in (("reload",), ("reload", "--workers")):
+                code, output = await proxy.command(*command)
+                assert code == 0, output
+                client = await connect(proxy.port, session_ticket=client.tickets[0])
+                assert client.protocol._quic.tls.session_resumed, command
+                await client.close()
+
+    run(scenario)

@@ -14,10 +14,12 @@ import pytest
 import uvloop
 
 from spooky._core import COMPILED
+from spooky.cli.control_client import post
 from tests.control.control_api import ask, port_of, with_tokens
 from tests.control.serve import Served, served, until
 from tests.control.test_changes import connected, deny, statuses
 from tests.control.test_changes_under_load import keep_asking
+from tests.control.test_shared_keys import connect as resuming
 from tests.interop.serving import children
 from tests.support.client import Response
 from tests.support.proxy import INGRESSES, run
@@ -287,5 +289,41 @@ def test_an_old_program_that_dies_meanwhile_is_followed_all_the_same(tmp_path: P
             proxy.write(deny)
             code, output = await proxy.command("reload")
             assert code == 0, output
+
+    run(scenario)
+
+
+def test_a_probation_stops_an_upgrade_and_sessions_are_resumed_after_one(tmp_path: Path) -> None:
+    def weigh(weight: int) -> Any:
+        def change(settings: dict[str, Any]) -> None:
+            (upstream,) = settings["upstream"].values()
+            upstream["backends"][0]["weight"] = weight
+
+        return change
+
+    async def scenario() -> None:
+        async with upgradable(tmp_path) as service:
+            proxy = service.proxy
+            before = await resuming(proxy.port)
+            socket = Path(os.environ["XDG_RUNTIME_DIR"]) / "spooky" / "control.sock"
+            proxy.write(weigh(7))
+            asked = {"probation_seconds": 600}
+            answer = await asyncio.to_thread(post, socket, "/admin/runtime/reload", asked)
+            assert answer["changed"]
+            code, output = await proxy.command("upgrade")
+            assert code == 1
+            assert "is on probation" in output
+            assert (await service.status())["probation"]["verdict"] == "watching"
+            # Another change ends it, and then the way is free.
+            proxy.write(weigh(8))
+            assert (await proxy.command("reload"))[0] == 0
+            await service.upgrade()
+            assert (await service.status())["pid"] == service.pids[-1]
+            after = await resuming(proxy.port, session_ticket=before.tickets[0])
+            assert after.protocol._quic.tls.session_resumed
+            # What took over puts generations on probation as well.
+            proxy.write(weigh(9))
+            answer = await asyncio.to_thread(post, socket, "/admin/runtime/reload", asked)
+            assert (await service.status())["probation"]["verdict"] == "watching"
 
     run(scenario)
