@@ -16,7 +16,7 @@ KERNELS: Final = (
     "h3", "h3_server", "h2_gate", "h2_stream", "h2_sender", "h2", "h2_client", "routes", "balance",
     "timers", "udp", "shared", "packets", "concurrency", "breaker", "decisions", "outcomes", "gate",
     "admission", "access_record", "deadlines", "attempt", "exchange", "stages", "accounts",
-    "hand_off",
+    "hand_off", "turns", "dispatch",
 )  # fmt: skip
 
 

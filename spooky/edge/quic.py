@@ -3,19 +3,16 @@
 import itertools
 import logging
 import socket
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
-from spooky._core import reasons
+from spooky._core import dispatch, reasons
 from spooky._core.reasons import Reason
 from spooky._core.udp import UdpSocket
 from spooky.config.glitches import Glitches
 from spooky.edge.early_packets import EarlyPackets
 from spooky.edge.glitches import GlitchBook
 from spooky.edge.handover import HandedOver, Handover
-from spooky.edge.handshake_queue import HandshakeQueue, Opening
 from spooky.edge.kin import bound_address, translated
 from spooky.edge.limits import ConnectionCap, ConnectionRate
 from spooky.edge.proxy_headers import AnnouncedFlows
@@ -36,30 +33,15 @@ from spooky.protocol.quic.packet import (
     ConnectionIds,
     PacketHeader,
     initial_token,
-    parse_header,
 )
 from spooky.protocol.quic.parameters import ServerParameters
-from spooky.protocol.quic.session import Address, ReceivedDatagram, Transmit
+from spooky.protocol.quic.session import Address, ReceivedDatagram
 from spooky.protocol.quic.tokens import AddressProof
 from spooky.request.client_address import Place, TrustedProxies
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
 
 logger = logging.getLogger(__name__)
-
-DATAGRAMS_PER_TURN: Final = 64
-"""Datagrams read in one turn of the loop, so that a flood leaves time for the others."""
-
-READS_PER_TURN: Final = 8
-"""How often that many are read while nearly all are of handshakes. Those only wait, which costs
-microseconds, and behind them may be datagrams of established connections."""
-
-HANDSHAKES_PER_TURN: Final = 4
-"""Connections whose handshakes go on in one turn of the loop: about 2 ms of signatures and keys,
-for which packets of established connections may have to wait."""
-
-UNSENT_MAX: Final = 1024
-"""Datagrams kept while the socket takes none; more are dropped, as a router would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +71,7 @@ class QuicSettings:
     authorities: Authorities | None = None
 
 
-class QuicListener:
+class QuicListener(dispatch.Listener):
     """A UDP socket and the connections that came through it.
 
     Arguments:
@@ -123,51 +105,35 @@ class QuicListener:
         number: int = 0,
         handover: Handover | None = None,
     ) -> None:
+        descriptor = udp.fileno()
+        super().__init__(runtime, UdpSocket(descriptor, udp.family), descriptor, counters, handover)
         self.settings = settings
         self.overload = overload
-        self.runtime = runtime
         self.service = service
         self.cap = cap
         self._socket = udp
-        self._connection_ids = ConnectionIds(slot)
+        self._make_connection_id = ConnectionIds(slot).make
         self._rate = rate
         self._number = number
-        self._handover = handover
         self.draining = False
-        # Others on the same port; the kernel gives them what is ours, or us what is theirs.
-        self.kin: tuple[QuicListener, ...] = ()
         self._bound_address = bound_address(udp)
-        # Every connection ID in use, issued by us or chosen by a client for its first packets.
-        self._by_connection_id: dict[bytes, QuicConnection] = {}
-        self._connections: set[QuicConnection] = set()
-        self._udp = UdpSocket(udp.fileno(), udp.family)
-        self._handshakes: HandshakeQueue[QuicConnection] = HandshakeQueue()
-        self._handshakes_due = False
         self._early = EarlyPackets()
         self._retry_switch = RetrySwitch(runtime, cap, counters)
         self.glitches = GlitchBook(counters, overload, "quic")
         self._flows = AnnouncedFlows()
-        self._unsent: deque[Transmit] = deque()
-        self._unsent_datagrams = 0
         self._values = counters.values
         self._accepted = counters.slot("connections_total", {"transport": "quic"})
         self._failed = counters.slot("handshakes_failed_total", {"transport": "quic"})
-        self._received = counters.slot("datagrams_received_total")
         self._early_data = {
             taken: counters.slot("early_data_total", {"outcome": outcome})
             for taken, outcome in ((True, "accepted"), (False, "refused"))
         }
         self.measures = QuicMeasures(counters)
-        self._coalesced = counters.slot("datagram_batches_received_total")
-        self._truncated = counters.slot("datagrams_truncated_total")
-        self._sent = counters.slot("datagrams_sent_total")
-        self._segmented = counters.slot("datagram_batches_sent_total")
-        self._unsendable = counters.slot("datagrams_unsendable_total")
         self._stateless = StatelessAnswers(
             listener_name(udp), counters, lambda answer: self.transmit([answer])
         )
         self._actions = action_slots(counters)
-        runtime.loop.add_reader(udp.fileno(), self._on_readable)
+        runtime.loop.add_reader(descriptor, self._on_readable)
 
     @property
     def active(self) -> int:
@@ -227,19 +193,6 @@ class QuicListener:
 
     # --- receiving ----------------------------------------------------------------------------
 
-    def _on_readable(self) -> None:
-        """Read datagrams; those of handshakes wait until the others had their turn."""
-        now = self.runtime.now()
-        for _ in range(READS_PER_TURN):
-            batches: dict[QuicConnection, list[ReceivedDatagram]] = {}
-            datagrams = self._read()
-            for datagram in datagrams:
-                self._sort(datagram, batches, now)
-            self._deliver(batches, now)
-            taken = sum(map(len, batches.values()))
-            if len(datagrams) < DATAGRAMS_PER_TURN or taken > DATAGRAMS_PER_TURN // 2:
-                break
-
     def take_over(self, datagrams: list[HandedOver], returned: bool) -> None:
         """Take datagrams that reached another worker.
 
@@ -251,56 +204,37 @@ class QuicListener:
         for datagram, asked in datagrams:
             if asked:
                 self._udp.learn(datagram[1], asked)
-            self._sort(datagram, batches, now, handed_over=True, returned=returned)
+            self._sort(datagram, batches, now, True, returned)
         self._deliver(batches, now)
 
-    def _deliver(self, batches: dict[QuicConnection, list[ReceivedDatagram]], now: float) -> None:
-        for connection, batch in batches.items():
-            self._values[self._received] += len(batch)
-            connection.receive(batch, now)
+    def _unwrap(self, datagram: ReceivedDatagram) -> ReceivedDatagram | None:
+        """Take a datagram out of its PROXY header, if it has one that we believe."""
+        unwrapped = self._flows.unwrap(datagram, self.settings.proxies)
+        if isinstance(unwrapped, Reason):
+            self._stateless.count(unwrapped)
+            return None
+        return unwrapped
 
-    def _sort(
+    def _is_others(
         self,
         datagram: ReceivedDatagram,
-        batches: dict[QuicConnection, list[ReceivedDatagram]],
-        now: float,
-        handed_over: bool = False,
-        returned: bool = False,
-    ) -> None:
-        """Put a datagram to those of its established connection, or let it wait."""
-        # As it came, for others, who have to know of its PROXY header too.
-        whole = datagram
-        if self.settings.proxies.takes_header:
-            unwrapped = self._flows.unwrap(datagram, self.settings.proxies)
-            if isinstance(unwrapped, Reason):
-                self._stateless.count(unwrapped)
-                return
-            datagram = unwrapped
-        header = parse_header(datagram[0])
-        if header is None:
-            self._stateless.count(reasons.BAD_PACKET)
-            return
-        connection = self._by_connection_id.get(header.destination_connection_id)
-        if connection is None:
-            if self.kin and not returned and self._given_to_kin(whole, header, known=True):
-                return
-            if not self._passed_on(whole, header, handed_over, returned):
-                if self.kin and not returned and self._given_to_kin(whole, header, known=False):
-                    return
-                if self.settings.sources.action(datagram[1][0]) == "drop":
-                    self._stateless.count(reasons.SOURCE_DROPPED)
-                elif header.is_long:
-                    self._wait(self._handshakes.add_opening((datagram, header)))
-                else:
-                    self._stateless.reset(header, self.settings.parameters, datagram[1], now)
-        elif connection.established:
-            batch = batches.get(connection)
-            if batch is None:
-                # What waited since before the handshake ended goes first.
-                batch = batches[connection] = self._handshakes.claim(connection)
-            batch.append(datagram)
-        else:
-            self._wait(self._handshakes.add(connection, datagram))
+        header: PacketHeader,
+        source: Address,
+        handed_over: bool,
+        returned: bool,
+    ) -> bool:
+        """Give a datagram of no connection of ours to kin or another worker, or drop it."""
+        to_kin = self.kin and not returned
+        if to_kin and self._given_to_kin(datagram, header, known=True):
+            return True
+        if self._passed_on(datagram, header, handed_over, returned):
+            return True
+        if to_kin and self._given_to_kin(datagram, header, known=False):
+            return True
+        if self.settings.sources.action(source[0]) == "drop":
+            self._stateless.count(reasons.SOURCE_DROPPED)
+            return True
+        return False
 
     def _given_to_kin(
         self, datagram: ReceivedDatagram, header: PacketHeader, *, known: bool
@@ -339,62 +273,7 @@ class QuicListener:
             and handover.give_back(self._number, datagram, asked)
         )
 
-    # --- handshakes ---------------------------------------------------------------------------
-
-    def _wait(self, kept: bool) -> None:
-        """Go on with handshakes after what is flushed at the end of this turn."""
-        if not kept:
-            self._stateless.count(reasons.HANDSHAKE_BACKLOG)
-        if not self._handshakes_due:
-            self._handshakes_due = True
-            self.runtime.loop.call_soon(self._go_on_with_handshakes)
-
-    def _go_on_with_handshakes(self) -> None:
-        """Take a turn's share of the waiting handshakes; sockets are read before the next."""
-        self._handshakes_due = False
-        now = self.runtime.now()
-        for _ in range(HANDSHAKES_PER_TURN):
-            under_way = self._handshakes.next_under_way()
-            if under_way is not None:
-                connection, batch = under_way
-                if connection in self._connections:
-                    self._deliver({connection: batch}, now)
-                continue
-            openings = self._handshakes.next_opening()
-            if openings is None:
-                return
-            self._open(openings, now)
-        if self._handshakes:
-            self._handshakes_due = True
-            self.runtime.loop.call_soon(self._go_on_with_handshakes)
-
-    def _open(self, openings: list[Opening], now: float) -> None:
-        """Begin a connection with the first of its datagrams that can, and give it the rest."""
-        connection: QuicConnection | None = None
-        batch: list[ReceivedDatagram] = []
-        for datagram, header in openings:
-            if connection is not None:
-                batch.append(datagram)
-            elif not (header.is_early and self._keep_early(datagram, header, now)):
-                connection = self._begin(datagram, header, now)
-                if connection is not None:
-                    batch = [datagram, *self._early.claim(header.destination_connection_id)]
-        if connection is not None:
-            self._deliver({connection: batch}, now)
-
-    def _read(self) -> list[ReceivedDatagram]:
-        """Return what the socket has, and count how it came."""
-        udp, values = self._udp, self._values
-        coalesced, truncated = udp.coalesced, udp.truncated
-        try:
-            return udp.receive(DATAGRAMS_PER_TURN)
-        except OSError as error:
-            # An ICMP error of an earlier datagram; the socket itself is fine.
-            logger.debug("UDP socket: %s", error)
-            return []
-        finally:
-            values[self._coalesced] += udp.coalesced - coalesced
-            values[self._truncated] += udp.truncated - truncated
+    # --- beginning connections ----------------------------------------------------------------
 
     def _keep_early(self, datagram: ReceivedDatagram, header: PacketHeader, now: float) -> bool:
         """Let a 0-RTT packet wait for its hello, if it could be of use."""
@@ -405,6 +284,24 @@ class QuicListener:
             and not self.draining
             and self._early.keep(header.destination_connection_id, datagram, now)
         )
+
+    def _claim_early(self, connection_id: bytes) -> list[ReceivedDatagram]:
+        return self._early.claim(connection_id)
+
+    def _count_bad_packet(self) -> None:
+        self._stateless.count(reasons.BAD_PACKET)
+
+    def _count_backlog(self) -> None:
+        self._stateless.count(reasons.HANDSHAKE_BACKLOG)
+
+    def _answer_unknown(self, header: PacketHeader, source: Address, now: float) -> None:
+        self._stateless.reset(header, self.settings.parameters, source, now)
+
+    def _note_error(self, error: OSError, destination: Address | None) -> None:
+        if destination is None:
+            logger.debug("UDP socket: %s", error)
+        else:
+            logger.debug("cannot send to %s: %s", destination[0], error)
 
     def _begin(
         self, datagram: ReceivedDatagram, header: PacketHeader, now: float
@@ -444,7 +341,7 @@ class QuicListener:
                 token,
                 source,
                 address.tokens,
-                self._connection_ids.make,
+                self._make_connection_id,
                 wall_clock,
                 self._must_prove(source, now),
             )
@@ -502,7 +399,7 @@ class QuicListener:
             header,
             source,
             now,
-            self._connection_ids.make,
+            self._make_connection_id,
             original_destination_connection_id=original,
             retry_source_connection_id=retry_source,
             address_validated=proof is not None,
@@ -515,14 +412,6 @@ class QuicListener:
         return connection
 
     # --- what connections need ----------------------------------------------------------------
-
-    def route(self, connection_id: bytes, connection: QuicConnection) -> None:
-        """Send packets with this destination connection ID to a connection."""
-        self._by_connection_id[connection_id] = connection
-
-    def unroute(self, connection_id: bytes) -> None:
-        """Stop sending packets with this connection ID anywhere."""
-        self._by_connection_id.pop(connection_id, None)
 
     def count_told_to_end(self) -> None:
         """Count a connection that ends after its request because of overload."""
@@ -542,56 +431,8 @@ class QuicListener:
         if not was_established:
             self._values[self._failed] += 1
 
-    def transmit(self, runs: list[Transmit]) -> None:
-        """Send runs of datagrams."""
-        for run in runs:
-            if self._unsent:
-                self._keep_unsent(run)
-                continue
-            rest = self._send(run)
-            if rest is not None:
-                self._keep_unsent(rest)
-                self.runtime.loop.add_writer(self._socket.fileno(), self._on_writable)
-
-    def _send(self, run: Transmit) -> Transmit | None:
-        """Send a run; return the part that the socket has no room for."""
-        payload, segment_size, destination, ecn = run
-        length = len(payload)
-        try:
-            taken = self._udp.send(payload, segment_size, destination, ecn)
-        except OSError as error:
-            # Unreachable, forbidden or too large: to QUIC, lost packets.
-            logger.debug("cannot send to %s: %s", destination[0], error)
-            self._values[self._unsendable] += datagrams(length, segment_size)
-            return None
-        self._values[self._sent] += datagrams(taken, segment_size)
-        if taken > segment_size and self._udp.gso:
-            self._values[self._segmented] += 1
-        if taken == length:
-            return None
-        return Transmit(payload[taken:], segment_size, destination, ecn)
-
-    def _keep_unsent(self, run: Transmit) -> None:
-        count = datagrams(len(run[0]), run[1])
-        if self._unsent_datagrams + count <= UNSENT_MAX:
-            self._unsent.append(run)
-            self._unsent_datagrams += count
-        else:
-            self._values[self._unsendable] += count
-
-    def _on_writable(self) -> None:
-        self.runtime.loop.remove_writer(self._socket.fileno())
-        unsent, self._unsent = self._unsent, deque()
-        self._unsent_datagrams = 0
-        self.transmit(list(unsent))
-
 
 def listener_name(udp: socket.socket) -> str:
     """Return what a listener is called in tokens: the same in all workers and after a restart."""
     host, port = udp.getsockname()[:2]
     return f"{host} {port}"
-
-
-def datagrams(length: int, segment_size: int) -> int:
-    """Return how many datagrams a run of this length is."""
-    return -(-length // segment_size)

@@ -3,15 +3,15 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from spooky._core import reasons
-from spooky._core.reasons import H3_NO_ERROR, Reason
+from spooky._core import dispatch, reasons
+from spooky._core.reasons import Reason
 from spooky._core.timers import Timer
 from spooky._core.validate import HTTP_3
 from spooky.edge.glitches import BROKEN, GlitchAccount, Verdict
 from spooky.edge.limits import address_text
 from spooky.overload.largest import Held
 from spooky.protocol.h3.server import ServerSession as Http3Session
-from spooky.protocol.quic.session import Close, Handshake, QuicSession, ReceivedDatagram
+from spooky.protocol.quic.session import Close, Handshake, QuicSession
 from spooky.protocol.stream import Stream, StreamHandler
 from spooky.request.client import Client
 from spooky.request.client_address import Place
@@ -29,7 +29,7 @@ KEEP_ALIVES_PER_IDLE_TIMEOUT: Final = 3
 lost, and the next still comes in time (RFC 9000 section 10.1.2)."""
 
 
-class QuicConnection:
+class QuicConnection(dispatch.Connection):
     """Joins a QUIC session, its HTTP/3 session and the listener's socket.
 
     Arguments:
@@ -42,6 +42,21 @@ class QuicConnection:
         established: Whether the handshake is complete.
     """
 
+    # No dictionary: each call of a kernel would have to look there for other methods.
+    __slots__ = (
+        "_announced",
+        "_client",
+        "_client_initial_id",
+        "_counted_packets",
+        "_glitches",
+        "_handshake_timer",
+        "_keep_alive_timer",
+        "_peer",
+        "_settings",
+    )
+
+    _listener: "QuicListener"
+
     def __init__(
         self,
         listener: "QuicListener",
@@ -49,28 +64,18 @@ class QuicConnection:
         client_initial_id: bytes,
         announced: Place | None = None,
     ) -> None:
-        self._listener = listener
-        self._runtime = listener.runtime
+        super().__init__(listener, session)
         self._settings = listener.settings
-        self._quic = session
         self._client_initial_id = client_initial_id
-        self._connection_ids: set[bytes] = set()
         self._http3 = Http3Session(session, self._on_stream, self._settings.http3, self)
-        self.established = False
-        self._began = self._runtime.now()
         self._counted_packets = (0, 0, 0)
         # The handshake's, not the one in use: that may be a spoofed one, not proven yet.
         self._announced = announced
         self._peer: Place = announced or session.peer[:2]
         # Made for the first request.
         self._client: Client | None = None
-        self._timer: Timer | None = None
         self._handshake_timer: Timer | None = None
         self._keep_alive_timer: Timer | None = None
-        self._marked = False
-        self._last_received = self._began
-        self._shutting_down = False
-        self._forgotten = False
         # Made for the first oddity.
         self._glitches: GlitchAccount | None = None
 
@@ -79,14 +84,6 @@ class QuicConnection:
         self.on_connection_id_issued(self._client_initial_id)
         deadline = self._runtime.now() + self._settings.handshake_timeout
         self._handshake_timer = self._runtime.schedule(deadline, self._on_handshake_timer)
-
-    def receive(self, batch: list[ReceivedDatagram], now: float) -> None:
-        """Take datagrams."""
-        self._last_received = now
-        self._quic.receive(batch, now)
-        if self._http3.budget.glitches:
-            self._judge(now)
-        self.wake()
 
     def _account(self) -> GlitchAccount:
         if self._glitches is None:
@@ -107,29 +104,6 @@ class QuicConnection:
             self.terminate(reasons.CLIENT_GLITCHES)
         elif verdict is Verdict.GOAWAY and not self._shutting_down:
             self.shutdown()
-
-    def wake(self) -> None:
-        """Flush at the end of this turn."""
-        if not self._marked:
-            self._marked = True
-            self._runtime.mark(self)
-
-    def flush(self) -> None:
-        """Send what is pending, and set the timer for what comes next."""
-        self._marked = False
-        if self._forgotten:
-            return
-        self._http3.settle()
-        if self._shutting_down and self._http3.drained:
-            self._quic.close(H3_NO_ERROR, "draining", is_application=True)
-        now = self._runtime.now()
-        runs = self._quic.flush(now)
-        if runs:
-            self._listener.transmit(runs)
-        if self._quic.terminated:
-            self.forget()
-        else:
-            self._set_timer()
 
     def is_idle(self, now: float, share: float) -> bool:
         """Return whether it has been idle for a share of its timeout."""
@@ -164,12 +138,13 @@ class QuicConnection:
         for connection_id in self._connection_ids:
             self._listener.unroute(connection_id)
         self._connection_ids.clear()
-        for timer in (self._timer, self._handshake_timer, self._keep_alive_timer):
+        self._cancel_timer()
+        for timer in (self._handshake_timer, self._keep_alive_timer):
             if timer is not None:
                 timer.cancel()
         self._measure()
         # It has us as its owner: without this only the collector would free both.
-        del self._http3
+        self._http3 = None
         self._listener.forget(self, self.established)
 
     # --- the session's upcalls ----------------------------------------------------------------
@@ -191,16 +166,6 @@ class QuicConnection:
         if self._listener.draining:
             self.shutdown()
 
-    def on_connection_id_issued(self, connection_id: bytes) -> None:
-        """Take packets with this ID."""
-        self._connection_ids.add(connection_id)
-        self._listener.route(connection_id, self)
-
-    def on_connection_id_retired(self, connection_id: bytes) -> None:
-        """Take no more packets with this ID."""
-        self._connection_ids.discard(connection_id)
-        self._listener.unroute(connection_id)
-
     def on_closed(self, close: Close, reason: Reason) -> None:
         """Send what the session still has to say; it is forgotten when it says it is over."""
         # Before the handshake's end the address may be somebody else's.
@@ -209,29 +174,6 @@ class QuicConnection:
         self.wake()
 
     # --- timers -------------------------------------------------------------------------------
-
-    def _set_timer(self) -> None:
-        deadline = self._quic.deadline()
-        if deadline is None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            return
-        if self._timer is not None:
-            if deadline >= self._timer.deadline:
-                self._timer.postpone(deadline)
-                return
-            self._timer.cancel()
-        self._timer = self._runtime.schedule(deadline, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._quic.expire(self._runtime.now())
-        if self._quic.terminated:
-            # It has nothing to send, so there is no turn's end to wait for.
-            self.flush()
-        else:
-            self.wake()
 
     def _schedule_keep_alive(self) -> None:
         idle_timeout = self._settings.parameters.idle_timeout

@@ -6,9 +6,12 @@ from unittest.mock import MagicMock
 
 import pytest
 
+from spooky._core.dispatch import Listener
 from spooky._core.h3_wire import encode_frame
 from spooky._core.sections import encode_fields
+from spooky._core.turns import Turns
 from spooky.edge.quic_connection import QuicConnection
+from spooky.observe.counters import Counters
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.quic.engines import AIOQUIC, ENGINES, Engine
 from spooky.protocol.quic.session import Datagram
@@ -21,6 +24,23 @@ VICTIM = ("203.0.113.77", 5555)
 HEADERS = 1
 
 
+class Host(Listener):
+    """A listener with no more than its connections ask of it."""
+
+    draining = False
+    cap = MagicMock()
+    measures = MagicMock()
+    overload = SimpleNamespace(stops_keep_alive=False)
+    service: Any
+    settings = SimpleNamespace(
+        http3=Limits(),
+        handshake_timeout=10,
+        parameters=SimpleNamespace(idle_timeout=30.0),
+        proxies=TrustedProxies(),
+        authorities=None,
+    )
+
+
 class Connected(Scenario):
     """A client and a whole connection of ours, whose listener notes whose requests come."""
 
@@ -30,18 +50,10 @@ class Connected(Scenario):
         session = self.server_engine.server_session(
             self.server_parameters, header, first.source, now, self._make_id, **proof
         )
-        runtime = MagicMock()
-        runtime.now = lambda: self.network.now
-        listener = MagicMock(runtime=runtime, draining=False)
-        listener.overload.stops_keep_alive = False
-        listener.settings = SimpleNamespace(
-            http3=Limits(),
-            handshake_timeout=10,
-            parameters=SimpleNamespace(idle_timeout=30.0),
-            proxies=TrustedProxies(),
-            authorities=None,
-        )
-        self.accept = listener.service.accept
+        runtime = Turns(MagicMock(), lambda: self.network.now, 0.001)
+        self.accept = MagicMock()
+        listener = Host(runtime, MagicMock(), 0, Counters(), None)
+        listener.service = SimpleNamespace(accept=self.accept)
         self.connection = QuicConnection(listener, session, header.destination_connection_id)
         self.connection.start()
         return session

@@ -4,8 +4,9 @@ import asyncio
 import socket
 from pathlib import Path
 
+from spooky._core.dispatch import UNSENT_MAX
 from spooky._core.udp import UdpSocket
-from spooky.edge.quic import UNSENT_MAX, QuicListener
+from spooky.edge.quic import QuicListener
 from spooky.protocol.quic.session import Transmit
 from tests.edge.test_ingress import counted, run_with
 from tests.support.proxy import Setup

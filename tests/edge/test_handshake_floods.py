@@ -4,11 +4,16 @@ import asyncio
 from pathlib import Path
 
 from spooky._core import reasons
-from spooky.edge.handshake_queue import WAITING_MAX, HandshakeQueue
-from spooky.edge.quic import DATAGRAMS_PER_TURN, HANDSHAKES_PER_TURN, QuicListener
+from spooky._core.dispatch import (
+    DATAGRAMS_PER_TURN,
+    HANDSHAKES_PER_TURN,
+    WAITING_MAX,
+    HandshakeQueue,
+)
+from spooky.edge.quic import QuicListener
 from spooky.edge.quic_connection import QuicConnection
 from spooky.protocol.quic.packet import PacketHeader, PacketType, parse_header
-from spooky.protocol.quic.session import ReceivedDatagram
+from spooky.protocol.quic.session import ReceivedDatagram, Transmit
 from tests.edge.test_datagrams import listener_of
 from tests.edge.test_ingress import run_with
 from tests.edge.test_stateless import RawClient, refused, wire
@@ -40,7 +45,18 @@ class Log:
         self.delivered: list[bytes] = []
         listener._begin = self.begin
         for connection in listener._connections:
-            connection.receive = self.receive
+            connection._quic = self
+
+    terminated = False
+
+    def flush(self, now: float) -> list[Transmit]:
+        return []
+
+    def deadline(self) -> None:
+        return None
+
+    def statistics(self) -> None:
+        return None
 
     def begin(self, datagram: ReceivedDatagram, header: PacketHeader, now: float) -> None:
         self.entries.append("begin")
@@ -165,10 +181,11 @@ def opening(number: int) -> tuple[ReceivedDatagram, PacketHeader]:
 
 def test_handshakes_under_way_have_room_of_their_own() -> None:
     """A flood of Initials takes none of what begun handshakes need to end."""
-    queue: HandshakeQueue[str] = HandshakeQueue(capacity=2)
-    assert [queue.add_opening(opening(number)) for number in range(3)] == [True, True, False]
+    queue = HandshakeQueue(capacity=2)
+    assert [queue.add_opening(*opening(number)) for number in range(3)] == [True, True, False]
     assert [queue.add("one", (b"", SOURCE, 0)) for _ in range(3)] == [True, True, False]
-    assert queue.next_under_way() == ("one", [(b"", SOURCE, 0)] * 2)
+    assert queue.next_under_way() == "one"
+    assert queue.claim("one") == [(b"", SOURCE, 0)] * 2
     assert queue.next_under_way() is None
     assert queue.add("two", (b"", SOURCE, 0))
     assert queue.claim("two") == [(b"", SOURCE, 0)]

@@ -1,0 +1,98 @@
+# cython: annotation_typing=False
+"""The turns of an event loop: timers that fire in it, and output that is flushed at its end.
+
+This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`. Tasks and their end are
+in ``runtime/runtime.py``, whose class extends this one.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from spooky._core.timers import Timer, TimerWheel
+
+
+class Flushable(Protocol):
+    """What has output pending until the end of the turn."""
+
+    def flush(self) -> None:
+        """Hand everything pending to the socket."""
+
+
+class Turns:
+    """One event loop's clock, timers and turn.
+
+    Arguments:
+        loop: The loop to live on.
+        now: The clock; seconds.
+        tick: Resolution of the timers, seconds.
+
+    Attributes:
+        loop: The loop to live on.
+        now: The clock; seconds.
+    """
+
+    def __init__(self, loop: Any, now: Callable[[], float], tick: float) -> None:
+        self.loop = loop
+        self.now = now
+        self._wheel = TimerWheel(now(), tick)
+        self._wakeup: Any = None
+        self._wakeup_at = 0.0
+        self._pending: list[Flushable] = []
+        self._flush_scheduled = False
+        self._closed = False
+
+    def schedule(self, deadline: float, callback: Callable[[], None]) -> Timer:
+        """Call ``callback`` at ``deadline``, in seconds on :attr:`now`'s clock."""
+        timer = self._wheel.schedule(deadline, callback)
+        if self._wakeup is None or deadline < self._wakeup_at:
+            self._set_wakeup()
+        return timer
+
+    def mark(self, flushable: Flushable) -> None:
+        """Flush it at the end of this turn; mark each at most once until it was flushed."""
+        self._pending.append(flushable)
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
+            self.loop.call_soon(self._flush)
+
+    def stop(self) -> None:
+        """Fire no timer any more."""
+        self._closed = True
+        if self._wakeup is not None:
+            self._wakeup.cancel()
+            self._wakeup = None
+
+    @abstractmethod
+    def report(self, flushable: Flushable) -> None:
+        """Say that something could not be flushed; the exception is being handled."""
+
+    def _flush(self) -> None:
+        """Flush what was marked. One connection's defect is not the others'."""
+        self._flush_scheduled = False
+        pending = self._pending
+        self._pending = []
+        for flushable in pending:
+            try:
+                flushable.flush()
+            except Exception:
+                self.report(flushable)
+
+    def _set_wakeup(self) -> None:
+        """Have the loop call when the next timer is due."""
+        if self._wakeup is not None:
+            self._wakeup.cancel()
+            self._wakeup = None
+        deadline = self._wheel.next_deadline()
+        if deadline is None or self._closed:
+            return
+        self._wakeup_at = deadline
+        delay = max(0.0, deadline - self.now())
+        self._wakeup = self.loop.call_later(delay, self._advance)
+
+    def _advance(self) -> None:
+        self._wakeup = None
+        try:
+            self._wheel.advance(self.now())
+        finally:
+            self._set_wakeup()

@@ -1,0 +1,20 @@
+# C types for spooky/_core/pure/turns.py, which is the source.
+
+cimport cython
+
+from spooky._core.timers cimport Timer, TimerWheel
+
+
+cdef class Turns:
+    cdef public object loop
+    cdef public object now
+    cdef public TimerWheel _wheel
+    cdef object _wakeup
+    cdef double _wakeup_at
+    cdef list _pending
+    cdef bint _flush_scheduled
+    cdef bint _closed
+
+    cpdef Timer schedule(self, double deadline, object callback)
+    cpdef object mark(self, object flushable)
+    cdef object _set_wakeup(self)

@@ -1,0 +1,307 @@
+"""The compiled dispatch of datagrams, its turns and their twins do the same, whatever comes.
+
+One source makes both, so what is looked for is what C types change: ranges, truth, overriding. And
+what holds on both sides: no datagram is lost or given twice but for those that are counted.
+"""
+
+from array import array
+from collections import deque
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spooky import _core
+from spooky._core import dispatch, turns
+from tests.support.twins import twins
+
+pytestmark = pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
+
+TWINS = twins("turns", "dispatch")
+COUNTS = 6
+
+Log = list[tuple[Any, ...]]
+
+STEPS = st.lists(
+    st.one_of(
+        # Datagrams that come at once: of which connection, and what they are.
+        st.tuples(
+            st.just("read"),
+            st.lists(
+                st.tuples(st.integers(0, 3), st.sampled_from(["initial", "early", "short", "bad"])),
+                max_size=9,
+            ),
+        ),
+        st.tuples(st.just("establish"), st.integers(0, 3)),
+        st.tuples(st.just("forget"), st.integers(0, 3)),
+        st.tuples(st.just("pass"), st.sampled_from([0.0, 0.4, 3.0])),
+        st.tuples(st.just("room"), st.sampled_from([0, 1, 3, 5000])),
+        st.tuples(st.just("deadline"), st.sampled_from([None, 0.1, 0.5, 2.0])),
+        st.sampled_from([("refuse",), ("broken",), ("full",)]),
+    ),
+    max_size=40,
+)
+
+
+class World:
+    """A loop, a socket and sessions that note what is asked of them.
+
+    Arguments:
+        kernels: The kernels to try.
+    """
+
+    def __init__(self, kernels: dict[str, Any]) -> None:
+        self.log: Log = []
+        self.time = 10.0
+        self.soon: deque[Callable[[], None]] = deque()
+        self.later: list[tuple[float, Callable[[], None], list[bool]]] = []
+        self.came: list[tuple[bytes, Any, int]] = []
+        self.broken = self.refuses = False
+        self.gso = True
+        self.coalesced = self.truncated = 0
+        self.room = 5000
+        self.wanted: float | None = 1.0
+        self.values = array("Q", [0] * COUNTS)
+        self.slots = 0
+        self.writer: Callable[[], None] | None = None
+        self.runtime = runtime_of(kernels["turns"])(self, lambda: self.time, 0.001)
+        self.runtime.log = self.log
+        self.listener = listener_of(kernels["dispatch"])(self.runtime, self, 7, self, None)
+        self.listener.world = self
+        self.listener.settings = SimpleNamespace(proxies=SimpleNamespace(takes_header=True))
+        self.kernel = kernels["dispatch"]
+
+    # The loop's part.
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        self.soon.append(callback)
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Any:
+        cancelled: list[bool] = []
+        self.later.append((self.time + delay, callback, cancelled))
+        return Handle(cancelled)
+
+    def add_writer(self, descriptor: int, callback: Callable[[], None]) -> None:
+        self.log.append(("writer", descriptor))
+        self.writer = callback
+
+    def remove_writer(self, descriptor: int) -> None:
+        self.writer = None
+
+    # The socket's.
+    def receive(self, count: int) -> list[tuple[bytes, Any, int]]:
+        if self.broken:
+            self.broken = False
+            raise OSError("broken")
+        taken, self.came = self.came[:count], self.came[count:]
+        self.coalesced += len(taken) // 3
+        return taken
+
+    def send(self, payload: bytes, segment: int, destination: Any, ecn: int) -> int:
+        if destination[0] == "refused":
+            raise OSError("refused")
+        taken = min(len(payload), self.room // segment * segment)
+        self.room -= taken
+        self.log.append(("sent", payload[:taken], segment, destination, ecn))
+        return taken
+
+    # The counters'.
+    def slot(self, name: str) -> int:
+        self.slots += 1
+        return self.slots - 1
+
+    # What happens.
+    def turn(self) -> None:
+        """Run what was to run soon, once, and timers that are due."""
+        for _ in range(len(self.soon)):
+            self.soon.popleft()()
+        due = [each for each in self.later if each[0] <= self.time and not each[2]]
+        self.later = [each for each in self.later if each not in due]
+        for _, run, cancelled in due:
+            if not cancelled:
+                run()
+
+    def step(self, act: str, *what: Any) -> None:
+        """Have one thing happen."""
+        listener = self.listener
+        named = act in ("establish", "forget")
+        connection = listener._by_connection_id.get(bytes([what[0]]) * 8) if named else None
+        if act == "read":
+            self.came += [(datagram(*each), ("source", each[0]), 0) for each in what[0]]
+            listener._on_readable()
+        elif act == "full":
+            self.came += [
+                (datagram(number % 4, "initial"), ("many", 1), 0) for number in range(150)
+            ]
+            listener._on_readable()
+        elif act == "establish" and connection is not None:
+            connection.established = True
+        elif act == "forget" and connection is not None:
+            connection.forget()
+        elif act == "pass":
+            self.time += what[0]
+        elif act == "room":
+            self.room = what[0]
+            if self.writer is not None:
+                self.writer()
+        elif act == "deadline":
+            self.wanted = what[0]
+        elif act == "refuse":
+            self.refuses = not self.refuses
+        elif act == "broken":
+            self.broken = True
+            listener._on_readable()
+        elif act == "turn":
+            self.turn()
+        self.log.append((act, len(listener._handshakes), sorted(listener._by_connection_id)))
+
+
+class Handle:
+    def __init__(self, cancelled: list[bool]) -> None:
+        self._cancelled = cancelled
+
+    def cancel(self) -> None:
+        self._cancelled.append(True)
+
+
+class Session:
+    """A QUIC session and its HTTP/3 session in one."""
+
+    drained = terminated = False
+
+    def __init__(self, world: World, name: int) -> None:
+        self._world = world
+        self._name = name
+        self._pending: list[bytes] = []
+        self.budget = SimpleNamespace(glitches=name % 2)
+
+    def receive(self, batch: list[Any], now: float) -> None:
+        self._world.log.append(("receive", self._name, [each[0] for each in batch], now))
+        self._pending += [each[0][:20] for each in batch]
+
+    def settle(self) -> None:
+        self._world.log.append(("settle", self._name))
+
+    def flush(self, now: float) -> list[tuple[bytes, int, Any, int]]:
+        pending, self._pending = b"".join(self._pending), []
+        to = "refused" if self._name == 3 else "client"
+        return [(pending, 20, (to, self._name), 0)] if pending else []
+
+    def deadline(self) -> float | None:
+        wanted = self._world.wanted
+        return None if wanted is None else self._world.time + wanted
+
+    def expire(self, now: float) -> None:
+        self._world.log.append(("expire", self._name, now))
+        if self._name == 2:
+            self.terminated = True
+        elif self._name == 1:
+            raise ZeroDivisionError
+
+
+def runtime_of(kernel: Any) -> Any:
+    class Runtime(kernel.Turns):  # type: ignore[misc]
+        def report(self, flushable: Any) -> None:
+            self.log.append("could not flush")
+
+    return Runtime
+
+
+def listener_of(kernel: Any) -> Any:
+    class Connection(kernel.Connection):  # type: ignore[misc]
+        __slots__ = ("name",)
+
+        def _judge(self, now: float) -> None:
+            self._listener.world.log.append(("judge", now))
+
+        def forget(self) -> None:
+            if self._forgotten:
+                return
+            self._forgotten = True
+            for connection_id in list(self._connection_ids):
+                self.on_connection_id_retired(connection_id)
+            self._cancel_timer()
+            self._listener._connections.discard(self)
+
+    class Listener(kernel.Listener):  # type: ignore[misc]
+        def _begin(self, datagram: Any, header: Any, now: float) -> Any:
+            name = header.destination_connection_id[0]
+            self.world.log.append(("begin", name, now))
+            if self.world.refuses:
+                return None
+            session = Session(self.world, name)
+            connection = Connection(self, session)
+            connection._http3 = session
+            connection.on_connection_id_issued(header.destination_connection_id)
+            self._connections.add(connection)
+            return connection
+
+        def _unwrap(self, datagram: Any) -> Any:
+            return None if len(datagram[0]) == 1 else datagram
+
+        def _is_others(self, whole: Any, header: Any, source: Any, *came: bool) -> bool:
+            self.world.log.append(("others", whole, source, came))
+            return source == ("source", 0)
+
+        def _keep_early(self, datagram: Any, header: Any, now: float) -> bool:
+            self.world.log.append(("early", header.destination_connection_id, now))
+            return header.destination_connection_id[0] == 1
+
+        def _claim_early(self, connection_id: bytes) -> list[Any]:
+            return [(b"early" * 5, ("source", 0), 0)]
+
+        def _count_bad_packet(self) -> None:
+            self.world.log.append(("bad",))
+
+        def _count_backlog(self) -> None:
+            self.world.log.append(("backlog",))
+
+        def _answer_unknown(self, header: Any, source: Any, now: float) -> None:
+            self.world.log.append(("unknown", header.destination_connection_id, source, now))
+
+        def _note_error(self, error: OSError, destination: Any) -> None:
+            self.world.log.append(("error", str(error), destination))
+
+    return Listener
+
+
+def datagram(name: int, kind: str) -> bytes:
+    """Return a datagram for a connection, as far as anybody reads it here."""
+    connection_id = bytes([name]) * 8
+    if kind == "bad":
+        return b"\x40"
+    if kind == "short":
+        return b"\x40" + connection_id + bytes(30)
+    first = b"\xc0" if kind == "initial" else b"\xd0"
+    return first + b"\0\0\0\1\x08" + connection_id + b"\0" + bytes(30)
+
+
+def outcome(world: World, act: str, *what: Any) -> str:
+    """Have one thing happen; return what it raised."""
+    try:
+        world.step(act, *what)
+    except ZeroDivisionError:
+        return "raised"
+    return ""
+
+
+@given(STEPS)
+@settings(deadline=None)
+def test_whatever_comes_both_do_the_same(steps: list[tuple[Any, ...]]) -> None:
+    worlds = World({"turns": turns, "dispatch": dispatch}), World(TWINS)
+    # Most is over within a turn; now and then more comes before.
+    everything = [
+        each
+        for number, step in enumerate(steps)
+        for each in ((step, ("turn",), ("turn",)) if number % 4 else (step,))
+    ]
+    for step in [*everything, ("turn",), ("pass", 3.0), ("turn",), ("turn",)]:
+        assert outcome(worlds[0], *step) == outcome(worlds[1], *step)
+        assert worlds[0].log == worlds[1].log
+        assert worlds[0].values == worlds[1].values
+    given_out = [
+        sum(len(entry[2]) for entry in each.log if entry[0] == "receive") for each in worlds
+    ]
+    assert worlds[0].values[0] == given_out[0]
