@@ -190,6 +190,31 @@ class Backend:
         return connection.data_to_send()
 
 
+RESILIENCE: Final[dict[str, dict[str, Any]]] = {
+    "off": {
+        "resilience": {
+            "circuit_breaker": {"enabled": False},
+            "retry": {"conditions": []},
+            "retry_budget": {"enabled": False},
+            "overload": {"enabled": False},
+            "brownout": {"enabled": False},
+        },
+        "observability": {"decisions": {"bytes": 0}},
+        "upstream": {"outlier_detection": {"enabled": False}},
+    },
+    "default": {},
+    "on": {
+        "resilience": {
+            "adaptive_admission": {"enabled": True},
+            "brownout": {"enabled": True, "core_routes": ["other"]},
+        },
+        "upstream": {"load_balancing": {"type": "least-request"}},
+    },
+}
+"""What there is of overload, health, retries and their explanation: nothing, what is so without a
+word, or all that acts on requests that nothing happens to."""
+
+
 class Proxied:
     """A proxy's middle, with a warm connection to its backend.
 
@@ -197,10 +222,15 @@ class Proxied:
         shape: What requests and responses are like.
         access_log: Whether each request leaves a line in ``/dev/null``.
         watch: What measures it; its own if not given.
+        resilience: Which of :data:`RESILIENCE`.
     """
 
     def __init__(
-        self, shape: Shape, access_log: bool = False, watch: Stopwatch | None = None
+        self,
+        shape: Shape,
+        access_log: bool = False,
+        watch: Stopwatch | None = None,
+        resilience: str = "default",
     ) -> None:
         self.watch = watch or Stopwatch()
         self._shape = shape
@@ -212,13 +242,21 @@ class Proxied:
         self.environment = Environment(runtime, counters, _resolve, {})
         with TemporaryDirectory() as directory:
             settings = configuration(Path(directory), "http://127.0.0.1:8080", protocol="http2")
+            more = RESILIENCE[resilience]
+            settings |= {name: more[name] for name in more if name != "upstream"}
+            settings["upstream"]["backend"] |= more.get("upstream", {})
+            # A brownout needs routes of several priorities.
+            settings["upstream"]["other"] = {
+                "route": {"path_prefix": "/other"},
+                "backends": [{"id": "other", "address": "http://127.0.0.1:8081"}],
+            }
             checked = config.from_mapping(settings)
             materials = read_materials(checked)
         self.generation = compile_generation(checked, materials, self.environment, number=1)
         counters.segment.commit(1)
         log = AccessLog(os.open("/dev/null", os.O_WRONLY), as_json=True) if access_log else None
         self.service = RequestService(runtime, self.generation, counters, log, slot=0)
-        self._client = Client(b"192.0.2.1", 50_000, HTTP_3, b"\0" * 8, ())
+        self._client = Client(b"192.0.2.1", 50_000, HTTP_3, b"\0" * 8, (), b"192.0.2.1")
         self._connect(runtime)
         self.run(1)
         self.watch.stages.clear()
@@ -290,9 +328,10 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--requests", type=int, default=32_000)
     parser.add_argument("--access-log", action="store_true")
+    parser.add_argument("--resilience", choices=RESILIENCE, default="default")
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
-    proxied = Proxied(SHAPES[options.shape], options.access_log)
+    proxied = Proxied(SHAPES[options.shape], options.access_log, resilience=options.resilience)
     rounds = max(1, options.requests // options.concurrency)
     requests = rounds * options.concurrency
     pace()  # As a worker does.

@@ -7,7 +7,7 @@ part of one request: exchange, routing, balancing, pool and HTTP/2 client sessio
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from benchmarks.proxied import SHAPES, Proxied, Stopwatch
+from benchmarks.proxied import RESILIENCE, SHAPES, Proxied, Stopwatch
 from spooky import _core
 
 SIDE = "compiled" if _core.COMPILED else "pure"
@@ -41,5 +41,17 @@ def test_a_proxied_request_that_is_logged(benchmark: BenchmarkFixture, side: str
 def test_a_proxied_request_of_which_nothing_is_kept(benchmark: BenchmarkFixture, side: str) -> None:
     proxied = Proxied(SHAPES["1 KiB GET"], watch=WATCH)
     proxied.service.keep_decisions(0)
+    benchmark.extra_info["calls"] = 16
+    benchmark.pedantic(proxied.run, (16,), rounds=200, warmup_rounds=2)
+
+
+@pytest.mark.parametrize("side", [SIDE])
+@pytest.mark.parametrize("resilience", RESILIENCE)
+@pytest.mark.benchmark(timer=WATCH, group="exchange: 1 KiB GET, 16 in a turn, resilience")
+def test_a_proxied_request_with_resilience_on_and_off(
+    benchmark: BenchmarkFixture, side: str, resilience: str
+) -> None:
+    """All of it may cost 3 µs a request; docs/resilience.md says what it does."""
+    proxied = Proxied(SHAPES["1 KiB GET"], watch=WATCH, resilience=resilience)
     benchmark.extra_info["calls"] = 16
     benchmark.pedantic(proxied.run, (16,), rounds=200, warmup_rounds=2)

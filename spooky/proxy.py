@@ -18,6 +18,7 @@ from spooky.control.facts import (
     process_facts,
 )
 from spooky.control.health import Health
+from spooky.control.own_names import OwnNames
 from spooky.control.resources import ResourceWatch
 from spooky.control.sockets import BindError, ListenerSockets, bind_listener, listen
 from spooky.edge.change import Change
@@ -118,9 +119,9 @@ class Proxy:
         configuration = self.configuration
         materials = read_materials(configuration)
         runtime = Runtime(asyncio.get_running_loop())
-        environment = Environment(
-            runtime, self.counters, SystemResolver(runtime.loop), self._applications
-        )
+        resolve = SystemResolver(runtime.loop)
+        names = OwnNames(runtime, resolve)
+        environment = Environment(runtime, self.counters, names.resolve, self._applications)
         generation = await compile_in_turns(configuration, materials, environment, FIRST_GENERATION)
         try:
             self._open_access_log()
@@ -147,9 +148,12 @@ class Proxy:
             self._release()
             raise
         self._runtime = runtime
-        self._health = Health(
-            runtime, self.counters.segment, environment.resolve, environment.use_addresses
-        )
+
+        def follow(host: str, port: int, addresses: tuple[str, ...]) -> None:
+            names.changed(host, port, addresses)
+            environment.use_addresses(host, port, addresses)
+
+        self._health = Health(runtime, self.counters.segment, resolve, follow)
         self._health.follow(configuration, materials)
         self._resources = ResourceWatch(runtime, self.counters.segment, lambda: {0: os.getpid()})
         self._resources.follow(configuration)
