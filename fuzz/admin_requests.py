@@ -160,8 +160,8 @@ def run(data: bytes) -> None:
     parts += [b""] * (count + 2 - len(parts))
     names = iter(parts[:count])
     target = PARAMETER.sub(lambda _: text(next(names)) or "x", endpoint.path)
-    if endpoint.name in ("activity", "runtime", "status-page") or not is_target(target):
-        return  # Those only look.
+    if (endpoint.method == "GET" and not count) or not is_target(target):
+        return  # They only look, and take nothing to say what at.
     match = re.sub(r"[^!-~]", "", text(parts[count]))
     API.audit.lines.clear()
     answer = API.loop.run_until_complete(API.ask(endpoint.method, target, match, parts[count + 1]))

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pylsqpack
 
-from spooky._core import h3_fields as kernel_fields
 from spooky._core import qpack as kernel
+from spooky._core import sections as kernel_fields
 from spooky._core.h3_errors import ProtocolError
-from spooky._core.pure import h3_fields as twin_fields
 from spooky._core.pure import qpack as twin
+from spooky._core.pure import sections as twin_fields
 from tests.protocol.h3.peers import GET, OK, POST, block
 
 BYTES_UNIT = 16

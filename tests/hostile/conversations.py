@@ -116,7 +116,7 @@ _PATHS: Final = (
     b"/size/10?a=b&c", b"/a/../b", b"/%2e%2e/x", b"/%5c", b"/%00", b"//", b"/" + b"a" * 5000, b"",
 )  # fmt: skip
 _AUTHORITIES: Final = (
-    b"localhost", b"localhost", b"localhost", b"LOCALHOST.:443", b"other.example", b"a,b", b"",
+    b"127.0.0.1", b"127.0.0.1", b"127.0.0.1", b"127.0.0.1:443", b"other.example", b"a,b", b"",
     b"[::1]",
 )  # fmt: skip
 _FIELDS: Final[tuple[Field, ...]] = (

@@ -20,30 +20,31 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.attacks.ground import Bystander
 from tests.control.serve import Served, generous, served
 from tests.interop.conftest import free_port
+from tests.support.client import AUTHORITY
 from tests.support.proxy import INGRESSES
 
-SHORT_MS = 2_000
-"""Timeouts of the proxy: who vanishes is forgotten soon."""
+SHORT_MS = 3_000
+"""Timeouts of the proxy: who is slow or vanishes is forgotten soon."""
 
-CALM_SECONDS = 40.0
+CALM_SECONDS = 60.0
 """How long it may take until nothing is left of a crowd."""
 
 WRONG = re.compile(r"Traceback|died|stalled|killed|defect|\"level\": ?\"(?:error|critical)\"", re.I)
 """What the log of a healthy proxy never says."""
 
 
-def configure(settings: dict[str, Any], metrics_port: int) -> None:
-    """Make the timeouts short, and serve bystanders by backends of their own."""
+def configure(settings: dict[str, Any], metrics_port: int, idle_ms: int) -> None:
+    """Make the timeouts short, and serve bystanders by an upstream of their own."""
     generous(settings)
     settings["performance"] |= {
         "client_head_timeout_ms": SHORT_MS,
         "client_body_idle_timeout_ms": SHORT_MS,
-        "quic_max_idle_timeout_ms": SHORT_MS,
+        "quic_max_idle_timeout_ms": idle_ms,
         "h2_pool_idle_timeout_ms": SHORT_MS,
     }
     (upstream,) = settings["upstream"].values()
     # What hostile clients make their backend do must not be held against that of others.
-    settings["upstream"]["bystanders"] = {**upstream, "route": {"host": "127.0.0.1"}}
+    settings["upstream"]["bystanders"] = {**upstream, "route": {"host": AUTHORITY.decode()}}
     metrics = {"enabled": True, "required": True, "port": metrics_port}
     settings["observability"] = {"metrics": metrics}
 
@@ -139,7 +140,7 @@ class Siege:
         assert self.proxy.workers == self.workers, "a worker was replaced"
         assert WRONG.findall(self.proxy.log) == [], self.proxy.log[-4000:]
         for bystander in self.bystanders:
-            assert bystander.failures == [], bystander.ingress
+            assert bystander.failures == [], f"{bystander.ingress}: {bystander.failures}"
 
     async def until_calm(self) -> None:
         """Wait until nobody is there but bystanders."""
@@ -159,12 +160,19 @@ class Siege:
 
 
 @contextlib.asynccontextmanager
-async def besieged(directory: Path, workers: int, pauses: Iterable[float]) -> AsyncIterator[Siege]:
-    """Run a proxy with bystanders, one for each pause, of all protocols in turn."""
+async def besieged(
+    directory: Path, workers: int, pauses: Iterable[float], idle_ms: int
+) -> AsyncIterator[Siege]:
+    """Run a proxy with bystanders, one for each pause, of all protocols in turn.
+
+    Arguments:
+        idle_ms: When a client without a word is forgotten: longer than this machine may keep a
+            bystander from running.
+    """
     metrics_port = free_port()
 
     def change(settings: dict[str, Any]) -> None:
-        configure(settings, metrics_port)
+        configure(settings, metrics_port, idle_ms)
 
     async with served(directory, workers, change) as proxy:
         bystanders = [

@@ -10,8 +10,9 @@ from spooky._core import COMPILED
 from tests.hostile.conversations import PROTOCOLS, conversation
 from tests.hostile.siege import WRONG, besieged
 
-CONVERSATIONS = 800
-SECONDS = 10.0
+CONVERSATIONS = 640
+SECONDS = 8.0
+IDLE_MS = 5_000
 DESCRIPTORS_MORE = 4
 """Connections to the backend that are kept, and were not there at first."""
 
@@ -34,7 +35,7 @@ def test_what_a_healthy_proxy_never_says_is_found() -> None:
 @pytest.mark.skipif(not COMPILED, reason="the twins see the same conversations session by session")
 def test_hostile_conversations_hurt_nobody(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with besieged(tmp_path, 1, [0.05] * 3) as siege:
+        async with besieged(tmp_path, 1, [0.05] * 3, IDLE_MS) as siege:
             await siege.until_calm()
             descriptors, resident = siege.descriptors(), siege.resident()
             await siege.crowd(0, CONVERSATIONS, CONVERSATIONS / SECONDS, SECONDS)

@@ -21,6 +21,7 @@ FIRST = int(os.environ.get("SOAK_FIRST", "0"))
 BYSTANDERS = 12
 REQUESTS_PER_SECOND = 200
 WORKERS = 2
+IDLE_MS = 20_000
 
 GROWTH_MAX = 1.05
 WARM_SHARE = 0.2
@@ -33,7 +34,7 @@ SAMPLE_SECONDS = 2.0
 def test_a_crowd_beside_bystanders_hurts_nobody_and_leaves_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         pause = 2 * BYSTANDERS / REQUESTS_PER_SECOND
-        async with besieged(tmp_path, WORKERS, [pause] * BYSTANDERS) as siege:
+        async with besieged(tmp_path, WORKERS, [pause] * BYSTANDERS, IDLE_MS) as siege:
             await siege.until_calm()
             descriptors, served = siege.descriptors(), siege.served
             seconds = 60 * MINUTES
