@@ -72,7 +72,8 @@ class Performance(Section, frozen=True):
     max_active_connections: Annotated[
         Count,
         described(
-            "Client connections open at once, QUIC and TCP counted apart; more are refused.",
+            "Client connections open at once, QUIC and TCP counted apart; more are refused. Per "
+            "machine.",
             hazard="Each TCP connection takes a file descriptor: raise that limit too.",
         ),
     ] = 20_000
@@ -80,28 +81,31 @@ class Performance(Section, frozen=True):
         Count,
         described(
             "Client connections whose handshake is under way at once, QUIC and TCP counted apart; "
-            "more are refused. Bounds what a flood of handshakes can hold."
+            "more are refused. Per machine. Bounds what a flood of handshakes can hold."
         ),
     ] = 2_048
     new_connections_per_sec: Annotated[
         Count,
-        described("Rate of new client connections from everywhere.", unit="connections/s"),
+        described(
+            "Rate of new client connections from everywhere; per machine.", unit="connections/s"
+        ),
     ] = 2_000
     new_connections_burst: Annotated[
         Count,
-        described("New connections taken at once above the rate, from everywhere."),
+        described("New connections taken at once above the rate, from everywhere; per machine."),
     ] = 500
     new_connections_per_source_per_sec: Annotated[
         Count,
         described(
-            "Rate of new client connections from one source: an IPv4 address or an IPv6 /64.",
+            "Rate of new client connections from one source: an IPv4 address or an IPv6 /64; per "
+            "machine.",
             unit="connections/s",
             hazard="Clients behind one address translator or load balancer are one source.",
         ),
     ] = 200
     new_connections_per_source_burst: Annotated[
         Count,
-        described("New connections taken at once above the rate, from one source."),
+        described("New connections taken at once above the rate, from one source; per machine."),
     ] = 200
     quic_retry: Annotated[
         RetryPolicy,
@@ -184,7 +188,9 @@ class Performance(Section, frozen=True):
     # --- backends -----------------------------------------------------------------------------
     h2_pool_max_idle_per_backend: Annotated[
         Count,
-        described("Idle connections, HTTP/2 or HTTP/1.1, kept open to one backend."),
+        described(
+            "Idle connections, HTTP/2 or HTTP/1.1, kept open to one backend, by each worker."
+        ),
     ] = 256
     h2_pool_idle_timeout_ms: Annotated[
         Milliseconds,
@@ -251,14 +257,14 @@ class Performance(Section, frozen=True):
 
     # --- admission ----------------------------------------------------------------------------
     global_inflight_limit: Annotated[
-        Count, described("Requests in flight, all together; more are refused with 503.")
+        Count, described("Requests in flight, all together; more get 503. Per machine.")
     ] = 4_096
     per_upstream_inflight_limit: Annotated[
-        Count, described("Requests in flight to one upstream; more are refused with 503.")
+        Count, described("Requests in flight to one upstream; more get 503. Per machine.")
     ] = 1_024
     per_backend_inflight_limit: Annotated[
         Count,
-        described("Requests in flight to one backend; more are refused with 503."),
+        described("Requests in flight to one backend; more get 503. Per machine."),
     ] = 1_024
     inflight_acquire_wait_ms: Annotated[
         int,
@@ -294,13 +300,13 @@ class Performance(Section, frozen=True):
         Bytes,
         described(
             "Request-body bytes held at once, of all exchanges together; when they are full, new "
-            "requests with a body are refused with 503."
+            "requests with a body are refused with 503. Per machine."
         ),
     ] = 67_108_864
     retry_buffer_global_cap_bytes: Annotated[
         Bytes,
         described(
             "Request-body bytes kept at once to be sent again, of all exchanges together (see "
-            "`resilience.retry.body_max_bytes`); when they are full, no more are kept."
+            "`resilience.retry.body_max_bytes`); when they are full, no more are kept. Per machine."
         ),
     ] = 33_554_432

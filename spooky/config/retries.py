@@ -96,7 +96,7 @@ class RetrySettings(Section, frozen=True):
 
 
 class RetryBudgetSettings(Section, frozen=True):
-    """How many retries and hedges there may be, counted for each upstream."""
+    """How many retries and hedges there may be, counted for each upstream; per machine."""
 
     enabled: Annotated[
         bool,

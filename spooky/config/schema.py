@@ -222,8 +222,8 @@ class Route(Section, frozen=True):
     max_inflight: Annotated[
         Count | None,
         described(
-            "Requests in flight by this route; more get 503 (`route_cap`). Null: the limits of its "
-            "upstream alone count."
+            "Requests in flight by this route; more get 503 (`route_cap`). Per machine. Null: the "
+            "limits of its upstream alone count."
         ),
     ] = None
 
