@@ -5,7 +5,8 @@ second together, so that overload is real on two cores. The load is HTTP/3 and o
 whatever becomes of it. Both proxies have outlier detection and retries, under overload an adaptive
 limit (gradient), and are else what they are by default.
 
-``make compare-resilience``, or ``python -m benchmarks.resilience [--seconds S] [--only CASE]``.
+``make compare-resilience``, or ``python -m benchmarks.resilience [--seconds S] [--only CASE]
+[--concurrency N]``: less concurrency where the machine has other work, which is less capacity.
 """
 
 import argparse
@@ -46,12 +47,11 @@ from spooky.bench.proxies import (
 BACKENDS: Final = 4
 CONCURRENCY: Final = 10
 SERVICE_MS: Final = 40.0
-CAPACITY: Final = BACKENDS * CONCURRENCY / (SERVICE_MS / 1000)
-"""Requests a second of all backends together."""
+CALM_SHARE: Final = 0.5
+"""Of the capacity."""
 
-CALM_RATE: Final = CAPACITY / 2
-KILLED_RATE: Final = 0.6 * CAPACITY
-"""What three of four backends can take."""
+KILLED_SHARE: Final = 0.6
+"""Three of four backends can take it."""
 
 OVERLOAD: Final = 5
 CALM_SECONDS: Final = 8.0
@@ -79,12 +79,17 @@ class Row(NamedTuple):
 class Backends:
     """The fleet.
 
+    Arguments:
+        concurrency: At how many requests each works at once.
+
     Attributes:
         ports: Where they listen.
+        capacity: Requests a second of all together.
     """
 
-    def __init__(self) -> None:
-        kind = (str(CONCURRENCY), str(SERVICE_MS), "0")
+    def __init__(self, concurrency: int) -> None:
+        self.capacity = capacity_of(concurrency)
+        kind = (str(concurrency), str(SERVICE_MS), "0")
         self._processes = [
             subprocess.Popen(
                 [sys.executable, "-m", "tests.support.fleet", *kind], stdout=subprocess.PIPE
@@ -102,6 +107,11 @@ class Backends:
         """Kill all."""
         for which in range(BACKENDS):
             self.kill(which)
+
+
+def capacity_of(concurrency: int) -> float:
+    """Return what all backends can take; requests/s."""
+    return BACKENDS * concurrency / (SERVICE_MS / 1000)
 
 
 def _first_line(process: subprocess.Popen[bytes]) -> bytes:
@@ -252,36 +262,38 @@ def p99(result: LoadResult) -> float:
 
 def killed(proxy: Proxy, backends: Backends, _: float) -> Iterator[Row]:
     """One of four backends is killed under load."""
-    calm = load(proxy, KILLED_RATE, CALM_SECONDS)
+    rate = KILLED_SHARE * backends.capacity
+    calm = load(proxy, rate, CALM_SECONDS)
     timer = threading.Timer(KILL_AFTER_SECONDS + 1.0, backends.kill, (1,))
     timer.start()
-    result = load(proxy, KILLED_RATE, KILLED_SECONDS)
+    result = load(proxy, rate, KILLED_SECONDS)
     timer.join()
     errors = sum(result.errors.values())
-    yield Row("requests offered", f"{KILLED_RATE * KILLED_SECONDS:,.0f}")
-    yield Row("errors", f"{errors} ({100 * errors / (KILLED_RATE * KILLED_SECONDS):.3f} %)")
+    yield Row("requests offered", f"{rate * KILLED_SECONDS:,.0f}")
+    yield Row("errors", f"{errors} ({100 * errors / (rate * KILLED_SECONDS):.3f} %)")
     yield Row("by kind", _kinds(result))
     yield Row("goodput", f"{result.requests / result.seconds:,.0f}/s")
     yield Row("p99 before", f"{p99(calm):.1f} ms")
     yield Row("p99 around the death", f"{p99(result):.1f} ms")
 
 
-def overload(proxy: Proxy, _: Backends, seconds: float) -> Iterator[Row]:
+def overload(proxy: Proxy, backends: Backends, seconds: float) -> Iterator[Row]:
     """Five times the capacity is offered."""
-    calm = load(proxy, CALM_RATE, CALM_SECONDS)
+    capacity = backends.capacity
+    calm = load(proxy, CALM_SHARE * capacity, CALM_SECONDS)
     pids = processes.tree([proxy.program.pid])
     before = processes.resident_bytes(pids)
     # The first seconds, in which the limit is found, count as well.
-    result = load(proxy, OVERLOAD * CAPACITY, seconds, warmup=0.0)
+    result = load(proxy, OVERLOAD * capacity, seconds, warmup=0.0)
     grown = processes.resident_bytes(pids) - before
-    after = load(proxy, CALM_RATE, CALM_SECONDS, warmup=RECOVERY_SECONDS)
+    after = load(proxy, CALM_SHARE * capacity, CALM_SECONDS, warmup=RECOVERY_SECONDS)
     goodput = result.requests / result.seconds
-    yield Row("goodput", f"{goodput:,.0f}/s ({100 * goodput / CAPACITY:.0f} % of capacity)")
+    yield Row("goodput", f"{goodput:,.0f}/s ({100 * goodput / capacity:.0f} % of capacity)")
     yield Row("p99 unloaded", f"{p99(calm):.1f} ms")
     yield Row("p99 of the admitted", f"{p99(result):.1f} ms ({p99(result) / p99(calm):.1f} times)")
     yield Row("refused", _kinds(result))
     yield Row("memory grown", f"{grown / MIB:.1f} MiB")
-    yield Row("CPU", f"{_load_average()}")
+    yield Row("then", _load_average())
     yield Row(f"errors from {RECOVERY_SECONDS:.0f} s after", _kinds(after))
     yield Row("p99 then", f"{p99(after):.1f} ms")
 
@@ -300,12 +312,12 @@ CASES: Final[dict[str, Case]] = {"killed": killed, "overload": overload}
 PROXIES: Final = {"spooky": spooky, "envoy": envoy}
 
 
-def measure(case: Case, seconds: float) -> dict[str, list[Row]]:
+def measure(case: Case, seconds: float, concurrency: int) -> dict[str, list[Row]]:
     """Return what a case says of each proxy, one after the other."""
     found = {}
     for name, start in PROXIES.items():
         with working_directory() as directory:
-            backends = Backends()
+            backends = Backends(concurrency)
             try:
                 with start(directory, backends.ports, case is overload) as proxy:
                     wait_for_udp(proxy)
@@ -328,11 +340,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="of overload")
     parser.add_argument("--only", choices=CASES)
+    parser.add_argument("--concurrency", type=int, default=CONCURRENCY, help="of each backend")
     chosen: Any = parser.parse_args()
-    print(f"{BACKENDS} backends, {CAPACITY:.0f} requests/s together; {_load_average()}")
+    capacity = capacity_of(chosen.concurrency)
+    print(f"{BACKENDS} backends, {capacity:.0f} requests/s together; {_load_average()}")
     for name, case in CASES.items():
         if chosen.only in (None, name):
-            show((case.__doc__ or "").rstrip("."), measure(case, chosen.seconds))
+            found = measure(case, chosen.seconds, chosen.concurrency)
+            show((case.__doc__ or "").rstrip("."), found)
 
 
 if __name__ == "__main__":

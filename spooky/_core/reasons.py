@@ -427,7 +427,7 @@ OVERLOAD_REFUSED = Reason(
     "No connections were taken while resources were running out.", Fault.US,
 )  # fmt: skip
 OVERLOAD_RESET = Reason(
-    Stage.RESPONSE, "overload_reset", 503,
+    Stage.CONNECTION, "overload_reset", 503,
     "The request held more memory than others while memory was running out.", Fault.US,
     h3_error=H3_REQUEST_CANCELLED,
 )  # fmt: skip

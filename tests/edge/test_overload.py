@@ -265,6 +265,7 @@ def test_an_upload_that_holds_most_is_answered_where_no_response_began(
         memory.pressure = 0.1
         await upload.head_arrived.wait()
         assert upload.response.status == 503
+        assert upload.response.header(b"retry-after") == b"1"
         sending.cancel()
         assert counted(setup.proxy, "requests_total", reason="overload_reset") == 1
 
