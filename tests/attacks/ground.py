@@ -16,6 +16,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.attacks.hostile_backends import Http1Backend, serve_h2
 from tests.control.serve import Served, generous, served
 from tests.interop.conftest import free_port
 from tests.support.client import Client
@@ -36,6 +37,7 @@ SHORT_MS = 3_000
 
 HALF_OPEN_MAX = 500
 BYSTANDERS_PATHS = ("size", "echo")
+BACKEND_MS = 5_000
 RESPONSE_BYTES = 2_000
 BYSTANDER_PAUSE_SECONDS = 0.03
 CALM_SECONDS = 20.0
@@ -51,12 +53,15 @@ def attacker_host() -> str:
     return f"127.1.{number // 250}.{number % 250 + 1}"
 
 
-def _configure(settings: dict[str, Any], metrics_port: int) -> None:
+def _configure(settings: dict[str, Any], metrics_port: int, hostile: dict[str, int]) -> None:
     generous(settings)
     settings["performance"] |= {
         "client_head_timeout_ms": SHORT_MS,
         "client_body_idle_timeout_ms": SHORT_MS,
         "quic_max_idle_timeout_ms": SHORT_MS,
+        "backend_connect_timeout_ms": BACKEND_MS,
+        "backend_timeout_ms": BACKEND_MS,
+        "backend_body_idle_timeout_ms": BACKEND_MS,
         "max_half_open_connections": HALF_OPEN_MAX,
         "source_rules": [f"retry {RETRY_HOST}", f"drop {DENIED_HOST}"],
     }
@@ -65,9 +70,21 @@ def _configure(settings: dict[str, Any], metrics_port: int) -> None:
     for name in BYSTANDERS_PATHS:
         route = {"path_prefix": f"/{name}"}
         settings["upstream"][name] = {**upstream, "route": route}
+    for name, port in hostile.items():
+        settings["upstream"][f"hostile-{name}"] = {
+            "route": {"path_prefix": f"/hostile-{name}"},
+            "backends": [{"id": "one", "address": f"http://127.0.0.1:{port}"}],
+            "protocol": "http2" if name == "h2" else "http1",
+            "retry": {"conditions": []},
+            "outlier_detection": {"enabled": False},
+        }
     # Each flood meets its own budget here; what all of them share has tests of its own.
     glitches = {"connection_budget": None, "source_budget": None}
-    settings["resilience"] = {"protocol": {"glitches": glitches}}
+    settings["resilience"] = {
+        "protocol": {"glitches": glitches},
+        # What backends do is to be seen each time, not once.
+        "circuit_breaker": {"enabled": False},
+    }
     settings["observability"] = {
         "metrics": {"enabled": True, "required": True, "port": metrics_port}
     }
@@ -152,7 +169,8 @@ class Ground:
 
     half_open_max = HALF_OPEN_MAX
 
-    def __init__(self, proxy: Served, metrics_port: int) -> None:
+    def __init__(self, proxy: Served, metrics_port: int, hostile: Http1Backend) -> None:
+        self.hostile = hostile
         self.proxy = proxy
         self.port = proxy.port
         self.metrics_port = metrics_port
@@ -259,8 +277,16 @@ def ground(directory: Path) -> Iterator[Ground]:
 
     async def serve() -> None:
         try:
-            async with served(directory, 1, lambda each: _configure(each, metrics_port)) as proxy:
-                running = Ground(proxy, metrics_port)
+            hostile = Http1Backend()
+            servers = {
+                name: await asyncio.start_server(serve, "127.0.0.1", 0)
+                for name, serve in (("h1", hostile.serve), ("h2", serve_h2))
+            }
+            ports = {name: each.sockets[0].getsockname()[1] for name, each in servers.items()}
+            async with served(
+                directory, 1, lambda each: _configure(each, metrics_port, ports)
+            ) as proxy:
+                running = Ground(proxy, metrics_port, hostile)
                 tasks = [asyncio.create_task(each.run()) for each in running.bystanders]
                 while not all(bystander.served for bystander in running.bystanders):
                     await asyncio.sleep(0.01)

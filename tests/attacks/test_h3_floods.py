@@ -8,7 +8,15 @@ from spooky._core import h3_errors as errors
 from spooky._core import reasons
 from spooky._core.h3_frames import HEADERS, encode_frame, encode_varint
 from spooky.protocol.h3.limits import Limits
-from tests.attacks.floods_h3 import CONTROL, ENCODER, FLOODS, GREASE, LOCAL_GET, OTHER
+from tests.attacks.floods_h3 import (
+    CONTROL,
+    ENCODER,
+    FLOODS,
+    GREASE,
+    LOCAL_GET,
+    LOCAL_POST,
+    OTHER,
+)
 from tests.attacks.ground import MIB, Ground
 from tests.attacks.wires import QuicWire, from_elsewhere
 from tests.protocol.h3.peers import GET, POST, Server, block, control, data, headers, make_server
@@ -149,7 +157,7 @@ def body_of_no_request(wire: QuicWire) -> None:
 
 def cut_frame(wire: QuicWire) -> None:
     """Row 27: a stream that ends within DATA (CVE-2026-90678)."""
-    wire.say(0, headers(POST) + b"\0" + encode_varint(1_000) + b"short", True)
+    wire.say(0, headers(LOCAL_POST) + b"\0" + encode_varint(1_000) + b"short", True)
 
 
 def push(wire: QuicWire) -> None:

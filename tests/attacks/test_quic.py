@@ -14,7 +14,7 @@ from spooky._core.h3_frames import encode_varint
 from spooky.protocol.quic.packet import parse_header
 from tests.attacks.floods_h3 import LOCAL_GET
 from tests.attacks.ground import DENIED_HOST, MIB, RETRY_HOST, Ground
-from tests.attacks.wires import QuicWire, from_elsewhere
+from tests.attacks.wires import QuicWire, arriving, from_elsewhere
 from tests.edge.test_stateless import STRAY, RawClient, Wire, retried
 from tests.protocol.h3.peers import headers
 from tests.protocol.quic import forge
@@ -61,12 +61,7 @@ def parse_destination(datagram: bytes) -> bytes:
 
 async def received(on: Wire, seconds: float = QUIET_SECONDS) -> list[bytes]:
     """Return what comes until nothing comes for a time."""
-    datagrams = []
-    try:
-        while True:
-            datagrams.append(await on.receive(seconds))
-    except TimeoutError:
-        return datagrams
+    return [datagram async for datagram in arriving(on, seconds)]
 
 
 # --- connections --------------------------------------------------------------------------------
@@ -81,7 +76,10 @@ def test_a_flood_of_retired_connection_ids_closes(proxy: Ground) -> None:
                 wire = await QuicWire(on).open()
                 # It is the proxy that is to have enough of it, and not the client.
                 handlers = wire.quic._QuicConnection__frame_handlers  # type: ignore[attr-defined]
-                handlers[0x19] = (lambda context, kind, buffer: buffer.pull_uint_var(), "1")
+                handlers[0x19] = (
+                    lambda context, kind, buffer: buffer.pull_uint_var(),
+                    handlers[0x19][1],
+                )
                 for sequence in range(10, 300):
                     connection_id = sequence.to_bytes(8, "big")
                     # So that the client reads what is sent to it.

@@ -5,6 +5,7 @@ import socket
 
 from spooky._core.h3_frames import HEADERS, encode_varint
 from tests.attacks.floods_h2 import CONTINUATION, GET, POST, stream
+from tests.attacks.floods_h3 import LOCAL_POST
 from tests.attacks.ground import MIB, Ground, attacker_host
 from tests.attacks.wires import H2Wire, QuicWire, TcpWire, from_elsewhere
 from tests.protocol.h2.peers import raw_frame
@@ -107,7 +108,7 @@ async def half_of_a_frame(port: int) -> None:
         wire = await QuicWire(on).open()
         for number in range(ENOUGH):
             if number % 2:
-                wire.say(4 * number, headers(POST))
+                wire.say(4 * number, headers(LOCAL_POST))
             else:
                 wire.say(4 * number, encode_varint(HEADERS) + encode_varint(5_000) + b"\0\0")
         uploads = {4 * number for number in range(ENOUGH) if number % 2}

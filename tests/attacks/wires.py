@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -176,6 +176,24 @@ class H2Wire(TcpWire):
             del self._tail[: 9 + length]
 
 
+async def arriving(on: Wire, seconds: float) -> AsyncIterator[bytes]:
+    """Yield what comes, until nothing has come for a time.
+
+    Not by a reading that is cancelled: one that is, at the wrong moment, has read what is lost.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline = clock() + seconds
+    await asyncio.sleep(0)
+    while True:
+        try:
+            yield on._udp.recv(2_000)
+            deadline = clock() + seconds
+        except BlockingIOError:
+            if clock() >= deadline:
+                return
+            await asyncio.sleep(0.002)
+
+
 class QuicWire:
     """A QUIC connection of aioquic, past which frames can be said too.
 
@@ -228,19 +246,16 @@ class QuicWire:
 
     async def hear(self, seconds: float = 0.0) -> None:
         """Take what has come, and what comes within some time."""
-        try:
-            while True:
-                datagram = await self.on.receive(max(seconds, 0.001))
-                self.datagrams += 1
-                self.received_bytes += len(datagram)
-                self.on.send(*self.client.take(datagram, self.on))
-                self._note()
-                if self.closed is not None:
-                    return
-        except TimeoutError:
-            self.quic.handle_timer(self.client.now)
-            self.flush()
+        async for datagram in arriving(self.on, seconds):
+            self.datagrams += 1
+            self.received_bytes += len(datagram)
+            self.on.send(*self.client.take(datagram, self.on))
             self._note()
+            if self.closed is not None:
+                return
+        self.quic.handle_timer(self.client.now)
+        self.flush()
+        self._note()
 
     async def until(self, seen: Callable[[], Any], seconds: float = ANSWER_SECONDS) -> None:
         """Hear until something is so."""

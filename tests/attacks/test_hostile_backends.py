@@ -1,0 +1,92 @@
+"""Backends that misbehave, behind a running proxy: they hurt only their own requests."""
+
+import asyncio
+
+import pytest
+
+from tests.attacks.ground import MIB, Ground
+from tests.attacks.hostile_backends import (
+    BEHAVIOURS,
+    COMPLETE,
+    CUT_H1,
+    DRIPPING,
+    ENDLESS_H1,
+    GOOD,
+    POISON,
+    SILENT_H1,
+    WHOLE_H1,
+)
+from tests.support.client import Response
+from tests.support.proxy import INGRESSES, connect, run
+
+FAILED = {0, 502, 503, 504}
+"""What a client gets for an answer that is none; 0 for a stream that was reset."""
+
+H1 = [*WHOLE_H1, *CUT_H1, *ENDLESS_H1, *SILENT_H1]
+
+
+async def ask(proxy: Ground, upstream: str, what: str, ingress: str) -> Response:
+    client = await connect(ingress, proxy.port)
+    try:
+        async with asyncio.timeout(30):
+            return await client.fetch("GET", f"/{upstream}/{what}")
+    finally:
+        await client.close()
+
+
+async def attacked(proxy: Ground, upstream: str, what: str, ingress: str) -> Response:
+    """Ask for a hostile answer, and for a good one after that."""
+    answer = await ask(proxy, upstream, what, ingress)
+    after = await ask(proxy, upstream, "good", ingress)
+    assert (after.status, after.body) == (200, GOOD), what
+    return answer
+
+
+def failed(response: Response) -> bool:
+    """Return whether the client was told, by the status or by a cut."""
+    return response.status in FAILED or response.cut is not None
+
+
+@pytest.mark.parametrize("kind", ["h1", "h2"])
+def test_a_hostile_backend_hurts_only_its_own_requests(proxy: Ground, kind: str) -> None:
+    """Header bombs, endless 1xx, bad chunks, lies about lengths, resets, GOAWAY games, floods.
+
+    Each on its own connections, all at the same time; bystanders go through the same worker.
+    """
+
+    async def scenario() -> None:
+        every = H1 if kind == "h1" else list(BEHAVIOURS)
+        async with proxy.siege(96 * MIB) as siege:
+            for start in range(0, len(every), 12):
+                several = every[start : start + 12]
+                found = await asyncio.gather(
+                    *(
+                        attacked(proxy, f"hostile-{kind}", what, INGRESSES[number % 3])
+                        for number, what in enumerate(several)
+                    )
+                )
+                for what, response in zip(several, found, strict=True):
+                    assert POISON not in response.body, what
+                    assert what in COMPLETE or failed(response), (what, response.status)
+            assert siege.memory < 96 * MIB
+        assert not proxy.hostile.reused, "a connection was used again after a broken answer"
+
+    run(scenario)
+
+
+def test_a_backend_that_drips_holds_nothing_of_others(proxy: Ground) -> None:
+    """A byte now and then is no stall; when its client goes, the backend's connection goes too."""
+
+    async def scenario() -> None:
+        async with proxy.siege() as siege:
+            clients = [await connect("h2", proxy.port) for _ in range(10)]
+            streams = [await each.open("GET", f"/hostile-h1/{DRIPPING}") for each in clients]
+            for stream in streams:
+                await stream.head_arrived.wait()
+                assert stream.response.status == 200
+            await asyncio.sleep(0.3)
+            for client in clients:
+                await client.close()
+            assert siege.memory < 16 * MIB
+
+    run(scenario)
