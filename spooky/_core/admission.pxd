@@ -34,6 +34,7 @@ cdef class Refusal:
     cdef readonly uint64_t limit
     cdef readonly Gate gate
     cdef readonly list passed
+    cdef readonly Admitted admitted
 
 
 cdef class PassedOver:
@@ -76,10 +77,12 @@ cpdef object admit(
 )
 @cython.locals(admitted=Admitted, stages=tuple, balancer=Balancer)
 cpdef Admitted admitted_by(Admission admission)
+@cython.locals(admitted=Admitted, at=Py_ssize_t)
+cdef Admitted _passed_stages(tuple stages, Py_ssize_t count)
 cdef object _note_stage(Admitted admitted, AdmissionStage stage)
 @cython.locals(
     balancer=Balancer, stages=tuple, backends=tuple, stage=AdmissionStage, index=Py_ssize_t,
-    passed=list, admission=Admission,
+    passed=list, admission=Admission, refusal=Refusal,
 )
 cdef object _choose(object upstream, Request request, uint64_t key, double now)
 @cython.locals(refusal=Refusal, best=PassedOver, other=PassedOver)

@@ -51,6 +51,8 @@ class Exchange(RetryingExchange):
         if not self.service.keeps_decisions:
             return
         now, stage = self.service.runtime.now(), refusal.stage
+        if refusal.admitted is not None:
+            self.record.admitted = refusal.admitted
         if refusal.passed is not None or stage is None:
             self.note_detours(refusal.passed)
         if stage is None:

@@ -358,6 +358,7 @@ def test_a_retry_an_ejection_a_wait_and_a_shed_are_explained(tmp_path: Path) -> 
             assert "503, route_cap (admit)" in refused
             assert "route refused it (1 of 1): " in refused
             assert "backend    none was chosen" in refused
+            assert "admission  upstream let it in: 2 of " in refused
             proxy.origin.gate.opened.set()
             assert {(await task).status for task in {first, second, shed} - done} == {200}
             await asyncio.sleep(0.1)

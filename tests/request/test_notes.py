@@ -4,7 +4,7 @@ import pytest
 
 from spooky._core import reasons
 from spooky._core.admission import PASSED_MAX
-from spooky._core.decisions import CANDIDATE
+from spooky._core.decisions import CANDIDATE, STAGE
 from spooky.observe.decisions import NoteKind, _notes
 from spooky.upstream.excluded import EXCLUDED_MAX
 from tests.support.tried import World
@@ -208,3 +208,44 @@ def test_what_a_backend_was_held_against_is_noted_as_it_was_before_the_request()
             assert not other[1]
             assert other[2] == world.upstream.balancer.active(other[0])
             assert score <= other[5]
+
+
+def test_the_stages_that_let_a_refused_request_in_are_kept_with_their_numbers():
+    """As they were with the request: its places are given back when it is refused further on."""
+    world = World(
+        backends=2,
+        performance={**ONE_EACH, "per_upstream_inflight_limit": 7},
+        resilience=NO_RETRIES,
+    )
+    fill(world, 0, 1)
+    client = world.request()
+    assert client.status == 503
+    names = [stage.name for stage in world.upstream.stages]
+    admitted = client.handler.record.admitted
+    told = {
+        name.rstrip(b"\0").decode(): (value, limit)
+        for value, limit, name in STAGE.iter_unpack(admitted.data())
+    }
+    assert list(told) == names
+    assert told["upstream"] == (1, 7)
+    empty(world, 0, 1)
+    for number in range(2):
+        world.upstream.balancer.set_eligible(number, False)
+    nowhere = world.request()
+    assert nowhere.handler.record.admitted.count == len(names)
+    world.check_idle()
+
+
+def test_of_a_request_that_a_stage_refuses_only_those_before_it_are_kept():
+    world = World(
+        performance={"per_upstream_inflight_limit": 1, "inflight_acquire_wait_ms": 0},
+        resilience=NO_RETRIES,
+    )
+    first = world.request()
+    second = world.request()
+    assert noted(second, NoteKind.REFUSED) == [("upstream", "upstream_inflight", (1, 1))]
+    names = [stage.name for stage in world.upstream.stages]
+    assert second.handler.record.admitted.count == names.index("upstream")
+    world.connect().answer(200)
+    assert first.status == 200
+    world.check_idle()

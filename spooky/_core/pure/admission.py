@@ -92,6 +92,7 @@ class Refusal:
         limit: The limit.
         gate: Where it may wait for room; ``None`` where waiting does not help.
         passed: The backends that did not let it in; ``None`` if it did not come so far.
+        admitted: The stages that had let it in before, with their numbers, if that is known.
     """
 
     def __init__(self, reason: Reason, stage: AdmissionStage | None) -> None:
@@ -101,6 +102,7 @@ class Refusal:
         self.limit = 0
         self.gate: Gate | None = None
         self.passed: list[PassedOver] | None = None
+        self.admitted: Admitted | None = None
         if stage is not None:
             self.value = stage.value()
             self.limit = stage.limit
@@ -247,6 +249,7 @@ def admit(
         stage = stages[passed]
         if not stage.enter(request, now):
             refusal = Refusal(stage.reason, stage)
+            refusal.admitted = _passed_stages(stages, passed)
             _withdraw(stages, passed)
             return refusal
         passed += 1
@@ -259,13 +262,21 @@ def admit(
 def admitted_by(admission: Admission) -> Admitted:
     """Return the stages that let a request in, with their numbers, and what was compared."""
     upstream = admission.upstream
-    admitted = Admitted()
     stages = upstream.stages
-    for stage in stages:
-        _note_stage(admitted, stage)
+    admitted = _passed_stages(stages, len(stages))
     _note_stage(admitted, admission.backend.stage)
     balancer = upstream.balancer
     balancer.note_choice(admission.index, admitted)
+    return admitted
+
+
+def _passed_stages(stages: tuple[AdmissionStage, ...], count: int) -> Admitted:
+    """Return the first so many stages with their numbers, while their places are taken."""
+    admitted = Admitted()
+    at = 0
+    while at < count:
+        _note_stage(admitted, stages[at])
+        at += 1
     return admitted
 
 
@@ -281,8 +292,10 @@ def _choose(upstream: Any, request: Request, key: int, now: float) -> Admission 
     backends = upstream.backends
     index = balancer.pick(key)
     if index < 0:
+        refusal = Refusal(reasons.NO_BACKEND, None)
+        refusal.admitted = _passed_stages(stages, len(stages))
         _withdraw(stages, len(stages))
-        return Refusal(reasons.NO_BACKEND, None)
+        return refusal
     stage = backends[index].stage
     if stage.enter(request, now):
         balancer.started(index)
@@ -290,8 +303,10 @@ def _choose(upstream: Any, request: Request, key: int, now: float) -> Admission 
     passed = [PassedOver(index, stage)]
     index = _choose_other(upstream, request, key, passed, now)
     if index < 0:
+        refusal = refusal_of(passed)
+        refusal.admitted = _passed_stages(stages, len(stages))
         _withdraw(stages, len(stages))
-        return refusal_of(passed)
+        return refusal
     stage = backends[index].stage
     balancer.started(index)
     admission = Admission(upstream, index, stage.ticket)
