@@ -12,6 +12,7 @@ from aioquic.quic.packet import QuicErrorCode, QuicFrameType, pull_quic_header
 
 from spooky._core.h3_frames import encode_varint
 from spooky.protocol.quic.packet import parse_header
+from tests.attacks.flooding import hello
 from tests.attacks.floods_h3 import LOCAL_GET
 from tests.attacks.ground import DENIED_HOST, MIB, RETRY_HOST, Ground
 from tests.attacks.wires import QuicWire, arriving, from_elsewhere
@@ -42,14 +43,6 @@ def close_code(answer: bytes, destination: bytes) -> int:
     frames = Buffer(data=payload.lstrip(b"\0"))
     assert frames.pull_uint_var() == QuicFrameType.TRANSPORT_CLOSE
     return frames.pull_uint_var()
-
-
-def hello(number: int) -> bytes:
-    """Return the first datagram of a client that never goes on."""
-    return forge.Initials(b"victim" + number.to_bytes(4, "big"))(HELLO).payload
-
-
-HELLO = forge.crypto_frame(0, forge.client_hello())
 
 
 def parse_destination(datagram: bytes) -> bytes:
