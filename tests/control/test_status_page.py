@@ -1,6 +1,9 @@
 """The status page: what it shows, that no text in it becomes markup, and who may see it."""
 
+import asyncio
 import base64
+import os
+import signal
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -253,6 +256,12 @@ def test_whoever_may_read_sees_the_page_and_nobody_else(tmp_path: Path) -> None:
                 proxy.origin.address,
             ):
                 assert part in shown.said, part
+
+            # No worker is asked: one that stands still holds nothing up.
+            os.kill(proxy.workers[0], signal.SIGSTOP)
+            await asyncio.sleep(KEPT_SECONDS)
+            assert "1, in force" in (await ask(port, "/status", "viewer")).text
+            os.kill(proxy.workers[0], signal.SIGCONT)
 
             # What a browser shows for a person: it may read and no more, whoever's token it is.
             assert (await ask(port, "/status", headers=basic(TOKENS["admin"]))).status == 200

@@ -778,6 +778,7 @@ def test_the_delay_is_read_where_responses_are_counted_though_counters_were_forg
     world = World(resilience={"hedging": hedging})
     metric, counters = "upstream_first_byte_seconds", world.counters
     policy = retry_policies._hedging(world.generation.configuration, "backend", counters)
+    assert policy.delay.seconds(1.0) == 0.1, "nothing was seen yet"
     counters.forget(lambda name: name.metric != metric)
     for upstream, seconds in (("other", 7.0), ("backend", 0.02)):
         histogram = counters.histogram(metric, {"upstream": upstream})
