@@ -16,9 +16,11 @@ from spooky.cli.control_client import post
 from tests.certificates import ca, leaf, write
 from tests.control.serve import Served, served
 from tests.support.client import ClientStream, Response
+from tests.support.origin import pattern
 from tests.support.proxy import INGRESSES
 
 WORKERS = 2 if COMPILED else 1
+DOWNLOAD_BYTES = 4_000_000
 UPLOAD_BYTES = 300_000
 
 Change = Callable[[dict[str, Any]], None]
@@ -115,24 +117,31 @@ async def keep_asking(
     return count
 
 
-async def begin_long_streams(proxy: Served) -> tuple[list[ClientStream], list[ClientStream]]:
-    """Return event streams after their first event, and uploads that the backend does not read."""
-    events, uploads = [], []
+async def begin_long_streams(
+    proxy: Served,
+) -> tuple[list[ClientStream], list[ClientStream], list[ClientStream]]:
+    """Return event streams after their first event, downloads, and uploads that nobody reads."""
+    events, downloads, uploads = [], [], []
     for ingress in INGRESSES:
         client = await proxy.client(ingress)
         stream = await client.open("GET", "/events")
         await anext(stream.pieces())
         events.append(stream)
         client = await proxy.client(ingress)
+        downloads.append(await client.open("GET", f"/download/{DOWNLOAD_BYTES}"))
+        client = await proxy.client(ingress)
         length = [(b"content-length", b"%d" % UPLOAD_BYTES)]
         stream = await client.open("POST", "/no-read", length, end=False)
         uploads.append(stream)
-    return events, uploads
+    return events, downloads, uploads
 
 
 @pytest.mark.parametrize(
     ("rounds", "rolls", "rollbacks"),
-    [(3, 1, 5), pytest.param(33, 10, 50, marks=(pytest.mark.soak, pytest.mark.timeout(1800)))],
+    [
+        pytest.param(3, 1, 5, marks=pytest.mark.timeout(300)),
+        pytest.param(33, 10, 50, marks=(pytest.mark.soak, pytest.mark.timeout(1800))),
+    ],
 )
 def test_no_request_fails_and_no_connection_breaks(
     tmp_path: Path, rounds: int, rolls: int, rollbacks: int
@@ -153,7 +162,7 @@ def test_no_request_fails_and_no_connection_breaks(
     async def scenario() -> None:
         async with served(tmp_path, WORKERS, prepare) as proxy:
             path = Path(os.environ["XDG_RUNTIME_DIR"]) / "spooky" / "control.sock"
-            events, uploads = await begin_long_streams(proxy)
+            events, downloads, uploads = await begin_long_streams(proxy)
             sending = [
                 asyncio.ensure_future(stream.send(bytes(UPLOAD_BYTES), end=True))
                 for stream in uploads
@@ -190,6 +199,10 @@ def test_no_request_fails_and_no_connection_breaks(
                 response = await stream.whole()
                 assert (response.status, response.cut) == (200, None)
                 assert response.body == b"data: first\n\ndata: second\n\n"
+            for stream in downloads:
+                response = await stream.whole()
+                assert (response.status, response.cut) == (200, None)
+                assert response.body == pattern(DOWNLOAD_BYTES)
             await asyncio.gather(*sending)
             for stream in uploads:
                 response = await stream.whole()

@@ -55,6 +55,10 @@ class Gate:
         self.sent_bytes = 0
 
 
+DRIP_BYTES = 1000
+DRIP_SECONDS = 0.05
+
+
 async def behave(exchange: OriginExchange, gate: Gate) -> None:
     """Answer one request as its path says."""
     path = exchange.path.partition("?")[0]
@@ -106,6 +110,17 @@ async def behave(exchange: OriginExchange, gate: Gate) -> None:
             await exchange.write(b"data: first\n\n")
             await gate.opened.wait()
             await exchange.write(b"data: second\n\n")
+            await exchange.end()
+        case ["download", size]:
+            # Some of it all the time, and the rest when the test lets it go on.
+            rest = memoryview(pattern(int(size)))
+            await exchange.start(200, [(b"content-length", size.encode())])
+            while not gate.opened.is_set() and len(rest) > DRIP_BYTES:
+                await exchange.write(bytes(rest[:DRIP_BYTES]))
+                rest = rest[DRIP_BYTES:]
+                await asyncio.sleep(DRIP_SECONDS)
+            await gate.opened.wait()
+            await _write_pieces(exchange, bytes(rest))
             await exchange.end()
         case ["head-then-nothing"]:
             await exchange.start(200, [(b"content-length", b"10")])
