@@ -1,5 +1,6 @@
 """``spooky plan``: say what another configuration would change, and what may go wrong."""
 
+import contextlib
 import datetime
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import click
 import msgspec
 
 from spooky.cli.control_client import post, socket_option
-from spooky.cli.errors import EXIT_OK
+from spooky.cli.errors import EXIT_OK, CommandError, print_problems
 from spooky.config.schema import DEFAULT_PATH
 
 if TYPE_CHECKING:
@@ -49,11 +50,23 @@ def command(file: Path, against: Path | None, as_json: bool, path: Path) -> int:
 
 
 def _plan_live(path: Path, file: Path) -> "Plan":
-    """Return the plan that a running Spooky makes."""
+    """Return the plan that a running Spooky makes, and print what it warns of."""
+    from spooky.config.problems import Problem
     from spooky.control.plan import Plan
 
-    answer = post(path, "/admin/runtime/preview", {"config_path": str(file.absolute())})
-    return msgspec.convert(answer, Plan)
+    body = {"config_path": str(file.absolute())}
+    answer = post(path, "/admin/runtime/validate", body)
+    if not answer["valid"]:
+        # What is wrong with the file itself is an error here.
+        post(path, "/admin/runtime/preview", body)
+    if answer["problems"]:
+        source = ""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            source = file.read_text()
+        print_problems(msgspec.convert(answer["problems"], list[Problem]), source, sys.stderr)
+    if not answer["valid"]:
+        raise CommandError("this machine does not have what the file asks for")
+    return msgspec.convert(answer["plan"], Plan)
 
 
 def _plan_against(against: Path, file: Path) -> "Plan":

@@ -228,13 +228,13 @@ class ControlApi:
         wanted = await self._body(request, answers.FileBody)
         path = self._allowed(request, wanted.config_path)
         try:
-            made = await self._changes.preview(path)
+            made, warnings = await self._changes.judge(path)
         except ConfigurationError as error:
             judgement = answers.Judgement(False, list(error.problems), None)
         except MaterialError as error:
             judgement = answers.Judgement(False, [{"message": str(error)}], None)
         else:
-            judgement = answers.Judgement(True, [], made)
+            judgement = answers.Judgement(True, list(warnings), made)
         return json_answer(judgement)
 
     async def _preview(self, request: web.Request) -> web.Response:

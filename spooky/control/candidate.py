@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from spooky.config.loading import diagnose, diagnose_text
+from spooky.config.problems import Problem
 from spooky.config.schema import Configuration
 from spooky.control.admin_credentials import AdminCredentials, read_credentials
 from spooky.control.overrides import Overrides, override, remaining
@@ -26,6 +27,7 @@ class Candidate:
         written: What it says, without overrides.
         credentials: What the control API over TCP presents and expects; not for workers.
         overrides: What of it is overridden; nothing that it says itself.
+        warnings: What is not as it should be in the file, and does not keep it from being used.
     """
 
     configuration: Configuration
@@ -36,6 +38,7 @@ class Candidate:
     written: Configuration
     credentials: AdminCredentials = field(default_factory=AdminCredentials)
     overrides: Overrides = ()
+    warnings: tuple[Problem, ...] = ()
 
     def overridden(self, overrides: Overrides) -> "Candidate":
         """Return it with these overrides in place of its own, as far as it says otherwise."""
@@ -49,7 +52,7 @@ class Candidate:
         return {path: hashlib.sha256(content).hexdigest() for path, content in files}
 
 
-def read_candidate(path: Path, *, files: bool = False) -> Candidate:
+def read_candidate(path: Path, *, files: bool = False, network: bool = False) -> Candidate:
     """Read a configuration file, and the files that it names.
 
     Arguments:
@@ -57,14 +60,17 @@ def read_candidate(path: Path, *, files: bool = False) -> Candidate:
         files: Also check all that can be of the files that it names, such as the dates of
             certificates: for a change, not for a start, since an old certificate serves better
             than none.
+        network: Also check whether addresses can be bound now, and names of backends resolve, which
+            may take seconds.
 
     Raises:
         ConfigurationError: It cannot be read or has errors; carries all of them.
         MaterialError: A certificate or key cannot be used.
     """
     path = path.absolute()
-    diagnosis = diagnose(path, files=files)
-    return make_candidate(diagnosis.result(), diagnosis.source, str(path))
+    diagnosis = diagnose(path, files=files, network=network)
+    candidate = make_candidate(diagnosis.result(), diagnosis.source, str(path))
+    return replace(candidate, warnings=tuple(diagnosis.warnings))
 
 
 def restore_candidate(text: str, path: str) -> Candidate:

@@ -19,6 +19,7 @@ from typing import Protocol, TypeAlias, TypeVar
 import msgspec
 
 from spooky._core.shared import LIMITS_MAX, Segment
+from spooky.config.problems import Problem
 from spooky.config.schema import Backend
 from spooky.config.shared_room import shared_entries
 from spooky.control.candidate import Candidate, read_candidate, restore_candidate
@@ -243,6 +244,15 @@ class Changes:
         """
         return await self._plan(await self._read(path))
 
+    async def judge(self, path: Path) -> tuple[Plan, tuple[Problem, ...]]:
+        """Return what a file would change, and what is not as it should be in it.
+
+        The network is asked too: whether addresses can be bound, and whether names resolve. Raises
+        as :meth:`preview`.
+        """
+        candidate = await self._read(path, network=True)
+        return await self._plan(candidate), candidate.warnings
+
     async def apply(self, path: Path, asked: Asked) -> Outcome:
         """Put a file in force; it is what a reload reads from then on.
 
@@ -367,9 +377,9 @@ class Changes:
                 if self.record is record:
                     self.record = proven
 
-    async def _read(self, path: Path) -> Candidate:
+    async def _read(self, path: Path, *, network: bool = False) -> Candidate:
         """Read a file, with what is overridden now."""
-        read = await _in_thread(lambda: _read(path))
+        read = await _in_thread(lambda: _read(path, network))
         return read.overridden(self.running.overrides)
 
     def _rollback_target(self, number: int | None) -> Record:
@@ -514,12 +524,12 @@ async def _in_thread(read: Callable[[], Read]) -> Read:
         raise ChangeError(f"the files cannot be used: {error.strerror or error}") from error
 
 
-def _read(path: Path) -> Candidate:
+def _read(path: Path, network: bool) -> Candidate:
     """Read a file that may be read again, and is there at once."""
     if path.exists() and not path.is_file():
         # A pipe would keep every other change waiting without end.
         raise MaterialError(f"{path} is not a regular file")
-    return read_candidate(path, files=True)
+    return read_candidate(path, files=True, network=network)
 
 
 def make_record(

@@ -474,3 +474,25 @@ def test_a_broken_file_starts_from_the_last_good_generation_when_told_to(tmp_pat
             assert await process.wait() == 0
 
     run(scenario)
+
+
+def test_a_plan_tells_what_the_file_warns_of_and_what_this_machine_lacks(tmp_path: Path) -> None:
+    def unknown_name(settings: dict[str, Any]) -> None:
+        (upstream,) = settings["upstream"].values()
+        upstream["backends"][0]["address"] = "http://no-such-host.invalid:80"
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            async with served(tmp_path, 1) as proxy:
+                proxy.write(unknown_name)
+                code, output = await proxy.command("plan", str(proxy.path))
+                assert code == 3, output
+                assert 'warning: upstream.backend.backends[0].address: "no-such-host.inv' in output
+                assert "does not resolve" in output
+                proxy.write(lambda settings: settings["listen"].update(port=port))
+                code, output = await proxy.command("plan", str(proxy.path))
+                assert code == 1, output
+                assert f"127.0.0.1 port {port} (TCP) is in use by" in output
+
+    run(scenario)
