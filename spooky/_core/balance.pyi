@@ -178,3 +178,11 @@ class LatencyAware(Balancer):
 
     def failed(self, backend: int, elapsed_ms: float) -> None:
         """Count a request as ended badly: the estimate rises to at least a second."""
+
+    def learn(self, backend: int, latency_ms: float, count: int) -> None:
+        """Take what so many requests took on average, as all workers saw it.
+
+        Arguments:
+            latency_ms: Negative or not a number for nothing to learn.
+            count: How many; few move the estimate little.
+        """

@@ -16,6 +16,7 @@ from spooky.runtime import Runtime
 from spooky.upstream.application import Application
 from spooky.upstream.dial import Resolve
 from spooky.upstream.health import HealthWatch
+from spooky.upstream.latencies import LatencyWatch
 from spooky.upstream.pool import Pool, RequestPool
 
 
@@ -52,6 +53,7 @@ class Environment:
         self.counters = counters
         self.watch = GateWatch(runtime)
         self.health = HealthWatch(runtime, counters.segment)
+        self.latencies = LatencyWatch(runtime)
         self.resolve = resolve
         self.applications = applications
         self.seed = seed

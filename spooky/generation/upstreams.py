@@ -4,7 +4,7 @@ import ssl
 from collections.abc import Callable, Generator
 from dataclasses import replace
 
-from spooky._core.balance import Balancer, Loads
+from spooky._core.balance import Balancer, LatencyAware, Loads
 from spooky._core.fields import ForwardingPolicy
 from spooky._core.gate import Gate
 from spooky._core.routes import Rule
@@ -26,6 +26,7 @@ from spooky.upstream.dial import DialSettings
 from spooky.upstream.embedded import EmbeddedPool
 from spooky.upstream.excluded import ExcludedBackends
 from spooky.upstream.health import BackendHealth, UpstreamHealth
+from spooky.upstream.latencies import UpstreamLatencies
 from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
 from spooky.upstream.outlier import make_tally
 from spooky.upstream.pool import Pool, RequestPool
@@ -156,6 +157,19 @@ class _PartCompiler:
         )
         self.part.activations.append(lambda: watch.add(health))
         self.part.releases.append(lambda _: watch.remove(health))
+        if isinstance(balancer, LatencyAware):
+            self._follow_latencies(balancer)
+
+    def _follow_latencies(self, balancer: LatencyAware) -> None:
+        watch, listed = self._environment.latencies, enumerate(self._upstream.listed_backends)
+        latencies = UpstreamLatencies(
+            self._environment.counters.segment,
+            self._name,
+            {position: backend.id for position, backend in listed},
+            balancer,
+        )
+        self.part.activations.append(lambda: watch.add(latencies))
+        self.part.releases.append(lambda _: watch.remove(latencies))
 
     def _is_new(self, backend: BackendConfiguration) -> bool:
         """Return whether a backend gets its first requests from this generation on."""

@@ -142,7 +142,7 @@ def find_slow(samples: Mapping[Key, Sample], factor: float) -> list[Key]:
     for key, sample in samples.items():
         latency = sample.typical_latency
         middle = _median_without(latencies, latency)
-        rise_ms = _milliseconds(latency) - _milliseconds(middle)
+        rise_ms = milliseconds(latency) - milliseconds(middle)
         if latency - middle > UNITS_PER_DOUBLING * log2(factor) and rise_ms >= LATENCY_RISE_MIN_MS:
             deviating.append((latency, key))
     deviating.sort(key=lambda one: -one[0])
@@ -157,7 +157,8 @@ def _median_without(ordered: Sequence[float], one: float) -> float:
     return (ordered[lower + (lower >= place)] + ordered[upper + (upper >= place)]) / 2
 
 
-def _milliseconds(units: float) -> float:
+def milliseconds(units: float) -> float:
+    """Return the latency of so many latency units; ms."""
     return float(2 ** (units / UNITS_PER_DOUBLING) / 1000)
 
 

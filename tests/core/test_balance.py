@@ -174,6 +174,7 @@ def test_a_backend_that_does_not_exist_is_an_error(balance: ModuleType, kind: An
     calls.append(lambda backend: balancer.set_eligible(backend, True))
     if kind[0] == "LatencyAware":
         calls.append(lambda backend: balancer.failed(backend, 1.0))
+        calls.append(lambda backend: balancer.learn(backend, 1.0, 1))
     for call in calls:
         for backend in (-1, 2):
             with pytest.raises(IndexError):

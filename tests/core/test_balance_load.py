@@ -223,6 +223,26 @@ def test_a_failure_ends_a_request_and_gives_an_estimate(balance: ModuleType) -> 
     assert picks(balancer, 1) == "B"
 
 
+def test_what_others_saw_counts_like_so_many_samples(balance: ModuleType) -> None:
+    learnt, sampled_ = (
+        balance.LatencyAware(names(2), [1, 1]),
+        balance.LatencyAware(names(2), [1, 1]),
+    )
+    for balancer in (learnt, sampled_):
+        balancer.finished(0, 10.0)
+        balancer.finished(1, 40.0)
+    learnt.learn(0, 100.0, 3)
+    for _ in range(3):
+        sampled_.finished(0, 100.0)
+    # An estimate of 54 ms: more than that of the other, until others say that it is quick again.
+    assert picks(learnt, 5) == picks(sampled_, 5) == "B" * 5
+    learnt.learn(0, 10.0, 1_000)
+    assert picks(learnt, 5) == "A" * 5
+    for nothing in ((-1.0, 5), (float("nan"), 5), (500.0, 0)):
+        learnt.learn(0, *nothing)
+    assert picks(learnt, 5) == "A" * 5
+
+
 def test_a_negative_latency_or_nan_is_no_sample(balance: ModuleType) -> None:
     balancer = balance.LatencyAware(names(2), [1, 1])
     for latency in (-1.0, float("nan")):

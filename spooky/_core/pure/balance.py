@@ -49,6 +49,9 @@ that a backend that was slow once is tried again; at most 1 % of requests are su
 EWMA_ALPHA: Final = 0.2
 MIN_LATENCY_MS: Final = 1.0
 MAX_LATENCY_MS: Final = 60_000.0
+LEARNT_MAX: Final = 64
+"""So many samples at once leave nothing of an estimate before."""
+
 FAILURE_LATENCY_MS: Final = 1000.0
 ACTIVE_CHARGE_MS: Final = 10.0
 
@@ -246,6 +249,17 @@ class LatencyAware(Balancer):
         sample = min(max(FAILURE_LATENCY_MS, elapsed_ms), MAX_LATENCY_MS)
         if self._has_estimate(backend):
             sample = max(sample, self._load[backend].estimate)
+        self._estimate(backend, sample)
+
+    def learn(self, backend: int, latency_ms: float, count: int) -> None:
+        """Take what so many requests took on average, as all workers saw it."""
+        self._check(backend)
+        if not (latency_ms >= 0.0 and count > 0):
+            return
+        sample = min(max(MIN_LATENCY_MS, latency_ms), MAX_LATENCY_MS)
+        if self._has_estimate(backend):
+            kept = (1.0 - EWMA_ALPHA) ** min(count, LEARNT_MAX)
+            sample += kept * (self._load[backend].estimate - sample)
         self._estimate(backend, sample)
 
     def note_choice(self, chosen: int, into: Admitted) -> None:
