@@ -14,6 +14,7 @@ from spooky import _core
 
 PULLERS: dict[str, tuple[int, Callable[[Buffer], Any]]] = {
     "server_name": (0, tls.pull_server_name),
+    "supported_groups": (10, lambda data: tuple(tls.pull_list(data, 2, data.pull_uint16))),
     "signature_schemes": (13, lambda data: tuple(tls.pull_list(data, 2, data.pull_uint16))),
     "protocols": (16, lambda data: tls.pull_list(data, 2, partial(tls.pull_opaque, data, 1))),
     "versions": (43, lambda data: tuple(tls.pull_list(data, 1, data.pull_uint16))),

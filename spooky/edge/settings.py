@@ -1,6 +1,5 @@
 """What a configuration means for the connections of a listener."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -140,9 +139,11 @@ def source_rules(configuration: Configuration) -> SourceRules:
 def with_keys(settings: QuicSettings, keys: Keys) -> QuicSettings:
     """Return the same settings with keys that were rotated; the one for resets never is."""
     tokens = AddressTokens(keys)
+    # The clock by which they are checked, too.
+    wall_clock = settings.parameters.wall_clock
 
     def new_token(peer: Address) -> bytes:
-        return tokens.for_later(peer, time.time())
+        return tokens.for_later(peer, wall_clock().timestamp())
 
     return replace(
         settings,

@@ -1,6 +1,7 @@
 """What a listener says to clients that have no connection: Retry, its refusals, stateless reset."""
 
 import asyncio
+import datetime
 import socket
 import ssl
 from collections.abc import Iterator
@@ -17,18 +18,24 @@ from aioquic.quic.packet import QuicErrorCode, QuicProtocolVersion
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
+from spooky.edge.quic import QuicSettings
+from spooky.edge.settings import with_keys
 from spooky.edge.stateless import (
     RESETS_BURST,
     RESETS_PER_SECOND,
     SOURCE_RESETS_BURST,
     SOURCE_RESETS_PER_SECOND,
+    AddressSettings,
     StatelessAnswers,
 )
 from spooky.observe.counters import Counters, SlotName, reason_labels
+from spooky.protocol.h3.limits import Limits
+from spooky.protocol.quic.engines import chosen_engine
+from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.packet import PacketHeader, PacketType, parse_header
 from spooky.protocol.quic.session import Transmit
 from spooky.protocol.quic.stateless import RESET_MAX_BYTES, RESET_MIN_BYTES
-from spooky.protocol.quic.tokens import RETRY_TOKEN_SECONDS
+from spooky.protocol.quic.tokens import RETRY_TOKEN_SECONDS, AddressTokens
 from tests.edge.test_ingress import counted, run_with
 from tests.protocol.quic.support import server_parameters
 from tests.support.client import Http3Client
@@ -44,6 +51,21 @@ def configuration(**changes: Any) -> QuicConfiguration:
     return QuicConfiguration(
         alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name="localhost", **changes
     )
+
+
+def test_tokens_are_given_and_checked_by_one_clock() -> None:
+    """Where the date is not that of the machine, as in a test, new tokens would be of no use."""
+    date = datetime.datetime(2040, 1, 1, tzinfo=datetime.UTC)
+    keys = Keys.generate()
+    parameters = server_parameters(wall_clock=lambda: date)
+    address = AddressSettings("auto", AddressTokens(keys), 1.0)
+    settings = with_keys(
+        QuicSettings(chosen_engine(None), parameters, Limits(), 10.0, address), keys
+    )
+    make = settings.parameters.new_token
+    assert make is not None
+    client, now = ("192.0.2.1", 1), date.timestamp()
+    assert settings.address.tokens.check(make(client), client, b"", now) is not None
 
 
 class Wire:

@@ -9,6 +9,7 @@ cdef class ClientHello:
     cdef readonly list protocols
     cdef readonly tuple versions
     cdef readonly tuple signature_schemes
+    cdef readonly tuple supported_groups
     cdef readonly list key_shares
     cdef readonly bytes psk_modes
     cdef readonly list identities

@@ -12,6 +12,7 @@ class ClientHello:
         protocols: Application protocols (RFC 7301).
         versions: Of TLS.
         signature_schemes: What it can verify.
+        supported_groups: What it can exchange keys with.
         key_shares: Group and public key.
         psk_modes: Of key exchange with a pre-shared key, one byte each.
         identities: Tickets, each with its obfuscated age in milliseconds.
@@ -29,6 +30,7 @@ class ClientHello:
     protocols: list[bytes] | None
     versions: tuple[int, ...] | None
     signature_schemes: tuple[int, ...] | None
+    supported_groups: tuple[int, ...] | None
     key_shares: list[tuple[int, bytes]] | None
     psk_modes: bytes | None
     identities: list[tuple[bytes, int]] | None

@@ -19,6 +19,7 @@ cdef enum:
 # Extensions (RFC 8446 section 4.2, RFC 9001 section 8.2).
 cdef enum:
     SERVER_NAME = 0
+    SUPPORTED_GROUPS = 10
     SIGNATURE_ALGORITHMS = 13
     ALPN = 16
     PRE_SHARED_KEY = 41
@@ -152,6 +153,9 @@ cdef int extension(
     cdef Cursor inside
     if kind == SERVER_NAME:
         server_name(hello, value)
+    elif kind == SUPPORTED_GROUPS:
+        only_vector(value, 2, &inside)
+        hello.supported_groups = pairs(&inside)
     elif kind == SIGNATURE_ALGORITHMS:
         only_vector(value, 2, &inside)
         hello.signature_schemes = pairs(&inside)

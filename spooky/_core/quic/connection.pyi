@@ -95,7 +95,10 @@ class Connection:
         """Change the 1-RTT keys before the next packet that may (RFC 9001 section 6.1)."""
 
     def limit_sealing(self, packets: int) -> None:
-        """Bear only so many more packets under a 1-RTT key, fewer than its AEAD; for tests."""
+        """Bear only so many more packets under each key, fewer than its AEAD; for tests."""
+
+    def limit_forgeries(self, packets: int) -> None:
+        """Bear only so many packets that do not authenticate, fewer than the AEAD; for tests."""
 
     def close(self, error_code: int, phrase: str, is_application: bool) -> None: ...
     def statistics(self) -> dict[str, Any]:

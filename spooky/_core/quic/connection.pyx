@@ -16,6 +16,7 @@ from spooky._core.quic.limits cimport (
     UNDECRYPTABLE_SIZE_MAX,
 )
 from spooky._core.quic.path cimport Path
+from spooky._core.quic.protection cimport EpochKeys
 from spooky._core.quic.receiving cimport Receiving
 from spooky._core.quic.recovery cimport Recovery
 from spooky._core.quic.sent_packet cimport SentPacket
@@ -378,8 +379,15 @@ cdef class Connection(Receiving):
             self.application_keys.update_wanted = True
 
     def limit_sealing(self, uint64_t packets):
-        """Bear only so many more packets under a 1-RTT key, fewer than its AEAD; for tests."""
-        self.application_keys.set_limit(packets)
+        """Bear only so many more packets under each key, fewer than its AEAD; for tests."""
+        cdef EpochKeys keys
+        for keys in (self.initial_keys, self.early_keys, self.handshake_keys, self.application_keys):
+            if keys is not None:
+                keys.set_limit(packets)
+
+    def limit_forgeries(self, uint64_t packets):
+        """Bear only so many packets that do not authenticate, fewer than the AEAD; for tests."""
+        self.forgeries_max = packets
 
     def close(self, uint64_t error_code, str phrase, bint is_application):
         """Close the connection."""

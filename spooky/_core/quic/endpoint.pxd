@@ -52,6 +52,8 @@ cdef class Endpoint:
     cdef TransportParameters remembered  # What a client's 0-RTT data relies on; else None.
     cdef PhasedKeys application_keys
     cdef bint received_any  # A packet that was authentic.
+    cdef uint64_t forged  # Packets that were not, under whatever keys.
+    cdef uint64_t forgeries_max  # What the weakest AEAD of these bears.
     cdef bint is_confirmed  # RFC 9001 section 4.1.2.
     cdef bint streams_open  # Streams may be used: since 0-RTT was offered or taken, or established.
     cdef int[3] probes_due

@@ -7,7 +7,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport uint64_t
 
 from spooky._core.quic.connection_ids cimport IssuedId
-from spooky._core.quic.crypto cimport initial_secrets
+from spooky._core.quic.crypto cimport initial_secrets, integrity_limit
 from spooky._core.quic.crypto_stream cimport CryptoStream
 from spooky._core.quic.frames cimport FRAME_CRYPTO
 from spooky._core.quic.limits cimport (
@@ -103,6 +103,7 @@ cdef class Endpoint:
         keys.set_secret(self.is_client, INITIAL_CIPHER_SUITE, self.version, client)
         keys.set_secret(not self.is_client, INITIAL_CIPHER_SUITE, self.version, server)
         self.initial_keys = keys
+        self.forgeries_max = integrity_limit(INITIAL_CIPHER_SUITE)
         return 0
 
     # --- TLS ------------------------------------------------------------------------------------
@@ -116,6 +117,7 @@ cdef class Endpoint:
             cipher_suite: What TLS chose.
             secret: The traffic secret.
         """
+        self.forgeries_max = min(self.forgeries_max, integrity_limit(cipher_suite))
         if epoch == SPACE_HANDSHAKE:
             if self.handshake_keys is None:
                 self.handshake_keys = EpochKeys()

@@ -10,14 +10,20 @@ cdef class EpochKeys:
     cdef PacketKey opening
     cdef HeaderKey masking
     cdef HeaderKey unmasking
+    cdef int cipher_suite
+    cdef uint64_t _sealed
+    cdef uint64_t _limit
 
     cdef int set_secret(
         self, bint sending, int cipher_suite, unsigned int version, bytes secret
     ) except -1
 
 
+    cdef void set_limit(self, uint64_t limit) noexcept
+    cdef bint at_confidentiality_limit(self) noexcept
+
+
 cdef class PhasedKeys(EpochKeys):
-    cdef int cipher_suite
     cdef unsigned int _version
     cdef bytes _send_secret
     cdef bytes _receive_secret
@@ -28,10 +34,7 @@ cdef class PhasedKeys(EpochKeys):
     cdef PacketKey _previous
     cdef double _previous_until
     cdef PacketKey _following
-    cdef uint64_t _sealed
     cdef uint64_t _change_after
-    cdef uint64_t _limit
-    cdef readonly uint64_t forged  # Packets that did not authenticate, in all.
 
     # Returns the size of the payload, -1 if it is not authentic.
     cdef Py_ssize_t open_phased(
@@ -43,8 +46,5 @@ cdef class PhasedKeys(EpochKeys):
         self, uint64_t number, int64_t largest_acknowledged, bint confirmed, double now,
         double keep,
     ) except -1
-    cdef void set_limit(self, uint64_t limit) noexcept
-    cdef bint at_confidentiality_limit(self) noexcept
-    cdef bint beyond_integrity_limit(self) except -1
     cdef int _update(self, uint64_t next_number, double now, double keep) except -1
     cdef PacketKey _next_opening(self)

@@ -8,7 +8,6 @@ from spooky._core.quic.crypto cimport (
     PacketKey,
     confidentiality_limit,
     header_key,
-    integrity_limit,
     next_secret,
     packet_key,
 )
@@ -33,6 +32,8 @@ cdef class EpochKeys:
         self, bint sending, int cipher_suite, unsigned int version, bytes secret
     ) except -1:
         """Take a traffic secret."""
+        self.cipher_suite = cipher_suite
+        self.set_limit(confidentiality_limit(cipher_suite))
         if sending:
             self.sealing = packet_key(cipher_suite, version, secret, True)
             self.masking = header_key(cipher_suite, version, secret)
@@ -41,6 +42,15 @@ cdef class EpochKeys:
             self.unmasking = header_key(cipher_suite, version, secret)
         return 0
 
+    cdef void set_limit(self, uint64_t limit) noexcept:
+        """Let so many packets be sealed under one key from now on (RFC 9001 section 6.6)."""
+        self._sealed = 0
+        self._limit = limit
+
+    cdef bint at_confidentiality_limit(self) noexcept:
+        """Whether the keys must not be used on, and could not be changed."""
+        return self._sealed + KEPT_TO_CLOSE >= self._limit
+
 
 @cython.final
 cdef class PhasedKeys(EpochKeys):
@@ -48,7 +58,6 @@ cdef class PhasedKeys(EpochKeys):
 
     Attributes:
         phase: The Key Phase bit of what is sent.
-        forged: How many packets did not authenticate.
     """
 
     def __init__(self):
@@ -57,9 +66,7 @@ cdef class PhasedKeys(EpochKeys):
     cdef int set_secret(
         self, bint sending, int cipher_suite, unsigned int version, bytes secret
     ) except -1:
-        self.cipher_suite = cipher_suite
         self._version = version
-        self.set_limit(confidentiality_limit(cipher_suite))
         if sending:
             self._send_secret = secret
         else:
@@ -92,7 +99,6 @@ cdef class PhasedKeys(EpochKeys):
                 changes = True
         size = key.open(number, header, header_size, cipher, cipher_size, out)
         if size < 0:
-            self.forged += 1
             return NOT_AUTHENTIC
         if changes:
             # The peer began it: what we send follows (section 6.2).
@@ -125,18 +131,8 @@ cdef class PhasedKeys(EpochKeys):
         return 0
 
     cdef void set_limit(self, uint64_t limit) noexcept:
-        """Let so many packets be sealed under one key from now on (RFC 9001 section 6.6)."""
-        self._sealed = 0
+        EpochKeys.set_limit(self, limit)
         self._change_after = limit // LIMIT_FRACTION
-        self._limit = limit
-
-    cdef bint at_confidentiality_limit(self) noexcept:
-        """Whether the keys must not be used on, and could not be changed."""
-        return self._sealed + KEPT_TO_CLOSE >= self._limit
-
-    cdef bint beyond_integrity_limit(self) except -1:
-        """Whether more forgeries came than the AEAD bears (RFC 9001 section 6.6)."""
-        return self.forged > integrity_limit(self.cipher_suite)
 
     cdef int _update(self, uint64_t next_number, double now, double keep) except -1:
         cdef PacketKey following = self._next_opening()

@@ -33,6 +33,7 @@ cdef class Receiving(FrameProcessing):
     cdef int receive_datagram(
         self, bytes payload, object source, uint8_t ecn, bint again
     ) except -1
+    cdef int on_forgery(self) except -1
     cdef int keep_for_later(self, Packet* packet) except -1
     cdef int on_authentic(self, Packet* packet, Path path, EpochKeys keys) except -1
     cdef bint parse(self, const uint8_t* data, const uint8_t* end, Packet* packet) noexcept

@@ -272,10 +272,9 @@ cdef class Receiving(FrameProcessing):
                     packet.end - packet.start - header_size, plain + header_size,
                 )
             if size < 0:
-                if is_one_rtt:
-                    self._on_forgery()
-                    if self.is_stateless_reset(packet.start, packet.end):
-                        self._on_stateless_reset()
+                self.on_forgery()
+                if is_one_rtt and self.is_stateless_reset(packet.start, packet.end):
+                    self._on_stateless_reset()
                 return 0
             if space.is_duplicate(number):
                 return 0
@@ -321,9 +320,12 @@ cdef class Receiving(FrameProcessing):
             self.came_early = True
         return 0
 
-    def _on_forgery(self):
-        if self.application_keys.beyond_integrity_limit():
+    cdef int on_forgery(self) except -1:
+        """Count a packet that did not authenticate, under whatever key (RFC 9001 section 6.6)."""
+        self.forged += 1
+        if self.forged > self.forgeries_max:
             raise QuicError(TransportError.AEAD_LIMIT_REACHED, 0, "too many forged packets")
+        return 0
 
     cdef int on_authentic(self, Packet* packet, Path path, EpochKeys keys) except -1:
         """Learn from a packet that only the peer can have made."""

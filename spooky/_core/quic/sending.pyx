@@ -98,9 +98,13 @@ cdef class Sending(Endpoint):
         return False
 
     cdef bint must_not_seal(self) noexcept:
-        """Whether the 1-RTT keys are used up because the peer let none follow them."""
-        return self.application_keys is not None and (
-            self.application_keys.at_confidentiality_limit()
+        """Whether keys are used up: those of a handshake have none to follow, and the peer may let
+        none follow those of 1-RTT packets."""
+        return (
+            _is_used_up(self.application_keys)
+            or _is_used_up(self.handshake_keys)
+            or _is_used_up(self.initial_keys)
+            or _is_used_up(self.early_keys)
         )
 
     # --- runs -----------------------------------------------------------------------------------
@@ -356,6 +360,7 @@ cdef class Sending(Endpoint):
         cdef int size = 2 if distance < 1 << 15 else 3 if distance < 1 << 23 else 4
         cdef int index
         cdef bytes source
+        cdef EpochKeys keys
         draft.number = number
         draft.start = out
         if epoch == SPACE_APPLICATION and not draft.is_early:
@@ -366,6 +371,8 @@ cdef class Sending(Endpoint):
             out[0] = FIXED_BIT | (size - 1) | (KEY_PHASE_BIT if self.application_keys.phase else 0)
             out = _write_bytes(out + 1, destination)
         else:
+            keys = self.early_keys if draft.is_early else self.keys_of(epoch)
+            keys._sealed += 1
             source = (<IssuedId>self.local_ids.active[0]).connection_id
             index = INITIAL_TYPE if epoch == SPACE_INITIAL else (
                 ZERO_RTT_TYPE if draft.is_early else HANDSHAKE_TYPE
@@ -535,6 +542,10 @@ cdef class Sending(Endpoint):
             out = write_varint(out, self.close_frame_type)
         phrase = phrase[: max(0, end - out - 2)]
         return _write_bytes(write_varint(out, len(phrase)), phrase)
+
+
+cdef bint _is_used_up(EpochKeys keys) noexcept:
+    return keys is not None and keys.at_confidentiality_limit()
 
 
 cdef uint8_t* _write_bytes(uint8_t* out, bytes data) noexcept:

@@ -13,6 +13,9 @@ SECP256R1: Final = 0x0017
 SECP384R1: Final = 0x0018
 X448: Final = 0x001E
 
+UNCOMPRESSED: Final = b"\x04"
+"""What the only form of a point begins with that TLS 1.3 knows (RFC 8446 section 4.2.8.2)."""
+
 
 def _x25519(peer: bytes) -> tuple[bytes, bytes]:
     key = x25519.X25519PrivateKey.generate()
@@ -28,6 +31,8 @@ def _x448(peer: bytes) -> tuple[bytes, bytes]:
 
 def _on_curve(curve: ec.EllipticCurve) -> Callable[[bytes], tuple[bytes, bytes]]:
     def exchange(peer: bytes) -> tuple[bytes, bytes]:
+        if not peer.startswith(UNCOMPRESSED):
+            raise ValueError("no uncompressed point")
         public = ec.EllipticCurvePublicKey.from_encoded_point(curve, peer)
         key = ec.generate_private_key(curve)
         own = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)

@@ -54,7 +54,7 @@ class EndpointParameters:
         max_datagram_size: Largest datagram that aioquic sends; bytes.
         congestion_control: ``cubic`` or ``reno``.
         secrets_log: Where traffic secrets are written for packet captures; never in production.
-        wall_clock: The date, for certificates.
+        wall_clock: The date, for certificates, tickets and tokens.
     """
 
     alpn: tuple[str, ...] = ("h3",)

@@ -54,7 +54,8 @@ TLS_1_3: Final = 0x0304
 CIPHER_SUITES: Final = (0x1301, 0x1302, 0x1303)
 """In our order: AES in hardware is everywhere, and its shorter keys do."""
 
-NULL_COMPRESSION: Final = 0
+NULL_COMPRESSION: Final = b"\0"
+"""All that a hello of TLS 1.3 may list (RFC 8446 section 4.1.2)."""
 
 PSK_DHE_KE: Final = 1
 """The mode that keeps forward secrecy; the other is not offered (RFC 8446 section 4.2.9)."""
@@ -142,10 +143,11 @@ class ServerTls(ServerHandshake):
         """Choose the protocol, and return the cipher suite."""
         if TLS_1_3 not in (hello.versions or ()):
             raise TlsAlert(Alert.PROTOCOL_VERSION, "only TLS 1.3 is spoken")
-        if NULL_COMPRESSION not in hello.compression_methods:
-            raise TlsAlert(Alert.HANDSHAKE_FAILURE, "compression is not supported")
-        if hello.key_shares is None:
-            raise TlsAlert(Alert.MISSING_EXTENSION, "no key share")
+        if hello.compression_methods != NULL_COMPRESSION:
+            raise TlsAlert(Alert.ILLEGAL_PARAMETER, "compression does not exist any more")
+        if hello.key_shares is None or hello.supported_groups is None:
+            # Neither comes without the other (RFC 8446 section 9.2).
+            raise TlsAlert(Alert.MISSING_EXTENSION, "no key share, or no groups")
         offered = hello.protocols or ()
         for protocol in self._parameters.alpn:
             if protocol.encode() in offered:
@@ -211,7 +213,7 @@ class ServerTls(ServerHandshake):
         schedule.update(message[: hello.binders_at])
         binders = hello.binders or [b""]
         if not compare_digest(binders[0], schedule.verify_data(schedule.binder_key())):
-            raise TlsAlert(Alert.HANDSHAKE_FAILURE, "the ticket is not its sender's")
+            raise TlsAlert(Alert.DECRYPT_ERROR, "the ticket is not its sender's")
         schedule.update(message[hello.binders_at :])
         self.resumed = True
 

@@ -284,6 +284,36 @@ class Initial:
         return Datagram(self._crypto.encrypt_packet(header, payload, self._number - 1), SERVER)
 
 
+class TestLimitsOfKeys:
+    """RFC 9001 section 6.6, with AEADs that bear less than there are."""
+
+    def test_forged_packets_of_a_handshake_count(self) -> None:
+        pair = Scenario((NATIVE, AIOQUIC))
+        [run] = pair.client.flush(pair.network.now)
+        header = parse_header(run.payload)
+        assert header is not None
+        initial = Initial(header.destination_connection_id, header.source_connection_id)
+        pair.client.limit_forgeries(3)  # type: ignore[attr-defined]
+        for count in range(4):
+            assert not pair.client_handler.closes, count
+            forged = bytearray(initial(b"from-one").payload)
+            forged[-1] ^= 1
+            pair.client.receive([Datagram(bytes(forged), SERVER)], pair.network.now)
+        pair.client.flush(pair.network.now)
+        [close] = pair.client_handler.closes
+        assert close.error_code == TransportError.AEAD_LIMIT_REACHED
+
+    def test_keys_of_a_handshake_are_used_up(self) -> None:
+        """Nothing follows them, so the connection ends, with what they still may seal."""
+        pair = Scenario((NATIVE, AIOQUIC))
+        pair.network.drop = lambda source, payload: True
+        # So many are kept to say so.
+        pair.client.limit_sealing(64 + 3)  # type: ignore[attr-defined]
+        assert pair.run(lambda: bool(pair.client_handler.closes), 20)
+        [close] = pair.client_handler.closes
+        assert close.error_code == TransportError.AEAD_LIMIT_REACHED
+
+
 class TestMemory:
     @pytest.mark.parametrize("by_peer", [False, True])
     def test_a_closed_connection_is_freed_at_once(self, by_peer: bool) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 from aioquic import tls
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from spooky import _core
 from spooky._core.quic.errors import QuicError, TlsAlert, TransportError
 from spooky.protocol.quic.aioquic_tls import HANDSHAKE_MESSAGE_MAX
 from spooky.protocol.quic.certificates import CertificateSelector, ClientVerifier
+from spooky.protocol.quic.key_exchange import exchange_keys
 from spooky.protocol.quic.tls_endpoint import APPLICATION, HANDSHAKE, INITIAL
 from tests.certificates import PrivateKey, ca, client_leaf, expired_client, leaf, shared_ca
 from tests.protocol.quic.support import chain_of, client_parameters, server_parameters
@@ -71,6 +73,23 @@ def handshake(
     server = server or a_server()
     exchange(client, server, seed)
     return client, server  # type: ignore[return-value]
+
+
+def without_extension(hello: bytes, kind: int) -> bytes:
+    """Return a hello that lacks an extension."""
+    # Header, version, random; session ID, cipher suites and compression methods have lengths.
+    at = 4 + 2 + 32
+    at += 1 + hello[at]
+    at += 2 + int.from_bytes(hello[at : at + 2], "big")
+    at += 1 + hello[at]
+    kept, left = b"", hello[at + 2 :]
+    while left:
+        length = 4 + int.from_bytes(left[2:4], "big")
+        if int.from_bytes(left[:2], "big") != kind:
+            kept += left[:length]
+        left = left[length:]
+    body = hello[4:at] + len(kept).to_bytes(2, "big") + kept
+    return hello[:1] + len(body).to_bytes(3, "big") + body
 
 
 def alert_of(client: Native | Bare, server: Native | Bare) -> int:
@@ -285,7 +304,9 @@ class TestRefusals:
             ({"_supported_versions": [0x0303]}, tls.AlertDescription.protocol_version),
             ({"_signature_algorithms": [0x0806]}, tls.AlertDescription.handshake_failure),
             ({"_supported_groups": [tls.Group.GREASE]}, tls.AlertDescription.handshake_failure),
-            ({"_legacy_compression_methods": [1]}, tls.AlertDescription.handshake_failure),
+            ({"_legacy_compression_methods": [1]}, tls.AlertDescription.illegal_parameter),
+            ({"_legacy_compression_methods": [1, 0]}, tls.AlertDescription.illegal_parameter),
+            ({"_legacy_compression_methods": [0, 0]}, tls.AlertDescription.illegal_parameter),
         ],
         ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
     )
@@ -295,6 +316,32 @@ class TestRefusals:
         monkeypatch.setattr(tls, "KeyScheduleProxy", lambda suites: tls.KeySchedule(0x1301))
         client = bare_client(**offer).start()
         assert alert_of(client, a_server()) == alert
+
+    @pytest.mark.parametrize("left_out", [10, 51], ids=["supported_groups", "key_share"])
+    def test_neither_groups_nor_shares_come_alone(self, left_out: int) -> None:
+        """RFC 8446 section 9.2."""
+        hello = without_extension(a_client().take_output(INITIAL), left_out)
+        with pytest.raises(TlsAlert) as caught:
+            a_server().receive(INITIAL, hello)
+        assert caught.value.alert == tls.AlertDescription.missing_extension
+
+    @pytest.mark.parametrize(
+        ("group", "curve"),
+        [(0x0017, ec.SECP256R1()), (0x0018, ec.SECP384R1())],
+        ids=["P-256", "P-384"],
+    )
+    def test_a_point_in_another_form_is_refused(self, group: int, curve: ec.EllipticCurve) -> None:
+        """RFC 8446 section 4.2.8.2 knows uncompressed ones only."""
+        public = ec.generate_private_key(curve).public_key()
+        forms = [
+            public.public_bytes(Encoding.X962, form)
+            for form in (PublicFormat.UncompressedPoint, PublicFormat.CompressedPoint)
+        ]
+        assert exchange_keys([(group, forms[0])])[0] == group
+        for share in (forms[1], bytes((6 | forms[0][-1] & 1,)) + forms[0][1:], b"\0", b""):
+            with pytest.raises(TlsAlert) as caught:
+                exchange_keys([(group, share)])
+            assert caught.value.alert == tls.AlertDescription.illegal_parameter
 
     @pytest.mark.parametrize("name", ["other.test", "example.test"])
     def test_a_client_verifies_the_server(self, name: str) -> None:
