@@ -17,6 +17,7 @@ from spooky.config.resilience import ProtocolLimits
 from spooky.config.retries import check_retry, check_retry_budget
 from spooky.config.route_rules import check_routes
 from spooky.config.schema import Configuration
+from spooky.config.security import check_privileges
 from spooky.config.shared_room import check_shared_room
 from spooky.config.source_rules import check_source_rules
 from spooky.config.upstream_rules import TOKEN, check_upstreams
@@ -40,6 +41,7 @@ def check(configuration: Configuration, apps: Collection[str], report: Report) -
     _check_retries(configuration, report)
     _check_logs(configuration, report)
     check_control(configuration.control, report)
+    check_privileges(configuration.security.privileges, report)
     check_observability(configuration.observability, report)
     check_overload(configuration, report)
     check_shared_room(configuration, report)

@@ -21,6 +21,7 @@ from spooky.config.overload import Priority
 from spooky.config.performance import Performance
 from spooky.config.resilience import Resilience
 from spooky.config.retries import RetrySettings
+from spooky.config.security import Security
 from spooky.config.slow_start import SlowStart
 
 DEFAULT_PATH: Final = "/etc/spooky/config.yaml"
@@ -512,6 +513,13 @@ class Configuration(Section, frozen=True, kw_only=True):
     resilience: Annotated[Resilience, described("Protection of Spooky and of backends.")] = (
         Resilience()
     )
+    security: Annotated[
+        Security,
+        described(
+            "What `spooky serve` gives up once it has begun. An embedded proxy gives nothing up: "
+            "the process is its program's."
+        ),
+    ] = Security()
     control: Annotated[
         Control,
         described(

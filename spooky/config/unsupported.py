@@ -69,7 +69,6 @@ UNSUPPORTED_KEYS: Final[Mapping[str, tuple[str, ...]]] = {
         "allow_connect", "connect_allowed_ports", "connect_allowed_authorities",
     ),
     "resilience.watchdog": ("overload_inflight_percent", "restart_command", "restart_hook"),
-    "security.privileges": ("enabled", "user", "group"),
 }  # fmt: skip
 """Keys by the path of the mapping they are in."""
 

@@ -22,6 +22,7 @@ from spooky.config.files import certificate_names, names_cover
 from spooky.config.problems import Path, quoted
 from spooky.config.report import Report
 from spooky.config.schema import Configuration, ListenerTLS, UpstreamTLS
+from spooky.config.security import check_names
 
 MAX_PEM_BYTES: Final = 1 << 20  # no certificate or key is larger; a file named by mistake may be
 EXPIRES_SOON: Final = datetime.timedelta(days=14)
@@ -49,6 +50,7 @@ def check_world(configuration: Configuration, report: Report, now: datetime.date
         world.check_log_file(("log", "file", "path"), configuration.log.file.path)
     if configuration.access_log.enabled and configuration.access_log.path:
         world.check_log_file(("access_log", "path"), configuration.access_log.path)
+    check_names(configuration.security.privileges, report, is_root=os.geteuid() == 0)
 
 
 class _World:

@@ -153,6 +153,13 @@ _GROUPS: Final[tuple[_Group, ...]] = (
     # Who changes the engine wants no connection left on the other. Slots, sockets and the shared
     # segment are laid out for a number of workers.
     (Effect.ROLLING, Reach.PROCESSES, "performance", ("quic_engine", "worker_threads")),
+    # What a process gave up it cannot have again.
+    (
+        Effect.ROLLING,
+        Reach.PROCESSES,
+        "security",
+        ("privileges.enabled", "privileges.user", "privileges.group", "sandbox"),
+    ),
     # The supervisor keeps the sockets, whose buffers the kernel changes at any time.
     (
         Effect.LIVE,

@@ -319,6 +319,8 @@ def _lifts(change: Change) -> bool:
             | "resilience.watchdog.enabled"
             | "resilience.retry_budget.enabled"
             | "listeners[].tls.strict_authority"
+            | "security.privileges.enabled"
+            | "security.sandbox"
         ):
             return new is False
         case "resilience.protocol.allowed_methods":

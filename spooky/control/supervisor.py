@@ -60,6 +60,7 @@ from spooky.observe.metrics import Fact
 from spooky.protocol.quic.keys import SECRET_BYTES, Keys
 from spooky.protocol.quic.steering import Steering
 from spooky.runtime import Runtime
+from spooky.runtime.confinement import keep_no_secrets
 from spooky.upstream.resolver import SystemResolver
 
 if TYPE_CHECKING:
@@ -200,6 +201,7 @@ class Supervisor:
         except OSError as error:
             raise StartError(f"cannot open a log: {error}") from error
         allow_many_files()
+        keep_no_secrets()
         if self._heir is None:
             self._listeners.open(configuration)
             return

@@ -4,10 +4,11 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from spooky.config.schema import Configuration
+from spooky.config.security import Security, UnknownNameError
 from spooky.config.watchdog import BEAT_MS
 from spooky.edge import messages
 from spooky.edge.change import Change
@@ -63,9 +64,13 @@ class Agent:
 
     Arguments:
         control: Our end of the control channel.
+        confine: Gives up what the process does not need, before it makes anything.
     """
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(
+        self, control: socket.socket, confine: Callable[[Security], None] = lambda _: None
+    ) -> None:
+        self._confine = confine
         self._loop = asyncio.get_running_loop()
         self._runtime = Runtime(self._loop)
         self._names = AskedNames(self._send, self._runtime.now)
@@ -166,8 +171,9 @@ class Agent:
         self._configuration = start.configuration
         self._log_as(start.configuration, _logs_in(named))
         try:
+            self._confine(start.configuration.security)
             self._worker = self._make_worker(start, named)
-        except (CompileError, MaterialError, OSError) as error:
+        except (CompileError, MaterialError, UnknownNameError, OSError) as error:
             self._fail(str(error))
             return
         pace()

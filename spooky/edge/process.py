@@ -7,6 +7,8 @@ is written there when it crashes, and when ``STACK_SIGNAL`` asks for it, even if
 import asyncio
 import faulthandler
 import importlib
+import logging
+import os
 import signal
 import socket
 import sys
@@ -14,10 +16,14 @@ import sys
 import uvloop
 
 from spooky._core import COMPILED
+from spooky.config.security import Security, numbers_of
 from spooky.edge.agent import Agent
 from spooky.edge.messages import STACK_SIGNAL
 from spooky.protocol.h1.engine import field_parser
 from spooky.protocol.h2.engine import engine_class
+from spooky.runtime.confinement import Identity, confine, forbid_io_uring
+
+logger = logging.getLogger(__name__)
 
 
 async def work(control: socket.socket) -> bool:
@@ -27,12 +33,33 @@ async def work(control: socket.socket) -> bool:
         Whether it could serve.
     """
     _import_what_is_imported_late()
-    agent = Agent(control)
+    agent = Agent(control, confine_worker)
     loop = asyncio.get_running_loop()
     # The supervisor is told to stop, not we: a terminal signals the whole group.
     loop.add_signal_handler(signal.SIGINT, lambda: None)
     loop.add_signal_handler(signal.SIGTERM, agent.drain_as_configured)
     return await agent.run()
+
+
+def confine_worker(security: Security) -> None:
+    """Give up all that a worker does not need; there is no way back.
+
+    Raises:
+        UnknownNameError: There is no such user.
+        OSError: The kernel refuses what it has.
+    """
+    privileges = security.privileges
+    identity = None
+    if os.geteuid() == 0 and privileges.enabled:
+        identity = Identity(*numbers_of(privileges))
+    confined = confine(identity, sandbox=security.sandbox)
+    if security.sandbox and not (confined.landlock and confined.seccomp):
+        missing = [
+            name
+            for name, has in (("Landlock", confined.landlock), ("seccomp", confined.seccomp))
+            if not has
+        ]
+        logger.warning("this kernel does not restrict workers by %s", " and ".join(missing))
 
 
 def _import_what_is_imported_late() -> None:
@@ -49,6 +76,7 @@ def main() -> int:
     stacks = int(sys.argv[2])
     faulthandler.enable(stacks)
     faulthandler.register(STACK_SIGNAL, stacks)
+    forbid_io_uring()
     control = socket.socket(fileno=int(sys.argv[1]))
     return 0 if uvloop.run(work(control)) else 1
 

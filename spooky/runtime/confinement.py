@@ -1,0 +1,154 @@
+"""Giving up what a process does not need: user, capabilities, files, system calls, core dumps."""
+
+import contextlib
+import ctypes
+import os
+import platform
+import resource
+import struct
+import sys
+import sysconfig
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from spooky.runtime import landlock, seccomp
+from spooky.runtime.system_calls import MACHINES
+
+CORE_LIMIT: Final = 1
+"""Largest core dump; bytes. Fewer than a page makes no file, and exactly 1 keeps the kernel from
+piping one to a program too, which 0 does not (core(5))."""
+
+# linux/prctl.h and linux/capability.h
+_PR_SET_DUMPABLE: Final = 4
+_PR_CAPBSET_DROP: Final = 24
+_PR_SET_NO_NEW_PRIVS: Final = 38
+_PR_CAP_AMBIENT: Final = 47
+_PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+_CAPABILITY_VERSION_3: Final = 0x2008_0522
+_CAPABILITIES_MAX: Final = 64
+
+
+class Identity(NamedTuple):
+    """A user and a group, by number."""
+
+    user: int
+    group: int
+
+
+class Confined(NamedTuple):
+    """What a process gave up.
+
+    Attributes:
+        identity: Whose it is now; ``None`` if that did not change.
+        landlock: The version of Landlock that restricts it; 0 for none.
+        seccomp: Whether its system calls are filtered.
+    """
+
+    identity: Identity | None
+    landlock: int
+    seccomp: bool
+
+
+def keep_no_secrets() -> None:
+    """Leave no core dump, and gain no privileges by running programs, from now on.
+
+    Raises:
+        OSError: The kernel refuses.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (CORE_LIMIT, CORE_LIMIT))
+    _prctl(_libc(), _PR_SET_NO_NEW_PRIVS, 1)
+
+
+def forbid_io_uring() -> None:
+    """Have no io_uring from now on: call it before there is an event loop.
+
+    A kernel without filters keeps it; there nothing is filtered that it could go around.
+    """
+    libc = _libc()
+    _prctl(libc, _PR_SET_NO_NEW_PRIVS, 1)
+    machine = MACHINES.get(platform.machine())
+    if machine is not None:
+        with contextlib.suppress(OSError):
+            seccomp.install(libc, machine, seccomp.program_without_io_uring(machine))
+
+
+def confine(identity: Identity | None, *, sandbox: bool) -> Confined:
+    """Give up all that serving clients does not need; there is no way back.
+
+    Arguments:
+        identity: Whose the process becomes; it takes root to change that. ``None`` to stay.
+        sandbox: Whether to restrict files and system calls too, where the kernel can.
+
+    Raises:
+        OSError: The kernel refuses what it has.
+    """
+    libc = _libc()
+    # What is read at first use: afterwards it cannot be.
+    time.tzset()
+    time.localtime()
+    readable = list(_libraries())
+    # Before Linux 6.2 a supervisor that is not root has to list what its workers have open.
+    counts_files = Path("/proc/self/fd").stat().st_size > 0
+    _drop_capabilities_to_gain(libc)
+    if identity is not None:
+        os.setgroups([])
+        os.setresgid(identity.group, identity.group, identity.group)
+        os.setresuid(identity.user, identity.user, identity.user)
+    _drop_capabilities(libc)
+    keep_no_secrets()
+    if counts_files:
+        # Nobody else of the same user may look into it, or take its descriptors.
+        _prctl(libc, _PR_SET_DUMPABLE, 0)
+    if not sandbox:
+        return Confined(identity, 0, False)
+    found = landlock.restrict(libc, readable)
+    machine = MACHINES.get(platform.machine())
+    if machine is None:
+        return Confined(identity, found, False)
+    try:
+        seccomp.install(libc, machine, seccomp.filter_program(machine, os.getpid()))
+    except OSError:
+        return Confined(identity, found, False)
+    return Confined(identity, found, True)
+
+
+def _libraries() -> Iterator[str]:
+    """Yield the directories that modules are imported from."""
+    for directory in (*sys.path, *map(sysconfig.get_path, ("stdlib", "platstdlib"))):
+        if directory and Path(directory) != Path("/"):
+            yield directory
+
+
+def _drop_capabilities_to_gain(libc: ctypes.CDLL) -> None:
+    """Give up what could be had again: the ambient set, and the bounding set if we may."""
+    _prctl(libc, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
+    for capability in range(_CAPABILITIES_MAX):
+        # EINVAL beyond the last one that the kernel knows, EPERM without CAP_SETPCAP.
+        if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0):
+            break
+
+
+def _drop_capabilities(libc: ctypes.CDLL) -> None:
+    """Give up all capabilities."""
+    header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0))
+    if libc.capset(header, bytes(24)):
+        raise _error("capset")
+
+
+def _prctl(libc: ctypes.CDLL, option: int, value: int) -> None:
+    if libc.prctl(option, value, 0, 0, 0):
+        raise _error("prctl")
+
+
+def _error(call: str) -> OSError:
+    error = ctypes.get_errno()
+    return OSError(error, f"{call}: {os.strerror(error)}")
+
+
+def _libc() -> ctypes.CDLL:
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    libc.prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+    return libc

@@ -1,0 +1,198 @@
+"""What workers give up, each tested to be denied, and that they serve and change without it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spooky.runtime import landlock
+from spooky.runtime.confinement import _libc
+from tests.control.serve import Served, generous, served, until
+from tests.support.proxy import INGRESSES, run
+
+HAS_LANDLOCK = landlock.version(_libc()) >= 1
+
+ATTEMPTS = """
+import ctypes, json, os, signal, socket, subprocess, sys, threading
+from spooky.config.security import Privileges, Security
+from spooky.edge.process import confine_worker, _import_what_is_imported_late
+
+secret, directory, sandbox = sys.argv[1], sys.argv[2], sys.argv[3] == "sandbox"
+_import_what_is_imported_late()
+kept = open(secret)
+outside = os.getppid()
+is_x86 = os.uname().machine == "x86_64"
+confine_worker(Security(Privileges(enabled=not sandbox), sandbox))
+libc = ctypes.CDLL(None, use_errno=True)
+
+def system_call(number, *arguments):
+    if libc.syscall(number, *arguments) < 0:
+        raise OSError(ctypes.get_errno(), "refused")
+
+def attempt(act):
+    try:
+        act()
+    except OSError as error:
+        return error.errno
+    return 0
+
+def in_a_thread():
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    thread.join()
+
+acts = {
+    "read": lambda: open(secret).close(),
+    "list": lambda: os.listdir(directory),
+    "write": lambda: open(directory + "/new", "w").close(),
+    "overwrite": lambda: open(secret, "r+").close(),
+    "remove": lambda: os.unlink(secret),
+    "rename": lambda: os.rename(secret, secret + "2"),
+    "mode": lambda: os.chmod(secret, 0o777),
+    "mkdir": lambda: os.mkdir(directory + "/new"),
+    "execute": lambda: os.execv("/bin/true", ["true"]),
+    "fork": lambda: os.fork() or os._exit(0),
+    "run": lambda: subprocess.run(["/bin/true"]),
+    "signal": lambda: os.kill(outside, 0),
+    "unix": lambda: socket.socket(socket.AF_UNIX).close(),
+    "netlink": lambda: socket.socket(socket.AF_NETLINK).close(),
+    "packet": lambda: socket.socket(socket.AF_PACKET).close(),
+    "bind": lambda: socket.socket().bind(("127.0.0.1", 0)),
+    "root": lambda: os.setuid(0),
+    "groups": lambda: os.setgroups([0]),
+    "ptrace": lambda: system_call(101 if is_x86 else 117, 16, outside, 0, 0),
+    "unshare": lambda: system_call(272 if is_x86 else 97, 0x10000000),
+    "io_uring": lambda: system_call(425, 1, ctypes.create_string_buffer(120)),
+    "pidfd": lambda: os.close(os.pidfd_open(outside)),
+    # What it needs.
+    "kept": lambda: kept.read(),
+    "tcp": lambda: socket.socket().close(),
+    "udp": lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM).close(),
+    "memory": lambda: os.close(os.memfd_create("x")),
+    "thread": in_a_thread,
+    "itself": lambda: signal.raise_signal(signal.SIGCHLD),
+    "module": lambda: __import__("colorsys"),
+}
+tried = acts if sandbox else ("read", "write", "root", "groups")
+results = {name: attempt(acts[name]) for name in tried}
+print(json.dumps({"results": results, "ids": [os.getresuid(), os.getresgid(), os.getgroups()]}))
+"""
+
+NEEDED = ("kept", "tcp", "udp", "memory", "thread", "itself", "module")
+BY_SECCOMP = (
+    "write", "overwrite", "remove", "rename", "mode", "mkdir", "execute", "fork", "run", "signal",
+    "unix", "netlink", "packet", "bind", "root", "groups", "ptrace", "unshare", "io_uring", "pidfd",
+)  # fmt: skip
+
+
+def attempts(directory: Path, sandbox: bool) -> dict[str, Any]:
+    """Return the errors of attempts by a process that gave up what workers do; 0 for none."""
+    secret = directory / "secret"
+    secret.write_text("secret")
+    secret.chmod(0o644)
+    for each in (directory, *directory.parents):
+        if each.owner() != "root" or not str(each).startswith("/tmp/"):
+            break
+        each.chmod(0o755)
+    found = subprocess.run(
+        [sys.executable, "-c", ATTEMPTS, secret, directory, "sandbox" if sandbox else "user"],
+        capture_output=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr.decode()
+    return dict(json.loads(found.stdout))
+
+
+def test_what_a_worker_gave_up_is_denied(tmp_path: Path) -> None:
+    found = attempts(tmp_path, sandbox=True)["results"]
+    assert {name: found[name] for name in NEEDED} == dict.fromkeys(NEEDED, 0)
+    assert {name for name in BY_SECCOMP if found[name] == 0} == set()
+
+
+@pytest.mark.skipif(not HAS_LANDLOCK, reason="this kernel has no Landlock")
+def test_files_that_everybody_may_read_are_out_of_reach(tmp_path: Path) -> None:
+    found = attempts(tmp_path, sandbox=True)["results"]
+    assert found["read"] != 0
+    assert found["list"] != 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_workers_of_root_are_nobodys(tmp_path: Path) -> None:
+    found = attempts(tmp_path, sandbox=False)
+    users, groups, more = found["ids"]
+    assert set(users) == {65534}
+    assert 0 not in groups
+    assert more == []
+    assert found["results"]["root"] != 0
+    assert found["results"]["read"] == 0
+
+
+def status_of(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+async def serves(serving: Served) -> None:
+    for ingress in INGRESSES:
+        client = await serving.client(ingress)
+        assert (await client.fetch("GET", "/size/10")).status == 200
+        await client.close()
+
+
+def test_running_workers_have_no_privileges_and_change_all_the_same(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, 1, generous) as serving:
+            before = serving.workers
+            for pid in before:
+                status = status_of(pid)
+                assert status["NoNewPrivs"] == "1"
+                assert (status["Seccomp"], status["Seccomp_filters"]) == ("2", "2")
+                assert int(status["CapEff"], 16) == int(status["CapPrm"], 16) == 0
+                assert int(status["CapInh"], 16) == int(status["CapAmb"], 16) == 0
+                if os.geteuid() == 0:
+                    assert int(status["CapBnd"], 16) == 0
+                    assert set(status["Uid"].split()) == {"65534"}
+                    assert status["Groups"] == ""
+                limits = Path(f"/proc/{pid}/limits").read_text()
+                assert re.search(r"Max core file size +1 +1 ", limits)
+            assert status_of(serving.process.pid)["NoNewPrivs"] == "1"
+            await serves(serving)
+
+            # A certificate, a listener's settings and a limit change in the same processes.
+            serving.write(
+                lambda settings: settings["performance"].update(client_head_timeout_ms=7000)
+            )
+            assert (await serving.command("reload"))[0] == 0
+            assert serving.workers == before
+            await serves(serving)
+
+            # And what a process gave up takes another process.
+            serving.write(lambda settings: settings.update(security={"sandbox": False}))
+            code, output = await serving.command("reload")
+            assert code == 0, output
+            await until(lambda: not set(before) & set(serving.workers))
+            (worker,) = serving.workers
+            assert status_of(worker)["Seccomp_filters"] == "1"  # against io_uring
+            assert status_of(worker)["NoNewPrivs"] == "1"
+            await serves(serving)
+
+    run(scenario)
+
+
+def test_keys_are_in_no_argument_environment_or_log(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, 1, generous) as serving:
+            await serves(serving)
+            key = (tmp_path / "server.key").read_text().splitlines()[1]
+            for pid in (serving.process.pid, *serving.workers):
+                for name in ("cmdline", "environ"):
+                    assert key.encode() not in Path(f"/proc/{pid}/{name}").read_bytes()
+            assert key not in serving.log
+            _, plan = await serving.command("history")
+            assert key not in plan
+
+    run(scenario)
