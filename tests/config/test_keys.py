@@ -150,7 +150,7 @@ SUPPORTED = re.compile(
     r"|resilience\.protocol\.(max_headers_.*|enforce_.*|allow(ed_methods|_0rtt)|early_.*"
     r"|denied_.*)|resilience\.(adaptive_admission|route_queue|brownout|circuit_breaker)\..*"
     r"|resilience\.watchdog\.(?!restart_(command|hook)|overload_).*"
-    r"|resilience\.(hedging|retry_budget)\..*"
+    r"|resilience\.(hedging|retry_budget)\..*|security\.privileges\..*"
 )
 """What this version does."""
 
