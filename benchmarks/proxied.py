@@ -24,6 +24,7 @@ import ngh2
 
 from spooky import config
 from spooky._core.reasons import Reason
+from spooky._core.terms import Client
 from spooky._core.validate import HTTP_3
 from spooky.bench.kernels.heads import REQUEST, RESPONSE
 from spooky.edge.collector import pace
@@ -32,7 +33,6 @@ from spooky.generation.materials import read_materials
 from spooky.observe.access_log import AccessLog
 from spooky.observe.counters import Counters
 from spooky.protocol.stream import Field, Fields, StreamHandler
-from spooky.request.client import Client
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
 from spooky.upstream.pool import Connection, Pool

@@ -14,9 +14,9 @@ from typing import Final
 KERNELS: Final = (
     "validate", "fields", "qpack", "priority", "h3_wire", "h3_frames", "sections", "h3_fields",
     "h3", "h3_server", "h2_gate", "h2_stream", "h2_sender", "h2", "h2_client", "routes", "balance",
-    "timers", "udp", "shared", "packets", "concurrency", "breaker", "decisions", "outcomes", "gate",
-    "admission", "access_record", "deadlines", "attempt", "exchange", "stages", "accounts",
-    "hand_off", "turns", "dispatch",
+    "timers", "udp", "shared", "packets", "concurrency", "breaker", "decisions", "outcomes",
+    "turns", "terms", "gate", "admission", "access_record", "deadlines", "attempt", "accounts",
+    "service", "exchange", "stages", "hand_off", "dispatch",
 )  # fmt: skip
 
 

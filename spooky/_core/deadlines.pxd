@@ -3,12 +3,13 @@
 cimport cython
 
 from spooky._core.timers cimport Timer
+from spooky._core.turns cimport Turns
 
 cdef double _NEVER
 
 
 cdef class Deadlines:
-    cdef object _runtime
+    cdef Turns _runtime
     cdef object _owner
     cdef Timer _timer
     cdef double _client
@@ -27,4 +28,4 @@ cdef class Deadlines:
     cdef double _arm(self, double seconds) except -1
     cdef object _wake_at(self, double deadline)
     @cython.locals(now=double, earliest=double)
-    cpdef object _on_timer(self)
+    cdef object _on_timer(self)

@@ -4,13 +4,14 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from spooky._core.access_record cimport AccessRecord
-from spooky._core.admission cimport Admission, Refusal, admit, admitted_by
+from spooky._core.admission cimport Admission, Backend, Refusal, Upstream, admit, admitted_by
 from spooky._core.attempt cimport Attempt, Owner
 from spooky._core.balance cimport Balancer
 from spooky._core.deadlines cimport Deadlines
 from spooky._core.fields cimport ForwardingPolicy
-from spooky._core.gate cimport Places
 from spooky._core.routes cimport RouteTable
+from spooky._core.service cimport Service
+from spooky._core.terms cimport BodyLimits, Client, InForce, RequestPolicy, Timeouts
 from spooky._core.validate cimport Request, Response
 
 cdef Py_ssize_t _MAX_COUNT, _MAX_BYTES
@@ -19,14 +20,14 @@ cdef object _COMPLETED, _UPSTREAM_HEAD_TIMEOUT, _UPSTREAM_BODY_TIMEOUT
 
 
 cdef class Exchange(Owner):
-    cdef readonly object service
+    cdef readonly Service service
     cdef readonly object stream
-    cdef readonly object client
+    cdef readonly Client client
     cdef readonly AccessRecord record
     cdef readonly Deadlines deadlines
     cdef readonly Request request
-    cdef readonly object policy
-    cdef readonly object upstream
+    cdef readonly RequestPolicy policy
+    cdef readonly Upstream upstream
     cdef public Attempt attempt
     cdef public Refusal waiting_at
     cdef public object prebuffer
@@ -44,7 +45,10 @@ cdef class Exchange(Owner):
     cdef int64_t _owed
     cdef readonly int64_t _held
 
-    @cython.locals(request=Request, routes=RouteTable)
+    @cython.locals(
+        generation=InForce, policy=RequestPolicy, bodies=BodyLimits, request=Request,
+        routes=RouteTable, upstream=Upstream, client=Client,
+    )
     cpdef object on_head(self, list fields, bint end)
     cpdef object on_informational(self, list fields)
     @cython.locals(size=Py_ssize_t, attempt=Attempt)
@@ -55,13 +59,14 @@ cdef class Exchange(Owner):
     cpdef object on_stopped(self)
     @cython.locals(attempt=Attempt, owed=int64_t)
     cpdef object on_writable(self)
+    @cython.locals(client=Client)
     cdef object _admit(self, double started)
     @cython.locals(attempt=Attempt, record=AccessRecord, balancer=Balancer)
     cdef object _dispatch(self, Admission admission, double started)
     cdef double _now(self) except? -1
     @cython.locals(now=double, ends=bint)
     cdef object _on_upstream_connected(self, Attempt attempt, object stream)
-    @cython.locals(fields=list, forwarding=ForwardingPolicy)
+    @cython.locals(fields=list, forwarding=ForwardingPolicy, backend=Backend, address=bytes)
     cdef list _head_for(self, Admission admission)
     @cython.locals(data=bytes, last=Py_ssize_t, end=bint)
     cdef object _send_pending(self, object stream)
@@ -78,12 +83,11 @@ cdef class Exchange(Owner):
     cdef object _on_response_trailers(self, Attempt attempt, list fields)
     @cython.locals(size=Py_ssize_t)
     cdef object _send_upstream(self, object upstream, bytes data, bint end)
+    @cython.locals(timeouts=Timeouts)
     cdef object _expect_request_progress(self)
     cpdef object expect_first_byte(self)
     cdef object _expect_client_to_read(self)
-    @cython.locals(held=Places)
     cdef object _hold(self, Py_ssize_t size)
-    @cython.locals(held=Places)
     cdef object _release_held(self, Py_ssize_t size)
     @cython.locals(attempt=Attempt)
     cdef object _end_response(self, bint accepted)

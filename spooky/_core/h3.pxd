@@ -8,7 +8,7 @@ from spooky._core.h3_wire cimport encode_frame, encode_varint
 from spooky._core.sections cimport decode_fields, encode_fields
 
 cdef int _HEAD, _BODY, _NOTHING
-cdef int64_t _DATA, _HEADERS
+cdef int64_t _DATA, _HEADERS, _UNIDIRECTIONAL
 
 
 cdef class SeenStreams:
@@ -30,9 +30,17 @@ cdef class Connection:
     cdef public Py_ssize_t _max_headers_frame_bytes
     cdef public dict _requests
     cdef public list _resets_due
+    cdef public bint _closing
+    cdef bint _woken
 
+    @cython.locals(stream=RequestStream)
+    cpdef object on_stream_data(self, int64_t stream_id, bytes data, bint fin)
+    @cython.locals(stream=RequestStream)
+    cpdef RequestStream _find(self, int64_t stream_id)
+    cpdef RequestStream _accept(self, int64_t stream_id)
     cdef object _forget(self, int64_t stream_id)
     cdef object _defer_reset(self, object handler, object reason)
+    cdef object _wake_once(self)
 
 
 cdef class RequestStream(h3_frames.FrameReader):
@@ -54,6 +62,7 @@ cdef class RequestStream(h3_frames.FrameReader):
     cdef public bint _end_held
     cdef bint _forgotten
 
+    cdef object _begin(self, Connection connection, int64_t stream_id, object handler)
     @cython.locals(size=Py_ssize_t)
     cpdef bint send_data(self, bytes data, bint end) except -1
     cpdef object receive(self, bytes data, bint fin)

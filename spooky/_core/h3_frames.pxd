@@ -21,6 +21,7 @@ cdef class FrameReader:
     cdef public bytearray _gathered
     cdef public bint _stopped
 
+    cpdef object _begin_reading(self)
     cpdef bint _begin_frame(self, int64_t kind, int64_t length) except? -1
     cpdef object _take_frame(self, int64_t kind, bytes payload, bint at_end)
     cpdef object _take_piece(self, int64_t kind, bytes piece, bint at_end)

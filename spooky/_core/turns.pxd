@@ -15,6 +15,7 @@ cdef class Turns:
     cdef bint _flush_scheduled
     cdef bint _closed
 
+    cpdef double clock(self) except? -1
     cpdef Timer schedule(self, double deadline, object callback)
     cpdef object mark(self, object flushable)
     cdef object _set_wakeup(self)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from spooky._core import dispatch, reasons
 from spooky._core.reasons import Reason
+from spooky._core.terms import Client
 from spooky._core.timers import Timer
 from spooky._core.validate import HTTP_3
 from spooky.edge.glitches import BROKEN, GlitchAccount, Verdict
@@ -13,7 +14,6 @@ from spooky.overload.largest import Held
 from spooky.protocol.h3.server import ServerSession as Http3Session
 from spooky.protocol.quic.session import Close, Handshake, QuicSession
 from spooky.protocol.stream import Stream, StreamHandler
-from spooky.request.client import Client
 from spooky.request.client_address import Place
 from spooky.request.largest import held_by_requests
 
@@ -214,7 +214,8 @@ class QuicConnection(dispatch.Connection):
         if self._listener.overload.stops_keep_alive:
             # Later: a session is not told anything within its own upcall.
             self._runtime.loop.call_soon(self._end_after_request)
-        return self._listener.service.accept(stream, self._client)
+        handler: StreamHandler = self._listener.service.accept(stream, self._client)
+        return handler
 
     def _make_client(self) -> Client:
         address, port = self._peer

@@ -12,6 +12,7 @@ from typing import Final
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
+from spooky._core.terms import Client
 from spooky._core.timers import Timer
 from spooky._core.validate import HTTP_1, HTTP_2
 from spooky.config.glitches import Glitches
@@ -44,7 +45,6 @@ from spooky.protocol.quic.certificates import (
     normalize_server_name,
 )
 from spooky.protocol.stream import Field, Stream, StreamHandler
-from spooky.request.client import Client
 from spooky.request.client_address import Place, TrustedProxies
 from spooky.request.largest import held_by_requests
 from spooky.request.service import RequestService
@@ -289,7 +289,8 @@ class TcpConnection(ByteTransport):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-        return self._service.accept(stream, self._client)
+        handler: StreamHandler = self._service.accept(stream, self._client)
+        return handler
 
     def _on_head_timeout(self) -> None:
         self._head_timer = None

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator
 from typing import Final
 
 from spooky._core.routes import RouteTable
+from spooky._core.terms import BodyLimits, RequestPolicy, Timeouts
 from spooky._core.validate import (
     UNDERSCORES_DROP,
     UNDERSCORES_PASS,
@@ -21,7 +22,7 @@ from spooky.generation.certificates import (
 )
 from spooky.generation.environment import Environment
 from spooky.generation.errors import CompileError
-from spooky.generation.generation import BodyLimits, Generation, RequestPolicy, Timeouts
+from spooky.generation.generation import Generation
 from spooky.generation.materials import Materials
 from spooky.generation.parts import Common, Context, Part, PartIdentity
 from spooky.generation.stages import StageMaker

@@ -2,8 +2,8 @@
 
 import ssl
 from collections.abc import Callable, Generator
-from dataclasses import replace
 
+from spooky._core.admission import Backend, Upstream
 from spooky._core.balance import Balancer, LatencyAware, Loads
 from spooky._core.fields import ForwardingPolicy
 from spooky._core.gate import Gate
@@ -16,7 +16,6 @@ from spooky.config.schema import HASHING_TYPES, Configuration
 from spooky.config.schema import Backend as BackendConfiguration
 from spooky.generation.environment import BalancerIdentity, Environment
 from spooky.generation.errors import CompileError
-from spooky.generation.generation import Backend, Upstream
 from spooky.generation.identities import PoolIdentity
 from spooky.generation.parts import Part, PartIdentity
 from spooky.generation.retry_policies import compile_retry
@@ -124,7 +123,7 @@ class _PartCompiler:
             yield
             rule = rule_of(self._name, route)
             stages = maker.of_route(route_name(rule), priority, route.max_inflight)
-            leads_to = replace(target, stages=stages)
+            leads_to = target.behind(stages)
             self.part.rules.append(
                 Rule(self._name, rule.host, rule.path_prefix, rule.method, leads_to)
             )

@@ -8,13 +8,13 @@ from spooky._core.admission import (
     AdmissionStage,
     PassedOver,
     Refusal,
+    Upstream,
     pass_over,
     refusal_of,
 )
 from spooky._core.balance import Balancer, hash_key
+from spooky._core.terms import Client
 from spooky._core.validate import Request
-from spooky.generation.generation import Upstream
-from spooky.request.client import Client
 
 
 def has_another(upstream: Upstream, failed: Collection[int]) -> bool:

@@ -2,27 +2,24 @@
 
 import time
 from collections.abc import Callable
-from typing import Final
 
 from spooky._core.access_record import AccessRecord
 from spooky._core.accounts import Accounts, Timings
 from spooky._core.reasons import Reason
+from spooky._core.service import Service
 from spooky.generation.generation import Generation
 from spooky.observe.access_log import AccessLog
 from spooky.observe.counters import Counters, SlotName, reason_labels
 from spooky.observe.decisions import ring_of
 from spooky.overload.places import shared_places
-from spooky.protocol.stream import Stream, StreamHandler
-from spooky.request.client import Client
 from spooky.request.exchange import Exchange
 from spooky.runtime import Runtime
 
-SEQUENCE_MAX: Final = 0xFFFF_FFFF
-"""Most requests under one prefix of ids; the digits of an id allow for no more."""
 
-
-class RequestService:
+class RequestService(Service):
     """What the exchanges of one worker share.
+
+    What every request passes is :mod:`spooky._core.pure.service`.
 
     Arguments:
         runtime: The worker's.
@@ -38,10 +35,9 @@ class RequestService:
     Attributes:
         generation: What was in force when the last request head arrived.
         prepared: What comes next, if it is known.
-        held: Request body bytes held by all exchanges of all workers together.
-        keeps_decisions: Whether what becomes of requests is kept in the segment.
-        kept: Request body bytes kept to be sent again, likewise.
     """
+
+    generation: Generation
 
     def __init__(
         self,
@@ -53,14 +49,19 @@ class RequestService:
         on_switched: Callable[[Generation], None] = lambda _: None,
         on_behind: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self.runtime = runtime
-        self.generation = generation
+        super().__init__(
+            runtime,
+            generation,
+            counters.segment,
+            Exchange,
+            shared_places(counters, "request body bytes"),
+            shared_places(counters, "retry body bytes"),
+        )
+        self._slot = slot
+        self.begin_ids()
         self.prepared: Generation | None = None
         self.access_log = access_log
-        self.held = shared_places(counters, "request body bytes")
-        self.kept = shared_places(counters, "retry body bytes")
         self._counters = counters
-        self._segment = counters.segment
         self._on_switched = on_switched
         self._on_behind = on_behind
         self._stays = False
@@ -72,32 +73,14 @@ class RequestService:
             self._outcome,
             self._time,
         )
-        self._slot = slot
-        self._sequence = 0
-        self._begin_ids()
-        self._decisions = ring_of(self._segment, counters.worker)
-        self.keeps_decisions = False
+        self._decisions = ring_of(counters.segment, counters.worker)
         self.keep_decisions(generation.configuration.observability.decisions.bytes)
-
-    def accept(self, stream: Stream, client: Client) -> StreamHandler:
-        """Return the exchange for a new client stream."""
-        self._accounts.began()
-        return Exchange(self, stream, client)
 
     @property
     def active(self) -> int:
         """Exchanges that have not finished."""
-        return self._accounts.active
-
-    def in_force(self) -> Generation | None:
-        """Return what serves a request whose head arrives now; ``None`` if this worker lacks it.
-
-        The number in the shared segment decides, so that all workers switch at one instant.
-        """
-        number = self._segment.generation
-        if number == self.generation.number:
-            return self.generation
-        return self._switch(number)
+        active: int = self._accounts.active
+        return active
 
     def forget(self, is_used: Callable[[SlotName], bool]) -> None:
         """Give up the counts of what is no more."""
@@ -108,7 +91,8 @@ class RequestService:
         """Serve by what was in force last, whatever comes in force later."""
         self._stays = True
 
-    def _switch(self, number: int) -> Generation | None:
+    def switch(self, number: int) -> Generation | None:
+        """Return what is in force now, which is another one; ``None`` if this worker lacks it."""
         if self._stays:
             return self.generation
         prepared = self.prepared
@@ -119,35 +103,14 @@ class RequestService:
         self._on_switched(superseded)
         return prepared
 
-    def next_request_id(self) -> str:
-        """Return an id that no other request of this machine has."""
-        self._sequence += 1
-        if self._sequence > SEQUENCE_MAX:
-            self._begin_ids()
-        return f"{self._id_prefix}{self._sequence:08x}"
-
-    def _begin_ids(self) -> None:
-        """Count from 1 again, under another second: unique across restarts, and sortable."""
-        self._id_prefix = f"{self._slot:02x}{int(time.time()):08x}"
-        self._sequence = self._sequence and 1
-
     def keep_decisions(self, size: int) -> None:
         """Keep so many bytes of what becomes of requests from now on."""
         self._decisions.resize(size)
         self.keeps_decisions = size > 0
 
-    def finished(
-        self, client: Client, stream: Stream, record: AccessRecord, reason: Reason
-    ) -> None:
-        """Account an exchange that ended."""
-        now = self.runtime.now()
-        self._accounts.ended(stream.protocol, record, reason, now)
-        if self.keeps_decisions:
-            record.keep(self._decisions, now, reason, stream.protocol)
-        if self.access_log is not None:
-            record.close(now, reason, client.address, client.port, stream.protocol, client.is_early)
-            if self.access_log.write(record):
-                self.runtime.mark(self.access_log)
+    def begin_ids(self) -> None:
+        """Count ids under another second: unique across restarts, and sortable."""
+        self._id_prefix = f"{self._slot:02x}{int(time.time()):08x}"
 
     def count(self, metric: str, **labels: str) -> None:
         """Count something out of the ordinary."""

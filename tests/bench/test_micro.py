@@ -43,8 +43,13 @@ def test_no_kernel_is_without_a_case() -> None:
         "h2_sender", "h2_stream",
     }  # fmt: skip
     # And what a request passes, as part of its exchange.
-    of_exchange = {"admission", "access_record", "deadlines", "attempt", "accounts", "hand_off"}
-    assert set(_core.KERNELS) - measured == parts | of_exchange
+    of_exchange = {
+        "terms", "admission", "access_record", "deadlines", "attempt", "accounts", "service",
+        "hand_off",
+    }  # fmt: skip
+    # And what a connection and a turn of the loop are, as part of a worker.
+    of_worker = {"turns", "dispatch"}
+    assert set(_core.KERNELS) - measured == parts | of_exchange | of_worker
     assert len({case.name for case in CASES}) == len(CASES)
 
 

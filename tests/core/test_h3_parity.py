@@ -223,17 +223,17 @@ class Priorities:
 def server_stream(kernels: dict[str, ModuleType], log: Log) -> Any:
     """Return a client's request."""
 
-    class Connection(kernels["h3"].Connection):  # type: ignore[name-defined, misc]
-        priorities = Priorities(log)
-
+    class Connection(kernels["h3_server"].ServerConnection):  # type: ignore[name-defined, misc]
         def reject_push_promise(self) -> None:
             raise ProtocolError(0x105, "a push")
 
-        def on_stream(self, stream: Any) -> Log:
-            log.calls.append(("on_stream",))
-            return log
+    def on_stream(stream: Any) -> Log:
+        log.calls.append(("on_stream",))
+        return log
 
     connection = Connection(log, ROLE, LIMITS, Budget(LIMITS), lambda: log.calls.append(("wake",)))
+    connection.priorities = Priorities(log)
+    connection.on_stream = on_stream
     stream = kernels["h3_server"].ServerStream(connection, 0, "early")
     connection._requests[0] = stream
     return stream

@@ -17,15 +17,17 @@ from spooky import _core
 from spooky._core import reasons
 from spooky._core.shared import HISTOGRAM_VALUES, Segment
 from spooky._core.timers import TimerWheel
+from spooky._core.turns import Turns
 from spooky._core.validate import HTTP_3, Limits, Request, validate_request
 from spooky.observe.segment import private_segment
 from spooky.request.exchange import Exchange
 from tests.support.exchanges import FAILURES, REQUEST, Settings, World
+from tests.support.loop import Loop
 from tests.support.twins import module_over_twins
 
 KERNELS = (
-    "gate", "admission", "access_record", "deadlines", "attempt", "exchange", "accounts",
-    "hand_off",
+    "terms", "gate", "admission", "access_record", "deadlines", "attempt", "accounts", "service",
+    "exchange", "hand_off",
 )  # fmt: skip
 COPY, PURE = module_over_twins(
     "spooky.request.exchange",
@@ -157,11 +159,10 @@ def test_a_stage_of_ones_own_decides_and_learns(kernels: dict[str, Any]) -> None
     world = World(Exchange if kernels is INSTALLED else COPY.Exchange, kernels, Settings())
     upstream = world.generation.routes.lookup(b"example.org", b"/a", b"GET")
     stage = Stage(kernels["gate"].Gate(), 1, reasons.GLOBAL_INFLIGHT)
-    upstream.stages = (stage, *upstream.stages)
+    world.lead_to(upstream.behind((stage, *upstream.stages)))
     world.take(("open", 0, True))
     world.take(("open", 0, True))
     world.take(("backend", 0, "head", 0, True))
-    upstream.backends = upstream.backends[:1]
     world.balancer.set_eligible(0, False)
     world.balancer.set_eligible(1, False)
     world.take(("open", 0, True))
@@ -204,17 +205,17 @@ def test_deadlines(steps: list[tuple[Any, ...]]) -> None:
     assert logs[0] == logs[1]
 
 
-class Clock:
+class Clock(Turns):
     """A runtime, and the owner of deadlines."""
 
     def __init__(self) -> None:
-        self.log: list[Any] = []
         self._time = 0.0
+        super().__init__(Loop(), lambda: self._time, 0.01)
+        self.log: list[Any] = []
         self._wheel = TimerWheel(0.0)
-        self.schedule = self._wheel.schedule
 
-    def now(self) -> float:
-        return self._time
+    def report(self, flushable: Any) -> None:
+        raise AssertionError("nothing is flushed")
 
     def pass_time(self, seconds: float) -> None:
         self._time += seconds

@@ -9,11 +9,10 @@ import pytest
 
 import spooky
 from spooky import config
-from spooky._core.admission import AdmissionStage
+from spooky._core.admission import AdmissionStage, Upstream
 from spooky.config.schema import Configuration
 from spooky.edge.change import Change
 from spooky.edge.worker import Worker
-from spooky.generation.generation import Upstream
 from spooky.generation.materials import read_materials
 from spooky.upstream.pool import Pool
 from tests.support.client import Client

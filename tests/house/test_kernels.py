@@ -42,7 +42,10 @@ def promised(body: list[ast.stmt], prefix: str = "") -> Promises:
 def parameters(function: ast.FunctionDef) -> list[str]:
     """Return the names of a function's parameters, in order."""
     arguments = function.args
-    every = (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)
+    every = [*arguments.posonlyargs, *arguments.args]
+    every += [each for each in (arguments.vararg,) if each is not None]
+    every += arguments.kwonlyargs
+    every += [each for each in (arguments.kwarg,) if each is not None]
     return [argument.arg for argument in every]
 
 

@@ -8,10 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooky._core import reasons
-from spooky._core.admission import Admission, AdmissionStage, Refusal, admit
+from spooky._core.admission import (
+    Admission,
+    AdmissionStage,
+    Backend,
+    Refusal,
+    Upstream,
+    admit,
+)
 from spooky._core.balance import RoundRobin
 from spooky._core.breaker import Breaker
 from spooky._core.concurrency import AdaptiveLimit
+from spooky._core.fields import ForwardingPolicy
 from spooky._core.gate import Gate
 from spooky._core.outcomes import Tally
 from spooky._core.stages import AdaptiveStage, BackendStage, Brownout, Pressure, PriorityStage
@@ -20,19 +28,22 @@ from tests.overload.simulation import shared_places
 LOW, NORMAL, HIGH, CORE = range(4)
 
 
-def upstream(*stages: AdmissionStage, backends: int = 2, breakers: bool = True) -> Any:
+def upstream(*stages: AdmissionStage, backends: int = 2, breakers: bool = True) -> Upstream:
     """Return an upstream as admission sees it, each backend with a breaker that opens at once."""
     made = []
-    for _ in range(backends):
+    for number in range(backends):
         breaker = Breaker(shared_places()[2], 1, 1_000, 30_000, 1) if breakers else None
-        made.append(
-            SimpleNamespace(stage=BackendStage(Gate(), 2, breaker), tally=Tally(None, None, 0, 0))
-        )
-    return SimpleNamespace(
+        stage, tally = BackendStage(Gate(), 2, breaker), Tally(None, None, 0, 0)
+        made.append(Backend(f"{number}", b"http", b"", None, stage, tally, None))
+    return Upstream(
+        name="api",
         stages=stages,
         backends=tuple(made),
         balancer=RoundRobin([b"%d" % n for n in range(backends)], [1] * backends),
         key_source=None,
+        forwarding=ForwardingPolicy(),
+        retry=SimpleNamespace(budget=None, is_timed=False),
+        excluded=None,
     )
 
 

@@ -4,7 +4,6 @@ Nothing here does I/O: what is random comes from the steps, time is a number.
 """
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Final
@@ -16,9 +15,12 @@ from spooky._core.outcomes import Tally
 from spooky._core.reasons import Reason, Retry
 from spooky._core.routes import RouteTable, Rule
 from spooky._core.timers import TimerWheel
+from spooky._core.turns import Turns
 from spooky._core.validate import HTTP_3, Limits
+from spooky.observe.segment import private_segment
 from spooky.overload.hedging import HedgeDelay, HedgePolicy
 from spooky.overload.retry import RetryPolicy
+from tests.support.loop import Loop
 
 REQUEST: Final = [
     (b":method", b"GET"),
@@ -171,16 +173,16 @@ class Outcomes(Tally):
         self._told("failed", reason.code, status)
 
 
-class Runtime:
+class Runtime(Turns):
     """A clock that is moved by hand."""
 
     def __init__(self) -> None:
         self.time = 100.0
-        self.wheel = TimerWheel(self.time)
-        self.schedule: Callable[..., Any] = self.wheel.schedule
+        super().__init__(Loop(), lambda: self.time, 0.01)
+        self.wheel = self._wheel = TimerWheel(self.time)
 
-    def now(self) -> float:
-        return self.time
+    def report(self, flushable: Any) -> None:
+        raise AssertionError("nothing is flushed")
 
     def pass_time(self, seconds: float) -> None:
         self.time += seconds
@@ -235,18 +237,19 @@ class World:
             Learning(gate.Gate(), of_backend, reasons.BACKEND_INFLIGHT),
         ]
         self.balancer = RoundRobin([b"one", b"two"], [1, 1])
-        upstream = SimpleNamespace(
+        upstream = admission.Upstream(
             name="api",
             balancer=self.balancer,
             key_source=None,
             backends=tuple(
-                SimpleNamespace(
+                admission.Backend(
                     id=name,
                     scheme=b"http",
                     authority=b"backend",
                     pool=Pool(name, self),
                     stage=self.stages[2 + position],
                     tally=Outcomes(name, self.log),
+                    health=None,
                 )
                 for position, name in enumerate(("one", "two"))
             ),
@@ -255,27 +258,43 @@ class World:
             stages=tuple(self.stages[:2]),
             excluded=SimpleNamespace(look=self._excluded),
         )
-        self.generation = SimpleNamespace(
-            number=7,
-            policy=self._policy(),
-            routes=RouteTable([Rule("api", b"example.org", None, None, upstream)]),
-        )
-        self.keeps_decisions = True
-        self._sequence = 0
+        self.lead_to(upstream)
+        self.service = self._service()
+
+    def lead_to(self, upstream: Any) -> None:
+        """Put a generation in force whose only route leads there."""
+        routes = RouteTable([Rule("api", b"example.org", None, None, upstream)])
+        self.generation = self.kernels["terms"].InForce(7, self._policy(), routes)
 
     # --- what an exchange asks of its service ---------------------------------------------------
 
-    def next_request_id(self) -> str:
-        self._sequence += 1
-        return f"{self._sequence:x}"
+    def _service(self) -> Any:
+        """Return the service of exchanges."""
+        world = self
 
-    def in_force(self) -> Any:
-        return self.generation if self.has_generation else None
+        class Service(self.kernels["service"].Service):  # type: ignore[misc, name-defined]
+            """Notes what is finished, and counted."""
 
-    def count(self, metric: str, **labels: str) -> None:
-        self.log.append((metric, labels))
+            def in_force(self) -> Any:
+                return world.generation if world.has_generation else None
 
-    def finished(self, client: Any, stream: Any, record: Any, reason: Reason) -> None:
+            def next_request_id(self) -> str:
+                self._sequence += 1
+                return f"{self._sequence:x}"
+
+            def count(self, metric: str, **labels: str) -> None:
+                world.log.append((metric, labels))
+
+            def finished(self, client: Any, stream: Any, record: Any, reason: Reason) -> None:
+                world.finished(stream, record, reason)
+
+        service = Service(
+            self.runtime, self.generation, private_segment(), None, self.held, self.kept
+        )
+        service.keeps_decisions = True
+        return service
+
+    def finished(self, stream: Any, record: Any, reason: Reason) -> None:
         assert stream is not None, "finished twice"
         assert stream not in self.finished_streams, "finished twice"
         self.finished_streams.append(stream)
@@ -300,13 +319,11 @@ class World:
     def open(self, head: int, end: bool) -> None:
         """Have a client make a request."""
         stream = Stream(f"client {len(self.clients)}", self.log)
-        client = SimpleNamespace(
-            address=b"192.0.2.1", port=1, version=HTTP_3, connection_id=b"", response_fields=(),
-            hop=b"192.0.2.1", proxies=None, covered=None,
-            is_early=self.early,
-        )  # fmt: skip
+        client = self.kernels["terms"].Client(
+            b"192.0.2.1", 1, HTTP_3, b"", (), b"192.0.2.1", self.early
+        )
         self.clients.append(stream)
-        stream.handler = self.make(self, stream, client)
+        stream.handler = self.make(self.service, stream, client)
         stream.may_send = not end
         stream.handler.on_head(list(REQUESTS[head]), end)
 
@@ -437,17 +454,14 @@ class World:
 
     def _policy(self) -> Any:
         settings = self.settings
-        return SimpleNamespace(
+        terms = self.kernels["terms"]
+        wait = settings.wait
+        return terms.RequestPolicy(
             limits=Limits(),
-            timeouts=SimpleNamespace(
-                response_head=4.0, first_byte=3.0, response_idle=2.0, request_idle=2.5,
-                total=settings.total, admission=settings.wait,
-                admission_target=settings.wait / 4,
-            ),
-            bodies=SimpleNamespace(
-                request=settings.request, response=settings.response,
-                prebuffer=settings.prebuffer, held_requests=settings.held,
+            timeouts=terms.Timeouts(4.0, 3.0, 2.0, 2.5, settings.total, wait, wait / 4),
+            bodies=terms.BodyLimits(
+                settings.request, settings.response, settings.prebuffer, settings.held
             ),
             early_methods=frozenset({b"GET"}),
             retry_after=1,
-        )  # fmt: skip
+        )

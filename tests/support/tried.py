@@ -10,13 +10,13 @@ from typing import Any, cast
 from spooky import config
 from spooky._core import reasons
 from spooky._core.reasons import Reason
+from spooky._core.terms import Client
 from spooky._core.timers import TimerWheel
 from spooky._core.validate import HTTP_3
 from spooky.generation.compile import Environment, compile_generation
 from spooky.generation.materials import Materials, read_materials
 from spooky.observe.counters import Counters
 from spooky.protocol.stream import Field, Fields
-from spooky.request.client import Client
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
 from spooky.runtime.runtime import TICK_SECONDS
@@ -221,7 +221,7 @@ class World:
         self.asked: list[Ask] = []
         self.refusing: set[int] = set()
         for number, backend in enumerate(self.upstream.backends):
-            object.__setattr__(backend, "pool", FakePool(self, number))
+            backend.pool = FakePool(self, number)
         self.idle_timers = self.runtime.timers
         self._client = Client(b"192.0.2.1", 50_000, HTTP_3, b"\0" * 8, (), b"192.0.2.1")
 

@@ -1,16 +1,17 @@
 # cython: annotation_typing=False
 """Letting an exchange in: the stages it passes, and its backend.
 
-This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`. Upstreams and their
-backends are those of ``generation/generation.py``.
+This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`.
 """
 
 from typing import Any, Final
 
 from spooky._core import reasons
-from spooky._core.balance import hash_key
+from spooky._core.balance import Balancer, hash_key
 from spooky._core.decisions import Admitted
+from spooky._core.fields import ForwardingPolicy
 from spooky._core.gate import Gate
+from spooky._core.outcomes import Tally
 from spooky._core.reasons import Fault, Reason
 from spooky._core.validate import Request
 
@@ -80,6 +81,84 @@ class AdmissionStage:
         """Return the number that is held against the limit, for whoever asks why."""
         taken: int = self.gate.taken()
         return taken
+
+
+class Backend:
+    """One backend of an upstream, as a request sees it.
+
+    Attributes:
+        id: Its name.
+        scheme: ``http`` or ``https``; what its requests say.
+        authority: Its own authority, for the ``upstream`` host policy.
+        pool: Its connections, see ``upstream/pool.py``.
+        stage: Limits its requests in flight.
+        tally: Counts how tries end there.
+        health: What is known of whether it can serve, see ``upstream/health.py``.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        scheme: bytes,
+        authority: bytes,
+        pool: Any,
+        stage: AdmissionStage,
+        tally: Tally,
+        health: Any,
+    ) -> None:
+        self.id = id
+        self.scheme = scheme
+        self.authority = authority
+        self.pool = pool
+        self.stage = stage
+        self.tally = tally
+        self.health = health
+
+
+class Upstream:
+    """One upstream, as a request sees it; what a route leads to.
+
+    Attributes:
+        name: Its name.
+        balancer: Chooses among ``backends`` by position.
+        key_source: Where the balancing key comes from; ``None`` if none is used.
+        backends: In the order of the configuration.
+        forwarding: How requests are rewritten.
+        retry: When its requests are tried again, see ``overload/retry.py``.
+        stages: What a request has to pass before a backend is chosen, in this order.
+        excluded: Tells which backends are not in the choice, and why; see ``upstream/excluded.py``.
+        budget: Of ``retry``: bounds retries; ``None`` for no bound.
+        is_timed: Of ``retry``: whether anything happens some time after a try begins.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        balancer: Balancer,
+        key_source: Any,
+        backends: tuple[Backend, ...],
+        forwarding: ForwardingPolicy,
+        retry: Any,
+        stages: tuple[AdmissionStage, ...],
+        excluded: Any,
+    ) -> None:
+        self.name = name
+        self.balancer = balancer
+        self.key_source = key_source
+        self.backends = backends
+        self.forwarding = forwarding
+        self.retry = retry
+        self.stages = stages
+        self.excluded = excluded
+        self.budget: Any = retry.budget
+        self.is_timed: bool = retry.is_timed
+
+    def behind(self, stages: tuple[AdmissionStage, ...]) -> "Upstream":
+        """Return the same upstream, reached through other stages."""
+        return Upstream(
+            self.name, self.balancer, self.key_source, self.backends, self.forwarding, self.retry,
+            stages, self.excluded,
+        )  # fmt: skip
 
 
 class Refusal:
@@ -152,11 +231,12 @@ class Admission:
         passed: The backends that were chosen before and did not let it in, if there are any.
     """
 
-    def __init__(self, upstream: Any, index: int, ticket: int) -> None:
+    def __init__(self, upstream: Upstream, index: int, ticket: int) -> None:
         self.upstream = upstream
         self.index = index
         self.ticket = ticket
-        self.backend = upstream.backends[index]
+        backends = upstream.backends
+        self.backend = backends[index]
         self.is_answered = False
         self.status = 0
         self.service_ms = -1.0
@@ -230,7 +310,7 @@ class Admission:
 
 
 def admit(
-    upstream: Any, request: Request, address: bytes, connection_id: bytes, now: float
+    upstream: Upstream, request: Request, address: bytes, connection_id: bytes, now: float
 ) -> Admission | Refusal:
     """Pass every stage and choose a backend with room, or take no place at all.
 
@@ -285,7 +365,7 @@ def _note_stage(admitted: Admitted, stage: AdmissionStage) -> None:
     admitted.add(stage.name, stage.value(), stage.limit)
 
 
-def _choose(upstream: Any, request: Request, key: int, now: float) -> Admission | Refusal:
+def _choose(upstream: Upstream, request: Request, key: int, now: float) -> Admission | Refusal:
     """Choose a backend that lets the request in; without one, give the stages' places back."""
     balancer = upstream.balancer
     stages = upstream.stages
@@ -296,7 +376,8 @@ def _choose(upstream: Any, request: Request, key: int, now: float) -> Admission 
         refusal.admitted = _passed_stages(stages, len(stages))
         _withdraw(stages, len(stages))
         return refusal
-    stage = backends[index].stage
+    backend = backends[index]
+    stage = backend.stage
     if stage.enter(request, now):
         balancer.started(index)
         return Admission(upstream, index, stage.ticket)
@@ -338,7 +419,7 @@ def pass_over(passed: list[PassedOver], index: int, stage: AdmissionStage) -> No
 
 
 def _choose_other(
-    upstream: Any, request: Request, key: int, passed: list[PassedOver], now: float
+    upstream: Upstream, request: Request, key: int, passed: list[PassedOver], now: float
 ) -> int:
     """Enter another backend than the one that refused; return its position, or -1."""
     balancer = upstream.balancer
@@ -357,7 +438,7 @@ def _choose_other(
     start = int(now * 1e6)
     for offset in range(min(count, _SCAN_MAX)):
         other = (start + offset) % count
-        if other not in (index, refused) and balancer._is_eligible(other):
+        if other not in (index, refused) and balancer.is_eligible(other):
             stage = backends[other].stage
             if stage.enter(request, now):
                 return other

@@ -10,6 +10,7 @@ from typing import Any
 from spooky._core import reasons
 from spooky._core.reasons import Reason
 from spooky._core.timers import Timer
+from spooky._core.turns import Turns
 
 _NEVER = inf
 
@@ -20,11 +21,11 @@ class Deadlines:
     Moving a deadline is one assignment; the timer is only touched when it would fire too late.
 
     Arguments:
-        runtime: The worker's; its ``now`` and ``schedule`` are used.
+        runtime: The worker's.
         owner: Its ``on_deadline`` is called with the reason of the deadline that passed.
     """
 
-    def __init__(self, runtime: Any, owner: Any) -> None:
+    def __init__(self, runtime: Turns, owner: Any) -> None:
         self._runtime = runtime
         self._owner = owner
         self._timer: Timer | None = None
@@ -65,22 +66,25 @@ class Deadlines:
             self._timer = None
 
     def _arm(self, seconds: float) -> float:
-        deadline: float = self._runtime.now() + seconds
+        deadline = self._runtime.clock() + seconds
         self._wake_at(deadline)
         return deadline
 
     def _wake_at(self, deadline: float) -> None:
         """Look then at the latest."""
         if self._timer is None:
-            self._timer = self._runtime.schedule(deadline, self._on_timer)
+            self._timer = self._runtime.schedule(deadline, self)
         elif deadline < self._timer.deadline:
             self._timer.cancel()
-            self._timer = self._runtime.schedule(deadline, self._on_timer)
+            self._timer = self._runtime.schedule(deadline, self)
+
+    def __call__(self) -> None:
+        """Tell the owner what passed, or wait on: the timer's callback."""
+        self._on_timer()
 
     def _on_timer(self) -> None:
-        """Tell the owner what passed, or wait on."""
         self._timer = None
-        now = self._runtime.now()
+        now = self._runtime.clock()
         if self._owner is None:
             return
         if self._total <= now:

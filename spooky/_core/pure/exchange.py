@@ -4,7 +4,7 @@
 This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`. What is out of the
 ordinary (answers of our own, waiting, trying again, holding a response back, failures) is left to
 ``request/exchange.py``, whose class extends this one. Streams are those of ``protocol/stream.py``,
-pools those of ``upstream/pool.py``, policies those of ``generation/generation.py``.
+pools those of ``upstream/pool.py``.
 """
 
 from abc import abstractmethod
@@ -18,6 +18,8 @@ from spooky._core.attempt import Attempt, Owner
 from spooky._core.deadlines import Deadlines
 from spooky._core.fields import forward_request, forward_response, forward_trailers
 from spooky._core.reasons import Reason
+from spooky._core.service import Service
+from spooky._core.terms import Client
 from spooky._core.validate import (
     Request,
     Response,
@@ -80,11 +82,11 @@ class Exchange(Owner):
         finished: Whether it ended.
     """
 
-    def __init__(self, service: Any, stream: Any, client: Any) -> None:
+    def __init__(self, service: Service, stream: Any, client: Client) -> None:
         self.service = service
         self.stream = stream
         self.client = client
-        self.record = AccessRecord(service.next_request_id(), service.runtime.now())
+        self.record = AccessRecord(service.next_request_id(), service.runtime.clock())
         self.deadlines = Deadlines(service.runtime, self)
         self.request: Any = None
         self.policy: Any = None
@@ -201,7 +203,7 @@ class Exchange(Owner):
             self.answer(reasons.REQUEST_BUFFER_CAP)
             return
         routes = generation.routes
-        upstream = routes.lookup(request.host, request.path, request.method)
+        upstream: Any = routes.lookup(request.host, request.path, request.method)
         if upstream is None:
             self.answer(reasons.NO_ROUTE)
             return
@@ -299,7 +301,7 @@ class Exchange(Owner):
                 self.note_entered(self.waiting_at)
                 self.waiting_at = None
                 self.deadlines.upstream_acted()
-            budget = self.upstream.retry.budget
+            budget = self.upstream.budget
             if budget is not None:
                 budget.count_request(started)
             self._dispatch(admitted, started)
@@ -318,7 +320,7 @@ class Exchange(Owner):
                 self.note_detours(admission.passed)
         attempt = Attempt(self, admission, started)
         self.attempt = attempt
-        if self.upstream.retry.is_timed:
+        if self.upstream.is_timed:
             self.on_dispatched(attempt)
         admission.backend.pool.request(attempt)
 
@@ -334,8 +336,7 @@ class Exchange(Owner):
 
     def _now(self) -> float:
         """Return the time."""
-        now: float = self.service.runtime.now()
-        return now
+        return self.service.runtime.clock()
 
     def _on_upstream_connected(self, attempt: Attempt, stream: Any) -> None:
         """Send the request, as much of it as there is."""
@@ -526,14 +527,12 @@ class Exchange(Owner):
     def _hold(self, size: int) -> None:
         """Account request bytes that are kept here or by the upstream stream."""
         self._held += size
-        held = self.service.held
-        held.take(UNLIMITED, size)
+        self.service.held.take(UNLIMITED, size)
 
     def _release_held(self, size: int) -> None:
         """Account request bytes as passed on."""
         self._held -= size
-        held = self.service.held
-        held.give(size)
+        self.service.held.give(size)
 
     def _end_response(self, accepted: bool) -> None:
         """The backend is done: give its place up; the client may still have to read."""

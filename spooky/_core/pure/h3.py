@@ -30,6 +30,7 @@ from spooky._core.h3_frames import (
     PUSH_PROMISE,
     SETTINGS,
 )
+from spooky._core.h3_handler import NO_HANDLER
 from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky._core.reasons import Reason
 from spooky._core.sections import decode_fields, encode_fields
@@ -45,6 +46,11 @@ section 7.2)."""
 STREAM_ID_STEP: Final = 4
 """The two low bits of a stream ID are its kind (RFC 9000 section 2.1)."""
 
+UNIDIRECTIONAL: Final = 0x2
+"""The one that says that only its sender sends."""
+
+_UNIDIRECTIONAL = UNIDIRECTIONAL
+
 JOIN_MAX_BYTES: Final = 4096
 """A body piece up to this size is copied behind its frame header, which costs less than handing
 both to QUIC one by one."""
@@ -52,34 +58,6 @@ both to QUIC one by one."""
 HELD_PIECE_BYTES: Final = 16_384
 """What QUIC did not accept is kept in pieces: the rest of a piece is copied each time some of it is
 accepted, and a peer may grant credit by the byte."""
-
-
-class _NoHandler:
-    """Takes the upcalls of a stream that nobody listens to (any more)."""
-
-    def on_head(self, fields: list[Field], end: bool) -> None:
-        """Ignore it."""
-
-    def on_informational(self, fields: list[Field]) -> None:
-        """Ignore it."""
-
-    def on_data(self, data: bytes, end: bool) -> None:
-        """Ignore it."""
-
-    def on_trailers(self, fields: list[Field]) -> None:
-        """Ignore it."""
-
-    def on_reset(self, reason: Reason) -> None:
-        """Ignore it."""
-
-    def on_stopped(self) -> None:
-        """Ignore it."""
-
-    def on_writable(self) -> None:
-        """Ignore it."""
-
-
-NO_HANDLER: Final = _NoHandler()
 
 
 class Role(NamedTuple):
@@ -166,6 +144,8 @@ class Connection:
         self._max_headers_frame_bytes = limits.max_headers_frame_bytes
         self._requests: dict[int, RequestStream] = {}
         self._resets_due: list[tuple[Any, Reason]] = []
+        self._closing = False
+        self._woken = False
 
     @property
     def active_streams(self) -> int:
@@ -174,9 +154,48 @@ class Connection:
 
     def settle(self) -> None:
         """Make the upcalls that calls put off, so that they did not nest in those."""
+        self._woken = False
         while len(self._resets_due) > 0:
             handler, reason = self._resets_due.pop(0)
             handler.on_reset(reason)
+
+    def on_stream_data(self, stream_id: int, data: bytes, fin: bool) -> None:
+        """Take bytes of a stream from QUIC."""
+        if self._closing:
+            return
+        try:
+            if stream_id & _UNIDIRECTIONAL:
+                self._receive_unidirectional(stream_id, data, fin)
+                return
+            stream = self._find(stream_id)
+            if stream is None:
+                # It ended here, and the rest is of no interest.
+                self.quic.consume(stream_id, len(data))
+            else:
+                stream.receive(data, fin)
+        except ProtocolError as error:
+            self._fail(error)
+
+    def _find(self, stream_id: int) -> "RequestStream | None":
+        """Return a request stream, begun now if it is new; ``None`` if it has ended."""
+        stream = self._requests.get(stream_id)
+        return stream if stream is not None else self._accept(stream_id)
+
+    def _accept(self, stream_id: int) -> "RequestStream | None":
+        """Return the stream for an ID without one; ``None`` if it has ended."""
+        return None
+
+    @abstractmethod
+    def _receive_unidirectional(self, stream_id: int, data: bytes, fin: bool) -> None:
+        """Take bytes of a unidirectional stream.
+
+        Raises:
+            ProtocolError: They break a rule for which the connection is closed.
+        """
+
+    @abstractmethod
+    def _fail(self, error: ProtocolError) -> None:
+        """Close because of what the peer did."""
 
     @abstractmethod
     def reject_push_promise(self) -> None:
@@ -189,12 +208,18 @@ class Connection:
     def _forget(self, stream_id: int) -> None:
         """Learn that a request stream ended."""
         self._requests.pop(stream_id, None)
-        self.wake()
+        self._wake_once()
 
     def _defer_reset(self, handler: Any, reason: Reason) -> None:
         """Tell a handler in :meth:`settle` that its stream is gone."""
         self._resets_due.append((handler, reason))
-        self.wake()
+        self._wake_once()
+
+    def _wake_once(self) -> None:
+        """Ask for a flush, unless that was asked since the last :meth:`settle`."""
+        if not self._woken:
+            self._woken = True
+            self.wake()
 
 
 # What may come next on the receiving side.
@@ -223,7 +248,11 @@ class RequestStream(h3_frames.FrameReader):
     """
 
     def __init__(self, connection: Connection, stream_id: int, handler: Any) -> None:
-        super().__init__()
+        self._begin(connection, stream_id, handler)
+
+    def _begin(self, connection: Connection, stream_id: int, handler: Any) -> None:
+        """Do what making one does; here for its type."""
+        self._begin_reading()
         self.handler = handler
         self.protocol = "h3"
         self._connection = connection
@@ -276,7 +305,7 @@ class RequestStream(h3_frames.FrameReader):
         """Credit ``count`` delivered body bytes back to the peer."""
         if count and self._owed:
             self._credit(count)
-            self._connection.wake()
+            self._connection._wake_once()
 
     def stop_receiving(self) -> None:
         """Ask the peer to stop sending: the rest of its body is not wanted."""
@@ -284,7 +313,7 @@ class RequestStream(h3_frames.FrameReader):
             return
         self._stop_receiving()
         self._forget_if_ended()
-        self._connection.wake()
+        self._connection._wake_once()
 
     def reset(self, reason: Reason) -> None:
         """End both directions abruptly, with the error code of ``reason``."""
@@ -478,7 +507,7 @@ class RequestStream(h3_frames.FrameReader):
 
     def _send(self, data: bytes, end: bool) -> bool:
         """Hand bytes to QUIC and hold what it does not accept."""
-        self._connection.wake()
+        self._connection._wake_once()
         if self._held is not None:
             self._hold(data, end)
             return False
@@ -542,7 +571,7 @@ class RequestStream(h3_frames.FrameReader):
             self._quic.stop_sending(self._stream_id, error_code)
         handler = self.detach()
         self._forget()
-        self._connection.wake()
+        self._connection._wake_once()
         return handler
 
     def _give_up(self) -> None:

@@ -125,6 +125,10 @@ class FrameReader:
     """
 
     def __init__(self) -> None:
+        self._begin_reading()
+
+    def _begin_reading(self) -> None:
+        """Do what making one does; here for its type."""
         self._inside_frame = False
         self._frame_type = 0
         self._remaining = 0

@@ -5,22 +5,63 @@ This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from spooky._core import reasons
-from spooky._core.h3 import NO_HANDLER, RequestStream
+from spooky._core.h3 import Connection, RequestStream, SeenStreams
 from spooky._core.h3_errors import (
     H3_MESSAGE_ERROR,
     H3_REQUEST_CANCELLED,
     H3_REQUEST_INCOMPLETE,
+    H3_REQUEST_REJECTED,
 )
 from spooky._core.h3_fields import declared_length, field_value
+from spooky._core.h3_handler import NO_HANDLER
 from spooky._core.priority import Priority
 from spooky._core.reasons import Reason
 
 Field = tuple[bytes, bytes]
 
 _PRIORITY = b"priority"
+
+
+FIRST_REQUEST_ID: Final = 0
+"""The first client-initiated bidirectional stream (RFC 9000 section 2.1)."""
+
+_NO_GOAWAY = -1
+
+
+class ServerConnection(Connection):
+    """What the requests of a client's connection share; see ``protocol/h3/server.py``.
+
+    Attributes:
+        on_stream: Called for each request; returns its handler.
+        priorities: In which order the client wants its responses.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        Connection.__init__(self, *arguments)
+        self.on_stream: Any = None
+        self.priorities: Any = None
+        self._seen = SeenStreams(FIRST_REQUEST_ID)
+        # From which request on none is served; negative until that is said.
+        self._goaway = _NO_GOAWAY
+
+    def _accept(self, stream_id: int) -> RequestStream | None:
+        """Return the stream of a new request, unless it comes too late."""
+        if not self._seen.is_new(stream_id):
+            return None
+        self.budget.requests += 1
+        signals = None
+        early: dict[int, Any] = self.priorities.early
+        if len(early) > 0:
+            signals = early.pop(stream_id, None)
+        stream = ServerStream(self, stream_id, signals)
+        self._requests[stream_id] = stream
+        if self._goaway >= 0 and stream_id >= self._goaway:
+            stream.reject(reasons.DRAINING, H3_REQUEST_REJECTED)
+            return None
+        return stream
 
 
 class ServerStream(RequestStream):
@@ -32,8 +73,8 @@ class ServerStream(RequestStream):
         signals: What was said about its priority before its head came; ``None`` if nothing.
     """
 
-    def __init__(self, connection: Any, stream_id: int, signals: Any) -> None:
-        RequestStream.__init__(self, connection, stream_id, NO_HANDLER)
+    def __init__(self, connection: ServerConnection, stream_id: int, signals: Any) -> None:
+        self._begin(connection, stream_id, NO_HANDLER)
         self.signals = signals
         self._session = connection
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from spooky._core import reasons
 from spooky._core.access_record import AccessRecord
 from spooky._core.accounts import Accounts, Timings
-from spooky._core.admission import Admission, AdmissionStage, admit
+from spooky._core.admission import Admission, AdmissionStage, Backend, Upstream, admit
 from spooky._core.attempt import Attempt
 from spooky._core.balance import RoundRobin
 from spooky._core.deadlines import Deadlines
@@ -18,10 +18,11 @@ from spooky._core.fields import ForwardingPolicy
 from spooky._core.gate import Gate, Places
 from spooky._core.hand_off import Connection, Pool
 from spooky._core.outcomes import Tally
-from spooky._core.reasons import Reason
 from spooky._core.routes import RouteTable, Rule
+from spooky._core.service import Service
 from spooky._core.shared import HISTOGRAM_VALUES
-from spooky._core.timers import TimerWheel
+from spooky._core.terms import BodyLimits, Client, InForce, RequestPolicy, Timeouts
+from spooky._core.turns import Turns
 from spooky._core.validate import HTTP_3, Limits, Request, validate_request
 from spooky.bench.kernels.case import Case, Work
 from spooky.bench.kernels.heads import REQUEST
@@ -96,63 +97,59 @@ class Answering(Ready):
         super().request(caller)
 
 
-class Service:
-    """The clock, and what exchanges ask of their service."""
+class Still(Turns):
+    """A clock that stands still, in a loop that never turns."""
 
-    def __init__(self, upstream: Any) -> None:
-        self.runtime = self
-        self.held = Places()
-        self.ended = 0
-        self.keeps_decisions = True
-        self._wheel = TimerWheel(0.0)
-        self.schedule = self._wheel.schedule
-        self._generation = SimpleNamespace(
-            number=1,
-            policy=SimpleNamespace(
-                limits=Limits(),
-                timeouts=SimpleNamespace(
-                    response_head=30.0, first_byte=30.0, response_idle=60.0, request_idle=60.0,
-                    total=None, admission=0.0,
-                ),
-                bodies=SimpleNamespace(
-                    request=None, response=None, prebuffer=0, held_requests=1 << 30
-                ),
-                early_methods=frozenset({b"GET"}),
-            ),
-            routes=RouteTable([Rule("api", None, None, None, upstream)]),
-        )  # fmt: skip
+    def __init__(self) -> None:
+        super().__init__(self, lambda: 1.0, 0.001)
 
-    def now(self) -> float:
-        """Return the time."""
-        return 1.0
+    def call_later(self, delay: float, callback: Any) -> "Still":
+        """Call nothing."""
+        return self
 
-    def next_request_id(self) -> str:
-        """Return an id."""
-        return "0165e0c0000000001"
+    def cancel(self) -> None:
+        """Call nothing."""
 
-    def in_force(self) -> Any:
-        """Return what is in force."""
-        return self._generation
-
-    def finished(self, client: Any, stream: Any, record: Any, reason: Reason) -> None:
-        """Count the end."""
-        self.ended += 1
+    def report(self, flushable: Any) -> None:
+        """Fail."""
+        raise AssertionError("there is nothing to flush")
 
 
-def _upstream(pool: Any = None) -> Any:
+def _service(upstream: Upstream) -> Service:
+    """Return what exchanges ask of their service, with a clock that stands still."""
+    clockwork = Still()
+    policy = RequestPolicy(
+        Limits(),
+        Timeouts(30.0, 30.0, 60.0, 60.0, None, 0.0, 0.0),
+        BodyLimits(None, None, 0, 1 << 30),
+        frozenset({b"GET"}),
+        1,
+    )
+    made = segment()
+    in_force = InForce(
+        made.generation, policy, RouteTable([Rule("api", None, None, None, upstream)])
+    )
+    service = Service(clockwork, in_force, made, Exchange, Places(), Places())
+    timings = Timings(*(made.histogram(1, 100 + n * HISTOGRAM_VALUES) for n in range(3)))
+    service._accounts = Accounts(made.values(1), 0, 1, 2, lambda *_: 3, lambda _: timings)
+    return service
+
+
+def _upstream(pool: Any = None) -> Upstream:
     """Return an upstream with one backend; nothing is shared."""
-    return SimpleNamespace(
+    return Upstream(
         name="api",
         balancer=RoundRobin([b"one"], [1]),
         key_source=None,
         backends=(
-            SimpleNamespace(
+            Backend(
                 id="one",
                 scheme=b"http",
                 authority=b"127.0.0.1",
                 pool=pool,
                 stage=AdmissionStage(Gate(), LIMIT, reasons.BACKEND_INFLIGHT),
                 tally=Tally(None, None, 0, 0),
+                health=None,
             ),
         ),
         forwarding=ForwardingPolicy(),
@@ -161,6 +158,7 @@ def _upstream(pool: Any = None) -> Any:
             AdmissionStage(Gate(), LIMIT, reasons.UPSTREAM_INFLIGHT),
         ),
         retry=SimpleNamespace(budget=None, is_timed=False),
+        excluded=None,
     )
 
 
@@ -172,18 +170,14 @@ def _request() -> Request:
 
 def _exchange() -> Work:
     pool = Answering()
-    service = Service(_upstream(pool))
-    client = SimpleNamespace(
-        address=b"192.0.2.1", port=1, version=HTTP_3, connection_id=b"", response_fields=(),
-        hop=b"192.0.2.1", proxies=None, covered=None,
-        is_early=False,
-    )  # fmt: skip
+    service = _service(_upstream(pool))
+    client = Client(b"192.0.2.1", 1, HTTP_3, b"", (), b"192.0.2.1")
 
     def requests() -> int:
         received = 0
         for _ in range(CALLS):
             stream = Stream()
-            handler = Exchange(service, stream, client)
+            handler = service.accept(stream, client)
             handler.on_head(list(REQUEST), True)
             attempt: Attempt = pool.callers.pop()
             attempt.on_head(list(RESPONSE), False)
@@ -209,16 +203,16 @@ def _admit() -> Work:
 
 
 def _deadlines() -> Work:
-    service = Service(_upstream())
+    clockwork = Still()
 
     def arm_move_and_close() -> Deadlines:
-        deadlines = Deadlines(service, service)
+        deadlines = Deadlines(clockwork, None)
         deadlines.expect_upstream(30.0, reasons.UPSTREAM_HEAD_TIMEOUT)
         deadlines.expect_upstream(60.0, reasons.UPSTREAM_BODY_TIMEOUT)
         deadlines.close()
         return deadlines
 
-    return calls(lambda _: len(service._wheel) == 0, arm_move_and_close)
+    return calls(lambda _: len(clockwork._wheel) == 0, arm_move_and_close)
 
 
 def _record() -> Work:

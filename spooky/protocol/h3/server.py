@@ -5,41 +5,31 @@ from functools import partial
 from typing import Final, cast
 
 from spooky._core import reasons
-from spooky._core.h3 import (
-    STREAM_ID_STEP,
-    Connection,
-    RequestStream,
-    Role,
-    SeenStreams,
-)
+from spooky._core.h3 import STREAM_ID_STEP, UNIDIRECTIONAL, Connection, Role
 from spooky._core.h3_errors import (
     H3_EXCESSIVE_LOAD,
     H3_FRAME_UNEXPECTED,
     H3_ID_ERROR,
     H3_NO_ERROR,
-    H3_REQUEST_REJECTED,
     H3_STREAM_CREATION_ERROR,
     ProtocolError,
 )
 from spooky._core.h3_frames import GOAWAY
-from spooky._core.h3_server import ServerStream
+from spooky._core.h3_server import ServerConnection, ServerStream
 from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky._core.reasons import Reason
 from spooky.protocol.h3.limits import Limits
-from spooky.protocol.h3.session import UNIDIRECTIONAL, ConnectionOwner, Session
+from spooky.protocol.h3.session import ConnectionOwner, Session
 from spooky.protocol.holding import Holding
 from spooky.protocol.priorities import Priorities
 from spooky.protocol.quic.session import Close, QuicSession
 from spooky.protocol.session import OnStream
 
-FIRST_REQUEST_ID: Final = 0
-"""The first client-initiated bidirectional stream (RFC 9000 section 2.1)."""
-
 GREATEST_REQUEST_ID: Final = (1 << 62) - STREAM_ID_STEP
 """The last client-initiated bidirectional stream that there can be."""
 
 
-class ServerSession(Session):
+class ServerSession(Session, ServerConnection):
     """An HTTP/3 connection of a client.
 
     ``on_stream`` is called for each request when its head is complete. A request that the session
@@ -79,8 +69,6 @@ class ServerSession(Session):
         super().__init__(quic, owner, limits)
         self.on_stream = on_stream
         self.priorities = Priorities(cast(Mapping[int, ServerStream], self._requests))
-        self._seen = SeenStreams(FIRST_REQUEST_ID)
-        self._goaway: int | None = None
         self._max_push_id = -1
 
     @property
@@ -90,7 +78,7 @@ class ServerSession(Session):
         Closing the QUIC session any sooner would drop what has to be sent or repeated, GOAWAY
         included.
         """
-        return self._goaway is not None and not self._requests and self.quic.all_acknowledged
+        return self._goaway >= 0 and not self._requests and self.quic.all_acknowledged
 
     def settle(self) -> None:
         """Make the upcalls that calls put off; refuse requests once the client knows that it ends.
@@ -101,7 +89,7 @@ class ServerSession(Session):
         if (
             self._shutting_down
             and self._established
-            and self._goaway is None
+            and self._goaway < 0
             and self.quic.all_acknowledged
             and not self._closing
         ):
@@ -156,18 +144,6 @@ class ServerSession(Session):
             ProtocolError: Always.
         """
         raise ProtocolError(H3_FRAME_UNEXPECTED, "PUSH_PROMISE from a client")
-
-    def _accept(self, stream_id: int) -> RequestStream | None:
-        """Return the stream of a new request, unless it comes too late."""
-        if not self._seen.is_new(stream_id):
-            return None
-        self.budget.requests += 1
-        signals = self.priorities.early.pop(stream_id, None)
-        stream = self._requests[stream_id] = ServerStream(self, stream_id, signals)
-        if self._goaway is not None and stream_id >= self._goaway:
-            stream.reject(reasons.DRAINING, H3_REQUEST_REJECTED)
-            return None
-        return stream
 
     def _goaway_id(self) -> int:
         """Return the greatest: which request is the first not served is told a round trip later."""

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import ClassVar, Final, Protocol
 
 from spooky._core import reasons
-from spooky._core.h3 import Connection, RequestStream, Role, SeenStreams
+from spooky._core.h3 import UNIDIRECTIONAL, Connection, Role, SeenStreams
 from spooky._core.h3_errors import (
     H3_CLOSED_CRITICAL_STREAM,
     H3_ID_ERROR,
@@ -32,9 +32,8 @@ from spooky.protocol.h3.limits import Budget, Limits
 from spooky.protocol.h3.unidirectional import ControlStream, UnidirectionalStream
 from spooky.protocol.quic.session import Close, Handshake, QuicSession
 
-UNIDIRECTIONAL: Final = 0x2
 SERVER_INITIATED: Final = 0x1
-"""Bits of a stream ID (RFC 9000 section 2.1)."""
+"""A bit of a stream ID (RFC 9000 section 2.1)."""
 
 CONTROL_URGENCY: Final = -1
 """Settings and GOAWAY go before all responses."""
@@ -95,7 +94,6 @@ class Session(Connection, ABC):
         self._control_held = b""
         self._established = False
         self._shutting_down = False
-        self._closing = False
         self._close_reason: Reason | None = None
         self._peer_goaway: int | None = None
         quic.handler = self
@@ -128,23 +126,6 @@ class Session(Connection, ABC):
             self._open_control()
         self._owner.on_established(handshake)
 
-    def on_stream_data(self, stream_id: int, data: bytes, fin: bool) -> None:
-        """Take bytes of a stream."""
-        if self._closing:
-            return
-        try:
-            if stream_id & UNIDIRECTIONAL:
-                self._receive_unidirectional(stream_id, data, fin)
-                return
-            stream = self._requests.get(stream_id) or self._accept(stream_id)
-            if stream is None:
-                # It ended here, and the rest is of no interest.
-                self.quic.consume(stream_id, len(data))
-            else:
-                stream.receive(data, fin)
-        except ProtocolError as error:
-            self._fail(error)
-
     def on_stream_reset(self, stream_id: int, error_code: int) -> None:
         """Learn that the peer reset its part of a stream."""
         if self._closing:
@@ -153,7 +134,7 @@ class Session(Connection, ABC):
             if stream_id & UNIDIRECTIONAL:
                 self._end_unidirectional(stream_id)
                 return
-            stream = self._requests.get(stream_id) or self._accept(stream_id)
+            stream = self._find(stream_id)
             if stream is not None:
                 stream.peer_reset(error_code)
         except ProtocolError as error:
@@ -166,7 +147,7 @@ class Session(Connection, ABC):
         try:
             if stream_id & UNIDIRECTIONAL:
                 raise ProtocolError(H3_CLOSED_CRITICAL_STREAM, "the control stream is critical")
-            stream = self._requests.get(stream_id) or self._accept(stream_id)
+            stream = self._find(stream_id)
             if stream is not None:
                 stream.peer_stopped()
         except ProtocolError as error:
@@ -250,10 +231,6 @@ class Session(Connection, ABC):
         """Take a PRIORITY_UPDATE frame for a request; only clients send it."""
 
     # --- by role ------------------------------------------------------------------------------
-
-    @abstractmethod
-    def _accept(self, stream_id: int) -> RequestStream | None:
-        """Return the stream for an ID without one; ``None`` if it has ended."""
 
     @abstractmethod
     def _goaway_id(self) -> int:

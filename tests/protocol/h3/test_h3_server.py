@@ -642,6 +642,7 @@ def test_every_call_with_output_wakes_the_owner() -> None:
         lambda: server.session.terminate(reasons.DRAIN_TIMEOUT),
     ]
     for number, call in enumerate(calls):
+        server.session.settle()
         before = server.owner.wakes
         call()
         assert server.owner.wakes > before, number
