@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from spooky._core import COMPILED
 from spooky.config.watchdog import Watchdog
 from spooky.control import crew as crew_module
 from spooky.control.crew import Crew, StartError
@@ -106,6 +107,7 @@ def test_a_worker_that_cannot_be_started_at_first_is_named(monkeypatch: pytest.M
     run(scenario)
 
 
+@pytest.mark.skipif(not COMPILED, reason="the twin has one worker")
 def test_a_worker_that_is_to_finish_gives_new_clients_to_the_others_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
