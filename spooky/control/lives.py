@@ -3,7 +3,7 @@
 import functools
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -31,6 +31,7 @@ from spooky.observe.decisions import (
     parse_id,
     ring_of,
 )
+from spooky.overload.retry import Verdict
 
 GENERATIONS_KEPT: Final = 4
 """Route tables of earlier generations that are kept for the next question."""
@@ -45,6 +46,17 @@ _ROUTE_TEXTS: Final = {
     "wildcard_length": "its wildcard host is the longest that matches",
     "method_specific": "it names the method, the others that match do not",
     "no_match": "no route matches",
+}
+
+
+_DENIED_TEXTS: Final[Mapping[str, str]] = {
+    Verdict.CONDITION: "none of the conditions is met by how it failed",
+    Verdict.METHOD: "its method may not be repeated",
+    Verdict.BODY: "its body was sent, and is kept no more",
+    Verdict.BEGUN: "the client was sent some of a response",
+    Verdict.TRIES: "it had as many as it may have",
+    Verdict.PAUSE: "the backend asks to be left alone for longer than a pause may be",
+    Verdict.BUDGET: "the retry budget of the upstream is spent",
 }
 
 
@@ -252,7 +264,7 @@ def describe(kind: NoteKind, name: str, numbers: Sequence[float], why: str) -> s
         case NoteKind.TRY_ENDED:
             return f"the try at {name} ended: {why}"
         case NoteKind.RETRY_DENIED:
-            return f"no other try was made, by {name}: {why}"
+            return f"no other try was made: {_DENIED_TEXTS.get(name, name)}"
         case NoteKind.HEDGE_BEGAN:
             return f"a second try began at {name} beside the first, after {told} ms"
 

@@ -69,6 +69,9 @@ class Verdict(StrEnum):
     BODY = "body"
     BEGUN = "begun"
     TRIES = "tries"
+    PAUSE = "pause"
+    """The backend asks to be left alone for longer than a pause may be."""
+    BUDGET = "budget"
 
 
 class Allowance:

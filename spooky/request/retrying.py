@@ -168,10 +168,14 @@ class RetryingExchange(exchange.Exchange):
         pause = 0.0
         if not has_another(self.upstream, failed):
             pause = max(retry.backoff(tries.allowance.returns, random.random()), retry_after)
-        if verdict is not Verdict.ALLOWED or pause > retry.backoff_max or not self._spend():
+        if verdict is Verdict.ALLOWED and pause > retry.backoff_max:
+            verdict = Verdict.PAUSE
+        elif verdict is Verdict.ALLOWED and not self._spend():
+            verdict = Verdict.BUDGET
+        if verdict is not Verdict.ALLOWED:
             self._count_retry("failed")
             self._note_end(attempt, reason)
-            if verdict is not Verdict.ALLOWED and self.service.keeps_decisions:
+            if self.service.keeps_decisions:
                 self.record.note(
                     NoteKind.RETRY_DENIED, self.service.runtime.now(), reason, verdict.value
                 )

@@ -296,7 +296,11 @@ def test_a_retry_an_ejection_a_wait_and_a_shed_are_explained(tmp_path: Path) -> 
     def change(settings: dict[str, Any]) -> None:
         settings["access_log"] = {"path": str(log), "format": "json"}
         settings["performance"]["inflight_acquire_wait_ms"] = 20_000
-        settings["resilience"] = {"circuit_breaker": {"failure_threshold": 50}}
+        settings["resilience"] = {
+            "circuit_breaker": {"failure_threshold": 50},
+            # It is looked 20 times a second who fails too often; until then half of them do.
+            "retry_budget": {"min_retries": 10_000},
+        }
         upstream = settings["upstream"]["backend"]
         address = upstream["backends"][0]["address"]
         upstream["backends"].append({"id": "gone", "address": "http://127.0.0.1:1"})

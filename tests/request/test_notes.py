@@ -5,6 +5,7 @@ import pytest
 from spooky._core import reasons
 from spooky._core.admission import PASSED_MAX
 from spooky._core.decisions import CANDIDATE, STAGE
+from spooky.control.lives import _DENIED_TEXTS
 from spooky.observe.decisions import NoteKind, _notes
 from spooky.upstream.excluded import EXCLUDED_MAX
 from tests.support.tried import World
@@ -248,4 +249,28 @@ def test_of_a_request_that_a_stage_refuses_only_those_before_it_are_kept():
     assert second.handler.record.admitted.count == names.index("upstream")
     world.connect().answer(200)
     assert first.status == 200
+    world.check_idle()
+
+
+@pytest.mark.parametrize(
+    ("resilience", "fails", "rule"),
+    [
+        ({"retry_budget": {"min_retries": 0, "ratio_percent": 1}}, "refuse", "budget"),
+        ({"retry": {"conditions": []}}, "refuse", "condition"),
+        ({"retry": {"connect_tries": 0}}, "refuse", "tries"),
+        ({}, "later", "pause"),
+        ({}, "post", "method"),
+    ],
+)
+def test_why_no_other_try_was_made_is_noted(resilience, fails, rule):
+    world = World(backends=1, resilience=resilience)
+    client = world.request("POST" if fails == "post" else "GET")
+    if fails == "refuse":
+        world.refuse()
+    elif fails == "later":
+        world.connect().answer(503, b"", (b"retry-after", b"3600"))
+    else:
+        world.connect().fail()
+    assert [name for name, *_ in noted(client, NoteKind.RETRY_DENIED)] == [rule]
+    assert rule in _DENIED_TEXTS
     world.check_idle()
