@@ -1,11 +1,13 @@
 """Packets to clients without a connection, as their RFCs have them."""
 
+import hmac
+
 import pytest
 from aioquic.buffer import Buffer
 from aioquic.quic.crypto import CryptoPair
 from aioquic.quic.packet import QuicErrorCode, QuicPacketType, pull_quic_header
 
-from spooky.protocol.quic.keys import Keys
+from spooky.protocol.quic.keys import RESET, Keys
 from spooky.protocol.quic.packet import VERSION_1, VERSION_2, PacketHeader, PacketType
 from spooky.protocol.quic.stateless import (
     RESET_MAX_BYTES,
@@ -95,6 +97,9 @@ def test_long_headers_are_answered_with_no_reset(kind: PacketType) -> None:
 def test_a_reset_token_is_of_one_connection_id_and_listener_and_outlives_rotations() -> None:
     """RFC 9000 sections 10.3.2 and 21.11."""
     token = ResetTokens(KEYS, "192.0.2.1 443").of(b"destined")
+    # The same whatever makes it: kernels, their twins, and the release before this one.
+    key = KEYS.derived_fixed(RESET)
+    assert token == hmac.digest(key, b"192.0.2.1 443\0destined", "sha256")[:16]
     assert len(token) == RESET_TOKEN_BYTES
     rotated = KEYS.rotated(b"b" * 32).rotated(b"c" * 32)
     assert ResetTokens(rotated, "192.0.2.1 443").of(b"destined") == token
