@@ -6,25 +6,34 @@ from pathlib import Path
 import click
 import msgspec
 
-from spooky.cli.errors import EXIT_FAILED, print_problems
+from spooky.cli.errors import EXIT_FAILED, EXIT_OK, print_problems
 from spooky.config import diagnose
+from spooky.config.exposure import find_exposures
+from spooky.config.problems import format_path
 from spooky.config.schema import DEFAULT_PATH, Configuration
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as a JSON list.")
+@click.option("--security", is_flag=True, help="Say what the configuration leaves open instead.")
 @click.pass_context
-def command(ctx: click.Context, file: Path, as_json: bool) -> None:
+def command(ctx: click.Context, file: Path, as_json: bool, security: bool) -> None:
     """Check a configuration file and say all that is wrong with it.
 
     FILE is /etc/spooky/config.yaml if not given. What it needs of this machine is looked at too:
     certificates must fit their keys and be in date, addresses must be free or held by Spooky, and
     names of backends should resolve.
 
-    Exits with 0 if the file can be used (there may be warnings) and with 1 if not.
+    With --security, a good file's settings are looked through for what they leave open: each with
+    its key, what others can do because of it, and what would be safe.
+
+    Exits with 0 if the file can be used (there may be warnings) and with 1 if not. With --security,
+    1 also if something is left open.
     """
     diagnosis = diagnose(file, files=True, network=True)
+    if security and diagnosis.configuration is not None:
+        ctx.exit(_say_what_is_open(file, diagnosis.configuration, as_json))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(diagnosis.problems)))
     elif diagnosis.problems:
@@ -33,6 +42,21 @@ def command(ctx: click.Context, file: Path, as_json: bool) -> None:
         ctx.exit(EXIT_FAILED)
     if not as_json:
         click.echo(f"{file} is good: {_contents(diagnosis.configuration)}")
+
+
+def _say_what_is_open(file: Path, configuration: Configuration, as_json: bool) -> int:
+    """Print what a configuration leaves open; return the exit code."""
+    findings = find_exposures(configuration)
+    if as_json:
+        rows = [{**each._asdict(), "path": format_path(each.path)} for each in findings]
+        click.echo(msgspec.json.format(msgspec.json.encode(rows)))
+    elif not findings:
+        click.echo(f"{file} leaves nothing open")
+    else:
+        for each in findings:
+            click.echo(f"{format_path(each.path)}: {each.meaning}\n        safe: {each.safe}")
+        click.echo(_count(len(findings), "setting") + " left open")
+    return EXIT_FAILED if findings else EXIT_OK
 
 
 def _contents(configuration: Configuration) -> str:

@@ -5,6 +5,7 @@ from typing import Final
 
 from spooky import _core
 from spooky.config.control import check_control
+from spooky.config.control_reach import check_control_reach
 from spooky.config.listener_rules import check_listeners
 from spooky.config.observability import check_observability
 from spooky.config.overload_manager import check_overload_manager
@@ -43,6 +44,7 @@ def check(configuration: Configuration, apps: Collection[str], report: Report) -
     check_control(configuration.control, report)
     check_privileges(configuration.security.privileges, report)
     check_observability(configuration.observability, report)
+    check_control_reach(configuration, report)
     check_overload(configuration, report)
     check_shared_room(configuration, report)
     check_upstreams(configuration, apps, report)

@@ -27,6 +27,7 @@ def answer_fields(
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", b"%d" % len(body)),
         (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
         *extra,
     ]
     if reason.status == 503 and reason.stage in _SHEDDING_STAGES:

@@ -183,3 +183,16 @@ def test_colour_is_for_terminals(tmp_path, no_color, coloured):
     shown = on_terminal("check", str(file), no_color=no_color)
     assert "expected 1, found the number 2" in shown
     assert ("\x1b[31m" in shown) == coloured
+
+
+def test_what_a_file_leaves_open_is_said_with_what_would_be_safe(good, capsys):
+    good.write_text(good.read_text().replace("http://192.0.2.1", "http://127.0.0.1:1"))
+    assert run(["check", "--security", str(good)]) == 0
+    assert capsys.readouterr().out == f"{good} leaves nothing open\n"
+    good.write_text(f"{good.read_text()}security: {{sandbox: false}}\n")
+    assert run(["check", "--security", str(good)]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith("security.sandbox: a worker that a client takes over can do")
+    assert "\n        safe: true\n1 setting left open\n" in out
+    assert run(["check", "--security", "--json", str(good)]) == 1
+    assert json.loads(capsys.readouterr().out)[0]["path"] == "security.sandbox"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from spooky._core import reasons
 from spooky.runtime import landlock
 from spooky.runtime.confinement import _libc
 from tests.control.serve import Served, generous, served, until
@@ -194,5 +195,58 @@ def test_keys_are_in_no_argument_environment_or_log(tmp_path: Path) -> None:
             assert key not in serving.log
             _, plan = await serving.command("history")
             assert key not in plan
+
+    run(scenario)
+
+
+def inodes_of_control(directory: Path, supervisor: int) -> set[str]:
+    """Return the sockets that a supervisor's operators connect to."""
+    found = set()
+    for line in Path(f"/proc/{supervisor}/net/unix").read_text().splitlines()[1:]:
+        fields = line.split()
+        if len(fields) > 7 and fields[7].startswith(str(directory)):
+            found.add(fields[6])
+    for line in Path(f"/proc/{supervisor}/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1].endswith(f":{ADMIN_PORT:04X}") and fields[3] == "0A":
+            found.add(fields[9])
+    return found
+
+
+def sockets_of(pid: int) -> set[str]:
+    links = (os.readlink(each) for each in Path(f"/proc/{pid}/fd").iterdir())
+    return {link[8:-1] for link in links if link.startswith("socket:[")}
+
+
+ADMIN_PORT = 19_902
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sees what other processes have open")
+def test_data_listeners_lead_to_nothing_of_the_control_plane(tmp_path: Path) -> None:
+    """Workers have none of its sockets, and what its paths are called is no route."""
+
+    def change(settings: dict[str, Any]) -> None:
+        generous(settings)
+        settings["control"] = {"socket": str(tmp_path / "control.sock")}
+        settings["observability"] = {
+            "control_api": {"enabled": True, "required": True, "port": ADMIN_PORT},
+            "metrics": {"enabled": True},
+        }
+        settings["upstream"]["backend"]["route"] = {"path_prefix": "/size"}
+
+    async def scenario() -> None:
+        async with served(tmp_path, 1, change) as serving:
+            control = inodes_of_control(tmp_path, serving.process.pid)
+            assert len(control) == 2
+            assert control <= sockets_of(serving.process.pid)
+            (worker,) = serving.workers
+            assert not control & sockets_of(worker)
+            for ingress in INGRESSES:
+                client = await serving.client(ingress)
+                for path in ("/health", "/ready", "/metrics", "/status", "/admin/runtime"):
+                    response = await client.fetch("GET", path)
+                    assert response.status == 404
+                    assert bytes(response.body) == reasons.NO_ROUTE.text.encode() + b"\n"
+                await client.close()
 
     run(scenario)

@@ -1,0 +1,66 @@
+"""No route leads clients to what is for operators: backends that are this proxy's own listeners."""
+
+import ipaddress
+
+from spooky.config.hosts import EMBEDDED_SCHEME, parse_backend_address
+from spooky.config.problems import InvalidValueError, Path, format_path
+from spooky.config.report import Report
+from spooky.config.schema import Configuration
+
+
+def check_control_reach(configuration: Configuration, report: Report) -> None:
+    """Report backends that are the control API or the metrics of this very proxy."""
+    observability = configuration.observability
+    places = [
+        (("observability", name), address, port)
+        for name, enabled, address, port in (
+            (
+                "control_api",
+                observability.control_api.enabled,
+                observability.control_api.address,
+                observability.control_api.port,
+            ),
+            (
+                "metrics",
+                observability.metrics.enabled,
+                observability.metrics.address,
+                observability.metrics.port,
+            ),
+        )
+        if enabled
+    ]
+    for name, upstream in configuration.upstream.items():
+        for number, backend in enumerate(upstream.backends):
+            for path, address, port in places:
+                if _is_at(backend.address, address, port):
+                    _report(("upstream", name, "backends", number, "address"), path, report)
+
+
+def _report(backend: Path, place: Path, report: Report) -> None:
+    report.error(
+        backend,
+        f"this is {format_path(place)} of this proxy: clients would reach it",
+        "name another backend; operators reach it at its own address",
+        related=((*place, "port"),),
+    )
+
+
+def _is_at(backend: str, address: str, port: int) -> bool:
+    """Return whether a backend's address, as far as it is no name, is a place of ours."""
+    try:
+        parsed = parse_backend_address(backend)
+        listened = ipaddress.ip_address(address)
+    except (InvalidValueError, ValueError):
+        return False
+    if parsed.scheme == EMBEDDED_SCHEME or parsed.port != port:
+        return False
+    host = "127.0.0.1" if parsed.host.lower() == "localhost" else parsed.host
+    try:
+        asked = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = asked.ipv4_mapped if isinstance(asked, ipaddress.IPv6Address) else None
+    asked = mapped or asked
+    # To connect to no address in particular is to connect to this machine.
+    is_local = asked.is_loopback or asked.is_unspecified
+    return asked == listened or (is_local and (listened.is_unspecified or listened.is_loopback))

@@ -1,0 +1,122 @@
+"""What `spooky check --security` finds: nothing by default, and each thing that is opened."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spooky.config import diagnose_mapping
+from spooky.config.exposure import find_exposures
+from spooky.config.problems import format_path
+
+
+def settings(**more: Any) -> dict[str, Any]:
+    return {
+        "listen": {"tls": {"cert": "cert.pem", "key": "key.pem"}},
+        "upstream": {
+            "api": {"route": {"host": "a"}, "backends": [{"id": "a", "address": "a.example"}]}
+        },
+        **more,
+    }
+
+
+def found(mapping: dict[str, Any]) -> list[str]:
+    diagnosis = diagnose_mapping(mapping)
+    assert diagnosis.configuration is not None, diagnosis.problems
+    return [format_path(each.path) for each in find_exposures(diagnosis.configuration)]
+
+
+def test_what_is_not_configured_is_safe() -> None:
+    assert found(settings()) == []
+
+
+def backend(address: str, **more: Any) -> dict[str, Any]:
+    route = {"host": "a"}
+    return {"api": {"route": route, "backends": [{"id": "a", "address": address}], **more}}
+
+
+def listen(**more: Any) -> dict[str, Any]:
+    tls = {"cert": "cert.pem", "key": "key.pem", **more.pop("tls", {})}
+    return {"listen": {"tls": tls, **more}}
+
+
+OPENED = [
+    (listen(tls={"strict_authority": False}), "listen.tls.strict_authority"),
+    (
+        listen(tls={"client_auth": {"enabled": True, "ca_file": "ca.pem"}}),
+        "listen.tls.client_auth.require_client_cert",
+    ),
+    (
+        listen(client_address={"trusted_cidrs": ["0.0.0.0/0"], "header": "forwarded"}),
+        "listen.client_address.trusted_cidrs[0]",
+    ),
+    ({"upstream": backend("http://192.0.2.1")}, "upstream.api.backends[0].address"),
+    (
+        {"upstream": backend("a.example", forwarded_headers={"mode": "append"})},
+        "upstream.api.forwarded_headers.mode",
+    ),
+    (
+        {"upstream": backend("a.example", tls={"verify_certificates": False})},
+        "upstream.api.tls.verify_certificates",
+    ),
+    ({"upstream_tls": {"verify_certificates": False}}, "upstream_tls.verify_certificates"),
+    ({"upstream_tls": {"strict_sni": False}}, "upstream_tls.strict_sni"),
+    (
+        {"performance": {"max_half_open_connections": 100_000_000}},
+        "performance.max_half_open_connections",
+    ),
+    ({"performance": {"quic_retry": "never"}}, "performance.quic_retry"),
+    ({"resilience": {"overload": {"enabled": False}}}, "resilience.overload.enabled"),
+    (
+        {"resilience": {"protocol": {"enforce_authority_host_match": False}}},
+        "resilience.protocol.enforce_authority_host_match",
+    ),
+    (
+        {"observability": {"control_api": {"enabled": True}}},
+        "observability.control_api.auth",
+    ),
+    ({"security": {"sandbox": False}}, "security.sandbox"),
+    ({"security": {"privileges": {"enabled": False}}}, "security.privileges.enabled"),
+]
+
+
+@pytest.mark.parametrize(("opened", "path"), OPENED, ids=[path for _, path in OPENED])
+def test_what_is_opened_is_found(opened: dict[str, Any], path: str) -> None:
+    assert found(settings(**opened)) == [path]
+
+
+def test_backends_of_this_machine_may_be_spoken_to_in_clear() -> None:
+    for address in ("http://127.0.0.1:8080", "http://localhost", "http://[::1]:1"):
+        assert found(settings(upstream=backend(address))) == []
+
+
+def test_keys_that_others_can_read_are_found(tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("")
+    mapping = settings(listen={"tls": {"cert": "cert.pem", "key": str(key)}})
+    for mode, expected in ((0o600, []), (0o400, []), (0o640, 1), (0o604, 1), (0o620, 1)):
+        key.chmod(mode)
+        assert len(found(mapping)) == (expected or 0)
+
+
+@pytest.mark.parametrize(
+    ("address", "api", "is_wrong"),
+    [
+        ("http://127.0.0.1:9902", {}, True),
+        ("https://localhost:9902", {}, True),
+        ("http://[::ffff:127.0.0.1]:9902", {}, True),
+        ("http://0.0.0.0:9902", {}, True),
+        ("http://127.0.0.1:9903", {}, False),
+        ("http://192.0.2.1:9902", {}, False),
+        ("http://127.0.0.1:9902", {"enabled": False}, False),
+    ],
+)
+def test_no_backend_is_the_control_api(address: str, api: dict[str, Any], is_wrong: bool) -> None:
+    """Clients would be routed to it, from the address that it trusts most."""
+    mapping = settings(
+        upstream=backend(address), observability={"control_api": {"enabled": True, **api}}
+    )
+    problems = [each for each in diagnose_mapping(mapping).problems if each.severity == "error"]
+    assert [each.path for each in problems] == (
+        ["upstream.api.backends[0].address"] if is_wrong else []
+    )
