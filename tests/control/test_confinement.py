@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +92,18 @@ BY_SECCOMP = (
 )  # fmt: skip
 
 
-def attempts(directory: Path, sandbox: bool) -> dict[str, Any]:
+def attempts(sandbox: bool) -> dict[str, Any]:
     """Return the errors of attempts by a process that gave up what workers do; 0 for none."""
-    secret = directory / "secret"
-    secret.write_text("secret")
-    secret.chmod(0o644)
-    for each in (directory, *directory.parents):
-        if each.owner() != "root" or not str(each).startswith("/tmp/"):
-            break
-        each.chmod(0o755)
+    # Not pytest's own directory, which nobody else may enter.
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        secret = Path(directory, "secret")
+        secret.write_text("secret")
+        secret.chmod(0o644)
+        return attempts_at(str(secret), directory, sandbox)
+
+
+def attempts_at(secret: str, directory: str, sandbox: bool) -> dict[str, Any]:
     found = subprocess.run(
         [sys.executable, "-c", ATTEMPTS, secret, directory, "sandbox" if sandbox else "user"],
         capture_output=True, check=False, timeout=60,
@@ -108,22 +112,22 @@ def attempts(directory: Path, sandbox: bool) -> dict[str, Any]:
     return dict(json.loads(found.stdout))
 
 
-def test_what_a_worker_gave_up_is_denied(tmp_path: Path) -> None:
-    found = attempts(tmp_path, sandbox=True)["results"]
+def test_what_a_worker_gave_up_is_denied() -> None:
+    found = attempts(sandbox=True)["results"]
     assert {name: found[name] for name in NEEDED} == dict.fromkeys(NEEDED, 0)
     assert {name for name in BY_SECCOMP if found[name] == 0} == set()
 
 
 @pytest.mark.skipif(not HAS_LANDLOCK, reason="this kernel has no Landlock")
-def test_files_that_everybody_may_read_are_out_of_reach(tmp_path: Path) -> None:
-    found = attempts(tmp_path, sandbox=True)["results"]
+def test_files_that_everybody_may_read_are_out_of_reach() -> None:
+    found = attempts(sandbox=True)["results"]
     assert found["read"] != 0
     assert found["list"] != 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
-def test_workers_of_root_are_nobodys(tmp_path: Path) -> None:
-    found = attempts(tmp_path, sandbox=False)
+def test_workers_of_root_are_nobodys() -> None:
+    found = attempts(sandbox=False)
     users, groups, more = found["ids"]
     assert set(users) == {65534}
     assert 0 not in groups
