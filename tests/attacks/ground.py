@@ -84,6 +84,8 @@ def _configure(settings: dict[str, Any], metrics_port: int, hostile: dict[str, i
         "protocol": {"glitches": glitches},
         # What backends do is to be seen each time, not once.
         "circuit_breaker": {"enabled": False},
+        # The load of the machine that tests run on is no attack.
+        "overload": {"enabled": False},
     }
     settings["observability"] = {
         "metrics": {"enabled": True, "required": True, "port": metrics_port}

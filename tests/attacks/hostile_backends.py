@@ -25,11 +25,19 @@ CHUNKED = OK + b"transfer-encoding: chunked\r\n\r\n"
 SECOND = OK + b"content-length: 6\r\n\r\n" + POISON
 
 
+going_on: set[asyncio.StreamWriter] = set()
+"""The connections on which something is said without end, and that the proxy has not closed."""
+
+
 async def _forever(writer: asyncio.StreamWriter, piece: bytes, pause: float = 0.0) -> None:
-    while True:
-        writer.write(piece)
-        await writer.drain()
-        await asyncio.sleep(pause)
+    going_on.add(writer)
+    try:
+        while True:
+            writer.write(piece)
+            await writer.drain()
+            await asyncio.sleep(pause)
+    finally:
+        going_on.remove(writer)
 
 
 # --- HTTP/1.1 -----------------------------------------------------------------------------------
@@ -172,10 +180,9 @@ async def endless_continuation(to: Http2Answer) -> None:
 
 
 async def endless_1xx(to: Http2Answer) -> None:
-    while True:
-        to.say(to.head(status=b"103"))
-        await to.writer.drain()
-        await asyncio.sleep(0)
+    # The block is the same each time, once the table has what it needs.
+    to.say(to.head(status=b"103"))
+    await to.forever(to.head(status=b"103"))
 
 
 async def settings_flood(to: Http2Answer) -> None:

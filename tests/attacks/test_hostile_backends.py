@@ -15,6 +15,7 @@ from tests.attacks.hostile_backends import (
     POISON,
     SILENT_H1,
     WHOLE_H1,
+    going_on,
 )
 from tests.support.client import Response
 from tests.support.proxy import INGRESSES, connect, run
@@ -69,6 +70,9 @@ def test_a_hostile_backend_hurts_only_its_own_requests(proxy: Ground, kind: str)
                     assert POISON not in response.body, what
                     assert what in COMPLETE or failed(response), (what, response.status)
             assert siege.memory < 96 * MIB
+        async with asyncio.timeout(20):
+            while going_on:
+                await asyncio.sleep(0.02)
         assert not proxy.hostile.reused, "a connection was used again after a broken answer"
 
     run(scenario)
@@ -82,11 +86,15 @@ def test_a_backend_that_drips_holds_nothing_of_others(proxy: Ground) -> None:
             clients = [await connect("h2", proxy.port) for _ in range(10)]
             streams = [await each.open("GET", f"/hostile-h1/{DRIPPING}") for each in clients]
             for stream in streams:
-                await stream.head_arrived.wait()
+                async with asyncio.timeout(20):
+                    await stream.head_arrived.wait()
                 assert stream.response.status == 200
             await asyncio.sleep(0.3)
             for client in clients:
                 await client.close()
+            async with asyncio.timeout(20):
+                while going_on:
+                    await asyncio.sleep(0.02)
             assert siege.memory < 16 * MIB
 
     run(scenario)
