@@ -8,11 +8,11 @@ as there are tries.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from spooky._core import admission, gate, reasons
+from spooky._core import admission, gate, reasons, service, terms
 from spooky.request.exchange import Exchange
 from tests.support.exchanges import FAILURES, REQUESTS, RESPONSES, Settings, World
 
-KERNELS: Final = {"gate": gate, "admission": admission}
+KERNELS: Final = {"gate": gate, "admission": admission, "terms": terms, "service": service}
 SETTINGS_BYTES: Final = 7
 SIZES: Final = (0, 1, 5, 30)
 SECONDS: Final = (0.0, 0.1, 1.0, 2.6)
