@@ -128,10 +128,14 @@ class Bystander:
         begun = clock()
         response = await client.fetch("GET", f"/size/{RESPONSE_BYTES}")
         if (response.status, response.body) != (200, pattern(RESPONSE_BYTES)):
-            self.failures.append(f"GET: {response.status} {response.cut}")
+            self.failures.append(
+                f"GET: {response.status} {response.cut} {bytes(response.body[:80])!r}"
+            )
         response = await client.fetch("POST", "/echo", body=b"hello")
         if (response.status, response.body) != (200, b"hello"):
-            self.failures.append(f"POST: {response.status} {response.cut}")
+            self.failures.append(
+                f"POST: {response.status} {response.cut} {bytes(response.body[:80])!r}"
+            )
         self.seconds.append((clock() - begun) / 2)
         self.served += 1
 

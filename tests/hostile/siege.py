@@ -10,7 +10,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Iterable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from tests.support.proxy import INGRESSES
 
 SHORT_MS = 3_000
 """Timeouts of the proxy: who is slow or vanishes is forgotten soon."""
+
+PRIVATE = re.compile(r"^Private_Dirty: +(\d+) kB$", re.MULTILINE)
 
 CALM_SECONDS = 60.0
 """How long it may take until nothing is left of a crowd."""
@@ -86,11 +89,14 @@ class Siege:
 
     # --- what it is like ----------------------------------------------------------------------
 
-    def resident(self) -> int:
-        """Return the memory of all its processes; bytes."""
+    def memory(self) -> int:
+        """Return the memory that its processes have for themselves; bytes.
+
+        What they share is made once: the ring of decisions only fills it.
+        """
         pids = (self.proxy.process.pid, *self.workers)
-        pages = sum(int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in pids)
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        rollups = (Path(f"/proc/{pid}/smaps_rollup").read_text() for pid in pids)
+        return sum(int(kibibytes) << 10 for each in rollups for kibibytes in PRIVATE.findall(each))
 
     def descriptors(self) -> int:
         """Return how many descriptors its workers have open."""
@@ -142,21 +148,31 @@ class Siege:
         for bystander in self.bystanders:
             assert bystander.failures == [], f"{bystander.ingress}: {bystander.failures}"
 
+    async def until(self, reached: Callable[[], bool]) -> None:
+        """Wait for a state, and say how things are if it does not come."""
+        ends = time.monotonic() + CALM_SECONDS
+        while not reached():
+            self.check()
+            assert time.monotonic() < ends, [(one.ingress, one.served) for one in self.bystanders]
+            await asyncio.sleep(0.05)
+
     async def until_calm(self) -> None:
         """Wait until nobody is there but bystanders."""
         count = len(self.bystanders)
-        async with asyncio.timeout(CALM_SECONDS):
-            while True:
-                connections, requests = await self.counted("connections_active", "requests_active")
-                if connections == count and requests <= count:
-                    return
-                await asyncio.sleep(0.1)
+        ends = time.monotonic() + CALM_SECONDS
+        while True:
+            connections, requests = await self.counted("connections_active", "requests_active")
+            if connections == count and requests <= count:
+                return
+            assert time.monotonic() < ends, f"{connections} connections, {requests} requests left"
+            await asyncio.sleep(0.1)
 
     async def until_forgotten(self, descriptors: int) -> None:
         """Wait until no more descriptors are open than before."""
-        async with asyncio.timeout(CALM_SECONDS):
-            while self.descriptors() > descriptors:
-                await asyncio.sleep(0.1)
+        ends = time.monotonic() + CALM_SECONDS
+        while (now := self.descriptors()) > descriptors:
+            assert time.monotonic() < ends, f"{now} descriptors open, before {descriptors}"
+            await asyncio.sleep(0.1)
 
 
 @contextlib.asynccontextmanager
@@ -182,15 +198,11 @@ async def besieged(
         siege = Siege(proxy, metrics_port, bystanders, proxy.workers)
         tasks = [asyncio.create_task(each.run()) for each in bystanders]
         try:
-            async with asyncio.timeout(CALM_SECONDS):
-                while not all(each.served for each in bystanders):
-                    await asyncio.sleep(0.05)
+            await siege.until(lambda: all(each.served for each in bystanders))
             yield siege
             # None of what was asked is left unanswered.
             before = siege.served
-            async with asyncio.timeout(CALM_SECONDS):
-                while siege.served <= before + len(bystanders):
-                    await asyncio.sleep(0.05)
+            await siege.until(lambda: siege.served > before + len(bystanders))
             siege.check()
         finally:
             for task in tasks:

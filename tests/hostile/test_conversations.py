@@ -37,12 +37,12 @@ def test_hostile_conversations_hurt_nobody(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with besieged(tmp_path, 1, [0.05] * 3, IDLE_MS) as siege:
             await siege.until_calm()
-            descriptors, resident = siege.descriptors(), siege.resident()
+            descriptors, memory = siege.descriptors(), siege.memory()
             await siege.crowd(0, CONVERSATIONS, CONVERSATIONS / SECONDS, SECONDS)
             siege.check()
             assert siege.begun >= CONVERSATIONS / 10
             await siege.until_calm()
             await siege.until_forgotten(descriptors + DESCRIPTORS_MORE)
-            assert siege.resident() - resident <= MEMORY_BOUND
+            assert siege.memory() - memory <= MEMORY_BOUND
 
     uvloop.run(scenario())

@@ -40,14 +40,14 @@ def test_a_crowd_beside_bystanders_hurts_nobody_and_leaves_nothing(tmp_path: Pat
             seconds = 60 * MINUTES
             count = round(PER_MINUTE * MINUTES)
             crowd = asyncio.create_task(siege.crowd(FIRST, count, PER_MINUTE / 60, seconds))
-            resident: list[int] = []
+            memory: list[int] = []
             while not crowd.done():
-                resident.append(siege.resident())
+                memory.append(siege.memory())
                 siege.check()
                 await asyncio.wait([crowd], timeout=SAMPLE_SECONDS)
             await crowd
             asked = 2 * (siege.served - served)
-            steady = resident[round(WARM_SHARE * len(resident)) :]
+            steady = memory[round(WARM_SHARE * len(memory)) :]
             quarter = max(1, len(steady) // 4)
             early, late = statistics.mean(steady[:quarter]), statistics.mean(steady[-quarter:])
             print(
