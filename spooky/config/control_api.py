@@ -29,6 +29,9 @@ PATHS: Final = {
 }
 """Endpoints that may be elsewhere, and where they are if nothing is said."""
 
+_KEYS: Final = {name: f"{name.replace('-', '_')}_path" for name in PATHS}
+"""The key of each of them."""
+
 _TAKEN: Final = ("/admin/runtime/", "/status/", "/openapi.json/")
 """What the paths of other endpoints begin with."""
 
@@ -209,7 +212,7 @@ class ControlApi(Section, frozen=True):
     @property
     def paths(self) -> dict[str, str]:
         """Where each endpoint is that may be elsewhere, by its name."""
-        return {name: getattr(self, _path_key(name)) for name in PATHS}
+        return {name: getattr(self, _KEYS[name]) for name in PATHS}
 
     @property
     def authenticates(self) -> bool:
@@ -252,14 +255,10 @@ def check_control_api(api: ControlApi, report: Report) -> None:
         )  # fmt: skip
 
 
-def _path_key(endpoint: str) -> str:
-    return f"{endpoint.replace('-', '_')}_path"
-
-
 def _check_paths(api: ControlApi, report: Report) -> None:
     first: dict[str, str] = {}
     for name, path in api.paths.items():
-        where = (*_PATH, _path_key(name))
+        where = (*_PATH, _KEYS[name])
         if not _PATH_TEXT.fullmatch(path) or not {".", ".."}.isdisjoint(path.split("/")):
             report.error(where, f"{quoted(path)} is not a path", f"write {PATHS[name]}")
         elif path not in PATHS.values() and f"{path}/".startswith(_TAKEN):
@@ -267,9 +266,9 @@ def _check_paths(api: ControlApi, report: Report) -> None:
         elif path in first:
             report.error(
                 where,
-                f"{_path_key(first[path])} is {quoted(path)} too",
+                f"{_KEYS[first[path]]} is {quoted(path)} too",
                 "give each a path of its own",
-                related=((*_PATH, _path_key(first[path])),),
+                related=((*_PATH, _KEYS[first[path]]),),
             )
         first.setdefault(path, name)
 
