@@ -5,6 +5,7 @@ import ipaddress
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,3 +98,27 @@ def test_who_is_suspect_proves_its_address_and_a_friend_never_has_to(tmp_path: P
             await client.handshake(on, await retried(client, on))
 
     run_with(tmp_path, friendly, source_rules=[f"allow {FRIEND}"], quic_retry="always")
+
+
+def test_rules_change_live_and_connections_there_are_stay(tmp_path: Path) -> None:
+    given: list[dict[str, Any]] = []
+
+    async def scenario(setup: Setup) -> None:
+        (settings,) = given
+        client = await setup.client("h2")
+        with wire(setup.proxy.port) as on:
+            first = RawClient()
+            await first.handshake(on, first.begin(on))
+        settings["performance"]["source_rules"] = ["drop 127.0.0.1"]
+        await setup.proxy.apply(settings)
+        with wire(setup.proxy.port) as on:
+            on.send(*RawClient().begin(on))
+            assert await on.is_silent()
+        assert (await client.fetch("GET", "/size/5")).status == 200
+        settings["performance"]["source_rules"] = []
+        await setup.proxy.apply(settings)
+        with wire(setup.proxy.port) as on:
+            last = RawClient()
+            await last.handshake(on, last.begin(on))
+
+    run_with(tmp_path, scenario, change=given.append)
