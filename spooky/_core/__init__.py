@@ -11,12 +11,13 @@ import sys
 from importlib.util import find_spec
 from typing import Final
 
+# Each after those that its twin imports: where nothing is built, there is nothing else to import.
 KERNELS: Final = (
     "validate", "fields", "qpack", "priority", "h3_wire", "h3_frames", "sections", "h3_fields",
-    "h3", "h3_server", "h2_gate", "h2_stream", "h2_sender", "h2", "h2_client", "routes", "balance",
-    "timers", "udp", "shared", "packets", "concurrency", "breaker", "decisions", "outcomes",
-    "turns", "terms", "gate", "admission", "access_record", "deadlines", "attempt", "accounts",
-    "service", "exchange", "stages", "hand_off", "dispatch",
+    "h3", "h3_server", "h2_gate", "h2_stream", "h2_sender", "h2", "h2_client", "routes",
+    "decisions", "balance", "timers", "udp", "shared", "packets", "concurrency", "breaker",
+    "outcomes", "turns", "terms", "gate", "admission", "access_record", "deadlines", "attempt",
+    "accounts", "service", "exchange", "stages", "hand_off", "dispatch",
 )  # fmt: skip
 
 

@@ -3,6 +3,10 @@
 import ast
 import importlib
 import inspect
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -127,6 +131,49 @@ def test_a_module_of_the_engine_has_a_declaration_and_no_twin(module: str) -> No
 def test_a_module_of_the_engine_keeps_the_promises_of_its_stub(module: str) -> None:
     compiled = importlib.import_module(f"spooky._core.quic.{module}")
     assert list(broken(compiled, promises_of(module, ENGINE), plain=False)) == []
+
+
+# Noted as they are loaded: one that a twin imported too early is replaced afterwards.
+LIST_EXTENSIONS = """
+import importlib
+from importlib.machinery import ExtensionFileLoader
+
+load = ExtensionFileLoader.create_module
+
+def create_module(loader, spec):
+    if spec.name.startswith("spooky."):
+        print(spec.name)
+    return load(loader, spec)
+
+ExtensionFileLoader.create_module = create_module
+import spooky
+from spooky._core import KERNELS
+for kernel in KERNELS:
+    importlib.import_module(f"spooky._core.{kernel}")
+"""
+
+
+def extensions_loaded(tree: Path, pure: str) -> list[str]:
+    """Return which extension modules of ours a new interpreter loads with all kernels of a tree."""
+    environment = {**os.environ, "PYTHONPATH": str(tree), "SPOOKY_PURE": pure}
+    command = [sys.executable, "-c", LIST_EXTENSIONS]
+    done = subprocess.run(command, env=environment, cwd=tree, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_every_twin_is_imported_where_nothing_is_built(tmp_path: Path) -> None:
+    shutil.copytree(
+        "spooky",
+        tmp_path / "spooky",
+        ignore=shutil.ignore_patterns("*.so", "*.c", "*.pyx", "*.pxd", "*.pxi", "__pycache__"),
+    )
+    assert extensions_loaded(tmp_path, "") == []
+
+
+def test_no_compiled_kernel_is_mixed_with_the_twins() -> None:
+    loaded = extensions_loaded(Path.cwd(), "1")
+    assert [name for name in loaded if not name.startswith("spooky._core.quic.")] == []
 
 
 def test_a_missing_name_and_another_parameter_are_found() -> None:
