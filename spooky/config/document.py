@@ -179,26 +179,13 @@ class _Composer:
         self._count = 0
         # What YAML takes plain texts for: most stand there many times.
         self._kinds: dict[str, str] = {}
-        self._takes: dict[type[Event], Callable[[Any], None]] = {
-            DocumentStartEvent: self._take_document,
-            AliasEvent: self._take_alias,
-            ScalarEvent: self._take_scalar,
-            SequenceStartEvent: lambda event: self._begin(
-                Items([], _place(event.start_mark)), event
-            ),
-            MappingStartEvent: lambda event: self._begin(
-                Entries([], _place(event.start_mark)), event
-            ),
-            SequenceEndEvent: self._take_end,
-            MappingEndEvent: self._take_end,
-        }
 
     def compose(self) -> Node | None:
         try:
             while (event := self._loader.get_event()) is not None:
-                take = self._takes.get(type(event))
+                take = self._TAKES.get(type(event))
                 if take is not None:
-                    take(event)
+                    take(self, event)
         finally:
             self._loader.dispose()
         return self._root
@@ -222,6 +209,12 @@ class _Composer:
                 self._kinds[text] = kind
         scalar = Scalar(kind, text, not event.style, _place(event.start_mark))
         self._add(scalar, event, event.anchor, 1)
+
+    def _take_items(self, event: SequenceStartEvent) -> None:
+        self._begin(Items([], _place(event.start_mark)), event)
+
+    def _take_entries(self, event: MappingStartEvent) -> None:
+        self._begin(Entries([], _place(event.start_mark)), event)
 
     def _begin(self, node: Items | Entries, event: CollectionStartEvent) -> None:
         self._open.append(_Open(node, event.anchor))
@@ -265,6 +258,18 @@ class _Composer:
                 event.start_mark,
             )
         return self._anchors[event.anchor]
+
+    # Of the class: bound methods would make a cycle of each document, and all its nodes and the
+    # parser's buffers would wait for the collector.
+    _TAKES: Final[Mapping[type[Event], Callable[["_Composer", Any], None]]] = {
+        DocumentStartEvent: _take_document,
+        AliasEvent: _take_alias,
+        ScalarEvent: _take_scalar,
+        SequenceStartEvent: _take_items,
+        MappingStartEvent: _take_entries,
+        SequenceEndEvent: _take_end,
+        MappingEndEvent: _take_end,
+    }
 
 
 def _kind(loader: yaml.SafeLoader, event: ScalarEvent) -> str:

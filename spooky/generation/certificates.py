@@ -103,17 +103,21 @@ def _tcp_contexts(
 ) -> dict[CertificateChain, ssl.SSLContext]:
     """Return a context for each certificate; SNI switches from the first to one of the others."""
     contexts = {chain: _chain_context(chain, verifier, authorities) for chain in selector.chains}
+    first, *others = selector.chains
+    # Were the first among them, it would hold itself, and all keys and certificates with it would
+    # wait for the collector.
+    context_of = {chain: contexts[chain] for chain in others}
 
     def on_server_name(
-        connection: ssl.SSLObject, server_name: str | None, _: ssl.SSLContext
+        connection: ssl.SSLObject, server_name: str | None, first_context: ssl.SSLContext
     ) -> int | None:
         chain = selector.select(normalize_server_name(server_name))
         if chain is None:
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
-        connection.context = contexts[chain]
+        connection.context = context_of.get(chain, first_context)
         return None
 
-    contexts[selector.chains[0]].sni_callback = on_server_name
+    contexts[first].sni_callback = on_server_name
     return contexts
 
 

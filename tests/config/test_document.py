@@ -1,5 +1,6 @@
 """From YAML text to nodes: places, limits, and what YAML allows but a configuration does not."""
 
+import gc
 import re
 
 import pytest
@@ -207,3 +208,14 @@ def test_the_deepest_document_allowed_is_read_whole():
     assert unknown.message == "there is no such key"
     deeper = only("a: " + "[" * (depth + 1) + "]" * (depth + 1))
     assert "nested more than 32 deep" in deeper.message
+
+
+def test_a_document_that_was_read_does_not_wait_for_the_collector():
+    load_text(minimal())  # what is made once, of the schema
+    gc.collect()
+    gc.disable()
+    try:
+        load_text(minimal())
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
