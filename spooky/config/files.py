@@ -17,7 +17,7 @@ class CertificateFacts(Struct, frozen=True):
     Attributes:
         fingerprint: SHA-256 of the certificate, hexadecimal.
         chain: SHA-256 of what follows it in its file, hexadecimal; empty if nothing does.
-        names: The DNS names that it covers, lowercase, in order.
+        names: The DNS names that it covers, lowercase, in order, and the addresses.
         not_after: When it expires; with a time zone.
     """
 
@@ -49,12 +49,14 @@ def describe_files(files: Mapping[str, bytes]) -> dict[str, FileFacts]:
 
 
 def certificate_names(certificate: x509.Certificate) -> list[str]:
-    """Return the DNS names that a certificate covers, lowercase."""
+    """Return the DNS names that a certificate covers, lowercase, and the addresses."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except (x509.ExtensionNotFound, ValueError):
         return []
-    return [name.lower() for name in names.value.get_values_for_type(x509.DNSName)]
+    hosts = names.value.get_values_for_type(x509.DNSName)
+    addresses = names.value.get_values_for_type(x509.IPAddress)
+    return [*(host.lower() for host in hosts), *map(str, addresses)]
 
 
 def names_cover(names: list[str] | tuple[str, ...], server_name: str) -> bool:

@@ -151,7 +151,9 @@ class ListenerTLS(Section, frozen=True):
             "Answer requests with 421 (`misdirected`) whose authority the certificate of their "
             "connection does not cover, or that another listener serves more closely and asks "
             "other client certificates for (RFC 9110 section 7.4). Clients ask again over a "
-            "connection of its own.",
+            "connection of its own. A certificate that names no host, and an address that is "
+            "asked for over a connection without server name, are only held against the client "
+            "certificates.",
             hazard="Off: whoever has a connection for one host can ask for all others over it, "
             "also for those whose listener requires client certificates.",
         ),

@@ -60,7 +60,14 @@ class _World:
 
     def check_listener_tls(self, path: Path, tls: ListenerTLS) -> None:
         """Check the certificates of a listener."""
-        self._check_pair((*path, "cert"), tls.cert, (*path, "key"), tls.key)
+        chain = self._check_pair((*path, "cert"), tls.cert, (*path, "key"), tls.key)
+        if chain and tls.strict_authority and not certificate_names(chain[0]):
+            self._report.warning(
+                (*path, "cert"),
+                "the certificate names no host, so that clients may ask for every one over it",
+                "have one made with subject alternative names",
+                related=((*path, "strict_authority"),),
+            )
         for i, certificate in enumerate(tls.certificates):
             place = (*path, "certificates", i)
             chain = self._check_pair(
@@ -102,7 +109,7 @@ class _World:
     def _check_pair(
         self, cert_path: Path, cert_file: str, key_path: Path, key_file: str
     ) -> list[x509.Certificate]:
-        """Check a certificate chain and its key, where both are named; return the chain."""
+        """Check a certificate chain and its key, where both are named; return it if it fits."""
         chain = self._read_certificates(cert_path, cert_file) if cert_file else []
         key = self._read_key(key_path, key_file) if key_file else None
         for certificate in chain:
@@ -115,6 +122,7 @@ class _World:
                 key_path, f"the key does not fit the certificate in {cert_file}", remedy,
                 related=(cert_path,),
             )  # fmt: skip
+            return []
         return chain
 
     def _check_dates(self, path: Path, certificate: x509.Certificate) -> None:

@@ -234,6 +234,8 @@ def _certificate_hazards(old: Side, new: Side, now: datetime.datetime) -> Iterat
             lost = sorted(set(replaced.names) - set(certificate.names))
             if lost:
                 yield hazard("certificate_names_lost", each, names=", ".join(lost))
+        if not certificate.names:
+            yield hazard("certificate_nameless", each)
         date = f"{certificate.not_after:%Y-%m-%d}"
         if now > certificate.not_after:
             yield hazard("certificate_expired", each, date=date)

@@ -143,6 +143,11 @@ _KINDS: Final = (
         "the certificate does not cover {names} any more",
     ),
     HazardKind(
+        "certificate_nameless",
+        "A certificate that would be in force names no host.",
+        "over connections with the certificate clients may ask for every host",
+    ),
+    HazardKind(
         "certificate_expired",
         "A certificate that would be in force has expired.",
         "the certificate expired on {date}",

@@ -22,7 +22,7 @@ from spooky.edge.limits import ConnectionCap, ConnectionRate, address_text
 from spooky.edge.proxy_headers import take_proxy_header
 from spooky.edge.source_rules import SourceRules
 from spooky.generation.authorities import Authorities
-from spooky.generation.certificates import is_client_still_accepted
+from spooky.generation.certificates import ServerTls, is_client_still_accepted
 from spooky.observe.counters import Counters
 from spooky.overload.largest import Held
 from spooky.overload.manager import Action, Measures, action_slots
@@ -170,7 +170,10 @@ class TcpConnection(ByteTransport):
             address,
             proxies=settings.proxies.speaks_for(self._peer[0]),
             covered=(
-                settings.authorities.of(settings.chain_of.get(tls.context))
+                settings.authorities.of(
+                    settings.chain_of.get(tls.context),
+                    has_server_name=isinstance(tls, ServerTls) and tls.has_server_name,
+                )
                 if settings.authorities is not None
                 else None
             ),

@@ -34,7 +34,7 @@ class Authorities:
         self._others = [
             tls for other, tls in all_listeners if not _ask_alike(policy, other.tls.client_auth)
         ]
-        self._covered: dict[CertificateChain, CoveredHosts] = {}
+        self._covered: dict[tuple[CertificateChain, bool], CoveredHosts] = {}
 
     def of_server_name(self, server_name: str | None) -> "CoveredHosts | None":
         """Return what a connection is good for whose client asked for a name.
@@ -45,15 +45,24 @@ class Authorities:
         Returns:
             ``None`` if it is not checked.
         """
-        return self.of(self._tls.selector.select(normalize_server_name(server_name)))
+        chain = self._tls.selector.select(normalize_server_name(server_name))
+        return self.of(chain, has_server_name=server_name is not None)
 
-    def of(self, chain: CertificateChain | None) -> "CoveredHosts | None":
-        """Return what a connection is good for that was shown a certificate, likewise."""
+    def of(self, chain: CertificateChain | None, *, has_server_name: bool) -> "CoveredHosts | None":
+        """Return what a connection is good for that was shown a certificate, likewise.
+
+        Arguments:
+            chain: The certificate.
+            has_server_name: Whether the client asked for a name.
+        """
         if chain is None or not self._is_checked:
             return None
-        covered = self._covered.get(chain)
+        key = (chain, has_server_name)
+        covered = self._covered.get(key)
         if covered is None:
-            covered = self._covered[chain] = CoveredHosts(chain, self._tls, self._others)
+            covered = self._covered[key] = CoveredHosts(
+                chain, self._tls, self._others, takes_addresses=not has_server_name
+            )
         return covered
 
 
@@ -65,16 +74,27 @@ class CoveredHosts:
     asks for. So a wildcard certificate opens no host that is served under its own name behind
     client certificates.
 
+    What the certificate covers is not asked where it names no host at all, as that would refuse
+    every request, nor for an address that was connected to without a server name: TLS has no way
+    to say which address is meant (RFC 6066 section 3), so the client did not choose a host.
+
     Arguments:
         chain: The certificate.
         own: What its listener presents.
         others: What listeners present that ask something else of clients.
+        takes_addresses: Whether addresses need not be covered.
     """
 
     def __init__(
-        self, chain: CertificateChain, own: ListenerTls, others: Sequence[ListenerTls]
+        self,
+        chain: CertificateChain,
+        own: ListenerTls,
+        others: Sequence[ListenerTls],
+        *,
+        takes_addresses: bool,
     ) -> None:
         self._chain = chain
+        self._takes_addresses = takes_addresses
         self._own = own
         self._others = others
         self._known: dict[bytes, bool] = {}
@@ -89,23 +109,24 @@ class CoveredHosts:
         if known is None:
             if len(self._known) >= REMEMBERED_MAX:
                 self._known.clear()
-            known = self._known[host] = self._decide(_name(host))
+            known = self._known[host] = self._decide(*_name(host))
         return known
 
-    def _decide(self, name: str) -> bool:
-        if not self._chain.covers(name):
+    def _decide(self, name: str, is_address: bool) -> bool:
+        is_asked = self._chain.names and not (is_address and self._takes_addresses)
+        if is_asked and not self._chain.covers(name):
             return False
         own = _closeness(self._own, name)
         return all(_closeness(other, name) <= own for other in self._others)
 
 
-def _name(host: bytes) -> str:
-    """Return a host as certificates have it."""
+def _name(host: bytes) -> tuple[str, bool]:
+    """Return a host as certificates have it, and whether it is an address."""
     name = host.decode("ascii", "replace").strip("[]").removesuffix(".")
     try:
-        return str(ipaddress.ip_address(name))
+        return str(ipaddress.ip_address(name)), True
     except ValueError:
-        return name
+        return name, False
 
 
 def _closeness(tls: ListenerTls, name: str) -> int:

@@ -25,6 +25,16 @@ ALPN_PROTOCOLS: Final = ["h2", "http/1.1"]
 """What is spoken on TCP, in our order of preference."""
 
 
+class ServerTls(ssl.SSLObject):
+    """A connection of a listener.
+
+    Attributes:
+        has_server_name: Whether the client asked for a name, which :mod:`ssl` does not keep.
+    """
+
+    has_server_name = False
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ListenerTls:
     """What a listener presents and demands in handshakes.
@@ -111,12 +121,15 @@ def _tcp_contexts(
     def on_server_name(
         connection: ssl.SSLObject, server_name: str | None, first_context: ssl.SSLContext
     ) -> int | None:
+        if isinstance(connection, ServerTls):
+            connection.has_server_name = server_name is not None
         chain = selector.select(normalize_server_name(server_name))
         if chain is None:
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
         connection.context = context_of.get(chain, first_context)
         return None
 
+    contexts[first].sslobject_class = ServerTls
     contexts[first].sni_callback = on_server_name
     return contexts
 

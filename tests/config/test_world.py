@@ -45,6 +45,18 @@ def test_a_good_certificate_has_no_problems(good):
     assert check(good) == []
 
 
+def test_a_certificate_that_names_no_host_is_warned_of(good, authority):
+    certificates.write(certificates.leaf([], authority), good)
+    (good / "server.key").chmod(0o600)
+    problem = only(good)
+    assert problem.severity is Severity.WARNING
+    assert "names no host" in problem.message
+    assert check(good, "cert: server.pem, key: server.key, strict_authority: false") == []
+    certificates.write(certificates.leaf(["192.0.2.1"], authority), good)
+    (good / "server.key").chmod(0o600)
+    assert check(good) == []
+
+
 def test_nothing_is_read_unless_asked_for(tmp_path):
     file = tmp_path / "config.yaml"
     file.write_text(f"listen:\n  tls: {{cert: none.pem, key: none.key}}\n{UPSTREAM}")

@@ -400,6 +400,16 @@ def test_a_certificate_that_changes_loses_names_and_expires():
     assert plan(before, before, NOW).hazards == ()
 
 
+@pytest.mark.parametrize(("names", "hazards"), [([], ["certificate_nameless"]), (["::1"], [])])
+def test_a_certificate_that_names_no_host_is_a_hazard(names, hazards):
+    leaf = certificates.leaf(
+        names, certificates.ca(), not_before=NOW, not_after=NOW + datetime.timedelta(days=60)
+    )
+    after = snapshot(BASE, {"a.pem": leaf.certificate_pem, "a.key": leaf.key_pem})
+    found = [one.code for one in plan(snapshot(BASE), after, NOW).hazards]
+    assert [code for code in found if code != "certificate_changed"] == hazards
+
+
 def test_every_kind_of_hazard_has_a_meaning_and_a_sentence():
     for code, kind in HAZARDS.items():
         assert code == kind.code

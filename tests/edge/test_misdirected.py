@@ -174,6 +174,38 @@ def test_a_wildcard_opens_no_host_that_asks_for_client_certificates(
     run_with(tmp_path, [(["*.a.test"], False), (["closed.a.test"], True)], scenario)
 
 
+@pytest.mark.parametrize("ingress", INGRESSES)
+def test_a_certificate_without_names_is_held_against_client_certificates_alone(
+    tmp_path: Path, ingress: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(proxy: spooky.Proxy) -> None:
+        client = await connect(ingress, proxy.addresses[0], "open.test")
+        assert await status(client, "open.test", monkeypatch) == 200
+        assert await status(client, "127.0.0.1", monkeypatch) == 200
+        assert await status(client, "closed.test", monkeypatch) == 421
+        await client.close()
+
+    run_with(tmp_path, [([], False), (["closed.test"], True)], scenario)
+
+
+@pytest.mark.parametrize("ingress", INGRESSES)
+def test_an_address_need_not_be_covered_without_a_server_name(
+    tmp_path: Path, ingress: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(proxy: spooky.Proxy) -> None:
+        client = await connect(ingress, proxy.addresses[0], None)
+        assert await status(client, "127.0.0.1:8443", monkeypatch) == 200
+        assert await status(client, "[::1]", monkeypatch) == 200
+        assert await status(client, "two.test", monkeypatch) == 421
+        assert await status(client, "192.0.2.1", monkeypatch) == 421, "behind client certificates"
+        await client.close()
+        named = await connect(ingress, proxy.addresses[0], "one.test")
+        assert await status(named, "127.0.0.1:8443", monkeypatch) == 421
+        await named.close()
+
+    run_with(tmp_path, [(["one.test"], False), (["192.0.2.1"], True)], scenario)
+
+
 @pytest.mark.parametrize("other", [(["closed.a.test"], False), (["*.a.test"], True)])
 def test_listeners_that_serve_a_host_alike_or_as_closely_take_nothing_away(
     tmp_path: Path, other: tuple[list[str], bool], monkeypatch: pytest.MonkeyPatch
