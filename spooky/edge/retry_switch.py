@@ -3,8 +3,9 @@
 import logging
 from typing import Final
 
+from spooky._core.balance import hash_key
 from spooky._core.timers import Timer
-from spooky.edge.limits import ConnectionCap
+from spooky.edge.limits import SECOND, ConnectionCap
 from spooky.observe.counters import Counters
 from spooky.runtime import Runtime
 
@@ -18,7 +19,7 @@ HALF_OPEN_OFF: Final = 0.1
 """Below which share it is over; what proved nothing before takes a handshake's timeout to go."""
 
 ATTEMPTS_ON: Final = 0.5
-"""Which share of the rate of new connections is a flood, counted by each listener of a worker."""
+"""Which share of the rate of new connections is a flood, counted over all listeners and workers."""
 
 ATTEMPTS_OFF: Final = 0.25
 """Below which share of it that is over: a flood goes on though it gets nothing."""
@@ -28,7 +29,10 @@ CALM_SECONDS: Final = 5.0
 each breath."""
 
 WINDOW_SECONDS: Final = 1.0
-"""In which time attempts are counted, and how often it is looked whether it is calm."""
+"""For which time attempts may come at once, and how often it is looked whether it is calm."""
+
+_ON: Final = hash_key(b"attempts that begin a flood")
+_OFF: Final = hash_key(b"attempts that go on with a flood")
 
 
 class RetrySwitch:
@@ -47,11 +51,9 @@ class RetrySwitch:
         self.is_on = False
         self._runtime = runtime
         self._cap = cap
+        self._segment = counters.segment
         self._values = counters.values
         self._gauge = counters.slot("quic_retry_active")
-        self._window_ends = 0.0
-        self._attempts = 0
-        self._rate = 1.0
         self._stormy_at = 0.0
         self._timer: Timer | None = None
 
@@ -62,12 +64,12 @@ class RetrySwitch:
             now: Seconds on the monotonic clock.
             rate: How many connections may begin in a second.
         """
-        self._rate = rate
-        if now >= self._window_ends:
-            self._window_ends = now + WINDOW_SECONDS
-            self._attempts = 0
-        self._attempts += 1
-        if not self.is_on and self._is_beyond(HALF_OPEN_ON, ATTEMPTS_ON):
+        # Both each time: other workers may be on when this one is off.
+        is_flood = not self._may_come(_ON, ATTEMPTS_ON * rate, now)
+        is_calm = self._may_come(_OFF, ATTEMPTS_OFF * rate, now)
+        if self.is_on and not is_calm:
+            self._stormy_at = now
+        if not self.is_on and (is_flood or self._cap.half_open_share >= HALF_OPEN_ON):
             self._turn(True, now)
         return self.is_on
 
@@ -79,20 +81,17 @@ class RetrySwitch:
             self._timer.cancel()
             self._timer = None
 
-    def _is_beyond(self, half_open: float, attempts: float) -> bool:
-        return (
-            self._cap.half_open_share >= half_open
-            or self._attempts >= attempts * self._rate * WINDOW_SECONDS
-        )
+    def _may_come(self, key: int, rate: float, now: float) -> bool:
+        """Count an attempt of those of all workers; return whether they stay within a rate."""
+        burst = max(1, int(rate * WINDOW_SECONDS))
+        return self._segment.take_rate(key, int(now * SECOND), max(1, int(SECOND / rate)), burst)
 
     def _look(self) -> None:
         """Turn off when it has been calm for long enough."""
         self._timer = None
         now = self._runtime.now()
-        if self._is_beyond(HALF_OPEN_OFF, ATTEMPTS_OFF):
+        if self._cap.half_open_share >= HALF_OPEN_OFF:
             self._stormy_at = now
-        if now >= self._window_ends:
-            self._attempts = 0
         if now - self._stormy_at >= CALM_SECONDS:
             self._turn(False, now)
         else:

@@ -40,9 +40,9 @@ class Clock:
 class Gate:
     """A switch, and what it goes by."""
 
-    def __init__(self) -> None:
-        self.clock = Clock()
-        self.counters = Counters()
+    def __init__(self, other: "Gate | None" = None) -> None:
+        self.clock = other.clock if other is not None else Clock()
+        self.counters = other.counters if other is not None else Counters()
         self.cap = ConnectionCap(self.counters, "quic", MAXIMUM, MAXIMUM)
         self.switch = RetrySwitch(self.clock, self.cap, self.counters)  # type: ignore[arg-type]
 
@@ -80,15 +80,35 @@ def test_half_open_connections_turn_it_on_and_their_end_turns_it_off() -> None:
 
 def test_attempts_turn_it_on_whatever_becomes_of_them() -> None:
     gate = Gate()
-    assert not gate.attempt(int(RATE / 2) - 1)
+    assert not gate.attempt(int(RATE / 2))
     gate.clock.go_on(WINDOW_SECONDS)
-    assert not gate.attempt(int(RATE / 2) - 1), "each window counts for itself"
+    assert not gate.attempt(int(RATE / 2)), "so many may come again"
     assert gate.attempt()
     for _ in range(20):
         gate.clock.go_on(WINDOW_SECONDS)
         assert gate.attempt(int(RATE / 3)), "a flood that gets nothing is still one"
     gate.clock.go_on(CALM_SECONDS + 2 * WINDOW_SECONDS)
     assert not gate.switch.is_on
+
+
+def test_attempts_count_over_all_workers_and_listeners() -> None:
+    """As many share a flood, each sees little of it; they turn it on, and none turns it off."""
+    first = Gate()
+    gates = [first, *(Gate(first) for _ in range(7))]
+    share = int(RATE / len(gates))
+    for _ in range(3):
+        for gate in gates:
+            gate.attempt(share)
+        first.clock.go_on(WINDOW_SECONDS)
+    assert any(gate.switch.is_on for gate in gates)
+    for _ in range(20):
+        for _ in range(share):
+            for gate in gates:
+                gate.attempt()
+        first.clock.go_on(WINDOW_SECONDS)
+    assert all(gate.switch.is_on for gate in gates)
+    first.clock.go_on(CALM_SECONDS + 2 * WINDOW_SECONDS)
+    assert not any(gate.switch.is_on for gate in gates)
 
 
 @pytest.mark.parametrize("times", [1, 2])
