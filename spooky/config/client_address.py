@@ -1,10 +1,10 @@
 """The ``client_address`` section of a listener: whose word is taken for where a client is."""
 
-import ipaddress
 from typing import Annotated, Literal, TypeAlias
 
 from spooky.config.fields import Section, described
-from spooky.config.problems import Path, quoted
+from spooky.config.networks import parse_network
+from spooky.config.problems import InvalidValueError, Path
 from spooky.config.report import Report
 
 AddressHeader: TypeAlias = Literal["none", "x-forwarded-for", "forwarded"]
@@ -50,13 +50,9 @@ def check_client_address(path: Path, settings: ClientAddress, report: Report) ->
     """Report what is wrong with the section at a path."""
     for place, cidr in enumerate(settings.trusted_cidrs):
         try:
-            ipaddress.ip_network(cidr)
-        except ValueError:
-            report.error(
-                (*path, "trusted_cidrs", place),
-                f"{quoted(cidr)} is not a network",
-                "write one such as 10.1.0.0/16, with no bits set beyond its length",
-            )
+            parse_network(cidr)
+        except InvalidValueError as error:
+            report.error((*path, "trusted_cidrs", place), error.message, error.remedy)
     asked = [
         key
         for key, value, default in (

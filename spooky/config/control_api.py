@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from spooky.config.fields import Milliseconds, Section, described
 from spooky.config.hosts import parse_listener_address
+from spooky.config.networks import parse_network
 from spooky.config.problems import InvalidValueError, Path, quoted
 from spooky.config.report import Report
 
@@ -235,13 +236,9 @@ def check_control_api(api: ControlApi, report: Report) -> None:
     _check_auth(api.auth, report)
     for place, cidr in enumerate(api.ip_allowlist.cidrs):
         try:
-            ipaddress.ip_network(cidr)
-        except ValueError:
-            report.error(
-                (*_PATH, "ip_allowlist", "cidrs", place),
-                f"{quoted(cidr)} is not a network",
-                "write one such as 10.1.0.0/16, with no bits set beyond its length",
-            )
+            parse_network(cidr)
+        except InvalidValueError as error:
+            report.error((*_PATH, "ip_allowlist", "cidrs", place), error.message, error.remedy)
     audit = (*_PATH, "audit")
     if api.audit.sink == "file" and not api.audit.file_path:
         report.error(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from spooky.config.hosts import EMBEDDED_SCHEME, parse_backend_address
+from spooky.config.networks import parse_network
 from spooky.config.performance import Performance
 from spooky.config.problems import InvalidValueError, Path
 from spooky.config.schema import Configuration, Listener, Upstream
@@ -78,7 +79,7 @@ def _listener(path: Path, listener: Listener) -> Iterator[Finding]:
             "true",
         )
     for number, cidr in enumerate(listener.client_address.trusted_cidrs):
-        network = ipaddress.ip_network(cidr)
+        network = parse_network(cidr)
         if network.prefixlen < WIDEST[network.version]:
             yield Finding(
                 (*path, "client_address", "trusted_cidrs", number),

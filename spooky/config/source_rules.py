@@ -1,16 +1,14 @@
 """Rules of ``performance.source_rules``: what new connections get by where they come from."""
 
-import ipaddress
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
+from spooky.config.networks import Network, parse_network
 from spooky.config.problems import InvalidValueError, quoted
 from spooky.config.report import Report
 
 SourceAction: TypeAlias = Literal["allow", "drop", "retry"]
 
 ACTIONS: Final = get_args(SourceAction)
-
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class SourceRule(NamedTuple):
@@ -37,13 +35,7 @@ def parse_source_rule(text: str) -> SourceRule:
             f"{quoted(text)} does not begin with what is done",
             f"write {', '.join(ACTIONS[:-1])} or {ACTIONS[-1]}, then a network",
         )
-    try:
-        parsed = ipaddress.ip_network(network.strip())
-    except ValueError as error:
-        raise InvalidValueError(
-            f"{quoted(network.strip())} is not a network", "write one such as 192.0.2.0/24"
-        ) from error
-    return SourceRule(action, parsed)  # type: ignore[arg-type]
+    return SourceRule(action, parse_network(network.strip()))  # type: ignore[arg-type]
 
 
 def check_source_rules(rules: tuple[str, ...], report: Report) -> None:

@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from spooky.config.control_api import ControlApi
+from spooky.config.networks import parse_network
 from spooky.control.admin_credentials import AdminCredentials
 from spooky.control.sockets import bind_endpoint, bind_error, share_port
 from spooky.control.timed_connection import TimedConnection
@@ -193,4 +194,4 @@ class AdminListener:
 def _contains(network: str, address: str) -> bool:
     parsed = ipaddress.ip_address(address.partition("%")[0])
     mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return (mapped or parsed) in ipaddress.ip_network(network)
+    return (mapped or parsed) in parse_network(network)

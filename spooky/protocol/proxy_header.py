@@ -122,7 +122,8 @@ def _address(text: bytes, version: int) -> str:
         raise ProxyHeaderError("a PROXY line has a malformed address") from error
     if address.version != version:
         raise ProxyHeaderError("a PROXY line has an address of another family")
-    return str(address)
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
 
 
 def _port(text: bytes) -> int:

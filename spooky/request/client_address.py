@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
 
 from spooky.config.client_address import ClientAddress
+from spooky.config.networks import parse_network
 from spooky.protocol.stream import Field
 
 Place: TypeAlias = tuple[str, int]
@@ -30,7 +31,7 @@ class TrustedProxies:
     """
 
     def __init__(self, settings: ClientAddress = ClientAddress()) -> None:  # noqa: B008
-        networks = [ipaddress.ip_network(each) for each in settings.trusted_cidrs]
+        networks = [parse_network(each) for each in settings.trusted_cidrs]
         self._networks = {
             version: [each for each in networks if each.version == version] for version in (4, 6)
         }

@@ -59,6 +59,7 @@ def test_what_is_right_is_accepted(api: dict[str, Any]) -> None:
          "tls.client_auth.mode", "no token to show instead"),
         ({"auth": {"bearer_tokens": [TOKEN, TOKEN]}}, "auth.bearer_tokens[1]", "there twice"),
         ({"ip_allowlist": {"cidrs": ["10.0.0.1/8"]}}, "ip_allowlist.cidrs[0]", "not a network"),
+        ({"ip_allowlist": {"cidrs": ["::/1"]}}, "ip_allowlist.cidrs[0]", "all IPv4 addresses"),
         ({"health_path": "live"}, "health_path", "not a path"),
         ({"ready_path": "/a/../b"}, "ready_path", "not a path"),
         ({"reload_path": "/{it}"}, "reload_path", "not a path"),

@@ -50,6 +50,10 @@ OPENED = [
         listen(client_address={"trusted_cidrs": ["0.0.0.0/0"], "header": "forwarded"}),
         "listen.client_address.trusted_cidrs[0]",
     ),
+    (
+        listen(client_address={"trusted_cidrs": ["::ffff:0:0/96"], "header": "forwarded"}),
+        "listen.client_address.trusted_cidrs[0]",
+    ),
     ({"upstream": backend("http://192.0.2.1")}, "upstream.api.backends[0].address"),
     (
         {"upstream": backend("a.example", forwarded_headers={"mode": "append"})},

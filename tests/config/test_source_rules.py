@@ -13,6 +13,8 @@ from tests.config.test_rules import check
         ("[⟦drop]", "is not a network"),
         ("[⟦drop 192.0.2.1/24]", "is not a network"),
         ("[⟦drop example.com]", "is not a network"),
+        ("[⟦'drop ::fffe:0:0/95']", "has all IPv4 addresses in it"),
+        ("['retry ::ffff:192.0.2.0/120', ⟦drop 192.0.2.1]", "a rule before it has them all"),
         ("[drop 192.0.0.0/8, ⟦allow 192.0.2.1]", "a rule before it has them all"),
         ("[retry 0.0.0.0/0, ⟦drop 192.0.2.1]", "a rule before it has them all"),
     ],

@@ -37,6 +37,12 @@ def test_the_first_rule_that_matches_holds() -> None:
     assert rules("drop 192.0.0.0/8", "allow 192.0.2.1").action("192.0.2.1") == "drop"
 
 
+def test_rules_for_mapped_addresses_are_for_ipv4() -> None:
+    found = rules("drop ::ffff:192.0.2.0/120")
+    assert found.action("192.0.2.7") == found.action("::ffff:192.0.2.7") == "drop"
+    assert found.action("192.0.3.7") is found.action("2001:db8::7") is None
+
+
 def test_look_ups_agree_with_going_through_the_rules_one_by_one() -> None:
     source = random.Random(13)
     networks = [

@@ -47,6 +47,7 @@ def with_checksum(header: bytes) -> bytes:
     [
         (b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n", ("192.0.2.7", 4711)),
         (b"PROXY TCP6 2001:DB8::7 ::1 0 65535\r\n", ("2001:db8::7", 0)),
+        (b"PROXY TCP6 ::ffff:192.0.2.7 ::1 1 2\r\n", ("192.0.2.7", 1)),
         (b"PROXY UNKNOWN\r\n", None),
         (b"PROXY UNKNOWN ffff:f...f ffff:f...f 65535 65535\r\n", None),
     ],

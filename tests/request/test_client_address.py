@@ -83,3 +83,12 @@ def test_nobody_is_believed_unless_configured() -> None:
 )
 def test_what_is_no_address_is_none(text: str) -> None:
     assert parse_place(text) is None
+
+
+@pytest.mark.parametrize("network", ["192.0.2.0/24", "::ffff:192.0.2.0/120", "::ffff:0:0/96"])
+def test_a_network_of_mapped_addresses_is_one_of_ipv4(network: str) -> None:
+    proxies = TrustedProxies(ClientAddress(trusted_cidrs=(network,), header="forwarded"))
+    assert proxies.trusts("192.0.2.7")
+    assert proxies.trusts("::ffff:192.0.2.7")
+    assert proxies.trusts("203.0.113.7") is (network == "::ffff:0:0/96")
+    assert not proxies.trusts("2001:db8::7")
