@@ -62,6 +62,31 @@ def _listeners(configuration: Configuration) -> Iterator[Finding]:
     for place, listener in enumerate(configuration.active_listeners):
         path: Path = ("listeners", place) if configuration.listeners else ("listen",)
         yield from _listener(path, listener)
+        for number, other in enumerate(configuration.active_listeners):
+            shared = _own_certificates(listener) & _own_certificates(other)
+            if shared and _demands_certificates(other) and not _demands_certificates(listener):
+                yield Finding(
+                    (*path, "tls", "client_auth", "require_client_cert"),
+                    f"clients without a certificate ask here for the hosts of {min(shared)}, for "
+                    f"which {_place(other)} (listeners[{number}]) requires one",
+                    f"true, or another certificate for {_place(listener)}",
+                )
+
+
+def _own_certificates(listener: Listener) -> set[str]:
+    """Return the files of what a listener presents."""
+    files = {listener.tls.cert, *(each.cert for each in listener.tls.certificates)}
+    return {os.path.realpath(file) for file in files if file}
+
+
+def _demands_certificates(listener: Listener) -> bool:
+    auth = listener.tls.client_auth
+    return auth.enabled and auth.require_client_cert
+
+
+def _place(listener: Listener) -> str:
+    host = f"[{listener.address}]" if ":" in listener.address else listener.address
+    return f"{host}:{listener.port}"
 
 
 def _listener(path: Path, listener: Listener) -> Iterator[Finding]:

@@ -89,6 +89,34 @@ def test_what_is_opened_is_found(opened: dict[str, Any], path: str) -> None:
     assert found(settings(**opened)) == [path]
 
 
+def test_an_open_listener_with_the_certificate_of_one_that_demands_some_is_found() -> None:
+    demands = {"enabled": True, "require_client_cert": True, "ca_file": "ca.pem"}
+
+    def listener(port: int, **more: Any) -> dict[str, Any]:
+        return {"port": port, "tls": {"cert": "cert.pem", "key": "key.pem", **more}}
+
+    closed = listener(2, client_auth=demands)
+    own = {"server_name": "a", "cert": "cert.pem", "key": "key.pem"}
+    for open_one, is_open in (
+        (listener(1), True),
+        (listener(1, cert="other.pem", certificates=[own]), True),
+        (listener(1, cert="other.pem"), False),
+        (listener(1, client_auth=demands), False),
+    ):
+        mapping = settings(listeners=[open_one, closed])
+        del mapping["listen"]
+        configuration = diagnose_mapping(mapping).configuration
+        assert configuration is not None
+        texts = [
+            f"{format_path(e.path)} {e.meaning} {e.safe}" for e in find_exposures(configuration)
+        ]
+        assert len(texts) == is_open
+        for text in texts:
+            assert text.startswith("listeners[0].tls.client_auth.require_client_cert")
+            assert ":1" in text
+            assert ":2 (listeners[1])" in text
+
+
 def test_backends_of_this_machine_may_be_spoken_to_in_clear() -> None:
     for address in ("http://127.0.0.1:8080", "http://localhost", "http://[::1]:1"):
         assert found(settings(upstream=backend(address))) == []
