@@ -11,6 +11,7 @@ from typing import Final
 
 from spooky._core.shared import Segment
 from spooky.control.changes import NextGeneration, PrepareError
+from spooky.control.pauses import Pauses
 from spooky.control.slots import Slots, StartError
 from spooky.control.worker_process import WorkerProcess
 from spooky.edge.messages import (
@@ -45,13 +46,6 @@ PREPARE_SECONDS: Final = 60.0
 SILENT_SECONDS: Final = 10.0
 """A worker whose loop has not turned for so long is not counted on: it misses ten beats, which a
 busy machine alone does not do."""
-
-STABLE_SECONDS: Final = 10.0
-"""A worker that lived so long is replaced at once."""
-
-REPLACE_DELAY_MIN: Final = 0.1
-REPLACE_DELAY_MAX: Final = 5.0
-"""One that did not is replaced after a pause, which doubles up to this; seconds."""
 
 DRAINING_SECONDS: Final = 10.0
 """How long workers may take to begin to finish when another program takes over."""
@@ -116,7 +110,7 @@ class Crew:
         self._on_left = on_left
         self._workers: dict[int, WorkerProcess] = {}
         self._slots = slots
-        self._delays: dict[int, float] = {}
+        self._pauses = Pauses()
         self._started = False
         self._failure = ""
         # Slots whose workers finish, for others to take their place there.
@@ -286,7 +280,8 @@ class Crew:
         preparation = self._preparation = _Preparation(change, make)
         try:
             for worker in self._at(self._slots.active):
-                worker.send(*make(worker.slot))
+                if not self._finishes(worker):
+                    worker.send(*make(worker.slot))
             for slot in self._slots.coming:
                 self._open_inbox(slot)
             for slot in self._slots.coming:
@@ -346,9 +341,10 @@ class Crew:
             if slot in self._workers:
                 self._workers[slot].leaves = True
                 self._workers[slot].send(Stop())
-            elif slot in self._inboxes:
+            else:
                 # It could not even be started.
-                self._close_inbox(slot)
+                if slot in self._inboxes:
+                    self._close_inbox(slot)
                 self._on_left(slot)
 
     @property
@@ -358,7 +354,10 @@ class Crew:
         return (
             self.all_ready
             and all(
-                preparation is None or worker.prepared == preparation.change.number
+                # One that has not begun to finish would miss this change.
+                worker.draining
+                if self._finishes(worker)
+                else preparation is None or worker.prepared == preparation.change.number
                 for worker in self._at(self._slots.active)
             )
             and len(self._at(self._slots.coming)) == len(self._slots.coming)
@@ -366,6 +365,10 @@ class Crew:
             # One that has not begun to leave would take this change for its own.
             and all(worker.draining for worker in self._at(self._slots.leaving))
         )
+
+    def _finishes(self, worker: WorkerProcess) -> bool:
+        """Whether a worker of a slot that serves follows no change any more."""
+        return worker.draining or worker.slot in self._replaced
 
     # --- the end ------------------------------------------------------------------------------
 
@@ -428,11 +431,10 @@ class Crew:
             return
         try:
             worker = self._start(slot, self._make_start)
+            if self._preparation is not None:
+                worker.send(*self._preparation.make(slot))
         except OSError as error:
             self._cannot_spawn(slot, error)
-            return
-        if self._preparation is not None:
-            worker.send(*self._preparation.make(slot))
 
     def _start(self, slot: int, make_start: MakeStart) -> WorkerProcess:
         worker = self._workers[slot] = WorkerProcess(slot, self._on_message, self._on_exit)
@@ -444,11 +446,16 @@ class Crew:
     def _cannot_spawn(self, slot: int, error: OSError) -> None:
         """Try again later: what the machine lacks now it may have then."""
         text = f"worker {slot} cannot be started: {error.strerror or error}"
+        if slot in self._workers:
+            # It runs, and was not told all: its exit brings a successor.
+            self._workers[slot].failure = text
+            self._workers[slot].kill()
+            return
         if not self._started:
             self._fail(text)
             self._changed.set()
             return
-        delay = self._next_delay(slot)
+        delay = self._pauses.next(slot)
         logger.error("%s; trying again in %.1f s", text, delay)
         self._loop.call_later(delay, self._spawn, slot)
 
@@ -474,6 +481,8 @@ class Crew:
 
     def _on_exit(self, worker: WorkerProcess) -> None:
         slot = worker.slot
+        if self._workers.get(slot) is not worker:
+            return
         self._replaced.discard(slot)
         del self._workers[slot]
         self._segment.reclaim(slot)
@@ -494,10 +503,10 @@ class Crew:
         if not self._started:
             self._fail(text)
             return
-        if self._preparation is not None:
+        if self._preparation is not None and not worker.draining:
             number = self._preparation.change.number
             self._fail_preparation(number, f"it died while preparing: {text}")
-        delay = self._delay(worker)
+        delay = self._pauses.after(slot, self._loop.time() - worker.started)
         logger.error("a worker died, replacing it in %.1f s: %s", delay, text)
         self.restarts += 1
         self._loop.call_later(delay, self._spawn, slot)
@@ -529,19 +538,6 @@ class Crew:
         if preparation is not None and preparation.change.number == number:
             preparation.failure = preparation.failure or text
             self._changed.set()
-
-    def _delay(self, worker: WorkerProcess) -> float:
-        """Return how long to wait before a worker is replaced."""
-        if self._loop.time() - worker.started > STABLE_SECONDS:
-            self._delays[worker.slot] = REPLACE_DELAY_MIN
-            return 0.0
-        return self._next_delay(worker.slot)
-
-    def _next_delay(self, slot: int) -> float:
-        """Return how long to wait for a slot this time; the next will be longer."""
-        delay = self._delays.get(slot, REPLACE_DELAY_MIN)
-        self._delays[slot] = min(2 * delay, REPLACE_DELAY_MAX)
-        return delay
 
     # --- all of them --------------------------------------------------------------------------
 

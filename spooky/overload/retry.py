@@ -139,6 +139,6 @@ def _seconds_of(value: bytes, wall_time: float) -> float:
         return float(value[:9])
     try:
         date = parsedate_to_datetime(value.decode("ascii"))
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     return max(0.0, date.replace(tzinfo=date.tzinfo or UTC).timestamp() - wall_time)

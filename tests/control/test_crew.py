@@ -10,6 +10,8 @@ import pytest
 from spooky._core import COMPILED
 from spooky.config.watchdog import Watchdog
 from spooky.control import crew as crew_module
+from spooky.control import pauses
+from spooky.control.changes import NextGeneration, PrepareError
 from spooky.control.crew import Crew, StartError
 from spooky.control.slots import Slots
 from spooky.control.watchdog import WatchdogRules
@@ -26,6 +28,7 @@ class Worker:
 
     made = 0
     failing: range = range(0)
+    deaf: range = range(0)
 
     def __init__(self, slot: int, on_message: Any, on_exit: Callable[["Worker"], None]) -> None:
         number = Worker.made
@@ -36,17 +39,25 @@ class Worker:
         self.ready, self.failure, self.exit_text, self.cut = True, "", "signal 9", 0
         self.started = asyncio.get_running_loop().time()
         self.told: list[object] = []
+        self.draining, self.prepared = False, None
 
     def send(self, message: object, descriptors: object = None) -> None:
         """Tell it something."""
+        if self.pid in Worker.deaf:
+            raise OSError(24, "Too many open files")
         self.told.append(message)
+
+    def kill(self) -> None:
+        """End it."""
+        asyncio.get_running_loop().call_soon(self.on_exit, self)
 
 
 def crew_with(monkeypatch: pytest.MonkeyPatch, failing: range, workers: int = 1) -> Crew:
     monkeypatch.setattr(Worker, "made", 0)
     monkeypatch.setattr(Worker, "failing", failing)
+    monkeypatch.setattr(Worker, "deaf", range(0))
     monkeypatch.setattr(crew_module, "WorkerProcess", Worker)
-    monkeypatch.setattr(crew_module, "REPLACE_DELAY_MIN", 0.01)
+    monkeypatch.setattr(pauses, "REPLACE_DELAY_MIN", 0.01)
     segment, _ = create_segment(workers)
     return Crew(Slots(workers), segment, lambda *_: (None, {}), lambda *_: None, lambda _: None)
 
@@ -143,5 +154,91 @@ def test_the_only_worker_finishes_with_nobody_to_give_clients_to(
         steer = worker.told[-2]
         assert isinstance(steer, Steer)
         assert steer.steering.active == (0,)
+
+    run(scenario)
+
+
+def test_a_worker_that_cannot_be_told_what_to_do_is_ended_and_has_a_successor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def scenario() -> None:
+        crew = crew_with(monkeypatch, range(0))
+        await crew.start()
+        monkeypatch.setattr(Worker, "deaf", range(1, 3))
+        first = cast(Worker, crew._workers[0])
+        first.kill()
+        ended: list[int] = []
+        kill = Worker.kill
+
+        def note(worker: Worker) -> None:
+            ended.append(worker.pid)
+            kill(worker)
+
+        monkeypatch.setattr(Worker, "kill", note)
+        await until(lambda: crew.pids == {0: 3})
+        assert ended == [1, 2]
+        # One that is no more the slot's takes nothing from who is.
+        first.on_exit(first)
+        assert crew.pids == {0: 3}
+
+    run(scenario)
+
+
+def change_of(number: int, *, rolling: bool = False) -> NextGeneration:
+    return NextGeneration(number, cast(Any, None), rolling)
+
+
+@pytest.mark.skipif(not COMPILED, reason="the twin has one worker")
+def test_a_change_waits_for_no_worker_that_finishes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(slot: int) -> tuple[Any, dict[str, int]]:
+        return f"prepare {slot}", {}
+
+    async def scenario() -> None:
+        crew = crew_with(monkeypatch, range(0), workers=2)
+        await crew.start()
+        replaced, other = (cast(Worker, crew._workers[slot]) for slot in (0, 1))
+        crew.replace(0, 5.0)
+        for number in (2, 3):
+            preparing = asyncio.ensure_future(
+                crew.prepare(
+                    change_of(number),
+                    lambda slot: (cast(Any, f"prepare {slot}"), {}),
+                    cast(Any, None),
+                )
+            )
+            await asyncio.sleep(0)
+            assert "prepare 0" not in replaced.told
+            assert "prepare 1" in other.told
+            cast(Any, other).prepared = number
+            crew._changed.set()
+            await asyncio.sleep(0.01)
+            # Not before it finishes: else it would find itself behind.
+            assert preparing.done() == (number == 3)
+            replaced.draining = True
+            crew._changed.set()
+            await preparing
+            crew.check_prepared()
+            crew.committed()
+
+    run(scenario)
+
+
+@pytest.mark.skipif(not COMPILED, reason="the twin has one worker")
+def test_a_slot_without_an_inbox_is_free_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    async def scenario() -> None:
+        crew = crew_with(monkeypatch, range(0))
+        left: list[int] = []
+        crew._on_left = left.append
+        await crew.start()
+        monkeypatch.setattr(crew_module.socket, "socketpair", fail)
+        crew._slots.coming = (1, 2)
+        with pytest.raises(PrepareError, match="Too many open files"):
+            await crew.prepare(
+                change_of(2, rolling=True), lambda _: (cast(Any, None), {}), cast(Any, None)
+            )
+        assert left == [1, 2]
 
     run(scenario)

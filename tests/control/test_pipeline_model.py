@@ -36,9 +36,10 @@ from spooky.control.changes import (
     PrepareError,
     Step,
 )
-from spooky.control.crew import REPLACE_DELAY_MAX, Crew
+from spooky.control.crew import Crew
 from spooky.control.first_generation import begin_with
 from spooky.control.history import History, HistoryError, Record
+from spooky.control.pauses import REPLACE_DELAY_MAX
 from spooky.control.slots import Slots
 from spooky.edge.messages import (
     Discard,
@@ -254,9 +255,9 @@ class Pipeline(RuleBasedStateMachine):
     def start(self) -> None:
         """Start the workers."""
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(changes_module, "_read", lambda path: candidate(int(path.name)))
+        self.patch.setattr(changes_module, "_read", lambda path, _: candidate(int(path.name)))
         self.patch.setattr(
-            changes_module, "restore_candidate", lambda text, _: candidate(int(text))
+            changes_module, "restore_candidate", lambda text, *_: candidate(int(text))
         )
         self.patch.setattr(crew_module, "WorkerProcess", SimulatedWorker)
         self.patch.setattr(slots_module, "SLOTS", SLOTS)

@@ -103,6 +103,7 @@ def test_a_pause_is_random_grows_and_has_a_bound(returns, chance):
         (b"Thu, 01 Jan 1970 00:01:00 GMT", 0.0),
         (b"-1", 0.0),
         (b"soon", 0.0),
+        (b"Sun, 06 Nov 99999999999 08:49:37 GMT", 0.0),
         (b"\xff", 0.0),
         (b"", 0.0),
     ],
