@@ -37,7 +37,9 @@ cdef class _Hashing(Balancer):
         return backend if self._has_room(backend, excluded) else self._least_loaded(excluded)
 
     cdef double _score(self, Py_ssize_t backend, int64_t active, double weight) noexcept:
-        """Return how much of its bound a backend had in flight."""
+        """Return how much of its bound a backend had in flight; without one it has no score."""
+        if self._eligible_weight == 0:
+            return NO_SCORE
         cdef double bound = self._balance_factor * weight * (self._eligible_active + 1)
         return active / (bound / self._eligible_weight)
 

@@ -7,6 +7,8 @@ line has one place, by its hash, which the next one there takes over: so there i
 to sweep, and nobody can make a look-up slow.
 """
 
+import os
+
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint64_t
@@ -28,7 +30,8 @@ cdef enum:
     STREAM_ID = 0
     PREFIX_BYTES = 2
 
-cdef uint64_t MIXER = 0x9E3779B97F4A7C15ULL
+# Odd, and not to be known: else a client could choose lines that take each other's places.
+cdef uint64_t MIXER = int.from_bytes(os.urandom(8), "little") | 1
 
 cdef int WITHIN_LIMITS = verdicts.WITHIN_LIMITS
 cdef int MALFORMED = verdicts.MALFORMED
@@ -37,9 +40,18 @@ cdef int MALFORMED = verdicts.MALFORMED
 cdef bytes PREFIX = b"\0\0"
 
 # Not kept: nobody is to find out by the time it takes that another one sent the same.
-cdef frozenset SECRET_NAMES = frozenset(
-    (b"authorization", b"cookie", b"proxy-authorization", b"set-cookie")
+cdef frozenset SECRET_NAMES = frozenset((b"cookie", b"set-cookie"))
+
+# Neither are values of names that say so themselves.
+cdef tuple SECRET_WORDS = (
+    b"auth", b"token", b"key", b"secret", b"session", b"csrf", b"password", b"credential",
+    b"signature",
 )
+
+# Nor what carries a query, which often has tokens.
+cdef frozenset LOCATION_NAMES = frozenset((b":path", b"location", b"content-location", b"referer"))
+
+cdef bytes AUTHORITY = b":authority"
 
 cdef object _encode = Encoder().encode
 cdef object _decoder = Decoder(0, 0)
@@ -97,10 +109,25 @@ cdef inline Line kept(list lines, uint64_t hash):
     return line if line is not None and line.hash == hash else None
 
 
+cdef bint may_be_secret(bytes name, bytes value) except -1:
+    """Whether a field is for nobody else to guess."""
+    cdef bytes word
+    if name in LOCATION_NAMES:
+        return b"?" in value
+    if name in SECRET_NAMES:
+        return True
+    if name == AUTHORITY:  # Has such a word in it, and is everybody's.
+        return False
+    for word in SECRET_WORDS:
+        if word in name:
+            return True
+    return False
+
+
 cdef int keep(list lines, uint64_t hash, bytes encoded, tuple field) except -1:
     """Keep a line, unless it is long or secret."""
     cdef Line line
-    if PyBytes_GET_SIZE(encoded) > LINE_MAX_BYTES or field[0] in SECRET_NAMES:
+    if PyBytes_GET_SIZE(encoded) > LINE_MAX_BYTES or may_be_secret(field[0], field[1]):
         return 0
     line = Line.__new__(Line)
     line.hash = hash

@@ -149,3 +149,15 @@ def test_both_builds_keep_candidates_alike(candidates: list[tuple[Any, ...]]) ->
             one.add_candidate(*candidate)
     assert pair[0].data() == pair[1].data()
     assert pair[0].candidates == pair[1].candidates <= CANDIDATES_MAX
+
+
+@pytest.mark.parametrize("build", BUILDS)
+@pytest.mark.parametrize("kind", ["RingHash", "Maglev"])
+def test_a_bound_that_nothing_eligible_has_gives_no_score(build: ModuleType, kind: str) -> None:
+    balancer = make(build, (kind, {"balance_factor": 1.25}), [100, 100])
+    chosen = balancer.pick(7)
+    balancer.started(chosen)
+    for backend in range(2):
+        balancer.set_eligible(backend, False)
+    assert balancer.pick(7) == -1
+    assert [note[5] for note in notes_of(build, balancer, chosen)] == [-1]

@@ -177,6 +177,19 @@ def test_a_stage_of_ones_own_decides_and_learns(kernels: dict[str, Any]) -> None
     ]
 
 
+@pytest.mark.parametrize("kernels", [INSTALLED, PURE], ids=["installed", "twins"])
+def test_what_follows_a_head_whose_handler_failed_is_left(kernels: dict[str, Any]) -> None:
+    world = World(Exchange if kernels is INSTALLED else COPY.Exchange, kernels, Settings())
+    world.generation = object()  # None of a generation: reading it fails.
+    with pytest.raises((TypeError, AttributeError)):
+        world.take(("open", 0, False))
+    handler = world.clients[0].handler
+    handler.on_data(b"body", False)
+    handler.on_trailers([(b"checksum", b"1")])
+    handler.on_writable()
+    world.end()
+
+
 @both
 @given(
     st.lists(

@@ -65,6 +65,17 @@ def test_a_line_that_cannot_be_decoded_is_refused_each_time(kernel: ModuleType) 
     [
         (literal(b"x-plain", b"some value"), True),
         (b"\x51\x05/path", True),
+        (b"\x51\x05/?t=1", False),
+        (literal(b":authority", b"a.test"), True),
+        (literal(b"location", b"/next"), True),
+        (literal(b"location", b"/next?code=1"), False),
+        (literal(b"referer", b"/from?code=1"), False),
+        (literal(b"x-api-key", b"some value"), False),
+        (literal(b"x-csrf", b"some value"), False),
+        (literal(b"x-auth-request", b"some value"), False),
+        (literal(b"x-access-token", b"some value"), False),
+        (literal(b"app-session", b"some value"), False),
+        (literal(b"client-secret", b"some value"), False),
         (literal(b"cookie", b"some value"), False),
         (literal(b"authorization", b"some value"), False),
         (b"\x55\x0asome value", False),  # cookie, by the static table

@@ -341,7 +341,9 @@ class _Hashing(Balancer):
         return backend if self._has_room(backend, excluded) else self._least_loaded(excluded)
 
     def _score(self, backend: int, active: int, weight: float) -> float:
-        """Return how much of its bound a backend had in flight."""
+        """Return how much of its bound a backend had in flight; without one it has no score."""
+        if self._eligible_weight == 0:
+            return NO_SCORE
         bound = self._balance_factor * weight * (self._eligible_active + 1) / self._eligible_weight
         return active / bound
 

@@ -226,6 +226,8 @@ class Exchange(Owner):
         if self.response_ended:
             self.stream.consume(size)
             return
+        if self.policy is None:
+            return  # The head's handler failed; its session ends the stream.
         self.request_ended = end
         limit = self.policy.bodies.request
         if limit is not None and self.record.bytes_received > limit:
@@ -246,7 +248,7 @@ class Exchange(Owner):
     def on_trailers(self, fields: list[Field]) -> None:
         """Pass the request trailers on."""
         self.request_ended = True
-        if self.finished or self.response_ended:
+        if self.finished or self.response_ended or self.policy is None:
             return
         its = self.policy.limits
         most, size = its.max_headers_count, its.max_headers_bytes
