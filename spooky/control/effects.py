@@ -71,9 +71,10 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         (
             "cert", "key", "certificates[].server_name", "certificates[].cert",
             "certificates[].key", "client_auth.enabled", "client_auth.require_client_cert",
-            "client_auth.ca_file", "strict_sni", "strict_authority",
+            "client_auth.ca_file", "strict_sni",
         ),
     ),
+    (Effect.LIVE, Reach.AT_ONCE, "listeners[].tls", ("strict_authority",)),
     (
         Effect.LIVE,
         Reach.CLIENT_CONNECTIONS,

@@ -140,6 +140,11 @@ class QuicListener(dispatch.Listener):
         """How many connections there are."""
         return len(self._connections)
 
+    def authorities(self) -> Authorities | None:
+        """Return what may be asked for over connections now; ``None`` for everything."""
+        settings: QuicSettings = self.settings
+        return settings.authorities
+
     # --- life ---------------------------------------------------------------------------------
 
     def stop_accepting(self) -> None:

@@ -10,6 +10,7 @@ from spooky._core.timers import Timer
 from spooky._core.validate import HTTP_3
 from spooky.edge.glitches import BROKEN, GlitchAccount, Verdict
 from spooky.edge.limits import address_text
+from spooky.generation.authorities import ConnectionAuthority
 from spooky.overload.largest import Held
 from spooky.protocol.h3.server import ServerSession as Http3Session
 from spooky.protocol.quic.session import Close, Handshake, QuicSession
@@ -220,7 +221,6 @@ class QuicConnection(dispatch.Connection):
     def _make_client(self) -> Client:
         address, port = self._peer
         text = address_text(address)
-        authorities = self._settings.authorities
         return Client(
             text,
             port,
@@ -230,9 +230,15 @@ class QuicConnection(dispatch.Connection):
             text,
             is_early=not self.established,
             proxies=self._settings.proxies.speaks_for(address),
-            covered=(
-                authorities.of_server_name(self._quic.server_name)
-                if authorities is not None
-                else None
-            ),
+            covered=self._covered(),
         )
+
+    def _covered(self) -> ConnectionAuthority | None:
+        """Return the hosts that the connection is good for; ``None`` for all."""
+        authorities = self._settings.authorities
+        if authorities is None:
+            return None
+        handshake = authorities.handshake_by_name(self._quic.server_name)
+        if handshake is None:
+            return None
+        return ConnectionAuthority(handshake, self._listener.authorities)

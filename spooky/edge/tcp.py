@@ -21,7 +21,7 @@ from spooky.edge.hello import peek_client_hello
 from spooky.edge.limits import ConnectionCap, ConnectionRate, address_text
 from spooky.edge.proxy_headers import take_proxy_header
 from spooky.edge.source_rules import SourceRules
-from spooky.generation.authorities import Authorities
+from spooky.generation.authorities import Authorities, ConnectionAuthority
 from spooky.generation.certificates import ServerTls, is_client_still_accepted
 from spooky.observe.counters import Counters
 from spooky.overload.largest import Held
@@ -120,6 +120,7 @@ class TcpConnection(ByteTransport):
         overload: What is done against overload.
         on_told_to_end: Called when it is to end after its request because of that.
         glitches: Where it has an account of its oddities.
+        authorities: Returns what may be asked for over connections of the listener now.
     """
 
     lost_reason = reasons.CLIENT_CONNECTION_LOST
@@ -134,8 +135,10 @@ class TcpConnection(ByteTransport):
         overload: Measures,
         on_told_to_end: Callable[[], None],
         glitches: GlitchBook,
+        authorities: Callable[[], Authorities | None],
     ) -> None:
         super().__init__(runtime)
+        self._authorities = authorities
         self._overload = overload
         self._on_told_to_end = on_told_to_end
         self._settings = settings
@@ -169,14 +172,7 @@ class TcpConnection(ByteTransport):
             settings.response_fields,
             address,
             proxies=settings.proxies.speaks_for(self._peer[0]),
-            covered=(
-                settings.authorities.of(
-                    settings.chain_of.get(tls.context),
-                    has_server_name=isinstance(tls, ServerTls) and tls.has_server_name,
-                )
-                if settings.authorities is not None
-                else None
-            ),
+            covered=self._covered(tls),
         )
         if self._speaks_http1:
             self.session = Http1Session(
@@ -192,6 +188,17 @@ class TcpConnection(ByteTransport):
             self.terminate(reasons.CLIENT_CERTIFICATE_INVALID)
         self._schedule_idle(settings.idle_timeout)
         super().connection_made(transport)
+
+    def _covered(self, tls: ssl.SSLObject) -> ConnectionAuthority | None:
+        """Return the hosts that the connection is good for; ``None`` for all."""
+        settings = self._settings
+        if settings.authorities is None:
+            return None
+        handshake = settings.authorities.handshake(
+            settings.chain_of.get(tls.context),
+            has_server_name=isinstance(tls, ServerTls) and tls.has_server_name,
+        )
+        return None if handshake is None else ConnectionAuthority(handshake, self._authorities)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -387,6 +394,9 @@ class TcpListener:
         """How many connections there are, handshakes under way included."""
         return len(self._connections) + self._handshakes
 
+    def _authorities(self) -> Authorities | None:
+        return self.settings.authorities
+
     def stop_accepting(self) -> None:
         """Close the listening socket; connections stay."""
         if self._socket is not None:
@@ -499,6 +509,7 @@ class TcpListener:
                     self._overload,
                     self._count_told_to_end,
                     self._glitches,
+                    self._authorities,
                 )
                 await self._runtime.loop.connect_accepted_socket(
                     lambda: connection,

@@ -44,12 +44,14 @@ class ListenerTls:
         client_verifier: Verifies client certificates; ``None`` if none are asked for.
         tcp_context: The context for TCP connections; it switches to the selected certificate.
         chain_of: The certificate that each context presents.
+        names: Those of all certificates together.
     """
 
     selector: CertificateSelector
     client_verifier: ClientVerifier | None
     tcp_context: ssl.SSLContext
     chain_of: Mapping[ssl.SSLContext, CertificateChain]
+    names: frozenset[str]
 
 
 def load_listener_tls(listener: Listener, materials: Materials) -> ListenerTls:
@@ -73,7 +75,8 @@ def load_listener_tls(listener: Listener, materials: Materials) -> ListenerTls:
             raise MaterialError(f"{path}: {error}") from error
     contexts = _tcp_contexts(selector, verifier, authorities)
     chain_of = {context: chain for chain, context in contexts.items()}
-    return ListenerTls(selector, verifier, contexts[selector.chains[0]], chain_of)
+    names = frozenset[str]().union(*(chain.names for chain in contexts))
+    return ListenerTls(selector, verifier, contexts[selector.chains[0]], chain_of, names)
 
 
 def listener_tls_identity(listener: Listener, materials: Materials) -> bytes:

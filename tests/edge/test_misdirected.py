@@ -11,6 +11,8 @@ from aioquic.h3.connection import H3_ALPN
 from aioquic.quic.configuration import QuicConfiguration
 
 import spooky
+from spooky.config.schema import ClientAuth
+from spooky.generation.authorities import CoveredHosts, Handshake
 from tests.certificates import ca, client_leaf, leaf, write
 from tests.support.client import Client, Http1Client, Http2Client, Http3Client
 from tests.support.proxy import run
@@ -230,9 +232,50 @@ def test_the_check_can_be_switched_off_live(
         settings["listeners"][0]["tls"]["strict_authority"] = False
         await proxy.apply(settings)
         after = await connect(ingress, proxy.addresses[0], None)
-        assert await status(before, "two.test", monkeypatch) == 421
+        assert await status(before, "two.test", monkeypatch) == 200
         assert await status(after, "two.test", monkeypatch) == 200
+        settings["listeners"][0]["tls"]["strict_authority"] = True
+        await proxy.apply(settings)
+        assert await status(before, "two.test", monkeypatch) == 421
+        assert await status(after, "two.test", monkeypatch) == 421
         await before.close()
         await after.close()
 
     run_with(tmp_path, [(["one.test"], False)], scenario, settings.update)
+
+
+@pytest.mark.parametrize("ingress", INGRESSES)
+def test_a_change_that_puts_a_host_behind_client_certificates_holds_for_connections_that_are_there(
+    tmp_path: Path, ingress: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: dict[str, Any] = {}
+
+    async def scenario(proxy: spooky.Proxy) -> None:
+        client = await connect(ingress, proxy.addresses[0], "open.a.test")
+        assert await status(client, "closed.a.test", monkeypatch) == 200
+        closed = settings["listeners"].pop()
+        await proxy.apply(settings)
+        assert await status(client, "closed.a.test", monkeypatch) == 200
+        settings["listeners"].append(closed | {"tls": closed["tls"] | demands})
+        await proxy.apply(settings)
+        assert await status(client, "closed.a.test", monkeypatch) == 421
+        assert await status(client, "open.a.test", monkeypatch) == 200
+        # That its own listener asks for the same from now on does not make up for it.
+        settings["listeners"][0]["tls"].update(demands)
+        await proxy.apply(settings)
+        assert await status(client, "closed.a.test", monkeypatch) == 421
+        assert await status(client, "open.a.test", monkeypatch) == 200
+        await client.close()
+
+    asked = {"enabled": True, "require_client_cert": True}
+    demands = {"client_auth": asked | {"ca_file": str(tmp_path / "clients.pem")}}
+    listeners = [(["*.a.test"], False), (["closed.a.test"], False)]
+    run_with(tmp_path, listeners, scenario, settings.update)
+
+
+def test_a_host_longer_than_any_is_not_remembered() -> None:
+    handshake = Handshake(frozenset(), ClientAuth(), has_server_name=True)
+    hosts = CoveredHosts(handshake, frozenset(), [])
+    assert hosts.includes(b"h" * 255)
+    assert not hosts.includes(b"h" * 256)
+    assert list(hosts._known) == [b"h" * 255]

@@ -119,9 +119,7 @@ class CertificateChain:
     def covers(self, server_name: str) -> bool:
         """Whether the certificate is valid for a name, or for every name of a wildcard."""
         name = server_name.lower()
-        return name in self.names or (
-            not name.startswith("*.") and _wildcard_of(name) in self.names
-        )
+        return name in self.names or wildcard_of(name) in self.names
 
 
 class CertificateSelector:
@@ -163,7 +161,7 @@ class CertificateSelector:
             server_name: As the client sent it, normalized by :func:`normalize_server_name`.
         """
         if server_name is not None:
-            chain = self._by_name.get(server_name) or self._by_name.get(_wildcard_of(server_name))
+            chain = self._by_name.get(server_name) or self._by_name.get(wildcard_of(server_name))
             if chain is not None:
                 return chain
         return None if self.strict else self.default
@@ -365,6 +363,6 @@ def _names(certificate: x509.Certificate) -> frozenset[str]:
     return frozenset(name.lower() for name in names) | frozenset(map(str, addresses))
 
 
-def _wildcard_of(name: str) -> str:
-    """Return the wildcard that covers a name: it stands for exactly one label."""
-    return "*." + name.partition(".")[2]
+def wildcard_of(name: str) -> str:
+    """Return the wildcard that covers a name, for exactly one label; ``""`` for another one."""
+    return "" if name.startswith("*.") else "*." + name.partition(".")[2]
