@@ -1,6 +1,7 @@
 """No route leads clients to what is for operators: backends that are this proxy's own listeners."""
 
 import ipaddress
+import socket
 
 from spooky.config.hosts import EMBEDDED_SCHEME, parse_backend_address
 from spooky.config.problems import InvalidValueError, Path, format_path
@@ -63,4 +64,18 @@ def _is_at(backend: str, address: str, port: int) -> bool:
     asked = mapped or asked
     # To connect to no address in particular is to connect to this machine.
     is_local = asked.is_loopback or asked.is_unspecified
-    return asked == listened or (is_local and (listened.is_unspecified or listened.is_loopback))
+    if listened.is_unspecified:
+        return is_local or _is_own(asked)
+    return asked == listened or (is_local and listened.is_loopback)
+
+
+def _is_own(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Return whether this machine has an address: only to such a one a socket can be bound."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        # Nothing is sent, and no port is taken that anybody asked for.
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))
+    except OSError:
+        return False
+    return True

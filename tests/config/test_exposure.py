@@ -1,11 +1,13 @@
 """What `spooky check --security` finds: nothing by default, and each thing that is opened."""
 
+import ipaddress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from spooky.config import diagnose_mapping
+from spooky.config.control_reach import _is_own
 from spooky.config.exposure import find_exposures
 from spooky.config.problems import format_path
 
@@ -152,3 +154,23 @@ def test_no_backend_is_the_control_api(address: str, api: dict[str, Any], is_wro
     assert [each.path for each in problems] == (
         ["upstream.api.backends[0].address"] if is_wrong else []
     )
+
+
+@pytest.mark.parametrize("listened", ["0.0.0.0", "::"])
+def test_no_own_address_of_this_machine_leads_to_what_listens_on_all(
+    listened: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = ipaddress.ip_address("192.0.2.1")
+    monkeypatch.setattr("spooky.config.control_reach._is_own", lambda address: address == own)
+    for address, expected in (("192.0.2.1:9100", True), ("192.0.2.2:9100", False)):
+        mapping = settings(
+            upstream=backend(f"http://{address}"),
+            observability={"metrics": {"enabled": True, "address": listened, "port": 9100}},
+        )
+        problems = [each.path for each in diagnose_mapping(mapping).problems]
+        assert ("upstream.api.backends[0].address" in problems) is expected
+
+
+def test_own_addresses_are_told_from_others() -> None:
+    assert _is_own(ipaddress.ip_address("127.0.0.1"))
+    assert not _is_own(ipaddress.ip_address("192.0.2.1"))
