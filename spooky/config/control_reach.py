@@ -2,17 +2,39 @@
 
 import ipaddress
 import socket
+from typing import TypeAlias
 
 from spooky.config.hosts import EMBEDDED_SCHEME, parse_backend_address
 from spooky.config.problems import InvalidValueError, Path, format_path
 from spooky.config.report import Report
 from spooky.config.schema import Configuration
 
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 
 def check_control_reach(configuration: Configuration, report: Report) -> None:
     """Report backends that are the control API or the metrics of this very proxy."""
+    places = _places(configuration)
+    for name, upstream in configuration.upstream.items():
+        for number, backend in enumerate(upstream.backends):
+            for path, address, port in places:
+                if _is_at(backend.address, address, port):
+                    _report(("upstream", name, "backends", number, "address"), path, report)
+
+
+def is_for_operators(configuration: Configuration, address: str, port: int) -> bool:
+    """Return whether whoever connects to an address reaches the control API or the metrics."""
+    asked = ipaddress.ip_address(address.partition("%")[0])
+    return any(
+        port == listened_port and _reaches(asked, ipaddress.ip_address(listened))
+        for _, listened, listened_port in _places(configuration)
+    )
+
+
+def _places(configuration: Configuration) -> list[tuple[Path, str, int]]:
+    """Return where this proxy listens for operators."""
     observability = configuration.observability
-    places = [
+    return [
         (("observability", name), address, port)
         for name, enabled, address, port in (
             (
@@ -30,11 +52,6 @@ def check_control_reach(configuration: Configuration, report: Report) -> None:
         )
         if enabled
     ]
-    for name, upstream in configuration.upstream.items():
-        for number, backend in enumerate(upstream.backends):
-            for path, address, port in places:
-                if _is_at(backend.address, address, port):
-                    _report(("upstream", name, "backends", number, "address"), path, report)
 
 
 def _report(backend: Path, place: Path, report: Report) -> None:
@@ -60,6 +77,11 @@ def _is_at(backend: str, address: str, port: int) -> bool:
         asked = ipaddress.ip_address(host)
     except ValueError:
         return False
+    return _reaches(asked, listened)
+
+
+def _reaches(asked: Address, listened: Address) -> bool:
+    """Return whether who connects to one address reaches what listens at another."""
     mapped = asked.ipv4_mapped if isinstance(asked, ipaddress.IPv6Address) else None
     asked = mapped or asked
     # To connect to no address in particular is to connect to this machine.
@@ -69,7 +91,7 @@ def _is_at(backend: str, address: str, port: int) -> bool:
     return asked == listened or (is_local and listened.is_loopback)
 
 
-def _is_own(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+def _is_own(address: Address) -> bool:
     """Return whether this machine has an address: only to such a one a socket can be bound."""
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:

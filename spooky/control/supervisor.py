@@ -44,6 +44,7 @@ from spooky.control.logs import Logs
 from spooky.control.metrics_endpoint import MetricsEndpoint
 from spooky.control.names import Names
 from spooky.control.orders import prepare_order, start_order
+from spooky.control.outside_resolver import OutsideResolver
 from spooky.control.probation import Probation
 from spooky.control.service_manager import ServiceManager
 from spooky.control.slots import Slots, StartError, worker_count
@@ -97,7 +98,7 @@ class Supervisor:
         self._keys = heir.left.keys if heir is not None else Keys.generate()
         self._waits = heir is not None
         self._handed_over = False
-        resolve = SystemResolver(self._loop)
+        resolve = OutsideResolver(SystemResolver(self._loop), lambda: self._configuration)
         self._names = Names(resolve)
         self._segment, self._segment_file = shared_segment(heir)
         self._started = time.time()
