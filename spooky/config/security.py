@@ -2,13 +2,19 @@
 
 import grp
 import pwd
-from typing import Annotated
+from typing import Annotated, Final
 
 from spooky.config.fields import Section, described
 from spooky.config.problems import Path, quoted
 from spooky.config.report import Report
 
 _PATH: Path = ("security", "privileges")
+
+_DEFAULT_USER: Final = "nobody"
+"""Whose workers are if nobody says so, where that can be."""
+
+_IDS_MAX: Final = 2**32 - 2
+"""The greatest number of a user or group; the next means "as before" to the kernel."""
 
 
 class Privileges(Section, frozen=True):
@@ -24,9 +30,24 @@ class Privileges(Section, frozen=True):
         ),
     ] = True
     user: Annotated[
-        str, described("The user: a name, or a number. It needs to be able to do nothing.")
-    ] = "nobody"
+        str | None,
+        described(
+            "The user: a name, or a number. It needs to be able to do nothing but read Python's "
+            "modules. Null for `nobody`, or root without capabilities where root lacks what it "
+            "takes to become that; a user that is named is become, or workers do not start."
+        ),
+    ] = None
     group: Annotated[str | None, described("The group, likewise; null for the user's own.")] = None
+
+    @property
+    def name(self) -> str:
+        """The user's name or number."""
+        return _DEFAULT_USER if self.user is None else self.user
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether somebody counts on it, rather than take what can be had."""
+        return self.user is not None or self.group is not None
 
 
 class Security(Section, frozen=True):
@@ -55,14 +76,14 @@ def numbers_of(privileges: Privileges) -> tuple[int, int]:
         UnknownNameError: One is not known here.
     """
     try:
-        if privileges.user.isdecimal():
-            user = int(privileges.user)
+        if privileges.name.isdecimal():
+            user = int(privileges.name)
             group = pwd.getpwuid(user).pw_gid if privileges.group is None else -1
         else:
-            entry = pwd.getpwnam(privileges.user)
+            entry = pwd.getpwnam(privileges.name)
             user, group = entry.pw_uid, entry.pw_gid
     except KeyError as error:
-        raise UnknownNameError(f"there is no user {privileges.user}") from error
+        raise UnknownNameError(f"there is no user {privileges.name}") from error
     if privileges.group is not None:
         try:
             group = (
@@ -72,6 +93,9 @@ def numbers_of(privileges: Privileges) -> tuple[int, int]:
             )
         except KeyError as error:
             raise UnknownNameError(f"there is no group {privileges.group}") from error
+    for kind, number in (("user", user), ("group", group)):
+        if number > _IDS_MAX:
+            raise UnknownNameError(f"there can be no {kind} {number}")
     return user, group
 
 
@@ -84,17 +108,21 @@ def check_privileges(privileges: Privileges, report: Report) -> None:
     if not privileges.enabled:
         return
     for key, value in (("user", privileges.user), ("group", privileges.group)):
-        if value in ("root", "0"):
-            report.error(
-                (*_PATH, key),
-                f"{quoted(value)} gives nothing up",
-                "name another, or set enabled: false",
-                related=((*_PATH, "enabled"),),
-            )
+        if value is not None and (value == "root" or (value.isdecimal() and int(value) == 0)):
+            _report_root(key, value, report)
+
+
+def _report_root(key: str, value: str, report: Report) -> None:
+    report.error(
+        (*_PATH, key),
+        f"{quoted(value)} gives nothing up",
+        "name another, or set enabled: false",
+        related=((*_PATH, "enabled"),),
+    )
 
 
 def check_names(privileges: Privileges, report: Report, *, is_root: bool) -> None:
-    """Report a user that this machine does not know.
+    """Report a user that this machine does not know, or that is root by another name.
 
     Arguments:
         is_root: Whether whoever checks could become it: an error then, else a warning.
@@ -102,7 +130,14 @@ def check_names(privileges: Privileges, report: Report, *, is_root: bool) -> Non
     if not privileges.enabled:
         return
     try:
-        numbers_of(privileges)
+        numbers = numbers_of(privileges)
     except UnknownNameError as error:
         say = report.error if is_root else report.warning
         say((*_PATH, "user"), str(error), "name one that exists, or make it")
+        return
+    for key, value, number in zip(
+        ("user", "group"), (privileges.name, privileges.group), numbers, strict=True
+    ):
+        # Those that say so themselves were reported before there was a machine to ask.
+        if number == 0 and value not in ("root", None) and not value.isdecimal():
+            _report_root(key, value, report)

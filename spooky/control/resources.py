@@ -57,6 +57,7 @@ class ResourceWatch:
         self._usage = Usage(0, 0, "")
         self._configuration: Configuration | None = None
         self._timer: Timer | None = None
+        self._said_hidden = False
 
     def follow(self, configuration: Configuration) -> None:
         """Go by a configuration from now on."""
@@ -122,6 +123,19 @@ class ResourceWatch:
             with contextlib.suppress(OSError):
                 self._own[slot].descriptors = self._files.count(pid, now) / limit
         self._files.forget_but(workers.values())
+        self._say_what_is_hidden(workers)
+
+    def _say_what_is_hidden(self, workers: Mapping[int, int]) -> None:
+        """Say once that workers cannot be measured: each is there until its exit was taken."""
+        hidden = [
+            slot for slot, pid in workers.items() if not os.path.exists(f"/proc/{pid}/status")
+        ]
+        if hidden and not self._said_hidden:
+            self._said_hidden = True
+            logger.warning(
+                "cannot read /proc of worker %d: its memory and open files do not count; is "
+                "/proc mounted with hidepid, or ProtectProc= set?", hidden[0],
+            )  # fmt: skip
 
 
 def open_files(pid: int) -> int:

@@ -115,12 +115,22 @@ class WorkerProcess:
             self.kill()
 
     def kill(self) -> None:
-        """End the process at once."""
-        self._process.kill()
+        """End the process at once; if that is not ours to do, by closing its channel."""
+        try:
+            self._process.kill()
+        except PermissionError:
+            logger.error(
+                "may not kill worker %d (process %d), of another user: closing its channel, which "
+                "ends it unless it hangs; CAP_KILL is missing", self.slot, self.pid,
+            )  # fmt: skip
+            self._channel.close()
 
     def ask_for_stack(self) -> None:
         """Have the worker write its stack, which :meth:`read_stacks` then gives."""
-        self._process.send_signal(STACK_SIGNAL)
+        try:
+            self._process.send_signal(STACK_SIGNAL)
+        except PermissionError:
+            logger.error("may not ask worker %d for its stack: CAP_KILL is missing", self.slot)
 
     def read_stacks(self) -> str:
         """Return what the worker wrote of its stacks since the last call: asked, or crashing."""

@@ -16,14 +16,18 @@ import sys
 import uvloop
 
 from spooky._core import COMPILED
-from spooky.config.security import Security, numbers_of
+from spooky.config.security import Privileges, Security, numbers_of
 from spooky.edge.agent import Agent
 from spooky.edge.messages import STACK_SIGNAL
 from spooky.protocol.h1.engine import field_parser
 from spooky.protocol.h2.engine import engine_class
-from spooky.runtime.confinement import Identity, confine, forbid_io_uring
+from spooky.runtime.confinement import Confined, Identity, confine, forbid_io_uring
 
 logger = logging.getLogger(__name__)
+
+
+class IdentityRefusedError(OSError):
+    """A worker cannot become the user that was asked for; the text says why, and what to do."""
 
 
 async def work(control: socket.socket) -> bool:
@@ -46,6 +50,7 @@ def confine_worker(security: Security) -> None:
 
     Raises:
         UnknownNameError: There is no such user.
+        IdentityRefusedError: It cannot become the one that is configured.
         OSError: The kernel refuses what it has.
     """
     privileges = security.privileges
@@ -53,6 +58,7 @@ def confine_worker(security: Security) -> None:
     if os.geteuid() == 0 and privileges.enabled:
         identity = Identity(*numbers_of(privileges))
     confined = confine(identity, sandbox=security.sandbox)
+    _report_identity(privileges, confined)
     if security.sandbox and not (confined.landlock and confined.seccomp):
         missing = [
             name
@@ -62,10 +68,30 @@ def confine_worker(security: Security) -> None:
         logger.warning("this kernel does not restrict workers by %s", " and ".join(missing))
 
 
+def _report_identity(privileges: Privileges, confined: Confined) -> None:
+    if confined.refused:
+        text = f"workers cannot be those of {privileges.name}: {confined.refused}"
+        cure = (
+            "give the container or unit CAP_SETUID, CAP_SETGID and CAP_KILL, and the user, or "
+            "start Spooky as another user than root"
+        )
+        if privileges.is_asked_for:
+            raise IdentityRefusedError(f"{text}; {cure}, or set security.privileges.enabled: false")
+        logger.warning("%s; they stay root's, without capabilities: %s", text, cure)
+    if not confined.finds_modules:
+        logger.warning(
+            "the worker's user cannot read Python's modules at %s: install Python and Spooky where "
+            "everybody can, or name a user that can as security.privileges.user",
+            os.path.dirname(os.__file__),
+        )
+
+
 def _import_what_is_imported_late() -> None:
     """Import what is else imported at its first use: once it serves, a worker opens no file."""
     field_parser()
     engine_class()
+    # Looked up by the first TLS connection to a name.
+    "x".encode("idna")
     importlib.import_module("cryptography.hazmat.backends.openssl.backend")
     if not COMPILED:
         importlib.import_module("cffi.cparser")

@@ -2,14 +2,13 @@
 
 import contextlib
 import ctypes
+import errno
 import os
 import platform
 import resource
 import struct
-import sys
 import sysconfig
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -29,6 +28,10 @@ _PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 _CAPABILITY_VERSION_3: Final = 0x2008_0522
 _CAPABILITIES_MAX: Final = 64
 
+_NEEDED: Final = {"CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
+"""What it takes to have workers of another user: to become that, and for a supervisor, which has at
+least what its workers begin with, to end them."""
+
 
 class Identity(NamedTuple):
     """A user and a group, by number."""
@@ -42,11 +45,15 @@ class Confined(NamedTuple):
 
     Attributes:
         identity: Whose it is now; ``None`` if that did not change.
+        refused: Why that could not change; empty if it could, or was not to.
+        finds_modules: Whether it can read Python's modules and ours.
         landlock: The version of Landlock that restricts it; 0 for none.
         seccomp: Whether its system calls are filtered.
     """
 
     identity: Identity | None
+    refused: str
+    finds_modules: bool
     landlock: int
     seccomp: bool
 
@@ -57,7 +64,10 @@ def keep_no_secrets() -> None:
     Raises:
         OSError: The kernel refuses.
     """
-    resource.setrlimit(resource.RLIMIT_CORE, (CORE_LIMIT, CORE_LIMIT))
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    # Only the kernel's root may raise the hard limit.
+    limit = CORE_LIMIT if hard == resource.RLIM_INFINITY else min(CORE_LIMIT, hard)
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
     _prctl(_libc(), _PR_SET_NO_NEW_PRIVS, 1)
 
 
@@ -78,7 +88,8 @@ def confine(identity: Identity | None, *, sandbox: bool) -> Confined:
     """Give up all that serving clients does not need; there is no way back.
 
     Arguments:
-        identity: Whose the process becomes; it takes root to change that. ``None`` to stay.
+        identity: Whose the process becomes; it takes root to change that, with the capabilities
+            for it. ``None`` to stay.
         sandbox: Whether to restrict files and system calls too, where the kernel can.
 
     Raises:
@@ -88,37 +99,66 @@ def confine(identity: Identity | None, *, sandbox: bool) -> Confined:
     # What is read at first use: afterwards it cannot be.
     time.tzset()
     time.localtime()
-    readable = list(_libraries())
+    readable = _libraries()
     # Before Linux 6.2 a supervisor that is not root has to list what its workers have open.
     counts_files = Path("/proc/self/fd").stat().st_size > 0
     _drop_capabilities_to_gain(libc)
-    if identity is not None:
-        os.setgroups([])
-        os.setresgid(identity.group, identity.group, identity.group)
-        os.setresuid(identity.user, identity.user, identity.user)
+    refused = _become(libc, identity) if identity is not None else ""
+    if refused:
+        identity = None
     _drop_capabilities(libc)
+    finds_modules = all(os.access(file, os.R_OK) for file in (os.__file__, __file__))
     keep_no_secrets()
     if counts_files:
         # Nobody else of the same user may look into it, or take its descriptors.
         _prctl(libc, _PR_SET_DUMPABLE, 0)
     if not sandbox:
-        return Confined(identity, 0, False)
+        return Confined(identity, refused, finds_modules, 0, False)
     found = landlock.restrict(libc, readable)
     machine = MACHINES.get(platform.machine())
     if machine is None:
-        return Confined(identity, found, False)
+        return Confined(identity, refused, finds_modules, found, False)
     try:
         seccomp.install(libc, machine, seccomp.filter_program(machine, os.getpid()))
     except OSError:
-        return Confined(identity, found, False)
-    return Confined(identity, found, True)
+        return Confined(identity, refused, finds_modules, found, False)
+    return Confined(identity, refused, finds_modules, found, True)
 
 
-def _libraries() -> Iterator[str]:
-    """Yield the directories that modules are imported from."""
-    for directory in (*sys.path, *map(sysconfig.get_path, ("stdlib", "platstdlib"))):
-        if directory and Path(directory) != Path("/"):
-            yield directory
+def _libraries() -> set[str]:
+    """Return the directories of Python's modules and ours.
+
+    Not all of ``sys.path``: that may have the directory in which the supervisor was started.
+    """
+    ours = str(Path(__file__).parents[2])
+    schemes = ("stdlib", "platstdlib", "purelib", "platlib")
+    return {ours, *map(sysconfig.get_path, schemes)}
+
+
+def _become(libc: ctypes.CDLL, identity: Identity) -> str:
+    """Become another user for good.
+
+    Returns:
+        Why that cannot be, and nothing is changed but fewer groups; empty if it is done.
+
+    Raises:
+        OSError: The kernel refuses, and it is not for want of rights.
+    """
+    held = _capabilities(libc)
+    missing = [name for name, number in _NEEDED.items() if not held >> number & 1]
+    if missing:
+        return f"root lacks {', '.join(missing)}"
+    group = os.getresgid()
+    try:
+        os.setgroups([])
+        os.setresgid(identity.group, identity.group, identity.group)
+        os.setresuid(identity.user, identity.user, identity.user)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EINVAL):
+            raise
+        os.setresgid(*group)
+        return f"user {identity.user}, group {identity.group} are not in this user namespace"
+    return ""
 
 
 def _drop_capabilities_to_gain(libc: ctypes.CDLL) -> None:
@@ -128,6 +168,16 @@ def _drop_capabilities_to_gain(libc: ctypes.CDLL) -> None:
         # EINVAL beyond the last one that the kernel knows, EPERM without CAP_SETPCAP.
         if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0):
             break
+
+
+def _capabilities(libc: ctypes.CDLL) -> int:
+    """Return the capabilities in effect; a bit for each."""
+    header = ctypes.create_string_buffer(struct.pack("=Ii", _CAPABILITY_VERSION_3, 0))
+    data = ctypes.create_string_buffer(24)
+    if libc.capget(header, data):
+        raise _error("capget")
+    low, _, _, high, _, _ = struct.unpack("=6I", data.raw[:24])
+    return int(low | high << 32)
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:

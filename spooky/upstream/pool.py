@@ -318,6 +318,12 @@ class Pool(hand_off.Pool):
             self._dialling -= 1
             self._on_dial_failed(error)
             return
+        except Exception as error:
+            # A defect; those who wait are told, and the next one dials again.
+            logger.exception("a dial failed")
+            self._dialling -= 1
+            self._on_dial_failed(DialError(reasons.CONNECT_FAILED, repr(error)))
+            return
         self._dialling -= 1
         self._expected_streams = connection.expected_streams
         if connection.transport is not None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+import spooky
 from spooky._core import reasons
 from spooky.runtime import landlock
-from spooky.runtime.confinement import _libc
+from spooky.runtime.confinement import _libc, _libraries
 from tests.control.serve import Served, generous, served, until
 from tests.support.proxy import INGRESSES, run
 
@@ -27,6 +28,7 @@ from spooky.edge.process import confine_worker, _import_what_is_imported_late
 secret, directory, sandbox = sys.argv[1], sys.argv[2], sys.argv[3] == "sandbox"
 _import_what_is_imported_late()
 kept = open(secret)
+sys.path.insert(0, directory)
 outside = os.getppid()
 is_x86 = os.uname().machine == "x86_64"
 confine_worker(Security(Privileges(enabled=not sandbox), sandbox))
@@ -134,6 +136,110 @@ def test_workers_of_root_are_nobodys() -> None:
     assert more == []
     assert found["results"]["root"] != 0
     assert found["results"]["read"] == 0
+
+
+IDENTITY = """
+import logging, os, struct, sys
+from spooky.config.security import Privileges, Security
+from spooky.edge.process import confine_worker
+from spooky.runtime.confinement import _capabilities, _libc
+
+logging.basicConfig(level=logging.WARNING)
+number, user, group = sys.argv[1], sys.argv[2] or None, sys.argv[3] or None
+if number == "unmapped":
+    assert not _libc().unshare(0x10000000), "unshare"
+    open("/proc/self/uid_map", "w").write("0 0 1")
+    open("/proc/self/setgroups", "w").write("deny")
+    open("/proc/self/gid_map", "w").write("0 0 1")
+elif number == "unreadable":
+    os.__file__ = "/proc/1/environ"
+else:
+    held = _capabilities(_libc()) & ~(1 << int(number))
+    low, high = held & 0xFFFFFFFF, held >> 32
+    header = struct.pack("=Ii", 0x20080522, 0)
+    assert not _libc().capset(header, struct.pack("=6I", low, low, 0, high, high, 0))
+confine_worker(Security(Privileges(user=user, group=group), sandbox=False))
+status = open("/proc/self/status").read()
+print(os.getresuid(), os.getresgid(), "CapEff:\\t0000000000000000" in status)
+"""
+
+
+def identity(what: str, user: str = "", group: str = "") -> subprocess.CompletedProcess[str]:
+    """Give up what workers do, as a root that lacks something."""
+    return subprocess.run(
+        [sys.executable, "-c", IDENTITY, what, user, group],
+        capture_output=True, check=False, timeout=60, text=True,
+    )  # fmt: skip
+
+
+LACKING = {"5": "CAP_KILL", "6": "CAP_SETGID", "7": "CAP_SETUID", "unmapped": "user namespace"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("what", LACKING)
+def test_a_root_that_cannot_become_nobody_stays_root_without_capabilities(what: str) -> None:
+    found = identity(what)
+    if "unshare" in found.stderr or "uid_map" in found.stderr:
+        pytest.skip("no user namespace can be made here")
+    assert found.stdout == "(0, 0, 0) (0, 0, 0) True\n", found.stderr
+    assert LACKING[what] in found.stderr
+    assert "they stay root's, without capabilities: give the container" in found.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+@pytest.mark.parametrize("asked", [("nobody", ""), ("", "1")])
+def test_a_root_that_cannot_become_who_is_configured_does_not_serve(asked: tuple[str, str]) -> None:
+    found = identity("7", *asked)
+    assert found.returncode == 1
+    last = found.stderr.splitlines()[-1]
+    assert "IdentityRefusedError: workers cannot be those of nobody: root lacks CAP_SETUID" in last
+    assert "give the container or unit CAP_SETUID, CAP_SETGID and CAP_KILL" in last
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_a_user_that_cannot_read_python_is_warned_of() -> None:
+    assert "cannot read Python's modules" in identity("unreadable").stderr
+    assert "cannot read Python's modules" not in identity("7").stderr
+
+
+def test_processes_begin_where_no_core_dump_is_allowed_at_all() -> None:
+    code = """
+import resource
+from spooky.runtime.confinement import _drop_capabilities, _libc, keep_no_secrets
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+_drop_capabilities(_libc())
+keep_no_secrets()
+print(resource.getrlimit(resource.RLIMIT_CORE))
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=False, text=True
+    )
+    assert found.stdout == "(0, 0)\n", found.stderr
+
+
+def test_names_of_tls_servers_take_no_module_that_is_not_there() -> None:
+    code = """
+import sys
+from spooky.edge.process import _import_what_is_imported_late
+_import_what_is_imported_late()
+print("encodings.idna" in sys.modules)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=False, text=True
+    )
+    assert found.stdout == "True\n", found.stderr
+
+
+def test_the_directory_of_the_start_is_none_of_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = _libraries()
+    assert str(tmp_path) not in found
+    assert {
+        os.path.dirname(os.__file__),
+        os.path.dirname(os.path.dirname(spooky.__file__)),
+    } <= found
 
 
 def status_of(pid: int) -> dict[str, str]:

@@ -1,11 +1,18 @@
 """How open files are counted, where the kernel tells and where it has to list them."""
 
+import asyncio
+import mmap
 import os
 
 import pytest
 
+from spooky._core.shared import Segment, segment_size
 from spooky.control import resources
-from spooky.control.resources import LISTED_SECONDS, FileCounter
+from spooky.control.resources import LISTED_SECONDS, FileCounter, ResourceWatch
+from spooky.runtime import Runtime
+
+PIDS_MAX = 2**22
+"""The kernel gives no process a greater number."""
 
 
 @pytest.fixture
@@ -44,3 +51,22 @@ def test_our_own_are_counted() -> None:
     before = resources.open_files(os.getpid())
     with open(os.devnull):
         assert resources.open_files(os.getpid()) == before + 1
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_worker_that_cannot_be_measured_is_told_once(
+    hidden: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where /proc hides the processes of other users."""
+
+    async def scenario() -> None:
+        runtime = Runtime(asyncio.get_running_loop())
+        segment = Segment(mmap.mmap(-1, segment_size(2)), 2)
+        pid = PIDS_MAX + 1 if hidden else os.getpid()
+        watch = ResourceWatch(runtime, segment, lambda: {0: pid})
+        for _ in range(3):
+            watch._measure(None)
+        await runtime.close()
+
+    asyncio.run(scenario())
+    assert caplog.text.count("cannot read /proc of worker 0") == hidden

@@ -39,3 +39,31 @@ def test_addresses_that_a_worker_does_not_read_are_left_out_and_it_lives(
             worker.kill()
 
     run(scenario)
+
+
+def test_a_worker_that_may_not_be_signalled_is_told_by_the_end_of_its_channel(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def start(channel: int, _: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["cat"], stdin=channel, stdout=subprocess.DEVNULL)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(worker_process, "_start", start)
+
+    async def scenario() -> None:
+        gone: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        worker = WorkerProcess(0, lambda *_: None, gone.set_result)
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess.Popen, "send_signal", refuse)
+            worker.ask_for_stack()
+            assert not gone.done()
+            worker.kill()
+        async with asyncio.timeout(10):
+            await gone
+        assert worker.exit_text == "exit code 0"
+
+    run(scenario)
+    assert "may not ask worker 0 for its stack" in caplog.text
+    assert "may not kill worker 0" in caplog.text
