@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import resource
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -121,8 +120,19 @@ def process_facts(processes: Mapping[str, int]) -> Iterator[Fact]:
             )  # fmt: skip
             yield Fact(
                 "process_max_fds", "File descriptors that a process may have open.",
-                resource.prlimit(pid, resource.RLIMIT_NOFILE)[0], labels,
+                _open_files_max(pid), labels,
             )  # fmt: skip
+
+
+def _open_files_max(pid: int) -> int:
+    """Return how many files a process may have open; anybody may read it, whosever process it is.
+
+    Raises:
+        OSError: There is no such process.
+        IndexError, ValueError: The kernel tells it in another form.
+    """
+    limits = Path(f"/proc/{pid}/limits").read_text()
+    return int(limits.partition("Max open files")[2].split()[0])
 
 
 def configuration_facts(segment: Segment, running: Candidate) -> Iterator[Fact]:

@@ -93,8 +93,7 @@ def _import_what_is_imported_late() -> None:
     # Looked up by the first TLS connection to a name.
     "x".encode("idna")
     importlib.import_module("cryptography.hazmat.backends.openssl.backend")
-    if not COMPILED:
-        importlib.import_module("cffi.cparser")
+    importlib.import_module("spooky._core.quic.sealing" if COMPILED else "cffi.cparser")
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import spooky
-from spooky._core import reasons
+from spooky._core import COMPILED, reasons
 from spooky.runtime import landlock
 from spooky.runtime.confinement import _libc, _libraries
 from tests.control.serve import Served, generous, served, until
@@ -281,6 +281,9 @@ def test_running_workers_have_no_privileges_and_change_all_the_same(tmp_path: Pa
             assert serving.workers == before
             await serves(serving)
 
+            if not COMPILED:
+                # One worker without kernels, whom no other can follow.
+                return
             # And what a process gave up takes another process.
             serving.write(lambda settings: settings.update(security={"sandbox": False}))
             code, output = await serving.command("reload")

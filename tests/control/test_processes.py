@@ -206,23 +206,24 @@ def watch(event, arguments):
     if event == "open" and isinstance(arguments[0], str):
         if not arguments[0].startswith("/proc/self/fd/"):
             print("WORKER OPENED", arguments[0], file=sys.stderr, flush=True)
+    elif event == "import":
+        print("WORKER IMPORTED", arguments[0], file=sys.stderr, flush=True)
     elif event in ("socket.bind", "socket.getaddrinfo", "socket.gethostbyname"):
         print("WORKER CALLED", event, arguments, file=sys.stderr, flush=True)
 
 armed = False
 if "spooky.edge.process" in sys.orig_argv:
     sys.addaudithook(watch)
-    import threading
-    import spooky.edge.process as process
-    from spooky.edge.agent import Agent
-    started = Agent._on_message
+    from spooky.runtime import confinement
+    confine = confinement.confine
 
-    def arm(self, *arguments):
+    def arm(*arguments, **options):
         global armed
+        confined = confine(*arguments, **options)
         armed = True
-        started(self, *arguments)
+        return confined
 
-    Agent._on_message = arm
+    confinement.confine = arm
 """
 
 
