@@ -55,7 +55,7 @@ EXIT_SECONDS: Final = 10.0
 killed."""
 
 
-_HANDLES: Final = ("inbox", "way", "process")
+HANDLES: Final = ("inbox", "way", "process")
 """What it takes to follow another program's worker."""
 
 MakePrepare = Callable[[int], tuple[Prepare, dict[str, int]]]
@@ -188,7 +188,7 @@ class Crew:
     def handles(self) -> dict[str, int]:
         """Return the same of the workers that serve, for a program that may have to follow them."""
         named = self.inboxes()
-        served = {f"{kind}:{slot}" for kind in _HANDLES for slot in self._slots.active}
+        served = {f"{kind}:{slot}" for kind in HANDLES for slot in self._slots.active}
         for name in named.keys() - served:
             if name.startswith("process:"):
                 os.close(named[name])
@@ -207,7 +207,7 @@ class Crew:
             named: What that program's :meth:`handles` gave.
         """
         for slot in slots:
-            inbox, way, process = (os.dup(named[f"{kind}:{slot}"]) for kind in _HANDLES)
+            inbox, way, process = (os.dup(named[f"{kind}:{slot}"]) for kind in HANDLES)
             self.inherit(slot, socket.socket(fileno=inbox), socket.socket(fileno=way), process)
         ways = self._ways(slots)
         self.tell(Steer(self._slots.steering, tuple(ways)), ways)

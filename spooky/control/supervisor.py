@@ -374,9 +374,12 @@ class Supervisor:
     def keep(self, slots: Sequence[int], named: Mapping[str, int]) -> None:
         """Serve on, after the new program may have begun; its workers finish what they have."""
         self._slots.inherit(slots)
-        self._listeners.adopt_sockets(named)
-        self._crew.adopt(slots, named)
-        self._listeners.steer()
+        try:
+            self._listeners.adopt_sockets(named)
+            self._crew.adopt(slots, named)
+        finally:
+            # Whatever becomes of its workers, clients are this program's.
+            self._listeners.steer()
 
     async def hand_over(self, pid: int, slots: Sequence[int], ways: Mapping[int, int]) -> None:
         """Finish what there is; return when nothing new is taken any more."""
@@ -387,13 +390,15 @@ class Supervisor:
         leaving = (*before.active, *before.leaving)
         seconds = self._configuration.performance.shutdown_drain_timeout_ms / 1000
         steering = Steering(tuple(slots), leaving, before.table)
-        await self._crew.hand_over(steering, ways, seconds)
-        if self._admin is not None:
-            await self._admin.leave()
-        if self._control is not None:
-            self._control.leave()
-        self._metrics.leave()
-        self._wake.set()
+        try:
+            await self._crew.hand_over(steering, ways, seconds)
+            if self._admin is not None:
+                await self._admin.leave()
+            if self._control is not None:
+                self._control.leave()
+            self._metrics.leave()
+        finally:
+            self._wake.set()
 
     async def _take_over(self, heir: Heir) -> None:
         """Serve in place of another program, as soon as it says so.

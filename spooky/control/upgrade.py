@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol, TypeVar
 
 from spooky.control.changes import ChangeError, Changes
+from spooky.control.crew import HANDLES
 from spooky.control.service_manager import WATCHDOG_PROCESS_VARIABLE
 from spooky.control.takeover import (
     Begin,
@@ -120,7 +121,7 @@ class Upgrade:
             except OSError as error:
                 raise UpgradeError(f"{program} cannot be started: {error.strerror}") from error
             try:
-                prepared = await self._hand_over(successor)
+                prepared, handles = await self._begin(successor)
             except BaseException as error:
                 logger.error("not upgraded: %s", error)
                 self._successor = None
@@ -129,6 +130,7 @@ class Upgrade:
                 raise
             # The channel stays: the new program sees by its end that this one is gone.
             self._changes.ending = True
+            await self._leave(successor, prepared.slots, handles)
         seconds = time.monotonic() - began
         logger.info("version %s took over as process %d", prepared.version, successor.pid)
         return Upgraded(prepared.version, successor.pid, seconds)
@@ -138,7 +140,8 @@ class Upgrade:
         if self._successor is not None and not self._changes.ending:
             self._successor.kill()
 
-    async def _hand_over(self, successor: "_Successor") -> Prepared:
+    async def _begin(self, successor: "_Successor") -> tuple[Prepared, dict[str, int]]:
+        """Have it begin; return what it has, and its descriptors by name, the caller's to close."""
         predecessor = self._predecessor
         take_over, named = predecessor.inheritance()
         successor.send(take_over, named)
@@ -146,8 +149,8 @@ class Upgrade:
             if name.startswith("process:"):
                 os.close(descriptor)
         prepared, descriptors = await successor.hear(Prepared, PREPARE_SECONDS)
-        handles = dict(zip(prepared.descriptors, descriptors, strict=True))
         try:
+            handles = _handles_in(prepared, descriptors)
             try:
                 if reason := predecessor.may_hand_over():
                     raise UpgradeError(reason)
@@ -157,13 +160,41 @@ class Upgrade:
                 successor.kill()
                 predecessor.keep(prepared.slots, handles)
                 raise
-            ways = {slot: handles[f"way:{slot}"] for slot in prepared.slots}
-            await predecessor.hand_over(successor.pid, prepared.slots, ways)
-        finally:
+        except BaseException:
             for descriptor in descriptors:
                 os.close(descriptor)
-        successor.send(Over(), {})
-        return prepared
+            raise
+        return prepared, handles
+
+    async def _leave(
+        self, successor: "_Successor", slots: Sequence[int], handles: Mapping[str, int]
+    ) -> None:
+        """Finish what there is; whatever goes wrong here, the new program serves."""
+        ways = {slot: handles[f"way:{slot}"] for slot in slots}
+        try:
+            await self._predecessor.hand_over(successor.pid, slots, ways)
+        except Exception:
+            logger.exception("not all was handed over as it should be; the new program serves")
+        finally:
+            for descriptor in handles.values():
+                os.close(descriptor)
+        try:
+            successor.send(Over(), {})
+        except UpgradeError as error:
+            logger.error("%s any more, and serves", error)
+
+
+def _handles_in(prepared: Prepared, descriptors: Sequence[int]) -> dict[str, int]:
+    """Return the descriptors that came with a message, by name.
+
+    Raises:
+        UpgradeError: Some are missing.
+    """
+    handles = dict(zip(prepared.descriptors, descriptors, strict=False))
+    needed = {f"{kind}:{slot}" for kind in HANDLES for slot in prepared.slots}
+    if len(handles) != len(descriptors) or needed - handles.keys():
+        raise UpgradeError("the new program does not say how its workers are reached")
+    return handles
 
 
 def command(program: str | None) -> list[str]:
