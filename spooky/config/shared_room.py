@@ -8,8 +8,9 @@ from collections.abc import Hashable, Mapping
 from typing import Final
 
 from spooky._core.shared import LIMITS_MAX
+from spooky.config.inventory import route_name, rule_of
 from spooky.config.report import Report
-from spooky.config.schema import Configuration
+from spooky.config.schema import Configuration, Route
 
 ENTRIES_PER_BACKEND: Final = 3
 """Its health, how requests end there, and its limit with its breaker."""
@@ -30,10 +31,19 @@ def shared_entries(configuration: Configuration) -> Mapping[Hashable, int]:
         entries[name] = ENTRIES_PER_UPSTREAM
         for backend in upstream.listed_backends:
             entries[name, backend.id] = ENTRIES_PER_BACKEND
-    for number, (name, route) in enumerate(configuration.all_routes()):
+    for name, route in configuration.all_routes():
         if route.max_inflight is not None:
-            entries["route", name, number] = 1
+            entries["route", _same_route(name, route)] = 1
     return entries
+
+
+def _same_route(upstream: str, route: Route) -> Hashable:
+    """Return what its limit goes by, wherever it stands."""
+    try:
+        return route_name(rule_of(upstream, route))
+    except ValueError:
+        # An error of the configuration, which is reported elsewhere.
+        return route
 
 
 def check_shared_room(configuration: Configuration, report: Report) -> None:

@@ -422,7 +422,9 @@ class Changes:
         self._refuse_out_of_time()
         if not made.changes and not made.settled and not new_workers:
             return Outcome(self.record, made, time.monotonic() - began, changed=False)
-        self._refuse_without_room(candidate)
+        if source is not Source.ROLLBACK:
+            # What an earlier generation had may be there still, and a way back is never shut.
+            self._refuse_without_room(candidate)
         # A number is never used again: a worker may still speak of one that came to nothing.
         number = self._tried = max(self.history.next_number, active + 1, self._tried + 1)
         probation: float = candidate.configuration.control.probation

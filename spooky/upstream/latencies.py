@@ -59,6 +59,9 @@ class UpstreamLatencies:
         """
         for position, words in self._words.items():
             before, now = self._seen[position], _read(words)
+            if words.load(TIMED) != now.timed:
+                # Some of what was added up is counted by now: the next look takes both.
+                continue
             self._seen[position] = now
             count = now.timed - before.timed
             if count > 0 and now.errors == before.errors:

@@ -7,8 +7,13 @@ import pytest
 import yaml
 
 from spooky._core.shared import LIMITS_MAX
-from spooky.config import diagnose_text
-from spooky.config.shared_room import ENTRIES_MAX, ENTRIES_PER_BACKEND, ENTRIES_PER_UPSTREAM
+from spooky.config import diagnose_text, load_text
+from spooky.config.shared_room import (
+    ENTRIES_MAX,
+    ENTRIES_PER_BACKEND,
+    ENTRIES_PER_UPSTREAM,
+    shared_entries,
+)
 from spooky.control.changes import Asked, ChangeError
 from spooky.control.facts import build_facts
 from spooky.observe.segment import private_segment
@@ -58,6 +63,37 @@ def test_a_change_that_adds_more_than_is_free_is_refused_and_made_when_there_is_
         assert (await kept.changes.reload(Asked("a test"))).changed
 
     asyncio.run(scenario())
+
+
+def test_a_way_back_needs_no_room(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        kept = Kept(tmp_path)
+        await kept.changes.keep_first(inherited=False)
+        settings = yaml.safe_load(kept.path.read_text())
+        (name,) = settings["upstream"]
+        settings["upstream"]["other"] = settings["upstream"].pop(name)
+        kept.path.write_text(yaml.safe_dump(settings))
+        assert (await kept.changes.reload(Asked("a test"))).changed
+        segment = kept.changes._segment
+        taken = [segment.words(key) for key in range(1, 2 * LIMITS_MAX, 2)]
+        assert taken
+        outcome = await kept.changes.rollback(None, Asked("a test"))
+        assert list(kept.changes.running.configuration.upstream) == [name]
+        assert outcome.changed
+
+    asyncio.run(scenario())
+
+
+def test_a_route_is_the_same_wherever_it_stands(tmp_path: Path) -> None:
+    settings = configuration(tmp_path, "http://10.0.0.1:80")
+    (name,) = settings["upstream"]
+    routes = [{"upstream": name, "path_prefix": f"/{at}", "max_inflight": 9} for at in range(1, 4)]
+    found = []
+    for order in (routes, routes[::-1], routes[1:]):
+        text = yaml.safe_dump({**settings, "routes": order})
+        found.append(shared_entries(load_text(text)))
+    assert found[0] == found[1]
+    assert found[2].items() < found[0].items()
 
 
 def test_the_metrics_tell_how_much_of_the_table_is_left() -> None:

@@ -1,4 +1,4 @@
-"""What the program that hands over does when something goes wrong, before and after the other serves."""
+"""What the program that hands over does when something goes wrong, before and after its end."""
 
 import asyncio
 import contextlib

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from spooky._core import reasons
 from spooky._core.balance import LatencyAware
+from spooky._core.outcomes import LATENCIES, TIMED
 from spooky._core.shared import Segment, segment_size
 from spooky.config.outlier_detection import OutlierDetection
 from spooky.upstream.latencies import LOOK_SECONDS, LatencyWatch, UpstreamLatencies
@@ -53,6 +54,36 @@ def test_a_worker_learns_from_others_that_a_backend_has_become_slow_and_quick_ag
     busy.answered(0, 5.0, 50)
     quiet.latencies.look()
     assert quiet.picks(4) == "aaaa"
+
+
+def test_a_sum_that_moves_under_a_look_is_left_to_the_next() -> None:
+    busy, quiet = two_workers()
+    busy.answered(0, 80.0, 50)
+    words = quiet.latencies._words[0]
+
+    class Moving:
+        """Words to which another worker adds between two reads."""
+
+        moves = True
+
+        def load(self, word: int) -> int:
+            """Read one."""
+            found = words.load(word)
+            if word == TIMED and self.moves:
+                self.moves = False
+                words.add(LATENCIES, 10**6)
+                words.add(TIMED, 1)
+            return found
+
+    quiet.latencies._words[0] = cast(Any, Moving())
+    learnt: list[int] = []
+    cast(Any, quiet.latencies)._balancer = SimpleNamespace(
+        learn=lambda position, _, count: learnt.append(count)
+    )
+    quiet.latencies.look()
+    assert learnt == []
+    quiet.latencies.look()
+    assert learnt == [51]
 
 
 def test_of_a_backend_that_fails_nothing_is_learnt() -> None:
