@@ -10,6 +10,7 @@ from spooky._core.turns cimport Turns
 cdef Py_ssize_t _DATAGRAMS_PER_TURN, _UNSENT_MAX
 cdef int _READS_PER_TURN, _HANDSHAKES_PER_TURN
 cdef object _H3_NO_ERROR
+cdef bytes _PROXY_HEADER
 
 
 @cython.final
@@ -57,7 +58,8 @@ cdef class Listener:
     cdef list _read(self)
     @cython.locals(taken=Py_ssize_t, batch=list)
     cpdef Py_ssize_t _deliver(self, dict batches, double now) except -1
-    @cython.locals(header=PacketHeader, connection=Connection, batch=list)
+    cdef object _give(self, object connection, list batch, double now)
+    @cython.locals(header=PacketHeader, connection=Connection, batch=list, payload=bytes)
     cpdef object _sort(
         self, object datagram, dict batches, double now, bint handed_over, bint returned
     )

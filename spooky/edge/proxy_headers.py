@@ -69,14 +69,18 @@ class AnnouncedFlows:
     ) -> ReceivedDatagram | Reason:
         """Take the header off a datagram, if one is to be believed, and remember what it says.
 
+        From a flow that was believed once the header is taken off whatever is in force: it has
+        connections, which stay as they are. Those that begin are looked at in :meth:`client_of`.
+
         Returns:
             The datagram as its client sent it, or why it is dropped.
         """
         payload, source, ecn = datagram
-        if not proxies.trusts(source[0]):
-            return reasons.PROXY_HEADER_UNTRUSTED if proxies.requires_header else datagram
+        is_expected = proxies.expects_header(source[0])
         if not payload.startswith(V2_SIGNATURE):
             return datagram
+        if not is_expected and source not in self._clients:
+            return reasons.PROXY_HEADER_UNTRUSTED if proxies.refuses(source[0]) else datagram
         try:
             header = parse_proxy_header(payload, "datagram")
         except ProxyHeaderError:
@@ -84,7 +88,7 @@ class AnnouncedFlows:
         if not isinstance(header, ProxyHeader):
             return reasons.PROXY_HEADER_INVALID
         client = header.source or source[:2]
-        if self._clients.get(source) != client:
+        if is_expected and self._clients.get(source) != client:
             self._clients.pop(source, None)
             if len(self._clients) >= self._capacity:
                 self._clients.popitem(last=False)
@@ -93,6 +97,8 @@ class AnnouncedFlows:
 
     def client_of(self, source: Address, proxies: TrustedProxies) -> Place | Reason:
         """Return where the client of a new connection is, or why there is none."""
+        if proxies.refuses(source[0]):
+            return reasons.PROXY_HEADER_UNTRUSTED
         if not proxies.expects_header(source[0]):
             return source[:2]
         return self._clients.get(source, reasons.PROXY_HEADER_INVALID)

@@ -302,6 +302,15 @@ class QuicListener(dispatch.Listener):
     def _answer_unknown(self, header: PacketHeader, source: Address, now: float) -> None:
         self._stateless.reset(header, self.settings.parameters, source, now)
 
+    def _end_broken(self, connection: QuicConnection) -> None:
+        self.runtime.report(connection)
+        try:
+            connection.terminate(reasons.INTERNAL_ERROR)
+        except Exception:
+            # It cannot even say so.
+            self.runtime.report(connection)
+            connection.forget()
+
     def _note_error(self, error: OSError, destination: Address | None) -> None:
         if destination is None:
             logger.debug("UDP socket: %s", error)
@@ -317,6 +326,10 @@ class QuicListener(dispatch.Listener):
         if len(payload) < INITIAL_DATAGRAM_MIN_SIZE:
             self._stateless.count(reasons.BAD_PACKET)
             return None
+        client = self._flows.client_of(source, self.settings.proxies)
+        if isinstance(client, Reason):
+            self._stateless.count(client)
+            return None
         if header.version not in parameters.versions:
             self._stateless.negotiate_version(header, parameters, source)
             return None
@@ -329,10 +342,6 @@ class QuicListener(dispatch.Listener):
             return None
         if self.draining:
             self._stateless.count(reasons.DRAINING)
-            return None
-        client = self._flows.client_of(source, self.settings.proxies)
-        if isinstance(client, Reason):
-            self._stateless.count(client)
             return None
         overload, address = self.overload, self.settings.address
         wall_clock = parameters.wall_clock().timestamp()
@@ -359,7 +368,15 @@ class QuicListener(dispatch.Listener):
         if refused is not None:
             self._stateless.count(refused)
             return None
-        return self._accept(header, source, client, proof, now)
+        try:
+            connection = self._accept(header, source, client, proof, now)
+        except Exception:
+            self.cap.closed(was_established=False)
+            raise
+        self._connections.add(connection)
+        self._values[self._accepted] += 1
+        connection.start()
+        return connection
 
     def _must_prove(self, source: Address, now: float) -> Reason | None:
         """Return why a client without a token has to prove its address, if it has to."""
@@ -391,7 +408,7 @@ class QuicListener(dispatch.Listener):
         proof: AddressProof | None,
         now: float,
     ) -> QuicConnection:
-        """Begin a connection that has its place."""
+        """Make a connection that has its place."""
         original = retry_source = None
         if proof is not None:
             self._stateless.use(proof)
@@ -410,11 +427,7 @@ class QuicListener(dispatch.Listener):
             address_validated=proof is not None,
         )
         announced = client if self.settings.proxies.expects_header(source[0]) else None
-        connection = QuicConnection(self, session, header.destination_connection_id, announced)
-        self._connections.add(connection)
-        self._values[self._accepted] += 1
-        connection.start()
-        return connection
+        return QuicConnection(self, session, header.destination_connection_id, announced)
 
     # --- what connections need ----------------------------------------------------------------
 

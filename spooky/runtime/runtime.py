@@ -45,9 +45,9 @@ class Runtime(Turns):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def report(self, flushable: Flushable) -> None:
+    def report(self, broken: object) -> None:
         """Log the exception that is being handled; timeouts will end what has it."""
-        logger.exception("could not flush %r", flushable)
+        logger.exception("could not go on with %r", broken)
 
     def _task_done(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

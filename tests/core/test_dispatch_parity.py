@@ -25,18 +25,24 @@ COUNTS = 6
 
 Log = list[tuple[Any, ...]]
 
+KINDS = ["initial", "early", "short", "wrapped", "bad"]
+
 STEPS = st.lists(
     st.one_of(
         # Datagrams that come at once: of which connection, and what they are.
         st.tuples(
             st.just("read"),
             st.lists(
-                st.tuples(st.integers(0, 3), st.sampled_from(["initial", "early", "short", "bad"])),
+                st.tuples(
+                    st.integers(0, 3),
+                    st.sampled_from(KINDS),
+                ),
                 max_size=9,
             ),
         ),
         st.tuples(st.just("establish"), st.integers(0, 3)),
         st.tuples(st.just("forget"), st.integers(0, 3)),
+        st.tuples(st.just("fail"), st.integers(-1, 4)),
         st.tuples(st.just("pass"), st.sampled_from([0.0, 0.4, 3.0])),
         st.tuples(st.just("room"), st.sampled_from([0, 1, 3, 5000])),
         st.tuples(st.just("deadline"), st.sampled_from([None, 0.1, 0.5, 2.0])),
@@ -60,6 +66,8 @@ class World:
         self.later: list[tuple[float, Callable[[], None], list[bool]]] = []
         self.came: list[tuple[bytes, Any, int]] = []
         self.broken = self.refuses = False
+        # Whose session fails when it is given something, and whether none can be begun.
+        self.fails = -1
         self.gso = True
         self.coalesced = self.truncated = 0
         self.room = 5000
@@ -71,7 +79,6 @@ class World:
         self.runtime.log = self.log
         self.listener = listener_of(kernels["dispatch"])(self.runtime, self, 7, self, None)
         self.listener.world = self
-        self.listener.settings = SimpleNamespace(proxies=SimpleNamespace(takes_header=True))
         self.kernel = kernels["dispatch"]
 
     # The loop's part.
@@ -150,6 +157,8 @@ class World:
             self.wanted = what[0]
         elif act == "refuse":
             self.refuses = not self.refuses
+        elif act == "fail":
+            self.fails = what[0]
         elif act == "broken":
             self.broken = True
             listener._on_readable()
@@ -180,6 +189,8 @@ class Session:
     def receive(self, batch: list[Any], now: float) -> None:
         self._world.log.append(("receive", self._name, [each[0] for each in batch], now))
         self._pending += [each[0][:20] for each in batch]
+        if self._world.fails == self._name:
+            raise ZeroDivisionError
 
     def settle(self) -> None:
         self._world.log.append(("settle", self._name))
@@ -231,6 +242,8 @@ def listener_of(kernel: Any) -> Any:
             self.world.log.append(("begin", name, now))
             if self.world.refuses:
                 return None
+            if self.world.fails == 4:
+                raise ZeroDivisionError
             session = Session(self.world, name)
             connection = Connection(self, session)
             connection._http3 = session
@@ -239,7 +252,9 @@ def listener_of(kernel: Any) -> Any:
             return connection
 
         def _unwrap(self, datagram: Any) -> Any:
-            return None if len(datagram[0]) == 1 else datagram
+            self.world.log.append(("unwrap", datagram))
+            rest = datagram[0][2:]
+            return (rest, *datagram[1:]) if rest else None
 
         def _is_others(self, whole: Any, header: Any, source: Any, *came: bool) -> bool:
             self.world.log.append(("others", whole, source, came))
@@ -261,6 +276,10 @@ def listener_of(kernel: Any) -> Any:
         def _answer_unknown(self, header: Any, source: Any, now: float) -> None:
             self.world.log.append(("unknown", header.destination_connection_id, source, now))
 
+        def _end_broken(self, connection: Any) -> None:
+            self.world.log.append(("broken", connection._quic._name))
+            connection.wake()
+
         def _note_error(self, error: OSError, destination: Any) -> None:
             self.world.log.append(("error", str(error), destination))
 
@@ -274,6 +293,8 @@ def datagram(name: int, kind: str) -> bytes:
         return b"\x40"
     if kind == "short":
         return b"\x40" + connection_id + bytes(30)
+    if kind == "wrapped":
+        return b"\r\n" + (b"\x40" + connection_id + bytes(30) if name else b"")
     first = b"\xc0" if kind == "initial" else b"\xd0"
     return first + b"\0\0\0\1\x08" + connection_id + b"\0" + bytes(30)
 
@@ -305,3 +326,30 @@ def test_whatever_comes_both_do_the_same(steps: list[tuple[Any, ...]]) -> None:
         sum(len(entry[2]) for entry in each.log if entry[0] == "receive") for each in worlds
     ]
     assert worlds[0].values[0] == given_out[0]
+
+
+@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+def test_a_connection_that_fails_takes_nothing_from_others(kernels: dict[str, Any]) -> None:
+    world = World(kernels)
+    for step in [("read", [(name, "initial") for name in range(1, 4)]), ("turn",), ("turn",)]:
+        world.step(*step)
+    world.fails = 1
+    # One whose handshake is under way, before others; then the same among established ones.
+    world.step("read", [(name, "short") for name in range(1, 4)])
+    world.step("turn")
+    for name in range(1, 4):
+        world.step("establish", name)
+    world.step("read", [(name, "short") for name in range(1, 4)])
+    given_out = [entry[1] for entry in world.log if entry[0] == "receive"]
+    assert sorted(given_out) == sorted([1, 2, 3] * 3)
+    assert [entry for entry in world.log if entry[0] == "broken"] == [("broken", 1)] * 2
+
+
+@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+def test_a_connection_that_cannot_begin_stalls_no_other(kernels: dict[str, Any]) -> None:
+    world = World(kernels)
+    world.fails = 4
+    world.step("read", [(name, "initial") for name in range(1, 7)])
+    for _ in range(3):
+        world.step("turn")
+    assert [entry[1] for entry in world.log if entry[0] == "begin"] == [1, 2, 3, 4, 5, 6]

@@ -175,6 +175,43 @@ def test_a_trusted_proxy_says_on_udp_who_the_client_is(
     )
 
 
+@pytest.mark.parametrize("only_first", [True, False])
+@pytest.mark.parametrize(
+    "later", [{}, {**NOBODY, "proxy_protocol": "require"}, {**TRUSTED, "proxy_protocol": "accept"}]
+)
+def test_a_change_of_who_is_believed_ends_no_connection_on_udp(
+    tmp_path: Path, only_first: bool, later: dict[str, Any]
+) -> None:
+    configured: dict[str, Any] = {}
+
+    async def scenario(setup: Setup) -> None:
+        balancer = Balancer(setup.proxy.port, v2(2), only_first)
+        announced = await Http3Client.connect(await balancer.start())
+        assert (await seen(announced))["x-forwarded-for"] == CLIENT[0]
+        configured["listen"]["client_address"] = later
+        await setup.proxy.apply(configured)
+        assert (await seen(announced))["x-forwarded-for"] == CLIENT[0]
+        await announced.close()
+        balancer.close()
+
+    settings = {**TRUSTED, "proxy_protocol": "require"}
+    behind(tmp_path, settings, scenario, lambda each: configured.update(each))
+
+
+def test_requiring_a_header_ends_no_connection_on_udp_that_had_none(tmp_path: Path) -> None:
+    configured: dict[str, Any] = {}
+
+    async def scenario(setup: Setup) -> None:
+        client = await setup.client("h3")
+        assert (await seen(client))["x-forwarded-for"] == "127.0.0.1"
+        configured["listen"]["client_address"] = {**NOBODY, "proxy_protocol": "require"}
+        await setup.proxy.apply(configured)
+        assert (await seen(client))["x-forwarded-for"] == "127.0.0.1"
+        await client.close()
+
+    behind(tmp_path, {}, scenario, lambda each: configured.update(each))
+
+
 def test_a_proxy_that_speaks_for_itself_is_the_client(tmp_path: Path) -> None:
     """Its own health checks (LOCAL)."""
 

@@ -46,6 +46,9 @@ _HANDSHAKES_PER_TURN = 4
 _UNSENT_MAX = 1024
 _H3_NO_ERROR = H3_NO_ERROR
 
+# What PROXY headers begin with.
+_PROXY_HEADER = b"\r\n"
+
 
 class HandshakeQueue:
     """Datagrams of handshakes by connection, in the order in which the connections came.
@@ -213,6 +216,10 @@ class Listener:
         """Answer a short header of a connection that is no more."""
 
     @abstractmethod
+    def _end_broken(self, connection: Any) -> None:
+        """End a connection that could not take what came; the exception is being handled."""
+
+    @abstractmethod
     def _note_error(self, error: OSError, destination: Any) -> None:
         """Note what the socket said; ``None`` for ``destination`` when it was read from."""
 
@@ -250,9 +257,16 @@ class Listener:
         taken = 0
         for connection, batch in batches.items():
             taken += len(batch)
-            connection.receive(batch, now)
+            self._give(connection, batch, now)
         self._counts[self._received] += taken
         return taken
+
+    def _give(self, connection: Any, batch: list[ReceivedDatagram], now: float) -> None:
+        """Give a connection its datagrams. One connection's defect is not the others'."""
+        try:
+            connection.receive(batch, now)
+        except Exception:
+            self._end_broken(connection)
 
     def _sort(
         self,
@@ -265,7 +279,9 @@ class Listener:
         """Put a datagram to those of its established connection, or let it wait."""
         # As it came, for others, who have to know of its PROXY header too.
         whole = datagram
-        if self.settings.proxies.takes_header:
+        payload = datagram[0]
+        # No packet of QUIC begins so (RFC 9000 section 17: its second highest bit is set).
+        if payload.startswith(_PROXY_HEADER):
             unwrapped = self._unwrap(datagram)
             if unwrapped is None:
                 return
@@ -311,12 +327,15 @@ class Listener:
                 batch = self._handshakes.claim(connection)
                 if connection in self._connections:
                     self._counts[self._received] += len(batch)
-                    connection.receive(batch, now)
+                    self._give(connection, batch, now)
                 continue
             openings = self._handshakes.next_opening()
             if openings is None:
                 return
-            self._open(openings, now)
+            try:
+                self._open(openings, now)
+            except Exception:
+                self.runtime.report(self)
         if len(self._handshakes) > 0:
             self._handshakes_due = True
             self.runtime.loop.call_soon(self._go_on_with_handshakes)
@@ -334,7 +353,7 @@ class Listener:
                     batch = [datagram, *self._claim_early(header.destination_connection_id)]
         if connection is not None:
             self._counts[self._received] += len(batch)
-            connection.receive(batch, now)
+            self._give(connection, batch, now)
 
     # --- what connections need ----------------------------------------------------------------
 

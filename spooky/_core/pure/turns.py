@@ -68,8 +68,8 @@ class Turns:
             self._wakeup = None
 
     @abstractmethod
-    def report(self, flushable: Flushable) -> None:
-        """Say that something could not be flushed; the exception is being handled."""
+    def report(self, broken: object) -> None:
+        """Say that something could not go on; the exception is being handled."""
 
     def _flush(self) -> None:
         """Flush what was marked. One connection's defect is not the others'."""
