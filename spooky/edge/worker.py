@@ -99,6 +99,7 @@ class Worker:
         self._prepared: Change | None = None
         self._watching: Timer | None = None
         self._forgetting: Timer | None = None
+        self._forget_at = 0.0
         # A switch whose rest is still to be done: its change, and the generation before.
         self._switched: tuple[Change, Generation] | None = None
         self.service = RequestService(
@@ -295,12 +296,21 @@ class Worker:
         """Give up the counts of what this change removed, or one before it."""
         if self.counters.is_scarce:
             self._forget_counts()
-        elif self._forgetting is None:
-            deadline = self.runtime.now() + FORGET_SECONDS + drain_seconds
-            self._forgetting = self.runtime.schedule(deadline, self._forget_counts)
+            return
+        due = self.runtime.now() + FORGET_SECONDS + drain_seconds
+        self._forget_at = max(self._forget_at, due)
+        if self._forgetting is None:
+            self._forgetting = self.runtime.schedule(self._forget_at, self._forget_if_due)
+
+    def _forget_if_due(self) -> None:
+        self._forgetting = None
+        if self.runtime.now() < self._forget_at:
+            # Another change came meanwhile, and what it removed is not to be seen for long enough.
+            self._forgetting = self.runtime.schedule(self._forget_at, self._forget_if_due)
+        else:
+            self._forget_counts()
 
     def _forget_counts(self) -> None:
-        self._forgetting = None
         used: dict[str, set[str]] = {"": {""}}
         for name, upstream in self.service.generation.configuration.upstream.items():
             used[name] = {"", *(backend.id for backend in upstream.listed_backends)}
