@@ -357,7 +357,7 @@ class QuicListener(dispatch.Listener):
                 address.tokens,
                 self._make_connection_id,
                 wall_clock,
-                self._must_prove(source, now),
+                lambda: self._must_prove(header, source, now),
             )
         except AddressUnprovenError as error:
             self._stateless.count(error.reason)
@@ -378,10 +378,12 @@ class QuicListener(dispatch.Listener):
         connection.start()
         return connection
 
-    def _must_prove(self, source: Address, now: float) -> Reason | None:
+    def _must_prove(self, header: PacketHeader, source: Address, now: float) -> Reason | None:
         """Return why a client without a token has to prove its address, if it has to."""
         address = self.settings.address
-        flooded = self._retry_switch.note_attempt(now, address.new_connections_rate)
+        flooded = address.retry == "auto" and self._retry_switch.note_attempt(
+            header.destination_connection_id, now, address.new_connections_rate
+        )
         action = self.settings.sources.action(source[0])
         if action == "allow":
             return None
@@ -389,7 +391,7 @@ class QuicListener(dispatch.Listener):
             return reasons.ADDRESS_UNPROVEN
         if self.overload.proves_addresses:
             return reasons.OVERLOAD_UNPROVEN
-        return reasons.FLOOD_UNPROVEN if flooded and address.retry == "auto" else None
+        return reasons.FLOOD_UNPROVEN if flooded else None
 
     def _admit(self, client: Place, now: float) -> Reason | None:
         """Take a place for a new connection; return why there is none, or ``None``."""

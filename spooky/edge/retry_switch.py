@@ -31,6 +31,9 @@ each breath."""
 WINDOW_SECONDS: Final = 1.0
 """For which time attempts may come at once, and how often it is looked whether it is calm."""
 
+NOTED_MAX: Final = 4096
+"""Attempts that are remembered: a client that sends its first packet again makes no other one."""
+
 _ON: Final = hash_key(b"attempts that begin a flood")
 _OFF: Final = hash_key(b"attempts that go on with a flood")
 
@@ -54,16 +57,23 @@ class RetrySwitch:
         self._segment = counters.segment
         self._values = counters.values
         self._gauge = counters.slot("quic_retry_active")
+        self._noted: set[bytes] = set()
         self._stormy_at = 0.0
         self._timer: Timer | None = None
 
-    def note_attempt(self, now: float, rate: float) -> bool:
+    def note_attempt(self, connection_id: bytes, now: float, rate: float) -> bool:
         """Count an attempt of a client to begin; return whether it has to prove its address.
 
         Arguments:
+            connection_id: What the client chose for its first packets; each counts once.
             now: Seconds on the monotonic clock.
             rate: How many connections may begin in a second.
         """
+        if connection_id in self._noted:
+            return self.is_on
+        if len(self._noted) >= NOTED_MAX:
+            self._noted.clear()
+        self._noted.add(connection_id)
         # Both each time: other workers may be on when this one is off.
         is_flood = not self._may_come(_ON, ATTEMPTS_ON * rate, now)
         is_calm = self._may_come(_OFF, ATTEMPTS_OFF * rate, now)
@@ -99,7 +109,8 @@ class RetrySwitch:
 
     def _turn(self, on: bool, now: float) -> None:
         self.is_on = on
-        self._values[self._gauge] = int(on)
+        # Other listeners of the worker are counted there, too.
+        self._values[self._gauge] += 1 if on else -1
         if on:
             logger.warning("many handshakes begin: new clients have to prove their address (Retry)")
             self._stormy_at = now

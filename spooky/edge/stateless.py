@@ -101,7 +101,7 @@ class StatelessAnswers:
         tokens: AddressTokens,
         new_connection_id: Callable[[], bytes],
         now: float,
-        must_prove: Reason | None,
+        must_prove: Callable[[], Reason | None],
     ) -> AddressProof | None:
         """Return what proves a client's address, or ``None`` where it need not be proven.
 
@@ -111,17 +111,18 @@ class StatelessAnswers:
             tokens: What proves an address.
             new_connection_id: Makes what the client addresses its next packets to.
             now: Seconds since the epoch.
-            must_prove: Why it has to be proven, if it has to.
+            must_prove: Returns why it has to be proven, if it has to; asked where no token does.
 
         Raises:
             AddressUnprovenError: It has to be proven and is not; the client was told.
         """
         proof = self._check_token(header, token, source, tokens, now)
-        if proof is None and must_prove is not None:
+        reason = must_prove() if proof is None else None
+        if reason is not None:
             connection_id = new_connection_id()
             token = tokens.for_retry(source, header.destination_connection_id, connection_id, now)
             self._answer(retry_packet(header, connection_id, token), source)
-            raise AddressUnprovenError(must_prove)
+            raise AddressUnprovenError(reason)
         return proof
 
     def refuse(

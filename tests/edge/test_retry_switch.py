@@ -1,5 +1,6 @@
 """Retry that switches itself on in a flood, and off when it is over (attack 13)."""
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -48,7 +49,7 @@ class Gate:
 
     def attempt(self, count: int = 1) -> bool:
         for _ in range(count):
-            self.switch.note_attempt(self.clock.time, RATE)
+            self.switch.note_attempt(os.urandom(8), self.clock.time, RATE)
         return self.switch.is_on
 
     @property
@@ -119,3 +120,19 @@ def test_it_ends_with_its_listener(times: int) -> None:
         gate.switch.close()
     assert gate.gauge == 0
     gate.clock.go_on(100)
+
+
+def test_a_first_packet_that_comes_again_is_no_other_attempt() -> None:
+    gate = Gate()
+    for _ in range(10 * int(RATE)):
+        assert not gate.switch.note_attempt(b"the same", gate.clock.time, RATE)
+
+
+def test_the_gauge_counts_listeners() -> None:
+    one = Gate()
+    other = Gate(one)
+    one.attempt(2 * int(RATE))
+    other.attempt()
+    assert one.gauge == 2
+    other.switch.close()
+    assert one.gauge == 1
