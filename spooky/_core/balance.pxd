@@ -173,6 +173,7 @@ cdef class RingHash(_Hashing):
     cdef int64_t _of_median
 
     cdef int _set_density(self) except -1
+    cdef int64_t _point_sum(self) noexcept
     cdef int64_t _point_count(self, Py_ssize_t backend) noexcept
     cdef int _sort(self, Point* unsorted) except -1
 

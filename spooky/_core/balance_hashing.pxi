@@ -89,11 +89,10 @@ cdef class RingHash(_Hashing):
         _Hashing.__init__(self, ids, weights, seed, balance_factor, loads)
         cdef bytearray unsorted
         cdef Point* points
-        cdef Py_ssize_t rank, backend, size = 0
+        cdef Py_ssize_t rank, backend, size
         cdef int64_t number
         self._set_density()
-        for backend in range(self._count):
-            size += self._point_count(backend)
+        size = self._point_sum()
         unsorted = bytearray(size * sizeof(Point))
         points = <Point*>PyByteArray_AS_STRING(unsorted)
         for rank in range(self._count):
@@ -117,8 +116,18 @@ cdef class RingHash(_Hashing):
         self._median = weights[(self._count - 1) // 2] if weights else 1
         while points > 1 and points * total > MAX_RING_POINTS * self._median:
             points -= max(1, points >> 4)
+        # With weights far from each other one point for the median may be too many.
         self._of_median = points
+        while self._point_sum() > max(MAX_RING_POINTS, self._count):
+            self._median += max(1, self._median >> 4)
         return 0
+
+    cdef int64_t _point_sum(self) noexcept:
+        cdef int64_t points = 0
+        cdef Py_ssize_t backend
+        for backend in range(self._count):
+            points += self._point_count(backend)
+        return points
 
     cdef int64_t _point_count(self, Py_ssize_t backend) noexcept:
         cdef int64_t weight = self._backends[backend].weight

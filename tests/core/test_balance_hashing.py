@@ -272,3 +272,14 @@ def test_without_a_factor_load_does_not_matter(balance: ModuleType, name: str) -
     for _ in range(1000):
         balancer.started(home)
     assert balancer.pick(12345) == home
+
+
+def test_a_ring_of_weights_far_from_each_other_has_no_more_points_than_it_may(
+    balance: ModuleType,
+) -> None:
+    weights = [1] * 400 + [1000] * 399
+    reference = pure.RingHash(names(799), weights)
+    assert len(reference._positions) <= pure.MAX_RING_POINTS
+    assert set(reference._owners) == set(range(799))
+    ring = balance.RingHash(names(799), weights)
+    assert [ring.pick(key) for key in KEYS[:500]] == [reference.pick(key) for key in KEYS[:500]]

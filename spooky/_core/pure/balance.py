@@ -382,6 +382,10 @@ class _Hashing(Balancer):
         return best
 
 
+def _points(weight: int, median: int, of_median: int) -> int:
+    return max(1, (of_median * weight + median // 2) // median)
+
+
 class RingHash(_Hashing):
     """Consistent hashing on a ring.
 
@@ -425,11 +429,14 @@ class RingHash(_Hashing):
         points = RING_POINTS
         while points > 1 and points * sum(self._weights) > MAX_RING_POINTS * median:
             points -= max(1, points >> 4)
+        # With weights far from each other one point for the median may be too many.
+        most = max(MAX_RING_POINTS, len(self._weights))
+        while sum(_points(weight, median, points) for weight in self._weights) > most:
+            median += max(1, median >> 4)
         return median, points
 
     def _point_count(self, backend: int) -> int:
-        weighted = self._of_median * self._weights[backend]
-        return max(1, (weighted + self._median // 2) // self._median)
+        return _points(self._weights[backend], self._median, self._of_median)
 
     def _locate(self, key: int, excluded: int) -> int:
         owners = self._owners
