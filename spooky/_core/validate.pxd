@@ -18,6 +18,7 @@ cdef class Request:
     cdef public list fields
     cdef public long long content_length
     cdef public int version
+    cdef public int dropped
 
 
 cdef class Response:

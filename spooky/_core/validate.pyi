@@ -60,6 +60,7 @@ class Request:
         fields: Regular fields in their order, without ``host`` and ``content-length``.
         content_length: Declared length in bytes, or -1.
         version: ``HTTP_1``, ``HTTP_2`` or ``HTTP_3``.
+        dropped: Fields that were left out for the underscore in their name.
     """
 
     method: bytes
@@ -72,6 +73,7 @@ class Request:
     fields: list[tuple[bytes, bytes]]
     content_length: int
     version: int
+    dropped: int
 
 class Response:
     """A canonical response head.

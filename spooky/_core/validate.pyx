@@ -26,9 +26,7 @@ cdef extern from "<arpa/inet.h>" nogil:
     int AF_INET6
     int inet_pton(int family, const char* source, void* destination)
 
-HTTP_1 = 1
-HTTP_2 = 2
-HTTP_3 = 3
+HTTP_1, HTTP_2, HTTP_3 = 1, 2, 3
 
 UNDERSCORES_PASS = 0
 UNDERSCORES_DROP = 1
@@ -202,9 +200,8 @@ def validate_request(list fields not None, int version, Limits limits not None):
     cdef bytes name, value
     cdef bytes method = None, scheme = None, target = None, authority = None, host_field = None
     cdef list regular = []
-    cdef bint regular_began = False
-    cdef bint chunked = False
-    cdef bint underscored
+    cdef bint regular_began = False, chunked = False, underscored
+    cdef int dropped = 0
     cdef long long content_length = -1
     cdef const unsigned char* p
     cdef Py_ssize_t size
@@ -236,6 +233,7 @@ def validate_request(list fields not None, int version, Limits limits not None):
         if underscored and limits.underscores:
             if limits.underscores == REJECT:
                 return reasons.UNDERSCORE_IN_NAME
+            dropped += 1
             continue
         what = meaning(p, size)
         if what != ORDINARY:
@@ -312,6 +310,7 @@ def validate_request(list fields not None, int version, Limits limits not None):
     request.fields = regular
     request.content_length = content_length
     request.version = version
+    request.dropped = dropped
     return request
 
 

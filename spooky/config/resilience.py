@@ -36,7 +36,8 @@ class ProtocolLimits(Section, frozen=True):
         Literal["pass", "drop", "reject"],
         described(
             "What becomes of request fields and trailers with an underscore in their name: they "
-            "`pass`, are left out (`drop`), or the request gets 400 (`reject`).",
+            "`pass`, are left out (`drop`), or the request gets 400 (`reject`). "
+            "`spooky_requests_with_dropped_fields_total` counts requests that lost some fields.",
             hazard="Backends that speak CGI or WSGI take `x_forwarded_for` for `x-forwarded-for`: "
             "with `pass`, clients can say there what Spooky alone should.",
         ),

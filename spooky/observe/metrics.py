@@ -90,6 +90,11 @@ TABLE: Final = (
         Kind.COUNTER,
         "Times that the circuit breaker of a backend became open, half-open or closed.",
     ),
+    Metric(
+        "requests_with_dropped_fields_total",
+        Kind.COUNTER,
+        "Requests of which fields were left out for an underscore in their name.",
+    ),
     Metric("request_body_bytes_total", Kind.COUNTER, "Bytes of request bodies from clients."),
     Metric("response_body_bytes_total", Kind.COUNTER, "Bytes of response bodies to clients."),
     Metric("connections_total", Kind.COUNTER, "Client connections taken, by transport."),

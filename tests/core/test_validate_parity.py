@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not 
 
 REQUEST = (
     "method", "scheme", "authority", "host", "port", "path", "query", "fields", "content_length",
-    "version",
+    "version", "dropped",
 )  # fmt: skip
 RESPONSE = ("status", "fields", "content_length")
 VERSIONS = st.sampled_from([1, 2, 3])

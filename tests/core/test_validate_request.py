@@ -198,6 +198,8 @@ def test_underscores_in_names_pass_are_dropped_or_refused() -> None:
     kept = check(head, limits=dropping)
     assert isinstance(kept, Request)
     assert kept.fields == [(b"x-user", b"w")]
+    assert kept.dropped == 1
+    assert accepted(head).dropped == 0
     assert check(head, limits=refusing) is reasons.UNDERSCORE_IN_NAME
     assert isinstance(check(get((b"x-user", b"v")), limits=refusing), Request)
     # What is dropped is checked all the same, and no pseudo-header comes after it.

@@ -189,6 +189,8 @@ class Exchange(Owner):
             self.client = client.of_request(request.fields)
         self.request = request
         self.record.take_request(request)
+        if request.dropped:
+            self.service.count("requests_with_dropped_fields_total")
         if client.covered is not None and not client.covered.includes(request.host):
             self.answer(reasons.MISDIRECTED)
             return

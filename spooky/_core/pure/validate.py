@@ -129,8 +129,8 @@ class Request:
     """A canonical request head."""
 
     __slots__ = (
-        "authority", "content_length", "fields", "host", "method", "path", "port", "query",
-        "scheme", "version",
+        "authority", "content_length", "dropped", "fields", "host", "method", "path", "port",
+        "query", "scheme", "version",
     )  # fmt: skip
 
     method: bytes
@@ -143,6 +143,7 @@ class Request:
     fields: list[tuple[bytes, bytes]]
     content_length: int
     version: int
+    dropped: int
 
 
 class Response:
@@ -170,6 +171,7 @@ def validate_request(
     host_field: bytes | None = None
     content_length = -1
     chunked = False
+    dropped = 0
     for field in fields:
         name, value = field
         if name.startswith(b":"):
@@ -211,6 +213,7 @@ def validate_request(
         elif limits.underscores and b"_" in name:
             if limits.underscores == UNDERSCORES_REJECT:
                 return reasons.UNDERSCORE_IN_NAME
+            dropped += 1
             continue
         regular.append(field)
     if chunked and content_length >= 0:
@@ -275,6 +278,7 @@ def validate_request(
     request.fields = regular
     request.content_length = content_length
     request.version = version
+    request.dropped = dropped
     return request
 
 
