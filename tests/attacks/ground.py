@@ -53,8 +53,12 @@ def attacker_host() -> str:
     return f"127.1.{number // 250}.{number % 250 + 1}"
 
 
-def _configure(settings: dict[str, Any], metrics_port: int, hostile: dict[str, int]) -> None:
+def _configure(
+    settings: dict[str, Any], metrics_port: int, hostile: dict[str, int], directory: Path
+) -> None:
     generous(settings)
+    # It runs on beside the tests that come after: where commands look by default is theirs.
+    settings["control"] = {"socket": str(directory / "socket")}
     settings["performance"] |= {
         "client_head_timeout_ms": SHORT_MS,
         "client_body_idle_timeout_ms": SHORT_MS,
@@ -290,7 +294,7 @@ def ground(directory: Path) -> Iterator[Ground]:
             }
             ports = {name: each.sockets[0].getsockname()[1] for name, each in servers.items()}
             async with served(
-                directory, 1, lambda each: _configure(each, metrics_port, ports)
+                directory, 1, lambda each: _configure(each, metrics_port, ports, directory)
             ) as proxy:
                 running = Ground(proxy, metrics_port, hostile)
                 tasks = [asyncio.create_task(each.run()) for each in running.bystanders]
