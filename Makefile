@@ -73,10 +73,13 @@ ONE_BY_ONE = $(filter-out $(SIDE_BY_SIDE),$(patsubst %/,%,$(wildcard tests/[a-z]
 
 test-install: test-packages $(VENV)/.suite $(VENV)/.spooky
 
-# The scenarios of aioquic's engine have no kernel to be without: the compiled run has them all.
+# The scenarios of aioquic's engine have no kernel to be without: the compiled run has them all. Of
+# the supervisor, which calls no kernel for each packet or request, this is what starts workers.
+CONTROL_WITHOUT_KERNELS := $(addprefix tests/control/test_,changes.py confinement.py processes.py)
 test-pure: test-install
 	SPOOKY_PURE=1 $(BIN)/pytest $(filter-out tests/scenario,$(SIDE_BY_SIDE)) -n auto
-	SPOOKY_PURE=1 $(BIN)/pytest $(filter-out benchmarks,$(ONE_BY_ONE)) \
+	SPOOKY_PURE=1 $(BIN)/pytest $(filter-out benchmarks tests/control,$(ONE_BY_ONE)) \
+		$(CONTROL_WITHOUT_KERNELS) \
 		-m "not interop and not soak and not packaging"
 
 test-sanitize: test-install

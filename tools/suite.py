@@ -33,12 +33,12 @@ class Part(NamedTuple):
 
 PARTS = (
     Part("test-install", 120, needed=True),
-    Part("lint", 60),
-    Part("build", 180, needed=True),
-    Part("test-pure", 600),
-    Part("test-sanitize", 360),
+    Part("lint", 30),
+    Part("build", 150, needed=True),
+    Part("test-pure", 450),
+    Part("test-sanitize", 480),
     Part("test-packaging", 150),
-    Part("test-compiled", 930),
+    Part("test-compiled", 1020),
 )
 
 
