@@ -439,7 +439,7 @@ def test_what_an_expiry_warning_says(tmp_path: Path, caplog: pytest.LogCaptureFi
     bench = Bench(tmp_path)
     ExpiryWarnings().look(bench.changes.running, now() + datetime.timedelta(days=25))
     (said,) = caplog.messages
-    assert f"for localhost in {bench.certificate} expires on" in said
+    assert f"for localhost, 127.0.0.1 in {bench.certificate} expires on" in said
     assert said.endswith("in 4 days")
     ExpiryWarnings().look(bench.changes.running, now() + datetime.timedelta(days=29, hours=10))
     assert caplog.messages[-1].endswith("in 13 hours")
