@@ -94,6 +94,9 @@ def test_the_wheel_holds_kernels_stubs_and_declarations_and_no_sources(wheel: Pa
         ".pxd",
         ".so",
         ".typed",
+        # The status page's style and script.
+        ".css",
+        ".js",
     }
     assert {name.split("/")[0] for name in names if not name.startswith("spooky-")} == {"spooky"}
 
