@@ -411,6 +411,8 @@ def test_logs_change_in_all_processes_at_the_commit(tmp_path: Path) -> None:
         async with served(tmp_path, WORKERS) as proxy:
             clients = await connected(proxy)
             assert await statuses(clients) == {200}
+            # Said a moment after the start, of a certificate with 30 days to go.
+            await until(lambda: " expires on " in proxy.log)
             said = proxy.log
             proxy.write(to_files)
             code, output = await proxy.command("reload")
