@@ -24,7 +24,15 @@ import msgspec
 
 from spooky.bench import processes
 from spooky.bench.histogram import Histogram
-from spooky.bench.plan import Failed, Finished, Kind, LoadPlan, LoadResult, RequestPlan
+from spooky.bench.plan import (
+    Failed,
+    Finished,
+    Kind,
+    LoadPlan,
+    LoadResult,
+    Progress,
+    RequestPlan,
+)
 from spooky.bench.programs import (
     LOOPBACK,
     BenchError,
@@ -58,6 +66,9 @@ CALM_SECONDS: Final = 8.0
 KILL_AFTER_SECONDS: Final = 5.0
 KILLED_SECONDS: Final = 15.0
 RECOVERY_SECONDS: Final = 2.0
+WINDOW_SECONDS: Final = 5.0
+"""Goodput has to be there in each time of so long."""
+
 CONNECTIONS: Final = 16
 STREAMS: Final = 100
 WORKERS: Final = 2
@@ -231,7 +242,39 @@ def _cores() -> list[int]:
     return sorted(os.sched_getaffinity(0))
 
 
-def load(proxy: Proxy, rate: float, seconds: float, warmup: float = 1.0) -> LoadResult:
+class Load(NamedTuple):
+    """What came of load.
+
+    Attributes:
+        result: Of the whole.
+        progress: What was done by when.
+    """
+
+    result: LoadResult
+    progress: list[Progress]
+
+    @property
+    def goodput(self) -> float:
+        """Requests that succeeded, in a second."""
+        return self.result.requests / self.result.seconds
+
+    @property
+    def p99(self) -> float:
+        """99th percentile of the latency of what succeeded; milliseconds."""
+        return Histogram.of_buckets(self.result.latencies).percentile(0.99) / 1000
+
+    @property
+    def least(self) -> float:
+        """Requests that succeeded in a second, in the worst window."""
+        return min(
+            (later.done - earlier.done) / (later.seconds - earlier.seconds)
+            for earlier in self.progress
+            for later in self.progress
+            if WINDOW_SECONDS <= later.seconds - earlier.seconds < WINDOW_SECONDS + 1.0
+        )
+
+
+def load(proxy: Proxy, rate: float, seconds: float, warmup: float = 1.0) -> Load:
     """Return what came of so much load."""
     plan = LoadPlan(
         host=LOOPBACK,
@@ -249,15 +292,15 @@ def load(proxy: Proxy, rate: float, seconds: float, warmup: float = 1.0) -> Load
     arguments = [sys.executable, "-m", "spooky.bench.generator"]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         output, _ = process.communicate(msgspec.json.encode(plan))
-    last = msgspec.json.decode(output.splitlines()[-1], type=Finished | Failed)
-    if isinstance(last, Failed):
-        raise BenchError(last.message)
-    return last.result
-
-
-def p99(result: LoadResult) -> float:
-    """Return the 99th percentile of what succeeded; milliseconds."""
-    return Histogram.of_buckets(result.latencies).percentile(0.99) / 1000
+    *said, last = (
+        msgspec.json.decode(line, type=Progress | Finished | Failed) for line in output.splitlines()
+    )
+    if not isinstance(last, Finished):
+        raise BenchError(last.message if isinstance(last, Failed) else "the load ended early")
+    # What it says while warming up is not of the time that is measured.
+    progress = [one for one in said if isinstance(one, Progress)]
+    begin = [at for at, one in enumerate(progress) if one.seconds < progress[at - 1].seconds]
+    return Load(last.result, progress[begin[-1] if begin else 0 :])
 
 
 def killed(proxy: Proxy, backends: Backends, _: float) -> Iterator[Row]:
@@ -266,40 +309,65 @@ def killed(proxy: Proxy, backends: Backends, _: float) -> Iterator[Row]:
     calm = load(proxy, rate, CALM_SECONDS)
     timer = threading.Timer(KILL_AFTER_SECONDS + 1.0, backends.kill, (1,))
     timer.start()
-    result = load(proxy, rate, KILLED_SECONDS)
+    around = load(proxy, rate, KILLED_SECONDS)
     timer.join()
-    errors = sum(result.errors.values())
+    errors = sum(around.result.errors.values())
     yield Row("requests offered", f"{rate * KILLED_SECONDS:,.0f}")
     yield Row("errors", f"{errors} ({100 * errors / (rate * KILLED_SECONDS):.3f} %)")
-    yield Row("by kind", _kinds(result))
-    yield Row("goodput", f"{result.requests / result.seconds:,.0f}/s")
-    yield Row("p99 before", f"{p99(calm):.1f} ms")
-    yield Row("p99 around the death", f"{p99(result):.1f} ms")
+    yield Row("by kind", _kinds(around))
+    yield Row("goodput", f"{around.goodput:,.0f}/s")
+    yield Row("p99 before", f"{calm.p99:.1f} ms")
+    yield Row("p99 around the death", f"{around.p99:.1f} ms")
 
 
-def overload(proxy: Proxy, backends: Backends, seconds: float) -> Iterator[Row]:
-    """Five times the capacity is offered."""
+class Overload(NamedTuple):
+    """What an overload did.
+
+    Attributes:
+        calm: Load that is half the capacity.
+        over: Five times the capacity. The first seconds, in which the limit is found, count too.
+        grown: Memory that all processes of the proxy took for it; bytes.
+        after: Half the capacity again, from some seconds after the end on.
+    """
+
+    calm: Load
+    over: Load
+    grown: int
+    after: Load
+
+
+def overloaded(proxy: Proxy, backends: Backends, seconds: float) -> Overload:
+    """Offer five times the capacity."""
     capacity = backends.capacity
     calm = load(proxy, CALM_SHARE * capacity, CALM_SECONDS)
     pids = processes.tree([proxy.program.pid])
     before = processes.resident_bytes(pids)
-    # The first seconds, in which the limit is found, count as well.
-    result = load(proxy, OVERLOAD * capacity, seconds, warmup=0.0)
+    over = load(proxy, OVERLOAD * capacity, seconds, warmup=0.0)
     grown = processes.resident_bytes(pids) - before
     after = load(proxy, CALM_SHARE * capacity, CALM_SECONDS, warmup=RECOVERY_SECONDS)
-    goodput = result.requests / result.seconds
-    yield Row("goodput", f"{goodput:,.0f}/s ({100 * goodput / capacity:.0f} % of capacity)")
-    yield Row("p99 unloaded", f"{p99(calm):.1f} ms")
-    yield Row("p99 of the admitted", f"{p99(result):.1f} ms ({p99(result) / p99(calm):.1f} times)")
-    yield Row("refused", _kinds(result))
+    return Overload(calm, over, grown, after)
+
+
+def overload(proxy: Proxy, backends: Backends, seconds: float) -> Iterator[Row]:
+    """Five times the capacity is offered."""
+    calm, over, grown, after = overloaded(proxy, backends, seconds)
+    share = 100 / backends.capacity
+    yield Row("goodput", f"{over.goodput:,.0f}/s ({over.goodput * share:.0f} % of capacity)")
+    yield Row(
+        f"in the worst {WINDOW_SECONDS:.0f} s",
+        f"{over.least:,.0f}/s ({over.least * share:.0f} % of capacity)",
+    )
+    yield Row("p99 unloaded", f"{calm.p99:.1f} ms")
+    yield Row("p99 of the admitted", f"{over.p99:.1f} ms ({over.p99 / calm.p99:.1f} times)")
+    yield Row("refused", _kinds(over))
     yield Row("memory grown", f"{grown / MIB:.1f} MiB")
     yield Row("then", _load_average())
     yield Row(f"errors from {RECOVERY_SECONDS:.0f} s after", _kinds(after))
-    yield Row("p99 then", f"{p99(after):.1f} ms")
+    yield Row("p99 then", f"{after.p99:.1f} ms")
 
 
-def _kinds(result: LoadResult) -> str:
-    return ", ".join(f"{what}: {count}" for what, count in result.errors.items()) or "0"
+def _kinds(load: Load) -> str:
+    return ", ".join(f"{what}: {count}" for what, count in load.result.errors.items()) or "0"
 
 
 def _load_average() -> str:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,21 +115,19 @@ def test_many_idle_connections_leave_others_alone(tmp_path: Path) -> None:
         async with served(tmp_path, WORKERS, change) as proxy:
             before = await asyncio.to_thread(p99, proxy.port)
             alone = processes.resident_bytes(proxy.workers)
-            clients = []
-            try:
+            with ExitStack() as stack:
+                clients: list[subprocess.Popen[bytes]] = []
                 while len(clients) * PER_CLIENT < CONNECTIONS:
                     held = generating(plan(proxy.port, Kind.IDLE, PER_CLIENT, 1_800.0))
-                    clients.append(held)
-                    held.__enter__()
+                    clients.append(stack.enter_context(held))
                     async with asyncio.timeout(60):
                         while await opened() < len(clients) * PER_CLIENT:
                             await asyncio.sleep(0.2)
                 grown = processes.resident_bytes(proxy.workers) - alone
                 after = await asyncio.to_thread(p99, proxy.port)
+                for process in clients:
+                    assert process.poll() is None, result(process)
                 assert await opened() >= CONNECTIONS
-            finally:
-                for held in clients:
-                    held.__exit__(None, None, None)
             print(
                 f"{CONNECTIONS} connections: {grown / CONNECTIONS / 1024:.1f} KiB each, "
                 f"p99 {before:.2f} ms before, {after:.2f} ms with them"
