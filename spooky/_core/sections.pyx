@@ -19,6 +19,7 @@ from pylsqpack import Decoder, DecompressionFailed, Encoder, StreamBlocked
 from spooky._core.h3_errors import QPACK_DECOMPRESSION_FAILED, ProtocolError
 
 from spooky._core cimport qpack
+from spooky._core.hashing cimport mix
 
 from spooky._core import qpack as verdicts
 
@@ -89,11 +90,17 @@ cdef inline uint64_t mixed(uint64_t hash, const unsigned char* p, Py_ssize_t siz
     return hash
 
 
+cdef inline uint64_t hash_of_line(const unsigned char* p, Py_ssize_t size) noexcept nogil:
+    # All bits depend on the last bytes too, so that lines that differ there have other places.
+    return mix(mixed(MIXER, p, size))
+
+
 cdef inline uint64_t hash_of_field(bytes name, bytes value) noexcept:
     cdef uint64_t hash = mixed(
         MIXER, <const unsigned char*>PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name)
     )
-    return mixed(hash, <const unsigned char*>PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+    hash = mixed(hash, <const unsigned char*>PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+    return mix(hash)
 
 
 cdef inline bint same(bytes one, bytes other) noexcept:
@@ -215,7 +222,7 @@ cpdef object decode_fields(bytes block, Py_ssize_t max_count, Py_ssize_t max_byt
         size = qpack.line_size(p, end)
         if size <= 0:
             raise ProtocolError(QPACK_DECOMPRESSION_FAILED, "the field section is malformed")
-        line = kept(_received, mixed(MIXER, p, size))
+        line = kept(_received, hash_of_line(p, size))
         if (
             line is not None
             and PyBytes_GET_SIZE(line.encoded) == size
@@ -260,10 +267,8 @@ cdef int _decode_missing(list fields, list missing) except -1:
             encoded = <bytes>missing[at]
             fields[index] = field
             if not is_never_indexed(encoded):
-                hash = mixed(
-                    MIXER,
-                    <const unsigned char*>PyBytes_AS_STRING(encoded),
-                    PyBytes_GET_SIZE(encoded),
+                hash = hash_of_line(
+                    <const unsigned char*>PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded)
                 )
                 keep(_received, hash, encoded, field)
     return 0
