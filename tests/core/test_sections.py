@@ -45,6 +45,35 @@ def test_another_form_of_a_field_is_not_taken_over(kernel: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [(b"x-many-%d" % number, b"v" * 8) for number in range(200)],
+        [(b"x-wide-%d" % number, b"\xff" * 90) for number in range(60)],
+    ],
+    ids=["more new lines than are put in their places", "more bytes than are put together"],
+)
+def test_large_sections_are_coded_as_small_ones(kernel: ModuleType, fields: list[Field]) -> None:
+    for count in (60, 30, 60, 60, len(fields)):
+        assert kernel.encode_fields(fields[:count]) == encode(fields[:count])
+        assert kernel.encode_fields(fields[count // 2 :]) == encode(fields[count // 2 :])
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("known", range(8))
+def test_new_lines_are_put_where_they_belong(kernel: ModuleType, known: int) -> None:
+    """Before, between and after those that are kept, which are all whose bits are set."""
+    fields = [(b"x-known", b"%d" % place) for place in range(3)]
+    for _ in range(3):
+        kernel.encode_fields(fields)
+    mixed = [
+        field if known >> place & 1 else (b"x-new-%d" % known, field[1])
+        for place, field in enumerate(fields)
+    ]
+    assert kernel.encode_fields(mixed) == encode(mixed)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_a_section_is_not_shared(kernel: ModuleType) -> None:
     block = encode([(b"x-shared", b"1")])
     decoded(kernel, block).clear()
@@ -87,14 +116,26 @@ def test_a_line_that_cannot_be_decoded_is_refused_each_time(kernel: ModuleType) 
 @pytest.mark.skipif(not _core.COMPILED, reason="the twin keeps nothing")
 def test_what_is_kept(line: bytes, kept: bool) -> None:
     """A field that is kept is the same object; secrets and long ones are made anew."""
+    decoded(selected, PREFIX + line)  # What comes but once is not kept.
     (first,), (second,) = decoded(selected, PREFIX + line), decoded(selected, PREFIX + line)
     assert first == second
     assert (first is second) is kept
 
 
+@pytest.mark.skipif(not _core.COMPILED, reason="the twin keeps nothing")
+def test_what_comes_but_once_takes_no_place_of_what_is_kept() -> None:
+    blocks = [encode([(b"x-known", b"%d" % number)]) for number in range(3)]
+    known = [[decoded(selected, block)[0] for _ in range(2)][1] for block in blocks]
+    for number in range(8192):
+        decoded(selected, encode([(b"x-once", b"%d" % number)]))
+    assert all(
+        decoded(selected, block)[0] is field for block, field in zip(blocks, known, strict=True)
+    )
+
+
 def kept_of(blocks: list[bytes]) -> int:
-    """Count the lines that are kept after all were decoded, one a block."""
-    made = [decoded(selected, block)[0] for block in blocks]
+    """Count the lines that are kept after each was decoded twice, one a block."""
+    made = [[decoded(selected, block)[0] for _ in range(2)][1] for block in blocks]
     # The last first: what is decoded anew takes the place of none that is still to be counted.
     pairs = reversed(list(zip(blocks, made, strict=True)))
     return sum(decoded(selected, block)[0] is field for block, field in pairs)
