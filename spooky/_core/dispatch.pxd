@@ -43,7 +43,7 @@ cdef class Listener:
     cdef public set _connections
     cdef public HandshakeQueue _handshakes
     cdef bint _handshakes_due
-    cdef object _unsent
+    cdef list _unsent
     cdef Py_ssize_t _unsent_datagrams
     cdef uint64_t[::1] _counts
     cdef Py_ssize_t _received

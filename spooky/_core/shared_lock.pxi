@@ -8,10 +8,11 @@ cdef extern from *:
     #include <unistd.h>
 
     /* The lock is a word: how often it was taken, and below that the process that has it, or 0.
-       Whoever maps the segment can write it, so nobody relies on its being given back: of a
-       process that is dead it is taken over at once, of another when it was held for far longer
-       than the microseconds that it takes. Whoever breaks it again and again delays others by
-       less and less. */
+       Whoever maps the segment can write it, so nobody relies on its being given back: from a
+       process that is dead it is taken at once, from another when patience ends, which is far
+       longer than the microseconds that anybody needs it. Each time that happens patience falls
+       to an eighth, and each lock taken in order gives some of it back: so who keeps the lock
+       again and again delays others by less and less. */
     #define SPOOKY_PATIENCE_MAX 1000000000ULL
     #define SPOOKY_PATIENCE_MIN 100000ULL
     #define SPOOKY_PATIENCE_STEP 1000000ULL

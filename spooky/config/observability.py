@@ -59,9 +59,9 @@ class Decisions(Section, frozen=True):
         int,
         Meta(ge=0, le=DECISIONS_MAX_BYTES),
         described(
-            "Memory in which each worker keeps what became of its last requests, about 200 bytes "
-            "for each; it outlives the worker. 0 keeps nothing, else at least 65536. A change "
-            "forgets what was kept.",
+            "Memory in which each worker keeps what became of its last requests, 200 to 350 "
+            "bytes for each; it outlives the worker. 0 keeps nothing, else at least 65536. A "
+            "change forgets what was kept.",
         ),
     ] = 4 * 1024 * 1024
 

@@ -293,11 +293,8 @@ class QuicListener(dispatch.Listener):
     def _claim_early(self, connection_id: bytes) -> list[ReceivedDatagram]:
         return self._early.claim(connection_id)
 
-    def _count_bad_packet(self) -> None:
-        self._stateless.count(reasons.BAD_PACKET)
-
-    def _count_backlog(self) -> None:
-        self._stateless.count(reasons.HANDSHAKE_BACKLOG)
+    def _count(self, reason: Reason) -> None:
+        self._stateless.count(reason)
 
     def _answer_unknown(self, header: PacketHeader, source: Address, now: float) -> None:
         self._stateless.reset(header, self.settings.parameters, source, now)

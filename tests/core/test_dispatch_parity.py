@@ -267,11 +267,8 @@ def listener_of(kernel: Any) -> Any:
         def _claim_early(self, connection_id: bytes) -> list[Any]:
             return [(b"early" * 5, ("source", 0), 0)]
 
-        def _count_bad_packet(self) -> None:
-            self.world.log.append(("bad",))
-
-        def _count_backlog(self) -> None:
-            self.world.log.append(("backlog",))
+        def _count(self, reason: Any) -> None:
+            self.world.log.append(("count", reason))
 
         def _answer_unknown(self, header: Any, source: Any, now: float) -> None:
             self.world.log.append(("unknown", header.destination_connection_id, source, now))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from math import isfinite, log
 from typing import Final
 
-from spooky._core.decisions import Admitted
+from spooky._core.decisions import CANDIDATES_MAX, Admitted
 from spooky._core.pure.balancer import FULL_SHARE as FULL_SHARE
 from spooky._core.pure.balancer import MAX_WEIGHT as MAX_WEIGHT
 from spooky._core.pure.balancer import NO_SCORE as NO_SCORE
@@ -264,7 +264,11 @@ class LatencyAware(Balancer):
 
     def note_choice(self, chosen: int, into: Admitted) -> None:
         """Note all that were held against each other, as far as there is room."""
-        self._note_all(chosen, into)
+        self._note(chosen, 1, into)
+        for backend in self._others(chosen):
+            if into.candidates >= CANDIDATES_MAX:
+                break
+            self._note(backend, 0, into)
 
     def _score(self, backend: int, active: int, weight: float) -> float:
         if not self._has_estimate(backend):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 from weakref import WeakValueDictionary
 
-from spooky._core.decisions import CANDIDATES_MAX, Admitted
+from spooky._core.decisions import Admitted
 from spooky._core.pure.hashes import GOLDEN, MASK, mix
 
 MAX_WEIGHT: Final = 1000
@@ -222,14 +222,6 @@ class Balancer:
         self._note(chosen, 1, into)
         if self._rival >= 0 and self._rival != chosen:
             self._note(self._rival, 0, into)
-
-    def _note_all(self, chosen: int, into: Admitted) -> None:
-        """Note as many backends of the choice as there is room for, the chosen one first."""
-        self._note(chosen, 1, into)
-        for backend in self._others(chosen):
-            if into.candidates >= CANDIDATES_MAX:
-                break
-            self._note(backend, 0, into)
 
     def _note(self, backend: int, chosen: int, into: Admitted) -> None:
         load = self._load[backend]

@@ -110,18 +110,7 @@ class Admitted:
         latency: float,
         score: float,
     ) -> None:
-        """Add a backend that was held against others when one was chosen.
-
-        Those beyond :data:`CANDIDATES_MAX` are left out, and those beyond the 65,536th backend.
-
-        Arguments:
-            position: Among the upstream's backends.
-            is_chosen: Whether it was chosen.
-            active: Its requests in flight, as the balancer counts them.
-            weight: Its weight, as far as its share goes.
-            latency: What the balancer takes for its latency; ms, negative if it knows none.
-            score: What was held against that of others; negative if there was none.
-        """
+        """Add a backend that was held against others; see the stub."""
         if self.candidates < CANDIDATES_MAX and position <= 0xFFFF:
             self._compared += CANDIDATE.pack(
                 position, is_chosen, _word(active), weight, latency, score

@@ -8,11 +8,11 @@ are those of ``protocol/quic/session.py``.
 """
 
 from abc import abstractmethod
-from collections import deque
 from typing import Any, Final
 
 from spooky._core.h3_errors import H3_NO_ERROR
 from spooky._core.packets import PacketHeader, parse_header
+from spooky._core.reasons import BAD_PACKET, HANDSHAKE_BACKLOG, Reason
 from spooky._core.timers import Timer
 from spooky._core.turns import Turns
 
@@ -40,10 +40,10 @@ Opening = tuple[ReceivedDatagram, PacketHeader]
 """A datagram that may begin a connection, and the header of its first packet."""
 
 # C numbers, where those above are objects.
-_DATAGRAMS_PER_TURN = 64
-_READS_PER_TURN = 8
-_HANDSHAKES_PER_TURN = 4
-_UNSENT_MAX = 1024
+_DATAGRAMS_PER_TURN = DATAGRAMS_PER_TURN
+_READS_PER_TURN = READS_PER_TURN
+_HANDSHAKES_PER_TURN = HANDSHAKES_PER_TURN
+_UNSENT_MAX = UNSENT_MAX
 _H3_NO_ERROR = H3_NO_ERROR
 
 # What PROXY headers begin with.
@@ -151,7 +151,7 @@ class Listener:
         self._connections: set[Any] = set()
         self._handshakes = HandshakeQueue()
         self._handshakes_due = False
-        self._unsent: deque[Any] = deque()
+        self._unsent: list[Any] = []
         self._unsent_datagrams = 0
         self._counts = counters.values
         self._received = counters.slot("datagrams_received_total")
@@ -204,12 +204,8 @@ class Listener:
         """Return what waited for a hello that came."""
 
     @abstractmethod
-    def _count_bad_packet(self) -> None:
-        """Count a datagram that is none of QUIC."""
-
-    @abstractmethod
-    def _count_backlog(self) -> None:
-        """Count a datagram for which there was no room."""
+    def _count(self, reason: Reason) -> None:
+        """Count a datagram that is dropped."""
 
     @abstractmethod
     def _answer_unknown(self, header: PacketHeader, source: Any, now: float) -> None:
@@ -288,7 +284,7 @@ class Listener:
             datagram = unwrapped
         header = parse_header(datagram[0])
         if header is None:
-            self._count_bad_packet()
+            self._count(BAD_PACKET)
             return
         connection = self._by_connection_id.get(header.destination_connection_id)
         if connection is None:
@@ -312,7 +308,7 @@ class Listener:
     def _wait(self, kept: bool) -> None:
         """Go on with handshakes after what is flushed at the end of this turn."""
         if not kept:
-            self._count_backlog()
+            self._count(HANDSHAKE_BACKLOG)
         if not self._handshakes_due:
             self._handshakes_due = True
             self.runtime.loop.call_soon(self._go_on_with_handshakes)
@@ -406,8 +402,8 @@ class Listener:
 
     def _on_writable(self) -> None:
         self.runtime.loop.remove_writer(self._descriptor)
-        unsent = list(self._unsent)
-        self._unsent.clear()
+        unsent = self._unsent
+        self._unsent = []
         self._unsent_datagrams = 0
         self.transmit(unsent)
 

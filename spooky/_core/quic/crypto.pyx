@@ -1,12 +1,13 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """QUIC packet protection (RFC 9001 sections 5 and 6, RFC 9369 section 3.3).
 
-The ciphers are those of the system's libcrypto. A key that is used much keeps a context, so only the
-nonce changes from packet to packet; the others share one. Where that library is missing, the ``cryptography`` package does the same
-through Python calls.
+The ciphers are those of the system's libcrypto. A key that is used much keeps a context, so only
+the nonce changes from packet to packet; the others share one. Where that library is missing, the
+``cryptography`` package does the same through Python calls.
 """
 
 import hmac
+import logging
 from importlib import metadata
 
 cimport cython
@@ -14,6 +15,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.limits cimport INT_MAX
 from libc.string cimport memcpy
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
@@ -22,6 +24,8 @@ from spooky._core.quic import libcrypto as library
 from spooky._core.quic.libcrypto cimport (
     EVP_CTRL_AEAD_GET_TAG, EVP_CTRL_AEAD_SET_TAG, Init, Suite, evp, failed,
 )
+
+logger = logging.getLogger(__name__)
 
 VERSION_1 = 0x00000001
 VERSION_2 = 0x6B3343CF
@@ -217,8 +221,11 @@ cdef class PacketKey:
             opened = self.cipher.decrypt(
                 nonce[:NONCE_LENGTH], cipher[:cipher_length], header[:header_length]
             )
+        except InvalidTag:
+            return -1
         except Exception:
-            # InvalidTag; but for whatever reason, it was not authenticated.
+            # For whatever reason, it was not authenticated.
+            logger.exception("a packet could not be opened")
             return -1
         memcpy(out, PyBytes_AS_STRING(opened), cipher_length - TAG_LENGTH)
         return cipher_length - TAG_LENGTH

@@ -7,7 +7,6 @@ cdef enum:
     VARINT_MAX_SIZE = 8
 
 
-
 cdef struct Reader:
     # What is left of a packet's payload; `failed` is set by the first read past its end, and
     # every read after that gives 0, so that a frame is checked once, after all its fields.
