@@ -1,15 +1,12 @@
 """No route leads clients to what is for operators: backends that are this proxy's own listeners."""
 
-import ipaddress
 import socket
-from typing import TypeAlias
 
 from spooky.config.hosts import EMBEDDED_SCHEME, parse_backend_address
+from spooky.config.networks import Address, parse_address
 from spooky.config.problems import InvalidValueError, Path, format_path
 from spooky.config.report import Report
 from spooky.config.schema import Configuration
-
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def check_control_reach(configuration: Configuration, report: Report) -> None:
@@ -24,9 +21,9 @@ def check_control_reach(configuration: Configuration, report: Report) -> None:
 
 def is_for_operators(configuration: Configuration, address: str, port: int) -> bool:
     """Return whether whoever connects to an address reaches the control API or the metrics."""
-    asked = ipaddress.ip_address(address.partition("%")[0])
+    asked = parse_address(address)
     return any(
-        port == listened_port and _reaches(asked, ipaddress.ip_address(listened))
+        port == listened_port and _reaches(asked, parse_address(listened))
         for _, listened, listened_port in _places(configuration)
     )
 
@@ -67,14 +64,14 @@ def _is_at(backend: str, address: str, port: int) -> bool:
     """Return whether a backend's address, as far as it is no name, is a place of ours."""
     try:
         parsed = parse_backend_address(backend)
-        listened = ipaddress.ip_address(address)
+        listened = parse_address(address)
     except (InvalidValueError, ValueError):
         return False
     if parsed.scheme == EMBEDDED_SCHEME or parsed.port != port:
         return False
     host = "127.0.0.1" if parsed.host.lower() == "localhost" else parsed.host
     try:
-        asked = ipaddress.ip_address(host)
+        asked = parse_address(host)
     except ValueError:
         return False
     return _reaches(asked, listened)
@@ -82,8 +79,6 @@ def _is_at(backend: str, address: str, port: int) -> bool:
 
 def _reaches(asked: Address, listened: Address) -> bool:
     """Return whether who connects to one address reaches what listens at another."""
-    mapped = asked.ipv4_mapped if isinstance(asked, ipaddress.IPv6Address) else None
-    asked = mapped or asked
     # To connect to no address in particular is to connect to this machine.
     is_local = asked.is_loopback or asked.is_unspecified
     if listened.is_unspecified:

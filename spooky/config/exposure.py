@@ -8,11 +8,11 @@ import ipaddress
 import os
 import stat
 from collections.abc import Iterator
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from spooky.config.hosts import EMBEDDED_SCHEME, parse_backend_address
 from spooky.config.networks import parse_network
-from spooky.config.performance import Performance
 from spooky.config.problems import InvalidValueError, Path
 from spooky.config.schema import Configuration, Listener, Upstream
 
@@ -22,14 +22,22 @@ FAR_MORE: Final = 10
 WIDEST: Final = {4: 8, 6: 16}
 """The shortest prefix, by IP version, that one organisation has of its own."""
 
-_LIMITS: Final = (
-    "max_active_connections", "max_half_open_connections", "new_connections_per_sec",
-    "new_connections_burst", "new_connections_per_source_per_sec",
-    "new_connections_per_source_burst", "quic_initial_max_streams_bidi", "global_inflight_limit",
-    "per_upstream_inflight_limit", "per_backend_inflight_limit",
-    "request_buffer_global_cap_bytes", "retry_buffer_global_cap_bytes",
+LIMITS: Final = (
+    *(
+        f"performance.{key}"
+        for key in (
+            "max_active_connections", "max_half_open_connections", "new_connections_per_sec",
+            "new_connections_burst", "new_connections_per_source_per_sec",
+            "new_connections_per_source_burst", "quic_initial_max_streams_bidi",
+            "global_inflight_limit", "per_upstream_inflight_limit", "per_backend_inflight_limit",
+            "request_buffer_global_cap_bytes", "retry_buffer_global_cap_bytes",
+        )
+    ),
+    *(f"resilience.protocol.glitches.{key}" for key in ("connection_budget", "source_budget")),
 )  # fmt: skip
-"""Limits of ``performance`` on what clients can take."""
+"""Limits on what clients can take; null is no limit."""
+
+_DEFAULTS: Final = Configuration(upstream={})
 
 
 class Finding(NamedTuple):
@@ -179,20 +187,19 @@ def _is_here(host: str) -> bool:
 
 
 def _limits(configuration: Configuration) -> Iterator[Finding]:
-    performance, defaults = configuration.performance, Performance()
-    for key in _LIMITS:
-        value, default = getattr(performance, key), getattr(defaults, key)
+    for key in LIMITS:
+        value, default = attrgetter(key)(configuration), attrgetter(key)(_DEFAULTS)
         if default is not None and (value is None or value >= FAR_MORE * default):
             yield Finding(
-                ("performance", key),
+                tuple(key.split(".")),
                 "clients can take so much that nothing is left for others",
                 f"{default}, or what the machine was measured to bear",
             )
-    if performance.quic_retry == "never":
+    if configuration.performance.quic_retry == "never":
         yield Finding(
             ("performance", "quic_retry"),
             "under a flood from forged addresses new QUIC clients find no place",
-            Performance().quic_retry,
+            _DEFAULTS.performance.quic_retry,
         )
     resilience = configuration.resilience
     for path, value, meaning in (
@@ -208,6 +215,12 @@ def _limits(configuration: Configuration) -> Iterator[Finding]:
     ):  # fmt: skip
         if not value:
             yield Finding(("resilience", *path), meaning, "true")
+    if resilience.protocol.underscores_in_headers == "pass":
+        yield Finding(
+            ("resilience", "protocol", "underscores_in_headers"),
+            "backends that speak CGI or WSGI take x_forwarded_for of clients for x-forwarded-for",
+            _DEFAULTS.resilience.protocol.underscores_in_headers,
+        )
     if resilience.protocol.allow_0rtt:
         yield Finding(
             ("resilience", "protocol", "allow_0rtt"),
@@ -281,3 +294,6 @@ def _named_keys(configuration: Configuration) -> Iterator[tuple[Path, str]]:
             yield ("upstream", name, "tls", "client_key"), upstream.tls.client_key
     if configuration.upstream_tls.client_key:
         yield ("upstream_tls", "client_key"), configuration.upstream_tls.client_key
+    api = configuration.observability.control_api
+    if api.enabled and api.tls.key:
+        yield ("observability", "control_api", "tls", "key"), api.tls.key

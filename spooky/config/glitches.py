@@ -29,9 +29,10 @@ class Glitches(Section, frozen=True):
     source_budget: Annotated[
         Count | None,
         described(
-            "The same for all connections of one source: an IPv4 address or an IPv6 /64, and what "
-            "a trusted proxy says of its clients. Connections that are odd then end. Null for no "
-            "such account.",
+            "The same for all connections of one source: an IPv4 address or an IPv6 /64. Of a "
+            "trusted proxy's clients only as its PROXY header says: connections of a proxy that "
+            "says it in a field have no such account. Connections that are odd then end. Null for "
+            "no such account.",
             hazard="Clients behind one address translator are one source.",
         ),
     ] = 10_000

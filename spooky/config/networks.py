@@ -1,9 +1,12 @@
 """Networks of addresses as operators write them."""
 
 import ipaddress
+from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 from spooky.config.problems import InvalidValueError, quoted
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -11,6 +14,64 @@ _MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")
 """IPv4 addresses written as IPv6 ones (RFC 4291 section 2.5.5.2)."""
 
 _ALL_IPV6: Final = ipaddress.IPv6Network("::/0")
+
+
+class NetworkTable:
+    """Networks, each known by its place, of which the first that has an address is found.
+
+    A look-up costs as much as there are different lengths of prefixes, however many networks there
+    are: each length has a table of its own.
+
+    Arguments:
+        networks: In their order.
+    """
+
+    __slots__ = ("_tables",)
+
+    def __init__(self, networks: Iterable[Network]) -> None:
+        # By the length of an address in bytes, and of prefixes in bits not looked at.
+        tables: dict[int, dict[int, dict[int, int]]] = {4: {}, 16: {}}
+        for place, network in enumerate(networks):
+            packed = network.network_address.packed
+            ignored = _ignored_bits(network)
+            table = tables[len(packed)].setdefault(ignored, {})
+            table.setdefault(int.from_bytes(packed, "big") >> ignored, place)
+        self._tables = {size: tuple(table.items()) for size, table in tables.items()}
+
+    def first(self, packed: bytes, ignored_min: int = 0) -> int | None:
+        """Return the place of the first network that has an address; ``None`` if none has.
+
+        Arguments:
+            packed: The address, in 4 or 16 bytes.
+            ignored_min: How many bits a network leaves open at least.
+        """
+        number = int.from_bytes(packed, "big")
+        first: int | None = None
+        for ignored, table in self._tables[len(packed)]:
+            if ignored >= ignored_min:
+                found = table.get(number >> ignored)
+                if found is not None and (first is None or found < first):
+                    first = found
+        return first
+
+    def first_around(self, network: Network) -> int | None:
+        """Return the place of the first network that has all of another; ``None`` if none has."""
+        return self.first(network.network_address.packed, _ignored_bits(network))
+
+
+def _ignored_bits(network: Network) -> int:
+    return network.max_prefixlen - network.prefixlen
+
+
+def parse_address(text: str) -> Address:
+    """Return the address that a text says, without its zone; a mapped one is one of IPv4.
+
+    Raises:
+        ValueError: It says none.
+    """
+    address = ipaddress.ip_address(text.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
 
 
 def parse_network(text: str) -> Network:

@@ -2,7 +2,7 @@
 
 from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 
-from spooky.config.networks import Network, parse_network
+from spooky.config.networks import Network, NetworkTable, parse_network
 from spooky.config.problems import InvalidValueError, quoted
 from spooky.config.report import Report
 
@@ -41,25 +41,17 @@ def parse_source_rule(text: str) -> SourceRule:
 def check_source_rules(rules: tuple[str, ...], report: Report) -> None:
     """Report rules that say nothing, and those that a rule before them leaves nothing for."""
     path = ("performance", "source_rules")
-    before: list[Network] = []
+    networks: dict[int, Network] = {}
     for number, text in enumerate(rules):
         try:
-            _, network = parse_source_rule(text)
+            networks[number] = parse_source_rule(text).network
         except InvalidValueError as error:
             report.error((*path, number), error.message, error.remedy)
-            continue
-        if any(_covers(wider, network) for wider in before):
+    table = NetworkTable(networks.values())
+    for place, (number, network) in enumerate(networks.items()):
+        if table.first_around(network) != place:
             report.error(
                 (*path, number),
                 "no source gets this far: a rule before it has them all",
                 "put it before that rule, or remove it",
             )
-        before.append(network)
-
-
-def _covers(wider: Network, network: Network) -> bool:
-    return (
-        wider.version == network.version
-        and wider.prefixlen <= network.prefixlen
-        and network.network_address in wider
-    )

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import socket
 import ssl
@@ -13,7 +12,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from spooky.config.control_api import ControlApi
-from spooky.config.networks import parse_network
+from spooky.config.networks import parse_address, parse_network
 from spooky.control.admin_credentials import AdminCredentials
 from spooky.control.sockets import bind_endpoint, bind_error, share_port
 from spooky.control.timed_connection import TimedConnection
@@ -158,7 +157,8 @@ class AdminListener:
         if len(self._connections) >= self._settings.max_connections:
             return "too_many_connections"
         networks = self._settings.ip_allowlist.cidrs
-        if networks and not any(_contains(network, address) for network in networks):
+        caller = parse_address(address)
+        if networks and not any(caller in parse_network(network) for network in networks):
             return "source_ip_not_allowed"
         return ""
 
@@ -189,9 +189,3 @@ class AdminListener:
             else:
                 with contextlib.suppress(OSError):
                     connection.close()
-
-
-def _contains(network: str, address: str) -> bool:
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-    return (mapped or parsed) in parse_network(network)

@@ -7,6 +7,7 @@ from typing import Final
 from msgspec import Struct
 
 from spooky._core.routes import RouteTable, Rule
+from spooky.config import exposure
 from spooky.config.difference import Change, ChangeKind
 from spooky.config.files import CertificateFacts
 from spooky.config.inventory import (
@@ -30,34 +31,18 @@ from spooky.control.hazards import HAZARDS, Hazard, hazard
 CAPACITY_KEPT_MIN: Final = 0.5
 """Who keeps no more than this share of the capacity runs at double load or worse."""
 
-LIFTED_FACTOR: Final = 10
-"""A limit raised so many times or more limits hardly anything that it did before."""
-
 HEALTH_CHECK: Final = "upstream.<name>.backends[].health_check"
 
 OUTLIER_DETECTION: Final = "upstream.<name>.outlier_detection.enabled"
 
 LIMITS: Final = frozenset(
     (
-        *(
-            f"performance.{key}"
-            for key in (
-                "max_active_connections", "max_half_open_connections", "new_connections_per_sec",
-                "new_connections_burst", "new_connections_per_source_per_sec",
-                "new_connections_per_source_burst", "quic_initial_max_streams_bidi",
-                "global_inflight_limit", "per_upstream_inflight_limit",
-                "per_backend_inflight_limit", "max_request_body_bytes", "max_response_body_bytes",
-                "backend_total_request_timeout_ms", "request_buffer_global_cap_bytes",
-                "retry_buffer_global_cap_bytes",
-            )
-        ),
-        *(
-            f"resilience.protocol.glitches.{key}"
-            for key in (
-                "connection_budget", "connection_refill_per_sec", "source_budget",
-                "source_refill_per_sec",
-            )
-        ),
+        *exposure.LIMITS,
+        "performance.max_request_body_bytes",
+        "performance.max_response_body_bytes",
+        "performance.backend_total_request_timeout_ms",
+        "resilience.protocol.glitches.connection_refill_per_sec",
+        "resilience.protocol.glitches.source_refill_per_sec",
         "resilience.adaptive_admission.max_limit",
         "resilience.adaptive_admission.min_limit",
         "resilience.adaptive_admission.latency_tolerance_percent",
@@ -83,7 +68,7 @@ LIMITS: Final = frozenset(
         "resilience.watchdog.poll_stall_timeout_ms",
         "upstream.<name>.load_balancing.balance_factor",
     )
-)  # fmt: skip
+)
 """Numbers that bound what clients or backends can take; null is no bound."""
 
 _SWITCHED_OFF: Final = {
@@ -344,7 +329,9 @@ def _lifts(change: Change) -> bool:
     if new is None:
         return True
     return (
-        isinstance(old, int | float) and isinstance(new, int | float) and new >= old * LIFTED_FACTOR
+        isinstance(old, int | float)
+        and isinstance(new, int | float)
+        and new >= old * exposure.FAR_MORE
     )
 
 

@@ -13,6 +13,7 @@ from typing import Final
 from spooky.config.performance import Performance
 from spooky.config.schema import Listener
 from spooky.edge.tcp import TCP_BACKLOG
+from spooky.protocol.bpf import packed
 from spooky.protocol.quic.steering import steering_program
 
 logger = logging.getLogger(__name__)
@@ -23,8 +24,7 @@ FREE_PORT_TRIES: Final = 20
 # A socket option that Python's socket module has no name for: asm-generic/socket.h.
 SO_ATTACH_REUSEPORT_CBPF: Final = 51
 
-# struct sock_filter and struct sock_fprog of linux/filter.h.
-_INSTRUCTION: Final = struct.Struct("=HBBI")
+# struct sock_fprog of linux/filter.h.
 _PROGRAM: Final = struct.Struct("HP")
 
 
@@ -103,9 +103,9 @@ class ListenerSockets:
         Returns:
             Whether it does; if not, workers share a socket, and hand over.
         """
-        instructions = b"".join(_INSTRUCTION.pack(*one) for one in steering_program(table))
-        memory = ctypes.create_string_buffer(instructions)
-        program = _PROGRAM.pack(len(instructions) // _INSTRUCTION.size, ctypes.addressof(memory))
+        instructions = steering_program(table)
+        memory = ctypes.create_string_buffer(packed(instructions))
+        program = _PROGRAM.pack(len(instructions), ctypes.addressof(memory))
         try:
             self.udp[0].setsockopt(socket.SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, program)
         except OSError as error:

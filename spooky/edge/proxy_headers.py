@@ -19,7 +19,7 @@ from spooky.protocol.quic.session import Address, ReceivedDatagram
 from spooky.request.client_address import Place, TrustedProxies
 
 FLOWS_MAX: Final = 16_384
-"""Flows of one listener whose client is remembered until it has a connection; 4 MB."""
+"""Flows of one listener whose client is remembered; the oldest give way; 6 MB."""
 
 
 async def take_proxy_header(

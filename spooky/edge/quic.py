@@ -4,7 +4,7 @@ import itertools
 import logging
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from spooky._core import dispatch, reasons
 from spooky._core.reasons import Reason
@@ -19,7 +19,7 @@ from spooky.edge.proxy_headers import AnnouncedFlows
 from spooky.edge.quic_connection import QuicConnection
 from spooky.edge.quic_measures import QuicMeasures
 from spooky.edge.retry_switch import RetrySwitch
-from spooky.edge.source_rules import NO_RULES, SourceRules
+from spooky.edge.source_rules import SourceRules
 from spooky.edge.stateless import AddressSettings, AddressUnprovenError, StatelessAnswers
 from spooky.generation.authorities import Authorities
 from spooky.observe.counters import Counters
@@ -57,7 +57,7 @@ class QuicSettings:
         sources: Who is dropped, or asked to prove its address, by where it is.
         glitches: How odd clients may be.
         proxies: Whose word is taken for where clients are.
-        authorities: What may be asked for over a connection; ``None`` for everything.
+        authorities: What may be asked for over a connection.
     """
 
     engine: Engine
@@ -65,10 +65,10 @@ class QuicSettings:
     http3: Http3Limits
     handshake_timeout: float
     address: AddressSettings
-    sources: SourceRules = NO_RULES
-    glitches: Glitches = field(default_factory=Glitches)
-    proxies: TrustedProxies = field(default_factory=TrustedProxies)
-    authorities: Authorities | None = None
+    sources: SourceRules
+    glitches: Glitches
+    proxies: TrustedProxies
+    authorities: Authorities
 
 
 class QuicListener(dispatch.Listener):
@@ -140,8 +140,8 @@ class QuicListener(dispatch.Listener):
         """How many connections there are."""
         return len(self._connections)
 
-    def authorities(self) -> Authorities | None:
-        """Return what may be asked for over connections now; ``None`` for everything."""
+    def authorities(self) -> Authorities:
+        """Return what may be asked for over connections now."""
         settings: QuicSettings = self.settings
         return settings.authorities
 

@@ -235,10 +235,7 @@ class QuicConnection(dispatch.Connection):
 
     def _covered(self) -> ConnectionAuthority | None:
         """Return the hosts that the connection is good for; ``None`` for all."""
-        authorities = self._settings.authorities
-        if authorities is None:
-            return None
-        handshake = authorities.handshake_by_name(self._quic.server_name)
+        handshake = self._settings.authorities.handshake_by_name(self._quic.server_name)
         if handshake is None:
             return None
         return ConnectionAuthority(handshake, self._listener.authorities)

@@ -86,7 +86,7 @@ class RetrySwitch:
     def close(self) -> None:
         """Look no more; idempotent."""
         if self.is_on:
-            self._turn(False, 0.0)
+            self._set(False)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -107,10 +107,13 @@ class RetrySwitch:
         else:
             self._timer = self._runtime.schedule(now + WINDOW_SECONDS, self._look)
 
-    def _turn(self, on: bool, now: float) -> None:
+    def _set(self, on: bool) -> None:
         self.is_on = on
         # Other listeners of the worker are counted there, too.
         self._values[self._gauge] += 1 if on else -1
+
+    def _turn(self, on: bool, now: float) -> None:
+        self._set(on)
         if on:
             logger.warning("many handshakes begin: new clients have to prove their address (Retry)")
             self._stormy_at = now

@@ -48,11 +48,13 @@ class Terms:
         tls: What it presents and demands.
         proxies: Whose word it takes for where clients are.
         authorities: What may be asked for over its connections.
+        sources: What becomes of new connections by where they come from; the same for all.
     """
 
     tls: ListenerTls
     proxies: TrustedProxies
     authorities: Authorities
+    sources: SourceRules
 
 
 def terms_of(configuration: Configuration, tls: Sequence[ListenerTls]) -> list[Terms]:
@@ -62,8 +64,9 @@ def terms_of(configuration: Configuration, tls: Sequence[ListenerTls]) -> list[T
         tls: What each presents and demands.
     """
     every = list(zip(configuration.active_listeners, tls, strict=True))
+    sources = SourceRules(map(parse_source_rule, configuration.performance.source_rules))
     return [
-        Terms(own[1], TrustedProxies(own[0].client_address), Authorities(own, every))
+        Terms(own[1], TrustedProxies(own[0].client_address), Authorities(own, every), sources)
         for own in every
     ]
 
@@ -123,17 +126,12 @@ def quic_settings(
         address=AddressSettings(
             performance.quic_retry, AddressTokens(keys), performance.new_connections_per_sec
         ),
-        sources=source_rules(configuration),
+        sources=terms.sources,
         glitches=configuration.resilience.protocol.glitches,
         proxies=terms.proxies,
         authorities=terms.authorities,
     )
     return with_keys(settings, keys)
-
-
-def source_rules(configuration: Configuration) -> SourceRules:
-    """Return what becomes of new connections by where they come from."""
-    return SourceRules(map(parse_source_rule, configuration.performance.source_rules))
 
 
 def with_keys(settings: QuicSettings, keys: Keys) -> QuicSettings:
@@ -172,7 +170,7 @@ def tcp_settings(configuration: Configuration, terms: Terms, port: int) -> TcpSe
     return TcpSettings(
         tls=terms.tls.tcp_context,
         client_verifier=terms.tls.client_verifier,
-        sources=source_rules(configuration),
+        sources=terms.sources,
         glitches=limits.glitches,
         certificates=terms.tls.selector,
         handshake_timeout=performance.client_head_timeout_ms / 1000,

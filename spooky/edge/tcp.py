@@ -7,7 +7,7 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from spooky._core import reasons
@@ -88,7 +88,7 @@ class TcpSettings:
         http1: Limits of HTTP/1.1 sessions.
         http2: Limits of HTTP/2 sessions.
         proxies: Whose word is taken for where clients are.
-        authorities: What may be asked for over a connection; ``None`` for everything.
+        authorities: What may be asked for over a connection.
         chain_of: The certificate that each context presents.
     """
 
@@ -103,9 +103,9 @@ class TcpSettings:
     response_fields: tuple[Field, ...]
     http1: Http1Limits
     http2: Http2Limits
-    proxies: TrustedProxies = field(default_factory=TrustedProxies)
-    authorities: Authorities | None = None
-    chain_of: Mapping[ssl.SSLContext, CertificateChain] = field(default_factory=dict)
+    proxies: TrustedProxies
+    authorities: Authorities
+    chain_of: Mapping[ssl.SSLContext, CertificateChain]
 
 
 class TcpConnection(ByteTransport):
@@ -135,7 +135,7 @@ class TcpConnection(ByteTransport):
         overload: Measures,
         on_told_to_end: Callable[[], None],
         glitches: GlitchBook,
-        authorities: Callable[[], Authorities | None],
+        authorities: Callable[[], Authorities],
     ) -> None:
         super().__init__(runtime)
         self._authorities = authorities
@@ -192,8 +192,6 @@ class TcpConnection(ByteTransport):
     def _covered(self, tls: ssl.SSLObject) -> ConnectionAuthority | None:
         """Return the hosts that the connection is good for; ``None`` for all."""
         settings = self._settings
-        if settings.authorities is None:
-            return None
         handshake = settings.authorities.handshake(
             settings.chain_of.get(tls.context),
             has_server_name=isinstance(tls, ServerTls) and tls.has_server_name,
@@ -394,7 +392,7 @@ class TcpListener:
         """How many connections there are, handshakes under way included."""
         return len(self._connections) + self._handshakes
 
-    def _authorities(self) -> Authorities | None:
+    def _authorities(self) -> Authorities:
         return self.settings.authorities
 
     def stop_accepting(self) -> None:

@@ -113,12 +113,12 @@ class ConnectionAuthority:
 
     Arguments:
         handshake: The connection's.
-        in_force: Returns the authorities of its listener; ``None`` for everything.
+        in_force: Returns the authorities of its listener.
     """
 
     __slots__ = ("_asked", "_covered", "_handshake", "_in_force")
 
-    def __init__(self, handshake: Handshake, in_force: Callable[[], Authorities | None]) -> None:
+    def __init__(self, handshake: Handshake, in_force: Callable[[], Authorities]) -> None:
         self._handshake = handshake
         self._in_force = in_force
         self._asked: Authorities | None = None
@@ -133,7 +133,7 @@ class ConnectionAuthority:
         authorities = self._in_force()
         if authorities is not self._asked:
             self._asked = authorities
-            self._covered = None if authorities is None else authorities.of(self._handshake)
+            self._covered = authorities.of(self._handshake)
         return self._covered is None or self._covered.includes(host)
 
 

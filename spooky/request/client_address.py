@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, TypeAlias
 
 from spooky.config.client_address import ClientAddress
-from spooky.config.networks import parse_network
+from spooky.config.networks import NetworkTable, parse_address, parse_network
 from spooky.protocol.stream import Field
 
 Place: TypeAlias = tuple[str, int]
@@ -16,7 +16,8 @@ HOPS_MAX: Final = 32
 """Proxies that are followed from the right of a field; a longer chain is not met in practice."""
 
 REMEMBERED_MAX: Final = 4096
-"""Addresses that are remembered as trusted or not: parsing one costs 2 µs."""
+"""Addresses that are remembered as trusted or not: parsing one costs 2 µs, and its look-up 0.1
+µs for each length of prefixes that there is."""
 
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 _TOKEN: Final = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -30,11 +31,8 @@ class TrustedProxies:
         settings: The listener's.
     """
 
-    def __init__(self, settings: ClientAddress = ClientAddress()) -> None:  # noqa: B008
-        networks = [parse_network(each) for each in settings.trusted_cidrs]
-        self._networks = {
-            version: [each for each in networks if each.version == version] for version in (4, 6)
-        }
+    def __init__(self, settings: ClientAddress) -> None:
+        self._networks = NetworkTable(map(parse_network, settings.trusted_cidrs))
         self._known: dict[str, bool] = {}
         self._name = settings.header.encode()
         self._addresses: Callable[[bytes], Iterator[str] | None] = (
@@ -93,10 +91,7 @@ class TrustedProxies:
         return found
 
     def _looks_up(self, address: str) -> bool:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-        mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
-        plain = mapped or parsed
-        return any(plain in network for network in self._networks[plain.version])
+        return self._networks.first(parse_address(address).packed) is not None
 
 
 def parse_place(text: str) -> Place | None:

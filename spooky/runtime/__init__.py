@@ -1,5 +1,5 @@
 """When things run: the clock, the timers and the turn of a worker's event loop."""
 
-from spooky.runtime.runtime import Flushable, Runtime
+from spooky.runtime.runtime import Runtime
 
-__all__ = ["Flushable", "Runtime"]
+__all__ = ["Runtime"]

@@ -1,6 +1,5 @@
 """Giving up what a process does not need: user, capabilities, files, system calls, core dumps."""
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -9,11 +8,13 @@ import resource
 import struct
 import sysconfig
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from spooky.protocol.bpf import Instruction
 from spooky.runtime import landlock, seccomp
-from spooky.runtime.system_calls import MACHINES
+from spooky.runtime.system_calls import MACHINES, Machine
 
 CORE_LIMIT: Final = 1
 """Largest core dump; bytes. Fewer than a page makes no file, and exactly 1 keeps the kernel from
@@ -44,14 +45,12 @@ class Confined(NamedTuple):
     """What a process gave up.
 
     Attributes:
-        identity: Whose it is now; ``None`` if that did not change.
-        refused: Why that could not change; empty if it could, or was not to.
+        refused: Why it could not become another user's; empty if it could, or was not to.
         finds_modules: Whether it can read Python's modules and ours.
         landlock: The version of Landlock that restricts it; 0 for none.
         seccomp: Whether its system calls are filtered.
     """
 
-    identity: Identity | None
     refused: str
     finds_modules: bool
     landlock: int
@@ -78,10 +77,7 @@ def forbid_io_uring() -> None:
     """
     libc = _libc()
     _prctl(libc, _PR_SET_NO_NEW_PRIVS, 1)
-    machine = MACHINES.get(platform.machine())
-    if machine is not None:
-        with contextlib.suppress(OSError):
-            seccomp.install(libc, machine, seccomp.program_without_io_uring(machine))
+    _filter(libc, seccomp.program_without_io_uring)
 
 
 def confine(identity: Identity | None, *, sandbox: bool) -> Confined:
@@ -104,8 +100,6 @@ def confine(identity: Identity | None, *, sandbox: bool) -> Confined:
     counts_files = Path("/proc/self/fd").stat().st_size > 0
     _drop_capabilities_to_gain(libc)
     refused = _become(libc, identity) if identity is not None else ""
-    if refused:
-        identity = None
     _drop_capabilities(libc)
     finds_modules = all(os.access(file, os.R_OK) for file in (os.__file__, __file__))
     keep_no_secrets()
@@ -113,16 +107,26 @@ def confine(identity: Identity | None, *, sandbox: bool) -> Confined:
         # Nobody else of the same user may look into it, or take its descriptors.
         _prctl(libc, _PR_SET_DUMPABLE, 0)
     if not sandbox:
-        return Confined(identity, refused, finds_modules, 0, False)
-    found = landlock.restrict(libc, readable)
+        return Confined(refused, finds_modules, 0, False)
+    version = landlock.restrict(libc, readable)
+    is_filtered = _filter(libc, lambda machine: seccomp.filter_program(machine, os.getpid()))
+    return Confined(refused, finds_modules, version, is_filtered)
+
+
+def _filter(libc: ctypes.CDLL, program: Callable[[Machine], list[Instruction]]) -> bool:
+    """Filter system calls from now on; return whether the kernel can, on this processor.
+
+    Arguments:
+        program: Returns the filter for a processor.
+    """
     machine = MACHINES.get(platform.machine())
     if machine is None:
-        return Confined(identity, refused, finds_modules, found, False)
+        return False
     try:
-        seccomp.install(libc, machine, seccomp.filter_program(machine, os.getpid()))
+        seccomp.install(libc, machine, program(machine))
     except OSError:
-        return Confined(identity, refused, finds_modules, found, False)
-    return Confined(identity, refused, finds_modules, found, True)
+        return False
+    return True
 
 
 def _libraries() -> set[str]:

@@ -6,9 +6,7 @@ import time
 from collections.abc import Coroutine
 from typing import Any
 
-from spooky._core.turns import Flushable, Turns
-
-__all__ = ["TICK_SECONDS", "Flushable", "Runtime"]
+from spooky._core.turns import Turns
 
 logger = logging.getLogger(__name__)
 

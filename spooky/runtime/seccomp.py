@@ -8,18 +8,21 @@ which ones differs between C libraries and their versions.
 import ctypes
 import errno
 import os
-import struct
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
+from spooky.protocol import bpf
+from spooky.protocol.bpf import (
+    AND,
+    JUMP_IF_AT_LEAST,
+    JUMP_IF_EQUAL,
+    LOAD_WORD,
+    RETURN,
+    Instruction,
+)
 from spooky.runtime.system_calls import Machine
 
-# Instructions (linux/bpf_common.h) and results (linux/seccomp.h).
-_LOAD_WORD: Final = 0x20
-_AND: Final = 0x54
-_JUMP_IF_EQUAL: Final = 0x15
-_JUMP_IF_AT_LEAST: Final = 0x35
-_RETURN: Final = 0x06
+# Results (linux/seccomp.h).
 ALLOW: Final = 0x7FFF_0000
 KILL: Final = 0x8000_0000
 _ERROR: Final = 0x0005_0000
@@ -47,15 +50,6 @@ _SECCOMP_SET_MODE_FILTER: Final = 1
 _SECCOMP_FILTER_FLAG_TSYNC: Final = 1
 
 
-class Instruction(NamedTuple):
-    """One instruction of a classic BPF program (struct sock_filter)."""
-
-    code: int
-    jump_true: int = 0
-    jump_false: int = 0
-    value: int = 0
-
-
 def filter_program(machine: Machine, pid: int) -> list[Instruction]:
     """Return the filter.
 
@@ -65,13 +59,13 @@ def filter_program(machine: Machine, pid: int) -> list[Instruction]:
     """
     program = _beginning(machine)
     for number in sorted(machine.denied.values()):
-        program.append(Instruction(_JUMP_IF_EQUAL, 0, 1, number))
-        program.append(Instruction(_RETURN, value=DENY))
+        program.append(Instruction(JUMP_IF_EQUAL, 0, 1, number))
+        program.append(Instruction(RETURN, value=DENY))
     for name, number in machine.judged.items():
         judge = list(_judge(name, pid))
-        program.append(Instruction(_JUMP_IF_EQUAL, 0, len(judge), number))
+        program.append(Instruction(JUMP_IF_EQUAL, 0, len(judge), number))
         program += judge
-    program.append(Instruction(_RETURN, value=ALLOW))
+    program.append(Instruction(RETURN, value=ALLOW))
     return program
 
 
@@ -83,23 +77,23 @@ def program_without_io_uring(machine: Machine) -> list[Instruction]:
     """
     program = _beginning(machine)
     for name in ("io_uring_setup", "io_uring_enter", "io_uring_register"):
-        program.append(Instruction(_JUMP_IF_EQUAL, 0, 1, machine.denied[name]))
-        program.append(Instruction(_RETURN, value=ABSENT))
-    program.append(Instruction(_RETURN, value=ALLOW))
+        program.append(Instruction(JUMP_IF_EQUAL, 0, 1, machine.denied[name]))
+        program.append(Instruction(RETURN, value=ABSENT))
+    program.append(Instruction(RETURN, value=ALLOW))
     return program
 
 
 def _beginning(machine: Machine) -> list[Instruction]:
     """Return what refuses other tables of numbers, and loads the number."""
     program = [
-        Instruction(_LOAD_WORD, value=ARCHITECTURE_AT),
-        Instruction(_JUMP_IF_EQUAL, 1, 0, machine.audit_arch),
-        Instruction(_RETURN, value=KILL),
-        Instruction(_LOAD_WORD, value=NUMBER_AT),
+        Instruction(LOAD_WORD, value=ARCHITECTURE_AT),
+        Instruction(JUMP_IF_EQUAL, 1, 0, machine.audit_arch),
+        Instruction(RETURN, value=KILL),
+        Instruction(LOAD_WORD, value=NUMBER_AT),
     ]
     if machine.has_x32:
-        program.append(Instruction(_JUMP_IF_AT_LEAST, 0, 1, _X32_BIT))
-        program.append(Instruction(_RETURN, value=DENY))
+        program.append(Instruction(JUMP_IF_AT_LEAST, 0, 1, _X32_BIT))
+        program.append(Instruction(RETURN, value=DENY))
     return program
 
 
@@ -120,38 +114,38 @@ def _judge(name: str, pid: int) -> Iterator[Instruction]:
             yield from _none_of(2, _WRITES)
         case "clone":
             # Threads are its own; all else is another process.
-            yield Instruction(_LOAD_WORD, value=_ARGUMENTS_AT)
-            yield Instruction(_AND, value=_CLONE_THREAD)
-            yield Instruction(_JUMP_IF_EQUAL, 0, 1, _CLONE_THREAD)
-            yield Instruction(_RETURN, value=ALLOW)
-            yield Instruction(_RETURN, value=DENY)
+            yield Instruction(LOAD_WORD, value=_ARGUMENTS_AT)
+            yield Instruction(AND, value=_CLONE_THREAD)
+            yield Instruction(JUMP_IF_EQUAL, 0, 1, _CLONE_THREAD)
+            yield Instruction(RETURN, value=ALLOW)
+            yield Instruction(RETURN, value=DENY)
         case _:
-            yield Instruction(_RETURN, value=ABSENT)
+            yield Instruction(RETURN, value=ABSENT)
 
 
 def _only(argument: int, values: tuple[int, ...]) -> Iterator[Instruction]:
     yield from _compared(argument, values, ALLOW)
-    yield Instruction(_RETURN, value=DENY)
+    yield Instruction(RETURN, value=DENY)
 
 
 def _all_but(argument: int, values: tuple[int, ...]) -> Iterator[Instruction]:
     yield from _compared(argument, values, DENY)
-    yield Instruction(_RETURN, value=ALLOW)
+    yield Instruction(RETURN, value=ALLOW)
 
 
 def _compared(argument: int, values: tuple[int, ...], result: int) -> Iterator[Instruction]:
-    yield Instruction(_LOAD_WORD, value=_ARGUMENTS_AT + 8 * argument)
+    yield Instruction(LOAD_WORD, value=_ARGUMENTS_AT + 8 * argument)
     for value in values:
-        yield Instruction(_JUMP_IF_EQUAL, 0, 1, value)
-        yield Instruction(_RETURN, value=result)
+        yield Instruction(JUMP_IF_EQUAL, 0, 1, value)
+        yield Instruction(RETURN, value=result)
 
 
 def _none_of(argument: int, bits: int) -> Iterator[Instruction]:
-    yield Instruction(_LOAD_WORD, value=_ARGUMENTS_AT + 8 * argument)
-    yield Instruction(_AND, value=bits)
-    yield Instruction(_JUMP_IF_EQUAL, 0, 1, 0)
-    yield Instruction(_RETURN, value=ALLOW)
-    yield Instruction(_RETURN, value=DENY)
+    yield Instruction(LOAD_WORD, value=_ARGUMENTS_AT + 8 * argument)
+    yield Instruction(AND, value=bits)
+    yield Instruction(JUMP_IF_EQUAL, 0, 1, 0)
+    yield Instruction(RETURN, value=ALLOW)
+    yield Instruction(RETURN, value=DENY)
 
 
 class _Program(ctypes.Structure):
@@ -166,8 +160,7 @@ def install(libc: ctypes.CDLL, machine: Machine, program: list[Instruction]) -> 
     Raises:
         OSError: The kernel has no such filters.
     """
-    packed = b"".join(struct.pack("=HBBI", *one) for one in program)
-    argument = _Program(len(program), packed)
+    argument = _Program(len(program), bpf.packed(program))
     flags = _SECCOMP_FILTER_FLAG_TSYNC
     if libc.syscall(machine.seccomp, _SECCOMP_SET_MODE_FILTER, flags, ctypes.byref(argument)):
         error = ctypes.get_errno()

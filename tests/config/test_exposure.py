@@ -78,6 +78,18 @@ OPENED = [
         "resilience.protocol.enforce_authority_host_match",
     ),
     (
+        {"resilience": {"protocol": {"underscores_in_headers": "pass"}}},
+        "resilience.protocol.underscores_in_headers",
+    ),
+    (
+        {"resilience": {"protocol": {"glitches": {"connection_budget": None}}}},
+        "resilience.protocol.glitches.connection_budget",
+    ),
+    (
+        {"resilience": {"protocol": {"glitches": {"source_budget": 100_000}}}},
+        "resilience.protocol.glitches.source_budget",
+    ),
+    (
         {"observability": {"control_api": {"enabled": True}}},
         "observability.control_api.auth",
     ),
@@ -133,6 +145,17 @@ def test_keys_that_others_can_read_are_found(tmp_path: Path) -> None:
         assert len(found(mapping)) == (expected or 0)
 
 
+def test_a_key_of_the_control_api_that_others_can_read_is_found(tmp_path: Path) -> None:
+    key = tmp_path / "key.pem"
+    key.write_text("")
+    key.chmod(0o644)
+    tls = {"cert": "cert.pem", "key": str(key)}
+    path = "observability.control_api.tls.key"
+    for enabled in (True, False):
+        api = {"enabled": enabled, "tls": tls}
+        assert (path in found(settings(observability={"control_api": api}))) is enabled
+
+
 @pytest.mark.parametrize(
     ("address", "api", "is_wrong"),
     [
@@ -169,6 +192,16 @@ def test_no_own_address_of_this_machine_leads_to_what_listens_on_all(
         )
         problems = [each.path for each in diagnose_mapping(mapping).problems]
         assert ("upstream.api.backends[0].address" in problems) is expected
+
+
+def test_what_listens_at_a_mapped_address_is_where_ipv4_leads() -> None:
+    metrics = {"enabled": True, "address": "::ffff:127.0.0.1", "port": 9100}
+    mapping = settings(
+        upstream=backend("http://127.0.0.1:9100"), observability={"metrics": metrics}
+    )
+    assert "upstream.api.backends[0].address" in [
+        each.path for each in diagnose_mapping(mapping).problems
+    ]
 
 
 def test_own_addresses_are_told_from_others() -> None:

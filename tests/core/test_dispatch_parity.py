@@ -46,7 +46,7 @@ STEPS = st.lists(
         st.tuples(st.just("pass"), st.sampled_from([0.0, 0.4, 3.0])),
         st.tuples(st.just("room"), st.sampled_from([0, 1, 3, 5000])),
         st.tuples(st.just("deadline"), st.sampled_from([None, 0.1, 0.5, 2.0])),
-        st.sampled_from([("refuse",), ("broken",), ("full",)]),
+        st.sampled_from([("refuse",), ("broken",), ("full",), ("unsettle",)]),
     ),
     max_size=40,
 )
@@ -68,6 +68,8 @@ class World:
         self.broken = self.refuses = False
         # Whose session fails when it is given something, and whether none can be begun.
         self.fails = -1
+        # Whether a session cannot settle, and whether one that fails cannot be ended.
+        self.is_unsettled = self.is_endless = False
         self.gso = True
         self.coalesced = self.truncated = 0
         self.room = 5000
@@ -157,6 +159,8 @@ class World:
             self.wanted = what[0]
         elif act == "refuse":
             self.refuses = not self.refuses
+        elif act == "unsettle":
+            self.is_unsettled = not self.is_unsettled
         elif act == "fail":
             self.fails = what[0]
         elif act == "broken":
@@ -194,6 +198,8 @@ class Session:
 
     def settle(self) -> None:
         self._world.log.append(("settle", self._name))
+        if self._world.is_unsettled:
+            raise ZeroDivisionError
 
     def flush(self, now: float) -> list[tuple[bytes, int, Any, int]]:
         pending, self._pending = b"".join(self._pending), []
@@ -275,6 +281,8 @@ def listener_of(kernel: Any) -> Any:
 
         def _end_broken(self, connection: Any) -> None:
             self.world.log.append(("broken", connection._quic._name))
+            if self.world.is_endless:
+                raise ZeroDivisionError
             connection.wake()
 
         def _note_error(self, error: OSError, destination: Any) -> None:
@@ -350,3 +358,32 @@ def test_a_connection_that_cannot_begin_stalls_no_other(kernels: dict[str, Any])
     for _ in range(3):
         world.step("turn")
     assert [entry[1] for entry in world.log if entry[0] == "begin"] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+def test_a_connection_that_cannot_be_ended_stalls_no_other(kernels: dict[str, Any]) -> None:
+    world = World(kernels)
+    names = range(1, 7)
+    for step in [("read", [(name, "initial") for name in names]), ("turn",), ("turn",)]:
+        world.step(*step)
+    world.fails, world.is_endless = 1, True
+    world.step("read", [(name, "short") for name in names])
+    for _ in range(2):
+        outcome(world, "turn")
+    given_out = [entry[1] for entry in world.log if entry[0] == "receive"]
+    assert sorted(given_out) == sorted([*names, *names])
+
+
+@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+def test_a_connection_that_cannot_settle_is_forgotten_when_it_is_over(
+    kernels: dict[str, Any],
+) -> None:
+    world = World(kernels)
+    # The session of this one is over when its timer fires.
+    for step in [("read", [(2, "initial")]), ("turn",), ("turn",)]:
+        world.step(*step)
+    world.is_unsettled = True
+    world.step("pass", 3.0)
+    assert outcome(world, "turn") == "raised"
+    assert not world.listener._connections
+    assert not world.listener._by_connection_id

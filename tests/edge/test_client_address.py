@@ -10,6 +10,7 @@ from spooky._core.dispatch import Listener
 from spooky._core.h3_wire import encode_frame
 from spooky._core.sections import encode_fields
 from spooky._core.turns import Turns
+from spooky.config.client_address import ClientAddress
 from spooky.edge.quic_connection import QuicConnection
 from spooky.observe.counters import Counters
 from spooky.protocol.h3.limits import Limits
@@ -36,8 +37,8 @@ class Host(Listener):
         http3=Limits(),
         handshake_timeout=10,
         parameters=SimpleNamespace(idle_timeout=30.0),
-        proxies=TrustedProxies(),
-        authorities=None,
+        proxies=TrustedProxies(ClientAddress()),
+        authorities=SimpleNamespace(handshake_by_name=lambda name: None),
     )
 
 

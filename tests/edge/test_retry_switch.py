@@ -113,12 +113,14 @@ def test_attempts_count_over_all_workers_and_listeners() -> None:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_it_ends_with_its_listener(times: int) -> None:
+def test_it_ends_with_its_listener(times: int, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     gate = Gate()
     gate.attempt(100)
     for _ in range(times):
         gate.switch.close()
     assert gate.gauge == 0
+    assert "few handshakes" not in caplog.text, "that is not why"
     gate.clock.go_on(100)
 
 

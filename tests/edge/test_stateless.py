@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from aioquic.h3.connection import H3_ALPN
@@ -18,8 +19,11 @@ from aioquic.quic.packet import QuicErrorCode, QuicProtocolVersion
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
+from spooky.config.client_address import ClientAddress
+from spooky.config.glitches import Glitches
 from spooky.edge.quic import QuicSettings
 from spooky.edge.settings import with_keys
+from spooky.edge.source_rules import SourceRules
 from spooky.edge.stateless import (
     RESETS_BURST,
     RESETS_PER_SECOND,
@@ -36,6 +40,7 @@ from spooky.protocol.quic.packet import PacketHeader, PacketType, parse_header
 from spooky.protocol.quic.session import Transmit
 from spooky.protocol.quic.stateless import RESET_MAX_BYTES, RESET_MIN_BYTES
 from spooky.protocol.quic.tokens import RETRY_TOKEN_SECONDS, AddressTokens
+from spooky.request.client_address import TrustedProxies
 from tests.edge.test_ingress import counted, run_with
 from tests.protocol.quic.support import server_parameters
 from tests.support.client import Http3Client
@@ -59,9 +64,18 @@ def test_tokens_are_given_and_checked_by_one_clock() -> None:
     keys = Keys.generate()
     parameters = server_parameters(wall_clock=lambda: date)
     address = AddressSettings("auto", AddressTokens(keys), 1.0)
-    settings = with_keys(
-        QuicSettings(chosen_engine(None), parameters, Limits(), 10.0, address), keys
+    settings = QuicSettings(
+        chosen_engine(None),
+        parameters,
+        Limits(),
+        10.0,
+        address,
+        SourceRules(()),
+        Glitches(),
+        TrustedProxies(ClientAddress()),
+        MagicMock(),
     )
+    settings = with_keys(settings, keys)
     make = settings.parameters.new_token
     assert make is not None
     client, now = ("192.0.2.1", 1), date.timestamp()

@@ -70,8 +70,8 @@ def test_a_chain_of_proxies_is_followed_only_so_far() -> None:
 
 
 def test_nobody_is_believed_unless_configured() -> None:
-    assert TrustedProxies().speaks_for("127.0.0.1") is None
-    assert not TrustedProxies().refuses("127.0.0.1")
+    assert TrustedProxies(ClientAddress()).speaks_for("127.0.0.1") is None
+    assert not TrustedProxies(ClientAddress()).refuses("127.0.0.1")
     proxies = TrustedProxies(ClientAddress(("10.0.0.0/8",), "forwarded"))
     assert proxies.speaks_for("::ffff:10.1.1.1") is proxies
     assert proxies.speaks_for("203.0.113.9") is proxies.speaks_for("fe80::1%lo") is None

@@ -323,7 +323,11 @@ class Listener:
                 batch = self._handshakes.claim(connection)
                 if connection in self._connections:
                     self._counts[self._received] += len(batch)
-                    self._give(connection, batch, now)
+                    try:
+                        self._give(connection, batch, now)
+                    except Exception:
+                        # Not even ended: those that wait behind it must not wait for ever.
+                        self.runtime.report(self)
                 continue
             openings = self._handshakes.next_opening()
             if openings is None:
@@ -508,8 +512,11 @@ class Connection:
         self._timer = None
         self._quic.expire(self._runtime.now())
         if self._quic.terminated:
-            # It has nothing to send, so there is no turn's end to wait for.
-            self.flush()
+            # Nothing to send, and no timer any more: if something breaks, nobody else forgets it.
+            try:
+                self._http3.settle()
+            finally:
+                self.forget()
         else:
             self.wake()
 

@@ -7,8 +7,22 @@ random, and what a worker issued that is gone -- is spread over the active slots
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
+from spooky.protocol.bpf import (
+    ADD,
+    INDEX_IS_LOADED,
+    JUMP,
+    JUMP_IF_EQUAL,
+    JUMP_IF_SET,
+    LOAD_BYTE,
+    LOAD_BYTE_FROM_INDEX,
+    LOAD_HALF,
+    LOAD_WORD,
+    RETURN,
+    SET_INDEX,
+    Instruction,
+)
 from spooky.protocol.proxy_header import V2_SIGNATURE, V2_START_BYTES, announced_bytes
 from spooky.protocol.quic.packet import LONG_HEADER
 
@@ -19,29 +33,6 @@ LONG_HEADER_ID_AT: Final = 6
 """Where the destination connection ID begins: after the first byte, the version and its length."""
 
 SHORT_HEADER_ID_AT: Final = 1
-
-# Instructions of the classic BPF (linux/bpf_common.h): load a byte, a half-word or a word, a byte
-# from the index on, the index, add, jump, jump if equal, jump if a bit is set, return a constant.
-_LOAD_BYTE: Final = 0x30
-_LOAD_HALF: Final = 0x28
-_LOAD_WORD: Final = 0x20
-_LOAD_BYTE_FROM_INDEX: Final = 0x50
-_SET_INDEX: Final = 0x01
-_INDEX_IS_LOADED: Final = 0x07
-_ADD: Final = 0x04
-_JUMP: Final = 0x05
-_JUMP_IF_EQUAL: Final = 0x15
-_JUMP_IF_SET: Final = 0x45
-_RETURN: Final = 0x06
-
-
-class Instruction(NamedTuple):
-    """One instruction of a classic BPF program (struct sock_filter)."""
-
-    code: int
-    jump_true: int = 0
-    jump_false: int = 0
-    value: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +101,11 @@ def steering_program(table: bytes) -> list[Instruction]:
     """
     return [
         *_index_after_proxy_header(),
-        Instruction(_LOAD_BYTE_FROM_INDEX, value=0),
-        Instruction(_JUMP_IF_SET, jump_true=2, jump_false=0, value=LONG_HEADER),
-        Instruction(_LOAD_BYTE_FROM_INDEX, value=SHORT_HEADER_ID_AT),
-        Instruction(_JUMP, value=1),
-        Instruction(_LOAD_BYTE_FROM_INDEX, value=LONG_HEADER_ID_AT),
+        Instruction(LOAD_BYTE_FROM_INDEX, value=0),
+        Instruction(JUMP_IF_SET, jump_true=2, jump_false=0, value=LONG_HEADER),
+        Instruction(LOAD_BYTE_FROM_INDEX, value=SHORT_HEADER_ID_AT),
+        Instruction(JUMP, value=1),
+        Instruction(LOAD_BYTE_FROM_INDEX, value=LONG_HEADER_ID_AT),
         *_choose(table, 0x80),
     ]
 
@@ -123,28 +114,28 @@ def _index_after_proxy_header() -> list[Instruction]:
     """Return instructions that set the index to where QUIC begins."""
     words = [int.from_bytes(V2_SIGNATURE[at : at + 4]) for at in (0, 4, 8)]
     found = [
-        Instruction(_LOAD_HALF, value=len(V2_SIGNATURE) + 2),
-        Instruction(_ADD, value=V2_START_BYTES),
-        Instruction(_INDEX_IS_LOADED),
+        Instruction(LOAD_HALF, value=len(V2_SIGNATURE) + 2),
+        Instruction(ADD, value=V2_START_BYTES),
+        Instruction(INDEX_IS_LOADED),
     ]
     # Every datagram pays for the first byte only: none of QUIC begins so.
     program = [
-        Instruction(_SET_INDEX, value=0),
-        Instruction(_LOAD_BYTE, value=0),
-        Instruction(_JUMP_IF_EQUAL, 0, 2 * len(words) + len(found), V2_SIGNATURE[0]),
+        Instruction(SET_INDEX, value=0),
+        Instruction(LOAD_BYTE, value=0),
+        Instruction(JUMP_IF_EQUAL, 0, 2 * len(words) + len(found), V2_SIGNATURE[0]),
     ]
     for number, word in enumerate(words):
         after = 2 * (len(words) - number - 1) + len(found)
-        program.append(Instruction(_LOAD_WORD, value=4 * number))
-        program.append(Instruction(_JUMP_IF_EQUAL, 0, after, word))
+        program.append(Instruction(LOAD_WORD, value=4 * number))
+        program.append(Instruction(JUMP_IF_EQUAL, 0, after, word))
     return [*program, *found]
 
 
 def _choose(table: bytes, bit: int) -> list[Instruction]:
     """Return instructions that look a loaded byte up, from this bit of it on downwards."""
     if len(set(table)) == 1:
-        return [Instruction(_RETURN, value=table[0])]
+        return [Instruction(RETURN, value=table[0])]
     half = len(table) // 2
     lower, upper = _choose(table[:half], bit >> 1), _choose(table[half:], bit >> 1)
     # A jump reaches 255 instructions: just over the lower half of a table of 256.
-    return [Instruction(_JUMP_IF_SET, len(lower), 0, bit), *lower, *upper]
+    return [Instruction(JUMP_IF_SET, len(lower), 0, bit), *lower, *upper]

@@ -4,10 +4,10 @@ from collections import Counter
 
 import pytest
 
+from spooky.protocol.bpf import Instruction
 from spooky.protocol.proxy_header import V2_SIGNATURE
 from spooky.protocol.quic.packet import ConnectionIds
 from spooky.protocol.quic.steering import (
-    Instruction,
     Steering,
     has_long_header,
     slot_of,
