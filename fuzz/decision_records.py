@@ -4,27 +4,19 @@ A worker that was taken over may write what it likes there. Records are what the
 texts are good for JSON. The first byte says how long an id is asked for beside the record.
 """
 
-import struct
 from collections.abc import Iterator
 
 import msgspec
 
 from spooky.observe.decisions import ID_DIGITS, RECORD, STAGE, Decision, decode, parse_id
 
-FIELDS = len(RECORD.unpack(bytes(RECORD.size)))
-
 
 def record(stages: int = 0, notes: int = 0, texts: tuple[bytes, ...] = (b"",) * 8) -> bytes:
     """Return a record that is right."""
     lengths = [len(text) for text in texts]
     size = RECORD.size + stages * STAGE.size + sum(lengths)
-    numbers: list[float] = [size, 0, stages, 0, 7, 1, 1.0, 1.5, -1.0, 2.0]
-    rest = FIELDS - len(numbers) - len(lengths)
-    values = [*numbers, *[0, 0, 3, 200, 0, notes][:rest], *lengths]
-    try:
-        head = RECORD.pack(*values)
-    except struct.error:
-        head = bytes(RECORD.size)
+    times = 1.0, 1.5, -1.0, 2.0
+    head = RECORD.pack(size, 0, stages, 0, 0, 7, 1, *times, 0, 0, 3, 200, 0, notes, *lengths)
     return head + bytes(stages * STAGE.size) + b"".join(texts)
 
 

@@ -20,7 +20,7 @@ from spooky._core.reasons import Reason
 
 REQUEST = (
     "method", "scheme", "authority", "host", "port", "path", "query", "fields", "content_length",
-    "version",
+    "version", "dropped",
 )  # fmt: skip
 
 LIMITS = (
@@ -28,6 +28,8 @@ LIMITS = (
     {"enforce_authority_host_match": False},
     {"max_headers_count": 6, "max_headers_bytes": 60},
     {"allowed_methods": [b"GET", b"POST"], "denied_path_prefixes": [b"/a", b"//", b"/%2F"]},
+    {"underscores": kernel.UNDERSCORES_DROP},
+    {"underscores": kernel.UNDERSCORES_REJECT},
 )
 KERNEL_LIMITS = [kernel.Limits(**each) for each in LIMITS]  # type: ignore[arg-type]
 TWIN_LIMITS = [twin.Limits(**each) for each in LIMITS]  # type: ignore[arg-type]
@@ -59,6 +61,7 @@ def seeds() -> Iterator[bytes]:
         host = ((b"host", b"example.com"),) if version == 0 else ()
         for limits in range(len(LIMITS)):
             yield bytes((version, limits)) + encode(*GET, *host)
+            yield bytes((version, limits)) + encode(*GET, *host, (b"x_y", b"1"), (b"x-y", b"2"))
         for fields in others:
             yield bytes((version, 0)) + encode(*GET, *host, *fields)
     for target in (

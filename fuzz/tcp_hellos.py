@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+from aioquic.buffer import Buffer
+
 from fuzz import client_hello
 from spooky.protocol.client_hello import (
     RECORD_HEADER_BYTES,
@@ -9,6 +11,9 @@ from spooky.protocol.client_hello import (
     parse_client_hello,
     record_bytes,
 )
+
+NAMED = ("server_name", "protocols")
+"""What we read of a hello."""
 
 
 def seeds() -> Iterator[bytes]:
@@ -28,13 +33,15 @@ def run(data: bytes) -> None:
     hello = parse_client_hello(data)
     if hello is None:
         return
-    assert hello.server_name is None or hello.server_name.encode("ascii", "replace") is not None
     message = data[RECORD_HEADER_BYTES:]
     try:
-        extensions = client_hello.extensions_of(message)
+        extensions = client_hello.extensions_of(message[: 4 + int.from_bytes(message[1:4])])
+        theirs = {
+            name: pull(Buffer(data=extensions[kind])) if kind in extensions else None
+            for name, (kind, pull) in client_hello.PULLERS.items()
+            if name in NAMED
+        }
     except Exception:
         return  # What aioquic cannot read is for the TLS library to judge.
-    protocols = client_hello.PULLERS["protocols"]
-    value = extensions.get(protocols[0])
-    if hello.protocols is not None and value is not None:
-        assert len(b"".join(hello.protocols)) <= len(value)
+    protocols = None if hello.protocols is None else list(hello.protocols)
+    assert {"server_name": hello.server_name, "protocols": protocols} == theirs

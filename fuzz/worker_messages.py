@@ -23,14 +23,14 @@ def seeds() -> Iterator[bytes]:
     )  # fmt: skip
     yield from (b"\0" + encode(each) for each in from_worker)
     keys = Keys(1, bytes(32), (b"p" * 32,), bytes(32))
-    steering = Steering.plain(2) if hasattr(Steering, "plain") else None
+    steering, loaded, files = Steering((0, 1)), load_text(minimal()), {"a": b"x"}
     to_worker = [
         messages.Begin(), messages.Discard(3), messages.UseKeys(keys), messages.Drain(1.5),
         messages.UseLogs(("log",)), messages.Resolved("a", 80, ("192.0.2.1",)), messages.Stop(),
-        messages.Prepare(4, load_text(minimal()), {"a": b"x"}, b"", (1,), 5.0, ("tcp:1",)),
+        messages.Prepare(4, loaded, files, b"", (1,), 5.0, ("tcp:1",)),
+        messages.Start(0, 3, loaded, files, b"", keys, steering, (1,), False, ("segment",)),
+        messages.Steer(steering, ()),
     ]  # fmt: skip
-    if steering is not None:
-        to_worker.append(messages.Steer(steering, ()))
     yield from (b"\1" + encode(each) for each in to_worker)
     yield b"\0" + bytes((messages.VERSION,)) + b"\x91" * 600
 

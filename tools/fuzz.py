@@ -60,13 +60,11 @@ class Build:
     """Kernels to fuzz.
 
     Attributes:
-        root: Where the sources are that they are built of.
         libraries: Where Python finds what was built.
         coverage: The library that tells the fuzzer which of their blocks ran.
         environment: For the fuzzer.
     """
 
-    root: Path
     libraries: str
     coverage: Path
     environment: dict[str, str]
@@ -88,7 +86,7 @@ def build() -> Build:
     subprocess.run(command, env=environment, check=True)
     library = BUILT / "coverage.so"
     compile_coverage(library)
-    return Build(Path(), f"{BUILT / 'lib'}:.", library, {})
+    return Build(f"{BUILT / 'lib'}:.", library, {})
 
 
 def build_sanitized() -> Build:
@@ -104,7 +102,7 @@ def build_sanitized() -> Build:
     preloaded = f"{library.resolve()}:{sanitize.runtime()}"
     options = dict(sanitize.OPTIONS)
     options["ASAN_OPTIONS"] += ":verify_asan_link_order=0"
-    return Build(SANITIZED, str(SANITIZED), library, {"LD_PRELOAD": preloaded, **options})
+    return Build(str(SANITIZED), library, {"LD_PRELOAD": preloaded, **options})
 
 
 def fuzz(built: Build, name: str, arguments: list[str]) -> int:

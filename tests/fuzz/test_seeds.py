@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fuzz import decision_records
+from spooky.observe.decisions import decode
+
 TARGETS = sorted(path.stem for path in Path("fuzz").glob("*.py") if path.stem[0] != "_")
 
 CORPORA_MAX_BYTES = 1 << 20
@@ -23,6 +26,12 @@ def test_seeds_and_kept_inputs_pass(name: str) -> None:
         target.run(seed)
     for path in sorted(Path("fuzz/corpus", name).glob("*.bin")):
         target.run(path.read_bytes())
+
+
+def test_records_that_a_target_begins_from_are_read() -> None:
+    """Else it would fuzz only what refuses them."""
+    for count in range(3):
+        assert decode(1, decision_records.record(count, count)) is not None
 
 
 def test_what_is_kept_is_small_and_belongs_to_a_target() -> None:
