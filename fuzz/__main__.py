@@ -102,6 +102,8 @@ def main() -> None:
     parser.add_argument("--time", type=int, default=0, help="seconds; 0 for no limit")
     parser.add_argument("--runs", type=int, default=-1, help="inputs; -1 for no limit")
     parser.add_argument("--seed", type=int, default=0, help="of the random choices; 0 for any")
+    # libFuzzer merges in processes of its own, which it starts by the name that it knows us by.
+    parser.add_argument("--told", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     parser.add_argument("--merge", action="store_true", help="only pick what reaches all there is")
     options = parser.parse_args()
     library = os.environ.get("SPOOKY_COVERAGE")
@@ -112,8 +114,10 @@ def main() -> None:
         for path in options.inputs:
             target.run(path.read_bytes())
         return
-    write_seeds(target, FOUND / options.target / "corpus")
-    atheris.Setup([sys.argv[0], *arguments(options)], target.run)
+    if options.told is None:
+        write_seeds(target, FOUND / options.target / "corpus")
+    told = arguments(options) if options.told is None else options.told
+    atheris.Setup([" ".join([*sys.orig_argv, "--told"]), *told], target.run)
     atheris.Fuzz()
 
 

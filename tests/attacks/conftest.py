@@ -1,4 +1,4 @@
-"""The proxy that the attacks share."""
+"""The proxy that the attacks of one file share."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from spooky._core import COMPILED
 from tests.attacks.ground import Ground, ground
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     """A running `spooky serve`, attacked by one test after the other."""
     if not COMPILED:

@@ -1,4 +1,4 @@
-"""Where attacks take place: one `spooky serve` for all of them, and bystanders beside each.
+"""Where attacks take place: one `spooky serve` for many of them, and bystanders beside each.
 
 Its process is another one than the attacker's, so that its memory and its processor time are its
 own. Attackers come from addresses of their own, as limits of a source are not what is tested here.
@@ -57,7 +57,6 @@ def _configure(
     settings: dict[str, Any], metrics_port: int, hostile: dict[str, int], directory: Path
 ) -> None:
     generous(settings)
-    # It runs on beside the tests that come after: where commands look by default is theirs.
     settings["control"] = {"socket": str(directory / "socket")}
     settings["performance"] |= {
         "client_head_timeout_ms": SHORT_MS,

@@ -89,11 +89,13 @@ def test_a_route_is_the_same_wherever_it_stands(tmp_path: Path) -> None:
     (name,) = settings["upstream"]
     routes = [{"upstream": name, "path_prefix": f"/{at}", "max_inflight": 9} for at in range(1, 4)]
     found = []
-    for order in (routes, routes[::-1], routes[1:]):
+    for order in (routes, routes[::-1], routes[1:], routes[:-1]):
         text = yaml.safe_dump({**settings, "routes": order})
         found.append(shared_entries(load_text(text)))
     assert found[0] == found[1]
     assert found[2].items() < found[0].items()
+    assert found[3].items() < found[0].items()
+    assert found[2] != found[3]
 
 
 def test_the_metrics_tell_how_much_of_the_table_is_left() -> None:

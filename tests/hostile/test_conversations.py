@@ -41,6 +41,8 @@ def test_hostile_conversations_hurt_nobody(tmp_path: Path) -> None:
             await siege.crowd(0, CONVERSATIONS, CONVERSATIONS / SECONDS, SECONDS)
             siege.check()
             assert siege.begun >= CONVERSATIONS / 10
+            # Else nobody was let in, and nothing was shown.
+            assert {f"{each} said" for each in ("h1", "h2", "h3")} <= siege.outcomes.keys()
             await siege.until_calm()
             await siege.until_forgotten(descriptors + DESCRIPTORS_MORE)
             assert siege.memory() - memory <= MEMORY_BOUND
