@@ -106,7 +106,9 @@ class Exchange(RetryingExchange):
             self.end_response(True)
             return
         attempt.stream.consume(len(data))
-        self.expect_first_byte()
+        # The body has begun, so it is no longer its first byte that is waited for.
+        idle = self.policy.timeouts.response_idle
+        self.deadlines.expect_upstream(idle, reasons.UPSTREAM_BODY_TIMEOUT)
 
     def release_prebuffer(self, end: bool) -> None:
         """Send what was kept."""

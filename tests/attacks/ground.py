@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
-
+from spooky.bench import processes
 from tests.attacks.hostile_backends import Http1Backend, serve_h2
 from tests.control.serve import Served, generous, served
 from tests.interop.conftest import free_port
 from tests.support.client import Client
 from tests.support.origin import pattern
 from tests.support.proxy import INGRESSES, connect
+from tests.support.scraping import scrape, sums
 
 MIB = 1 << 20
 
@@ -40,7 +40,7 @@ BYSTANDERS_PATHS = ("size", "echo")
 BACKEND_MS = 5_000
 RESPONSE_BYTES = 2_000
 BYSTANDER_PAUSE_SECONDS = 0.03
-CALM_SECONDS = 20.0
+CALM_SECONDS = 60.0
 RETRY_HOST = "127.0.77.1"
 DENIED_HOST = "127.0.77.2"
 
@@ -195,27 +195,15 @@ class Ground:
 
     def cpu_s(self) -> float:
         """Return the processor time that the worker has taken."""
-        numbers = Path(f"/proc/{self._worker}/stat").read_text().rpartition(")")[2].split()
-        return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+        return processes.cpu_seconds([self._worker])
 
     async def page(self) -> str:
         """Return the page of metrics."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.metrics_port)
-        writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
-        page = await reader.read()
-        writer.close()
-        return page.partition(b"\r\n\r\n")[2].decode()
+        return await scrape(self.metrics_port)
 
     async def counted(self, metric: str, **labels: str) -> int:
         """Return the sum of a metric over what these labels select."""
-        return int(
-            sum(
-                sample.value
-                for family in text_string_to_metric_families(await self.page())
-                for sample in family.samples
-                if sample.name == f"spooky_{metric}" and labels.items() <= sample.labels.items()
-            )
-        )
+        return int(sums(await self.page(), f"spooky_{metric}", **labels))
 
     async def until(self, reached: Callable[[], Any], seconds: float = CALM_SECONDS) -> None:
         """Wait for a state that a coroutine function tells."""

@@ -1,5 +1,6 @@
 """Floods and bombs of HTTP/3 (rows 1 to 11, 24 to 27) against a running proxy."""
 
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -23,8 +24,12 @@ from tests.protocol.h3.peers import GET, POST, Server, block, control, data, hea
 from tests.protocol.h3.test_h3_limits import POLICY
 from tests.support.proxy import run
 
+in_rows = pytest.mark.parametrize(
+    "name", [pytest.param(name, id=f"row {flood.row}: {name}") for name, flood in FLOODS.items()]
+)
 
-@pytest.mark.parametrize("name", FLOODS)
+
+@in_rows
 def test_a_flood_ends_its_connection_and_nothing_else(proxy: Ground, name: str) -> None:
     flood = FLOODS[name]
 
@@ -65,7 +70,7 @@ def repeat(name: str, limits: Limits) -> tuple[Server, int]:
     return server, flood.most
 
 
-@pytest.mark.parametrize("name", FLOODS)
+@in_rows
 def test_without_its_limit_a_flood_is_taken(name: str) -> None:
     stopped, _ = repeat(name, Limits())
     assert stopped.session._close_reason is reasons.CLIENT_EXCESSIVE_LOAD
@@ -202,19 +207,25 @@ def test_bytes_at_the_edge_of_windows_hold_nothing(proxy: Ground) -> None:
 
     async def scenario() -> None:
         async with proxy.siege() as siege:
-            with from_elsewhere(proxy.port) as on:
-                wire = await QuicWire(on).open()
-                edge = wire.quic._remote_max_stream_data_bidi_remote - 1
-                for number in range(3):
-                    stream = encode_varint(4 * number) + encode_varint(edge)
-                    wire.force(b"\x0e" + stream + encode_varint(1) + b"x")
-                    await wire.hear()
-                await wire.hear(0.2)
-                assert wire.closed is None
-                # What else it has to say is served: its windows are as large as before.
-                wire.say(16, headers(LOCAL_GET), True)
-                await wire.until(lambda: 16 in wire.answered)
-                await wire.close()
+            with contextlib.ExitStack() as stack:
+                wires = []
+                for _ in range(20):
+                    on = stack.enter_context(from_elsewhere(proxy.port))
+                    wires.append(await QuicWire(on).open())
+                for wire in wires:
+                    edge = wire.quic._remote_max_stream_data_bidi_remote - 1
+                    for number in range(3):
+                        stream = encode_varint(4 * number) + encode_varint(edge)
+                        wire.force(b"\x0e" + stream + encode_varint(1) + b"x")
+                        await wire.hear()
+                for wire in wires:
+                    await wire.hear(0.05)
+                    assert wire.closed is None
+                    # What else it has to say is served: its windows are as large as before.
+                    wire.say(16, headers(LOCAL_GET), True)
+                    await wire.until(lambda wire=wire: 16 in wire.answered)
+                for wire in wires:
+                    await wire.close()
             assert siege.memory < 4 * MIB
 
     run(scenario)

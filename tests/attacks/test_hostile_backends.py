@@ -52,8 +52,8 @@ def failed(response: Response) -> bool:
 def test_a_hostile_backend_hurts_only_its_own_requests(proxy: Ground, kind: str) -> None:
     """Header bombs, endless 1xx, bad chunks, lies about lengths, resets, GOAWAY games, floods.
 
-    Those of HTTP/1.1 many at a time, each on its own connections; those of HTTP/2, which would share
-    one, each after the other. Bystanders go through the same worker.
+    Those of HTTP/1.1 many at a time, each on its own connections; those of HTTP/2, which would
+    share one, each after the other. Bystanders go through the same worker.
     """
 
     async def scenario() -> None:
@@ -72,7 +72,7 @@ def test_a_hostile_backend_hurts_only_its_own_requests(proxy: Ground, kind: str)
                     assert POISON not in response.body, what
                     assert what in COMPLETE or failed(response), (what, response.status)
             assert siege.memory < 96 * MIB
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while going_on:
                 await asyncio.sleep(0.02)
         assert not proxy.hostile.reused, "a connection was used again after a broken answer"
@@ -88,13 +88,13 @@ def test_a_backend_that_drips_holds_nothing_of_others(proxy: Ground) -> None:
             clients = [await connect("h2", proxy.port) for _ in range(10)]
             streams = [await each.open("GET", f"/hostile-h1/{DRIPPING}") for each in clients]
             for stream in streams:
-                async with asyncio.timeout(20):
+                async with asyncio.timeout(30):
                     await stream.head_arrived.wait()
                 assert stream.response.status == 200
             await asyncio.sleep(0.3)
             for client in clients:
                 await client.close()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 while going_on:
                     await asyncio.sleep(0.02)
             assert siege.memory < 16 * MIB

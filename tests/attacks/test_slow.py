@@ -81,7 +81,7 @@ async def stalled_handshakes(port: int) -> None:
             await loop.sock_sendall(connection, b"\x16\x03\x01\x02\x00\x01")
         connections.append(connection)
     for connection in connections:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             try:
                 assert await loop.sock_recv(connection, 10) == b""
             except ConnectionError:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 COMMAND = [sys.executable, "-m", "spooky.cli.main"]
-END_SECONDS = 30
+END_SECONDS = 60
 
 
 class Echo(BaseHTTPRequestHandler):

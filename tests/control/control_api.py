@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.control.serve import Served
+from tests.support.tls import plain_context
 
 PORT = re.compile(r"the control API is on 127\.0\.0\.1 port (\d+)")
 TOKENS = {role: f"{role}-" + "0123456789abcdef" * 4 for role in ("viewer", "operator", "admin")}
@@ -72,7 +73,7 @@ def _ask(
     if role is not None:
         headers = {**headers, "Authorization": f"Bearer {TOKENS.get(role, role)}"}
     connection = http.client.HTTPSConnection(
-        "127.0.0.1", port, timeout=30, context=context or trusting()
+        "127.0.0.1", port, timeout=30, context=context or plain_context()
     )
     try:
         content = None if body is None else json.dumps(body).encode()
@@ -86,11 +87,3 @@ def _ask(
         )
     finally:
         connection.close()
-
-
-def trusting() -> ssl.SSLContext:
-    """Return a context that believes everybody: the tests' certificates are made each time."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

@@ -93,13 +93,6 @@ def generous(settings: dict[str, Any]) -> None:
     }
 
 
-async def until(reached: Callable[[], bool], seconds: float = 30.0) -> None:
-    """Wait for a state."""
-    async with asyncio.timeout(seconds):
-        while not reached():
-            await asyncio.sleep(0.02)
-
-
 @contextlib.asynccontextmanager
 async def served(
     directory: Path,

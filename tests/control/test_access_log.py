@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import uvloop
 
-from tests.control.serve import served, until
+from tests.control.serve import served
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("level", ["off", "warn"])

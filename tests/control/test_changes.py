@@ -15,10 +15,11 @@ import pytest
 
 from spooky._core import COMPILED
 from spooky.cli.control_client import post
-from tests.control.serve import Served, served, until
-from tests.control.test_metrics import scrape
+from tests.control.serve import Served, served
 from tests.support.client import Client, ClientStream
 from tests.support.proxy import INGRESSES, run
+from tests.support.scraping import scrape
+from tests.support.waiting import until
 
 WORKERS = 2 if COMPILED else 1
 

@@ -15,8 +15,9 @@ import spooky
 from spooky._core import COMPILED, reasons
 from spooky.runtime import landlock
 from spooky.runtime.confinement import _libc, _libraries
-from tests.control.serve import Served, generous, served, until
+from tests.control.serve import Served, generous, served
 from tests.support.proxy import INGRESSES, run
+from tests.support.waiting import until
 
 HAS_LANDLOCK = landlock.version(_libc()) >= 1
 

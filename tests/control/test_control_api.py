@@ -12,9 +12,11 @@ import pytest
 
 from spooky._core import COMPILED
 from tests.certificates import ca, client_leaf, leaf, write
-from tests.control.control_api import TOKENS, Answer, ask, port_of, trusting, with_tokens
-from tests.control.serve import served, until
+from tests.control.control_api import TOKENS, Answer, ask, port_of, with_tokens
+from tests.control.serve import served
 from tests.support.proxy import run
+from tests.support.tls import plain_context
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="the twins know nothing of it")
 
@@ -247,7 +249,7 @@ def test_client_certificates_name_callers_and_a_token_must_be_of_the_same(tmp_pa
     authority_file, _ = write(authority, tmp_path, "authority")
 
     def context(name: str | None) -> ssl.SSLContext:
-        made = trusting()
+        made = plain_context()
         if name is not None:
             made.load_cert_chain(*chains[name])
         return made
@@ -298,10 +300,10 @@ def test_callers_that_are_slow_many_or_long_winded_are_cut(tmp_path: Path) -> No
                 one.close()
             await asyncio.sleep(0.2)
             reader, writer = await asyncio.open_connection(
-                "127.0.0.1", port, ssl=trusting(), server_hostname=""
+                "127.0.0.1", port, ssl=plain_context(), server_hostname=""
             )
             writer.write(b"POST /admin/runtime/reload HTTP/1.1\r\nHost: x\r\n")
-            assert await asyncio.wait_for(reader.read(), 10) == b""
+            assert await asyncio.wait_for(reader.read(), 30) == b""
             writer.close()
             large = await _settled(port, {"reason": "x" * 70_000})
             assert large.status == 413

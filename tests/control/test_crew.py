@@ -19,8 +19,8 @@ from spooky.control.worker_watch import WorkerWatch
 from spooky.edge.messages import Drain, Steer
 from spooky.observe.segment import create_segment
 from spooky.protocol.quic.steering import steering_table
-from tests.control.serve import until
 from tests.support.proxy import run
+from tests.support.waiting import until
 
 
 class Worker:

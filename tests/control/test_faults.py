@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from spooky._core import COMPILED
-from tests.control.serve import Served, served, until
+from tests.control.serve import Served, served
 from tests.control.test_changes import WORKERS, connected, deny, statuses
 from tests.support.proxy import run
+from tests.support.waiting import until
 
 needs_workers = pytest.mark.skipif(not COMPILED, reason="the twin serves one worker")
 

@@ -5,7 +5,6 @@ import datetime
 import logging
 import os
 import shutil
-import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,8 +32,10 @@ from spooky.control.stillness import Stillness, states_of
 from spooky.observe.segment import private_segment
 from tests.certificates import Credentials, ca, client_leaf, leaf, now, write
 from tests.control.control_api import TOKENS, with_tokens
-from tests.control.serve import Served, served, until
+from tests.control.serve import Served, served
 from tests.support.proxy import configuration, run
+from tests.support.tls import plain_context
+from tests.support.waiting import until
 
 AUTHORITY = ca()
 NAMES = ["localhost", "127.0.0.1"]
@@ -561,9 +562,7 @@ def test_the_file_that_was_applied_last_is_watched(tmp_path: Path) -> None:
 # --- with processes ---------------------------------------------------------------------------
 def test_new_handshakes_get_a_renewed_certificate_and_old_connections_go_on(tmp_path: Path) -> None:
     async def presented(proxy: Served) -> bytes:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        _, writer = await asyncio.open_connection("127.0.0.1", proxy.port, ssl=context)
+        _, writer = await asyncio.open_connection("127.0.0.1", proxy.port, ssl=plain_context())
         certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.close()
         assert isinstance(certificate, bytes)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
-from prometheus_client.parser import text_string_to_metric_families as prometheus
 
 import spooky
 from spooky import config
@@ -22,28 +21,10 @@ from tests.control.serve import served
 from tests.interop.conftest import free_port
 from tests.support.origin import Origin
 from tests.support.proxy import INGRESSES, configuration, connect, run
+from tests.support.scraping import scrape, sums
 
 WORKERS = 3 if COMPILED else 1
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-
-
-def sums(page: str, name: str, **labels: str) -> float:
-    """Return the sum of the samples of this name with these labels."""
-    return sum(
-        sample.value
-        for family in prometheus(page)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
-
-
-async def scrape(port: int, path: str = "/metrics", accept: str = "*/*") -> str:
-    async with (
-        ClientSession() as session,
-        session.get(f"http://127.0.0.1:{port}{path}", headers={"Accept": accept}) as response,
-    ):
-        assert response.status == 200
-        return await response.text()
 
 
 def test_what_all_workers_did_is_on_one_page(tmp_path: Path) -> None:

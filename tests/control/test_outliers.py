@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from spooky._core import COMPILED
-from tests.control.serve import served, until
+from tests.control.serve import served
 from tests.support.fleet import Kind, Load, Member, fleet
 from tests.support.proxy import run
+from tests.support.waiting import until
 
 WORKERS = 2 if COMPILED else 1
 

@@ -11,9 +11,10 @@ import pytest
 from spooky._core import COMPILED
 from spooky.overload.manager import Action
 from spooky.overload.memory import MemoryReader
-from tests.control.serve import Served, served, until
+from tests.control.serve import Served, served
 from tests.control.test_processes import is_alive
 from tests.support.proxy import run
+from tests.support.waiting import until
 
 WORKERS = 2 if COMPILED else 1
 

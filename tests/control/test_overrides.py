@@ -22,9 +22,10 @@ from spooky.control.overrides import (
     remaining,
     without,
 )
-from tests.control.serve import Served, served, until
+from tests.control.serve import Served, served
 from tests.support.origin import Origin
 from tests.support.proxy import configuration, run
+from tests.support.waiting import until
 
 WORKERS = 2 if COMPILED else 1
 TWO = "/admin/runtime/upstreams/backend/backends/two"

@@ -81,7 +81,7 @@ class Bench:
 
     async def until(self, verdict: str) -> None:
         """Wait for what is said."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while self.verdict[1] != verdict:
                 await asyncio.sleep(0.005)
 
@@ -97,7 +97,7 @@ def scenario(test: Callable[[Bench], Awaitable[None]]) -> Callable[[], None]:
 
     async def main() -> None:
         bench = Bench()
-        await asyncio.wait_for(test(bench), 10)
+        await asyncio.wait_for(test(bench), 30)
         bench.probation.close()
 
     def run_it() -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from spooky._core import COMPILED
-from tests.control.serve import Served, served, until
+from tests.control.serve import Served, served
 from tests.support.client import Client
 from tests.support.proxy import INGRESSES, run
+from tests.support.waiting import until
 
 WORKERS = 3 if COMPILED else 1
 needs_workers = pytest.mark.skipif(not COMPILED, reason="the twin serves one worker")
@@ -26,7 +27,7 @@ async def clients_of_many_workers(proxy: Served) -> list[Client]:
 async def is_alive(client: Client) -> bool:
     """Return whether a connection still answers."""
     with contextlib.suppress(TimeoutError, ConnectionError, OSError, AssertionError):
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(30):
             response = await client.fetch("GET", "/echo")
             return response.status == 200 and response.cut is None
     return False

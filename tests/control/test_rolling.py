@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from spooky._core import COMPILED
-from tests.control.serve import Served, served, until
+from tests.control.serve import Served, served
 from tests.control.test_changes import connected, statuses
 from tests.support.client import Client
 from tests.support.proxy import INGRESSES, run
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="the twin serves one worker")
 
@@ -35,7 +36,7 @@ async def reload(proxy: Served) -> None:
 async def told(client: Client) -> bool:
     """Return whether a client was told that its connection ends."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not client.ending:
                 await asyncio.sleep(0.02)
     return client.ending

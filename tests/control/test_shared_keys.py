@@ -17,20 +17,21 @@ from spooky.bench.connecting import slot_of
 from spooky.bench.wire import Loop, Wire
 from spooky.protocol.quic.engines import ENGINES, Feature
 from spooky.protocol.quic.parameters import ClientParameters
-from tests.control.serve import Served, served, until
-from tests.control.test_metrics import scrape, sums
+from tests.control.serve import Served, served
 from tests.edge.test_stateless import RawClient, retried, wire
 from tests.interop.conftest import free_port
 from tests.protocol.quic.support import Recorder
 from tests.support.client import Http3Client
 from tests.support.proxy import run
+from tests.support.scraping import scrape, sums
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="the twin serves one worker")
 
 TRIES = 40
 """Connections begun until one reaches the other of two workers: all miss it once in 2^40 times."""
 
-WAIT_SECONDS = 20
+WAIT_SECONDS = 60
 
 
 def settings_for(metrics_port: int, **performance: Any) -> Any:

@@ -16,12 +16,12 @@ from spooky.bench.relay import udp_relay
 from spooky.config.performance import Performance
 from spooky.protocol.quic.packet import parse_header
 from tests.control.serve import Served, generous, served
-from tests.control.test_metrics import scrape, sums
 from tests.edge.test_stateless import RawClient, wire
 from tests.interop.conftest import free_port
 from tests.support.client import Client, Http3Client
 from tests.support.origin import pattern
 from tests.support.proxy import run
+from tests.support.scraping import scrape, sums
 
 pytestmark = [
     pytest.mark.skipif(not COMPILED, reason="the twin serves one worker"),

@@ -17,13 +17,14 @@ from spooky._core import COMPILED
 from spooky.cli.control_client import post
 from spooky.control.upgrade import PREPARE_SECONDS
 from tests.control.control_api import ask, port_of, with_tokens
-from tests.control.serve import START_SECONDS, Served, served, until
+from tests.control.serve import START_SECONDS, Served, served
 from tests.control.test_changes import connected, deny, statuses
 from tests.control.test_changes_under_load import keep_asking
 from tests.control.test_shared_keys import connect as resuming
 from tests.interop.serving import children
 from tests.support.client import Response
 from tests.support.proxy import INGRESSES, run
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.skipif(not COMPILED, reason="the twin serves one worker")
 

@@ -20,8 +20,9 @@ from spooky.control.lives import Lives, UnknownRequestError
 from spooky.observe.decisions import NoteKind, decode, ring_of
 from spooky.observe.segment import private_segment
 from spooky.upstream.excluded import EXCLUDED_MAX
-from tests.control.serve import served, until
+from tests.control.serve import served
 from tests.support.proxy import configuration, run
+from tests.support.waiting import until
 
 ID = "0000000001000000%02x"
 

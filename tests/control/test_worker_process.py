@@ -60,7 +60,7 @@ def test_a_worker_that_may_not_be_signalled_is_told_by_the_end_of_its_channel(
             worker.ask_for_stack()
             assert not gone.done()
             worker.kill()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await gone
         assert worker.exit_text == "exit code 0"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.edge.test_ingress import LATE_SECONDS
 from tests.support.client import Http2Client, Http3Client
 from tests.support.proxy import INGRESSES, Setup, connect, run, running
 
@@ -35,7 +36,7 @@ def test_a_request_in_flight_finishes_and_the_client_is_told(run_draining: Any) 
     async def scenario(setup: Setup) -> None:
         client = await setup.client()
         stream = await client.open("GET", "/wait")
-        await asyncio.wait_for(setup.origin.gate.reached.wait(), 5)
+        await asyncio.wait_for(setup.origin.gate.reached.wait(), 30)
         draining = asyncio.ensure_future(setup.proxy.drain())
         await asyncio.sleep(0.2)
         assert not draining.done()
@@ -57,7 +58,7 @@ def test_a_request_in_flight_finishes_and_the_client_is_told(run_draining: Any) 
 def test_new_connections_are_refused_while_draining(run_draining: Any) -> None:
     async def scenario(setup: Setup) -> None:
         stream = await (await setup.client()).open("GET", "/wait")
-        await asyncio.wait_for(setup.origin.gate.reached.wait(), 5)
+        await asyncio.wait_for(setup.origin.gate.reached.wait(), 30)
         port = setup.proxy.port
         draining = asyncio.ensure_future(setup.proxy.drain())
         await asyncio.sleep(0.05)
@@ -78,7 +79,7 @@ def test_a_new_stream_on_an_old_connection_is_refused_safely(run_draining: Any) 
             return
         client = await setup.client()
         stream = await client.open("GET", "/wait")
-        await asyncio.wait_for(setup.origin.gate.reached.wait(), 5)
+        await asyncio.wait_for(setup.origin.gate.reached.wait(), 30)
         draining = asyncio.ensure_future(setup.proxy.drain())
         await asyncio.sleep(0.2)
         if isinstance(client, Http3Client):
@@ -95,9 +96,8 @@ def test_idle_connections_do_not_hold_a_drain_up(run_draining: Any) -> None:
     async def scenario(setup: Setup) -> None:
         client = await setup.client()
         assert (await client.fetch("GET", "/size/1")).status == 200
-        started = time.monotonic()
+        # Else it would have ended by its time, and be false.
         assert await setup.proxy.drain() is True
-        assert time.monotonic() - started < 0.8
 
     run_draining(scenario)
 
@@ -108,7 +108,7 @@ def test_what_outlives_the_drain_is_cut(run_draining: Any) -> None:
         assert await anext(stream.pieces()) == b"data: first\n\n"
         started = time.monotonic()
         assert await setup.proxy.drain() is False
-        assert 0.9 <= time.monotonic() - started < 3
+        assert 0.9 <= time.monotonic() - started < LATE_SECONDS
         assert (await stream.whole()).cut is not None
 
     run_draining(scenario)

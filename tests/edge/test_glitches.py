@@ -123,7 +123,7 @@ def test_a_client_that_gives_up_each_request_is_told_to_end(tmp_path: Path, ingr
         await asyncio.sleep(0.05)
         assert not client.ending
         await give_up(10)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while not client.ending:
                 await asyncio.sleep(0.01)
         transport = "tcp" if ingress == "h2" else "quic"
@@ -146,7 +146,7 @@ def test_while_nothing_is_short_the_same_client_is_served(tmp_path: Path, ingres
             await stream.cancel()
         assert (await client.fetch("GET", "/size/5")).status == 200
         assert not client.ending
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while counted(setup.proxy, "glitches_total") < BUDGET:
                 await asyncio.sleep(0.01)
 

@@ -20,6 +20,13 @@ import spooky
 from spooky._core import reasons
 from tests.support.client import Http3Client
 from tests.support.proxy import INGRESSES, Setup, connect, run, running
+from tests.support.tls import plain_context
+from tests.support.waiting import until
+
+LATE_SECONDS = 8.0
+"""Sooner than any timeout by default, however busy the machine is."""
+
+TRIED_AT_ONCE = 10
 
 
 def counted(proxy: spooky.Proxy, metric: str, **labels: str) -> int:
@@ -50,15 +57,6 @@ def run_with(
             await scenario(setup)
 
     run(with_proxy)
-
-
-def plain_context(*protocols: str) -> ssl.SSLContext:
-    """Return a client context that trusts anybody."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(list(protocols))
-    return context
 
 
 def test_several_listeners_serve_at_once(tmp_path: Path) -> None:
@@ -129,7 +127,7 @@ def test_an_unknown_version_is_answered_with_ours(tmp_path: Path) -> None:
             head = b"\xc0" + struct.pack(">I", 0x1A2A3A4A) + b"\x08destinat\x06source"
             await loop.sock_sendall(udp, head.ljust(1199, b"\0"))
             await loop.sock_sendall(udp, head.ljust(1200, b"\0"))
-            answer = await asyncio.wait_for(loop.sock_recv(udp, 2000), 5)
+            answer = await asyncio.wait_for(loop.sock_recv(udp, 2000), 30)
             assert answer[1:5] == bytes(4)
             assert answer[5:21] == b"\x06source\x08destinat"
             versions = set(struct.unpack(f">{(len(answer) - 21) // 4}I", answer[21:]))
@@ -183,7 +181,7 @@ def test_clients_that_refuse_our_certificate_are_counted_as_failed_handshakes(
         for ingress in INGRESSES:
             assert (await (await setup.client(ingress)).fetch("GET", "/size/5")).status == 200
         await distrust(setup.proxy.port)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while failed() == 0:
                 await asyncio.sleep(0.02)
         assert failed() == 1
@@ -217,7 +215,7 @@ def test_packets_to_a_closed_connection_find_it_until_it_is_over(tmp_path: Path)
             await answered()
 
         async def answered() -> None:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not heard:
                     await asyncio.sleep(0.001)
 
@@ -228,7 +226,7 @@ def test_packets_to_a_closed_connection_find_it_until_it_is_over(tmp_path: Path)
         await knock()
         assert set(heard) == {goodbye}
         assert unknown() == 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while listener._connections:
                 await asyncio.sleep(0.02)
         assert not listener._by_connection_id
@@ -257,7 +255,7 @@ def test_connections_above_the_cap_are_refused_and_places_come_back(
             assert (await client.fetch("GET", "/size/5")).status == 200
             await client.close()
         setup.clients.clear()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while cap.active:
                 await asyncio.sleep(0.05)
         assert cap.half_open == 0
@@ -276,16 +274,28 @@ def test_half_open_connections_are_capped_and_time_out(tmp_path: Path) -> None:
                 silent = stack.enter_context(socket.socket())
                 silent.setblocking(False)
                 silent.connect_ex(("127.0.0.1", setup.proxy.port))
-            await asyncio.sleep(0.1)
+            await until(
+                lambda: counted(setup.proxy, "connections_refused_total", reason="half_open_cap")
+            )
             assert cap.half_open == 2
-            assert counted(setup.proxy, "connections_refused_total", reason="half_open_cap") == 1
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while cap.half_open:
                     await asyncio.sleep(0.05)
         assert cap.active == 0
         assert (await (await setup.client()).fetch("GET", "/size/5")).status == 200
 
-    run_with(tmp_path, scenario, "h1", max_half_open_connections=2, client_head_timeout_ms=500)
+    run_with(tmp_path, scenario, "h1", max_half_open_connections=2, client_head_timeout_ms=900)
+
+
+async def too_many(setup: Setup, ingress: str, reason: reasons.Reason) -> None:
+    """Connect until that is refused; on a busy machine a place may come back meanwhile."""
+    connecting = [
+        asyncio.wait_for(connect(ingress, setup.proxy.port), 0.3) for _ in range(TRIED_AT_ONCE)
+    ]
+    found = await asyncio.gather(*connecting, return_exceptions=True)
+    assert any(isinstance(each, ConnectionError | TimeoutError) for each in found)
+    assert counted(setup.proxy, "connections_refused_total", reason=reason.code) >= 1
+    setup.clients += [each for each in found if not isinstance(each, BaseException)]
 
 
 @pytest.mark.parametrize("ingress", ["h3", "h1"])
@@ -293,10 +303,7 @@ def test_new_connections_of_one_source_are_limited(tmp_path: Path, ingress: str)
     async def scenario(setup: Setup) -> None:
         for _ in range(3):
             await setup.client()
-        with pytest.raises((ConnectionError, TimeoutError)):
-            await asyncio.wait_for(connect(ingress, setup.proxy.port), 0.3)
-        code = reasons.SOURCE_CONNECTION_RATE.code
-        assert counted(setup.proxy, "connections_refused_total", reason=code) >= 1
+        await too_many(setup, ingress, reasons.SOURCE_CONNECTION_RATE)
 
     run_with(
         tmp_path,
@@ -324,8 +331,8 @@ def test_a_head_that_drips_in_is_ended(tmp_path: Path) -> None:
 
         dripping = asyncio.ensure_future(drip())
         with contextlib.suppress(ConnectionError):
-            await asyncio.wait_for(reader.read(), 5)
-        assert 0.4 <= time.monotonic() - started < 3
+            await asyncio.wait_for(reader.read(), 30)
+        assert 0.4 <= time.monotonic() - started < LATE_SECONDS
         dripping.cancel()
         await asyncio.gather(dripping, return_exceptions=True)
         writer.close()
@@ -340,12 +347,12 @@ def test_idle_connections_are_closed_and_busy_ones_are_not(tmp_path: Path, ingre
         cap = worker.quic_cap if ingress == "h3" else worker.tcp_cap
         client = await setup.client()
         stream = await client.open("GET", "/wait")
-        await asyncio.wait_for(setup.origin.gate.reached.wait(), 5)
+        await asyncio.wait_for(setup.origin.gate.reached.wait(), 30)
         await asyncio.sleep(1)
         assert cap.active == 1
         setup.origin.gate.opened.set()
         assert (await stream.whole()).status == 200
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while cap.active:
                 await asyncio.sleep(0.05)
 

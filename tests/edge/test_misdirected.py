@@ -16,6 +16,7 @@ from spooky.generation.authorities import CoveredHosts, Handshake
 from tests.certificates import ca, client_leaf, leaf, write
 from tests.support.client import Client, Http1Client, Http2Client, Http3Client
 from tests.support.proxy import run
+from tests.support.tls import plain_context
 
 INGRESSES = ["h3", "h2", "h1"]
 
@@ -79,10 +80,7 @@ async def connect(
             alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name=server_name
         )
         return await Http3Client.connect(port, configuration)
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols(["h2" if ingress == "h2" else "http/1.1"])
+    context = plain_context("h2" if ingress == "h2" else "http/1.1")
     if directory is not None:
         context.load_cert_chain(directory / "alice.pem", directory / "alice.key")
     streams = await asyncio.open_connection(

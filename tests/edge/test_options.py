@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from spooky._core import reasons
-from tests.edge.test_ingress import counted, run_with
+from tests.edge.test_ingress import run_with, too_many
 from tests.support.client import Client, Http2Client, Http3Client
-from tests.support.proxy import Setup, connect
+from tests.support.proxy import Setup
 
 
 def test_the_initial_limits_of_quic_are_what_is_configured(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ async def four_at_once(setup: Setup) -> None:
     """Make the pool open four connections, and be done with all of them."""
     clients: list[Client] = [await setup.client() for _ in range(4)]
     streams = [await client.open("GET", "/wait") for client in clients]
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while setup.origin.gate.requests["/wait"] < 4:
             await asyncio.sleep(0.01)
     assert len(setup.origin._writers) == 4
@@ -85,7 +85,7 @@ async def four_at_once(setup: Setup) -> None:
 def test_a_pool_keeps_no_more_idle_connections_than_configured(tmp_path: Path, kept: int) -> None:
     async def scenario(setup: Setup) -> None:
         await four_at_once(setup)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while len(setup.origin._writers) > kept:
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)
@@ -97,7 +97,7 @@ def test_a_pool_keeps_no_more_idle_connections_than_configured(tmp_path: Path, k
 def test_a_pool_closes_connections_that_were_idle_for_too_long(tmp_path: Path) -> None:
     async def scenario(setup: Setup) -> None:
         await four_at_once(setup)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while setup.origin._writers:
                 await asyncio.sleep(0.01)
 
@@ -111,10 +111,7 @@ def test_new_connections_of_all_together_are_limited(tmp_path: Path, ingress: st
     async def scenario(setup: Setup) -> None:
         for _ in range(3):
             await setup.client()
-        with pytest.raises((ConnectionError, TimeoutError)):
-            await asyncio.wait_for(connect(ingress, setup.proxy.port), 0.2)
-        code = reasons.NEW_CONNECTION_RATE.code
-        assert counted(setup.proxy, "connections_refused_total", reason=code) >= 1
+        await too_many(setup, ingress, reasons.NEW_CONNECTION_RATE)
         await asyncio.sleep(1.2)
         assert (await (await setup.client()).fetch("GET", "/size/1")).status == 200
 

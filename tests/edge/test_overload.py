@@ -20,6 +20,7 @@ from tests.edge.test_ingress import counted, run_with
 from tests.edge.test_stateless import RawClient, configuration, refused, wire
 from tests.support.client import Http3Client
 from tests.support.proxy import INGRESSES, Setup
+from tests.support.waiting import until
 
 MIB = 1024 * 1024
 
@@ -56,11 +57,6 @@ def only(*actions: Action) -> Callable[[dict[str, Any]], None]:
         }
 
     return change
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    while not reached():
-        await asyncio.sleep(0.02)
 
 
 def measures(setup: Setup) -> Measures:

@@ -3,7 +3,6 @@
 import asyncio
 import ipaddress
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +11,11 @@ import pytest
 from spooky._core import reasons
 from spooky.config.source_rules import parse_source_rule
 from spooky.edge.source_rules import SourceRules
-from tests.edge.test_ingress import plain_context, run_with
+from tests.edge.test_ingress import run_with
 from tests.edge.test_stateless import RawClient, refused, retried, wire
 from tests.support.proxy import Setup
+from tests.support.tls import plain_context
+from tests.support.waiting import until
 
 DENIED, SUSPECT, FRIEND = "127.0.0.66", "127.0.0.77", "127.0.0.78"
 
@@ -57,12 +58,6 @@ def test_look_ups_agree_with_going_through_the_rules_one_by_one() -> None:
         address = ipaddress.IPv4Address(source.getrandbits(32))
         expected = next((action for action, network in parsed if address in network), None)
         assert found.action(str(address)) == expected
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not reached():
-            await asyncio.sleep(0.01)
 
 
 def test_who_is_dropped_gets_no_answer_and_takes_no_place(tmp_path: Path) -> None:

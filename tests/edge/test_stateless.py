@@ -48,7 +48,7 @@ from tests.support.proxy import Setup
 
 VERSIONS = [QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2]
 STRAY = b"\x40" + b"\0nobody!"
-ANSWER_SECONDS = 5
+ANSWER_SECONDS = 30
 SILENCE_SECONDS = 0.2
 
 
@@ -281,7 +281,7 @@ def test_the_token_of_a_retry_serves_once(tmp_path: Path) -> None:
             with_token = await retried(client, on)
             await client.handshake(on, with_token)
             listener.terminate(reasons.DRAIN_TIMEOUT)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while listener._connections:
                     await asyncio.sleep(0.02)
             while not await on.is_silent():
@@ -456,7 +456,7 @@ def test_one_source_gets_so_many_resets_and_no_more(tmp_path: Path) -> None:
             for _ in range(flood // 10):
                 on.send(*[STRAY + bytes(100)] * 10)
                 await asyncio.sleep(0)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while refused(setup, reasons.STATELESS_RESET_RATE) == 0:
                     await asyncio.sleep(0.01)
         sent = counted(setup.proxy, "stateless_resets_sent_total")

@@ -20,6 +20,7 @@ import spooky
 from tests.certificates import Credentials, ca, client_leaf, expired_client, leaf, write
 from tests.support.client import Client, Http1Client, Http2Client, Http3Client
 from tests.support.proxy import run
+from tests.support.tls import plain_context
 
 INGRESSES = ["h3", "h2", "h1"]
 
@@ -95,10 +96,7 @@ async def names_served(ingress: str, port: int, server_name: str | None) -> list
         certificate = client.protocol._quic.tls._peer_certificate
         await client.close()
     else:
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        context.set_alpn_protocols(["h2" if ingress == "h2" else "http/1.1"])
+        context = plain_context("h2" if ingress == "h2" else "http/1.1")
         _, writer = await asyncio.open_connection(
             "127.0.0.1", port, ssl=context, server_hostname=server_name or ""
         )
@@ -139,7 +137,7 @@ async def quic_close_code(port: int, configuration: QuicConfiguration) -> int:
     ) as protocol:
         protocol.transmit()
         # aioquic tells it only when its draining period is over.
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while (event := protocol._quic._close_event) is None:
                 await asyncio.sleep(0.01)
         return event.error_code
@@ -179,16 +177,14 @@ async def fetch_with(ingress: str, port: int, credentials: Credentials | None, f
             configuration.private_key = credentials.key
         client = await Http3Client.connect(port, configuration)
     else:
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+        context = plain_context()
         if credentials is not None:
             context.load_cert_chain(*write(credentials, folder, "client"))
         kind = Http2Client if ingress == "h2" else Http1Client
         client = await kind.connect(port, context)
     try:
         stream = await client.open("GET", "/")
-        response = await asyncio.wait_for(stream.whole(), 5)
+        response = await asyncio.wait_for(stream.whole(), 30)
         if response.cut is not None:
             raise ConnectionError(response.cut)
         return response.status
@@ -273,7 +269,7 @@ async def resume_on_quic(
     )
     client = await Http3Client.connect(port, configuration)
     try:
-        response = await asyncio.wait_for(client.fetch("GET", "/"), 5)
+        response = await asyncio.wait_for(client.fetch("GET", "/"), 30)
         if response.cut is not None:
             raise ConnectionError(response.cut)
         return client.tickets[0], client.protocol._quic.tls.session_resumed
@@ -368,9 +364,7 @@ def test_a_client_that_resumes_is_verified_again(
 
 def client_context(credentials: Credentials, folder: Path, transport: str) -> ssl.SSLContext:
     """Return the context of a client on TCP that trusts whoever answers."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    context = plain_context()
     context.load_cert_chain(*write(credentials, folder, "client"))
     context.maximum_version = (
         ssl.TLSVersion.TLSv1_2 if transport == "TLS 1.2" else ssl.TLSVersion.TLSv1_3
@@ -386,10 +380,7 @@ def test_a_client_that_speaks_none_of_our_protocols_is_refused_by_alert(
     async def scenario(port: int) -> None:
         configuration = QuicConfiguration(alpn_protocols=["other"], verify_mode=ssl.CERT_NONE)
         assert await quic_close_code(port, configuration) == CRYPTO_ERROR + 120
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        context.set_alpn_protocols(["other"])
+        context = plain_context("other")
         with pytest.raises(ssl.SSLError, match="no application protocol"):
             await asyncio.open_connection("127.0.0.1", port, ssl=context)
 
@@ -401,9 +392,7 @@ def test_a_hello_that_comes_in_pieces_is_understood(listener: Listener) -> None:
 
     async def scenario(port: int) -> None:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
+        context = plain_context()
         client = context.wrap_bio(incoming, outgoing, server_hostname="unknown.test")
         with pytest.raises(ssl.SSLWantReadError):
             client.do_handshake()
@@ -427,6 +416,6 @@ def test_a_handshake_that_stalls_is_ended(listener: Listener) -> None:
         with socket.create_connection(("127.0.0.1", port)) as silent:
             silent.setblocking(False)
             loop = asyncio.get_running_loop()
-            assert await asyncio.wait_for(loop.sock_recv(silent, 1), 5) == b""
+            assert await asyncio.wait_for(loop.sock_recv(silent, 1), 30) == b""
 
     listener.run(scenario)

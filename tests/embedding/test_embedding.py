@@ -141,9 +141,9 @@ def test_an_application_is_told_that_the_client_has_gone(run_on: Runner, tmp_pat
         async with spooky.Proxy(settings, apps={"site": application}) as proxy:
             client: Client = await connect("h3", proxy.port)
             stream = await client.open("GET", "/")
-            await asyncio.wait_for(started.wait(), 5)
+            await asyncio.wait_for(started.wait(), 30)
             await stream.cancel()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while not ended:
                     await asyncio.sleep(0.01)
             await client.close()
@@ -169,7 +169,7 @@ def test_a_fast_application_waits_for_a_slow_client(run_on: Runner, tmp_path: Pa
             client: Any = await connect("h3", proxy.port)
             client.give_no_credit()
             stream = await client.open("GET", "/")
-            await asyncio.wait_for(stream.head_arrived.wait(), 5)
+            await asyncio.wait_for(stream.head_arrived.wait(), 30)
             await asyncio.sleep(0.5)
             before = sent
             await asyncio.sleep(0.5)

@@ -18,6 +18,7 @@ from tests.support.proxy import connect
 __all__ = ["run_on"]
 
 HOST = "backend.test"
+CONNECT_MS = 10_000
 ONE, TWO = "127.0.0.1", "127.0.0.2"
 
 
@@ -85,7 +86,7 @@ def settings_for(directory: Path, port: int, **performance: Any) -> dict[str, An
             "backends": [{"id": "one", "address": f"http://{HOST}:{port}"}],
         }
     }
-    settings["performance"] = {"backend_connect_timeout_ms": 2_000, **performance}
+    settings["performance"] = {"backend_connect_timeout_ms": CONNECT_MS, **performance}
     return settings
 
 
@@ -108,8 +109,8 @@ def test_new_connections_do_not_wait_for_a_resolver_that_is_silent(
             asked, began = system.asked, time.monotonic()
             for _ in range(3):
                 assert bytes((await client.fetch("GET", "/close")).body) == ONE.encode()
-            assert time.monotonic() - began < 1.5, "less than the time to connect"
-            async with asyncio.timeout(10):
+            assert time.monotonic() - began < CONNECT_MS / 2_000, "less than the time to connect"
+            async with asyncio.timeout(30):
                 while system.asked == asked:
                     await asyncio.sleep(0.01)
             system.answers.set()

@@ -16,13 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from tests.attacks.ground import Bystander
 from tests.control.serve import Served, generous, served
 from tests.interop.conftest import free_port
 from tests.support.client import AUTHORITY
 from tests.support.proxy import INGRESSES
+from tests.support.scraping import scrape, sums
 
 SHORT_MS = 3_000
 """Timeouts of the proxy: who is slow or vanishes is forgotten soon."""
@@ -64,7 +63,7 @@ class Paced(Bystander):
 
     async def _ask(self, client: Any) -> None:
         begun = asyncio.get_running_loop().time()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await super()._ask(client)
         await asyncio.sleep(begun + self.pause - asyncio.get_running_loop().time())
 
@@ -104,17 +103,8 @@ class Siege:
 
     async def counted(self, *metrics: str) -> list[int]:
         """Return the sums of metrics."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.metrics_port)
-        writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
-        page = (await reader.read()).partition(b"\r\n\r\n")[2].decode()
-        writer.close()
-        samples = [
-            sample for family in text_string_to_metric_families(page) for sample in family.samples
-        ]
-        return [
-            int(sum(each.value for each in samples if each.name == f"spooky_{name}"))
-            for name in metrics
-        ]
+        page = await scrape(self.metrics_port)
+        return [int(sums(page, f"spooky_{name}")) for name in metrics]
 
     @property
     def served(self) -> int:

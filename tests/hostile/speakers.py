@@ -14,6 +14,7 @@ from spooky.protocol.quic.parameters import ClientParameters
 from spooky.protocol.quic.session import Close, Datagram, Handshake, QuicSession
 from tests.hostile.conversations import Conversation, Step
 from tests.protocol.quic.forge import Initials
+from tests.support.tls import plain_context
 
 CONNECT_SECONDS: Final = 10.0
 HEARING_SECONDS: Final = 0.05
@@ -58,15 +59,7 @@ async def _pause(step: Step) -> None:
 # --- HTTP/1.1 and HTTP/2 --------------------------------------------------------------------------
 
 
-def _context(protocol: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.set_alpn_protocols([protocol])
-    return context
-
-
-_CONTEXTS: Final = {"h1": _context("http/1.1"), "h2": _context("h2")}
+_CONTEXTS: Final = {"h1": plain_context("http/1.1"), "h2": plain_context("h2")}
 
 
 async def _over_tcp(conversation: Conversation, port: int, host: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-START_SECONDS = 20
+START_SECONDS = 60
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

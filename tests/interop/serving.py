@@ -46,7 +46,7 @@ class Serving:
 
     def log_lines(self, count: int) -> list[dict[str, Any]]:
         """Return the access log once it has so many lines; they follow the responses."""
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while True:
             text = (self.directory / "access.log").read_text()
             lines = [json.loads(line) for line in text.splitlines()]

@@ -8,9 +8,9 @@ from typing import Any
 from spooky._core.attempt import Attempt
 from spooky.request.exchange import Exchange
 from tests.pairs.conftest import Pair
-from tests.pairs.test_streams import until
 from tests.support.origin import pattern
 from tests.support.proxy import Setup
+from tests.support.waiting import until
 
 
 def alive() -> int:

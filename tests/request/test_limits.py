@@ -73,7 +73,7 @@ def test_requests_above_each_limit_in_flight_are_503_with_retry_after(run_with: 
     async def scenario(setup: Setup) -> None:
         first, second, third = await clients(setup, 3)
         waiting = await first.open("GET", "/wait")
-        await asyncio.wait_for(setup.origin.gate.reached.wait(), 5)
+        await asyncio.wait_for(setup.origin.gate.reached.wait(), 30)
         response = await second.fetch("GET", "/size/1")
         assert (response.status, response.header(b"retry-after")) == (503, b"1")
         setup.origin.gate.opened.set()
@@ -95,7 +95,7 @@ def test_a_request_may_wait_for_a_place_in_flight(run_with: RunWith) -> None:
     async def scenario(setup: Setup) -> None:
         first, second = await clients(setup, 2)
         waiting = await first.open("GET", "/wait")
-        await asyncio.wait_for(setup.origin.gate.reached.wait(), 5)
+        await asyncio.wait_for(setup.origin.gate.reached.wait(), 30)
         queued = await second.open("GET", "/size/1")
         await asyncio.sleep(0.2)
         setup.origin.gate.opened.set()
@@ -109,7 +109,7 @@ def test_a_request_that_waited_too_long_for_a_place_is_a_503(run_with: RunWith) 
     async def scenario(setup: Setup) -> None:
         first, second = await clients(setup, 2)
         await first.open("GET", "/wait")
-        await asyncio.wait_for(setup.origin.gate.reached.wait(), 5)
+        await asyncio.wait_for(setup.origin.gate.reached.wait(), 30)
         response = await second.fetch("GET", "/size/1")
         assert response.status == 503
 
@@ -120,7 +120,7 @@ def test_a_client_that_leaves_the_queue_frees_its_place_in_it(run_with: RunWith)
     async def scenario(setup: Setup) -> None:
         first, second, third = await clients(setup, 3)
         waiting = await first.open("GET", "/wait")
-        await asyncio.wait_for(setup.origin.gate.reached.wait(), 5)
+        await asyncio.wait_for(setup.origin.gate.reached.wait(), 30)
         leaving = await second.open("GET", "/size/1")
         await asyncio.sleep(0.1)
         await leaving.cancel()
@@ -141,7 +141,7 @@ def test_bodies_are_refused_while_the_request_buffers_are_full(run_with: RunWith
         stream = await first.open("POST", "/no-read", end=False)
         sending = asyncio.ensure_future(stream.send(pattern(16 * 1024 * 1024), end=True))
         service = setup.proxy.worker.service
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while service.held.total < 20_000:
                 await asyncio.sleep(0.01)
         assert (await second.fetch("POST", "/count", body=b"x")).status == 503

@@ -69,7 +69,7 @@ async def one_too_many(setup: Setup) -> Response:
     first = await setup.client()
     second = await setup.client() if setup.ingress == "h1" else first
     await first.open("GET", "/wait")
-    await asyncio.wait_for(setup.origin.gate.reached.wait(), 5)
+    await asyncio.wait_for(setup.origin.gate.reached.wait(), 30)
     return await second.fetch("GET", "/size/1")
 
 
@@ -192,6 +192,8 @@ CONDITIONS = {
         {
             "unknown_length_response_prebuffer_bytes": 1000,
             "backend_body_idle_timeout_ms": 300,
+            # The body has begun: this one does not rule any more.
+            "backend_body_total_timeout_ms": 300_000,
             **BACKEND_WAITS,
         },
     ),

@@ -14,17 +14,21 @@ from tests.support.proxy import Setup
 RESET_CODES = {"h3": "RESET_STREAM 0x102", "h2": "RST_STREAM 2", "h1": "connection closed"}
 
 
-async def whole_within(stream: ClientStream, least: float, most: float) -> None:
+LATE_SECONDS = 8.0
+"""Sooner than any timeout that a test does not set, however busy the machine is."""
+
+
+async def whole_after(stream: ClientStream, least: float) -> None:
     """Wait for a response, and check how long it took."""
     started = time.monotonic()
     await stream.whole()
-    assert least <= time.monotonic() - started <= most
+    assert least <= time.monotonic() - started <= LATE_SECONDS
 
 
 def test_a_backend_that_does_not_answer_is_a_504(run_with: RunWith) -> None:
     async def scenario(setup: Setup) -> None:
         stream = await (await setup.client()).open("GET", "/wait")
-        await whole_within(stream, 0.25, 2)
+        await whole_after(stream, 0.25)
         assert (stream.response.status, stream.response.cut) == (504, None)
         assert setup.proxy.worker.service.active == 0
 
@@ -38,19 +42,19 @@ def test_the_wait_for_the_head_begins_when_the_request_is_sent(run_with: RunWith
         stream = await (await setup.client()).open("POST", "/count", end=False)
         for _ in range(5):
             await stream.send(b"x" * 100)
-            await asyncio.sleep(0.12)
+            await asyncio.sleep(0.22)
         await stream.send(b"", end=True)
         response = await stream.whole()
         assert (response.status, bytes(response.body)) == (200, b'{"bytes": 500}')
 
-    run_with(scenario, backend_timeout_ms=300, backend_connect_timeout_ms=300)
+    run_with(scenario, backend_timeout_ms=1_000, backend_connect_timeout_ms=1_000)
 
 
 def test_a_client_that_stalls_its_upload_is_a_408(run_with: RunWith) -> None:
     async def scenario(setup: Setup) -> None:
         stream = await (await setup.client()).open("POST", "/count", end=False)
         await stream.send(b"x")
-        await whole_within(stream, 0.25, 2)
+        await whole_after(stream, 0.25)
         assert stream.response.status == 408
 
     run_with(scenario, client_body_idle_timeout_ms=300)
@@ -59,7 +63,7 @@ def test_a_client_that_stalls_its_upload_is_a_408(run_with: RunWith) -> None:
 def test_a_response_body_that_stalls_is_cut(run_with: RunWith) -> None:
     async def scenario(setup: Setup) -> None:
         stream = await (await setup.client()).open("GET", "/events")
-        await whole_within(stream, 0.25, 2)
+        await whole_after(stream, 0.25)
         assert stream.response.status == 200
         assert bytes(stream.response.body) == b"data: first\n\n"
         assert (stream.response.cut or "").startswith(RESET_CODES[setup.ingress])
@@ -75,7 +79,7 @@ def test_a_response_body_that_stalls_is_cut(run_with: RunWith) -> None:
 def test_a_response_body_that_does_not_begin_is_cut(run_with: RunWith) -> None:
     async def scenario(setup: Setup) -> None:
         stream = await (await setup.client()).open("GET", "/head-then-nothing")
-        await whole_within(stream, 0.25, 2)
+        await whole_after(stream, 0.25)
         assert stream.response.status == 200
         assert (stream.response.cut or "").startswith(RESET_CODES[setup.ingress])
 
@@ -92,7 +96,7 @@ def test_the_total_timeout_ends_an_exchange_that_moves(run_with: RunWith) -> Non
                 await asyncio.sleep(0.05)
 
         dripping = asyncio.ensure_future(drip())
-        await whole_within(stream, 0.4, 3)
+        await whole_after(stream, 0.4)
         assert stream.response.status == 408
         dripping.cancel()
         await asyncio.gather(dripping, return_exceptions=True)
@@ -114,10 +118,10 @@ def test_a_client_that_does_not_read_is_cut_off(run_with: RunWith) -> None:
         if isinstance(client, Http3Client):
             client.give_no_credit()
         stream = await client.open("GET", "/endless")
-        await asyncio.wait_for(stream.head_arrived.wait(), 5)
+        await asyncio.wait_for(stream.head_arrived.wait(), 30)
         service = setup.proxy.worker.service
         assert service.active == 1
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while service.active:
                 await asyncio.sleep(0.05)
 
@@ -145,7 +149,7 @@ def test_a_backend_that_accepts_no_connection_is_a_504(run_with: RunWith) -> Non
                 None,
             )
             stream = await (await setup.client()).open("GET", "/size/1")
-            await whole_within(stream, 0.25, 2)
+            await whole_after(stream, 0.25)
             assert stream.response.status == 504
             for filler in fillers:
                 filler.close()

@@ -25,7 +25,7 @@ async def close_with_notify(writer: asyncio.StreamWriter) -> None:
 async def close_without_notify(writer: asyncio.StreamWriter) -> None:
     """End the TCP connection in order, and say nothing in TLS."""
     await writer.drain()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while writer.transport.get_write_buffer_size():
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.05)

@@ -33,7 +33,7 @@ def run(scenario: Callable[[End, End], Awaitable[None]]) -> None:
     async def bounded() -> None:
         pair = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         one, other = map(End, pair)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             await scenario(one, other)
         one.channel.close()
         other.channel.close()

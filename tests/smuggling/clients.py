@@ -17,6 +17,7 @@ from tests.support.client import (
     Http3Stream,
     request_head,
 )
+from tests.support.tls import plain_context
 
 ANSWER_SECONDS = 5
 """How long an answer may take; a connection that says nothing by then says no."""
@@ -49,15 +50,6 @@ def message(case: Case) -> bytes:
         end = b"".join(name + b": " + value + b"\r\n" for name, value in case.trailers)
         body = b"%x\r\n%s\r\n0\r\n%s\r\n" % (len(body), body, end)
     return b"\r\n".join(lines) + b"\r\n\r\n" + body
-
-
-def client_context() -> ssl.SSLContext:
-    """Return a context that trusts whoever answers."""
-    # Not the default one, which would read all authorities of the machine.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def headers_frame(fields: Headers) -> bytes:
@@ -128,7 +120,7 @@ class Sender:
         self._h2 = self._h3 = None
 
     async def _say_h1(self, case: Case) -> str:
-        context = client_context()
+        context = plain_context()
         context.set_alpn_protocols(["http/1.1"])
         reader, writer = await asyncio.open_connection(
             "127.0.0.1", self._port, ssl=context, server_hostname="localhost"
@@ -150,7 +142,7 @@ class Sender:
     async def _say_h2(self, case: Case) -> str:
         client = self._h2
         if client is None or client.ending:
-            client = self._h2 = await Http2Client.connect(self._port, client_context())
+            client = self._h2 = await Http2Client.connect(self._port, plain_context())
         stream_id = client.h2.get_next_available_stream_id()
         opened = client._streams[stream_id] = Http2Stream(client, stream_id)
         # h2 must know the stream, to read the answer; what it would say is not what is said.

@@ -17,9 +17,10 @@ from spooky.bench.generator import Load
 from spooky.bench.histogram import Histogram
 from spooky.bench.plan import Kind as LoadKind
 from spooky.bench.plan import LoadPlan, LoadResult, RequestPlan
-from tests.control.serve import generous, served, until
+from tests.control.serve import generous, served
 from tests.control.test_outliers import to_fleet
 from tests.support.fleet import Kind, Member, fleet
+from tests.support.waiting import until
 
 pytestmark = [
     pytest.mark.soak,

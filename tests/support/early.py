@@ -15,7 +15,7 @@ from aioquic.tls import SessionTicket
 
 Headers = list[tuple[bytes, bytes]]
 
-ANSWER_SECONDS = 10
+ANSWER_SECONDS = 30
 
 
 class EarlyClient:

@@ -12,12 +12,13 @@ import os
 import random
 import re
 import signal
-import ssl
 import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from tests.support.tls import plain_context
 
 REQUEST_END = b"\r\n\r\n"
 
@@ -153,15 +154,16 @@ class Load:
         """Return what ended in a time."""
         return [sample for sample in self.samples if start <= sample.at < end]
 
+    def count(self, status: int) -> int:
+        """Return how many requests ended with this status."""
+        return sum(sample.status == status for sample in self.samples)
+
     def failures(self, start: float, end: float = float("inf")) -> list[Sample]:
         """Return the requests of a time that were not answered with 200."""
         return [sample for sample in self.since(start, end) if sample.status != 200]
 
     async def _run(self, number: int) -> None:
-        context = ssl.create_default_context()
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-        context.set_alpn_protocols(["http/1.1"])
+        context = plain_context("http/1.1")
         pause = self.clients / self.rate
         await asyncio.sleep(pause * number / self.clients)
         due = time.monotonic()

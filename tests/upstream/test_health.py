@@ -213,7 +213,7 @@ def test_a_tcp_check_only_connects() -> None:
         port = server.sockets[0].getsockname()[1]
         settings = DialSettings(Address.parse(f"http://127.0.0.1:{port}"), "auto", None)
         await probe(HealthCheck(type="tcp"), settings, runtime, SystemResolver(runtime.loop))
-        await asyncio.wait_for(heard.wait(), 5)
+        await asyncio.wait_for(heard.wait(), 30)
         server.close()
         await runtime.close()
 
@@ -232,7 +232,7 @@ def test_a_backend_whose_checks_fail_gets_no_requests_until_they_succeed(tmp_pat
         backends.append({"id": "two", "address": address, "health_check": check})
 
     async def until(client: Any, origins: list[Origin], expected: set[int]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while True:
                 before = [origin.gate.requests["/echo"] for origin in origins]
                 for _ in range(10):

@@ -41,7 +41,7 @@ def test_a_dial_that_fails_by_a_defect_is_told_and_the_next_caller_dials_again(
         for number in (1, 2):
             caller = Waiting()
             pool.wait(caller)  # type: ignore[arg-type]
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 reason, detail = await caller.failed
             assert reason is reasons.CONNECT_FAILED
             assert "unknown encoding" in detail

@@ -10,13 +10,24 @@ from typing import ClassVar, Final
 import ngh2
 from ngh2 import Setting
 
-from spooky.protocol.h2.limits import Limits
+from spooky.protocol.h2.limits import Limits, Rate
+
+RESETS_SHARE: Final = 2
+"""How many times our limit the resets are that nghttp2 lets pass. It is behind our own gate: it
+counts whole seconds, so with the same limit it can be the first to have enough, and then calls
+that an error of its own (INTERNAL_ERROR) and not of the peer."""
 
 GLITCHES: Final = (10_000, 330)
 """What nghttp2 lets pass of frames that are legal and odd: its default, behind our own gate."""
 
 MAX_ENCODER_TABLE_BYTES: Final = 4_096
 """Our side's HPACK table, whatever the peer allows (attack 6)."""
+
+
+def _behind(rate: Rate) -> Rate:
+    """Return a limit that ours is always reached before."""
+    burst, per_second = rate
+    return RESETS_SHARE * burst, RESETS_SHARE * per_second
 
 
 @cache
@@ -29,7 +40,7 @@ def _configuration(limits: Limits) -> ngh2.Configuration:
         max_send_header_block_length=limits.engine_header_list_bytes,
         max_outbound_ack=limits.max_pending_acks,
         max_settings=limits.max_settings,
-        stream_reset_rate_limit=limits.peer_resets,
+        stream_reset_rate_limit=_behind(limits.peer_resets),
         max_continuations=limits.max_continuations,
         glitch_rate_limit=GLITCHES,
         max_deflate_dynamic_table_size=MAX_ENCODER_TABLE_BYTES,

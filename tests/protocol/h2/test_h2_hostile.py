@@ -402,6 +402,37 @@ def test_floods_end_the_connection(flood: object, engine: EngineName) -> None:
 
 
 @engines
+def test_rapid_resets_end_in_our_words_whatever_the_engine_counts(engine: EngineName) -> None:
+    """nghttp2 counts by whole seconds: it must not be the first to have enough, as it says that
+    it failed."""
+    end = ServerEnd(engine)
+    peer = raw_client(end)
+    burst, per_second = DEFAULT_LIMITS.peer_resets
+    count = 0
+    while not end.session.closed:
+        count += 1
+        rapid_reset(peer, 2 * count + 1)
+        # So fast that half of them are earned again, while for the engine hardly any time passes.
+        peer.now += 0.5 / per_second
+    assert burst < count < 2 * burst + 10
+    assert end.session.close_reason is reasons.CLIENT_EXCESSIVE_LOAD
+    assert codes(peer) == [ENHANCE_YOUR_CALM]
+
+
+@engines
+def test_streams_that_we_reset_are_no_floods_of_the_peers(engine: EngineName) -> None:
+    """However many: backends fail, clients are told to stop sending."""
+    end = ServerEnd(engine)
+    peer = raw_client(end)
+    burst, _ = DEFAULT_LIMITS.peer_resets
+    for count in range(3 * burst):
+        peer.send(peer.headers(2 * count + 1, POST))
+        end.requests.pop().reset(reasons.UPSTREAM_RESET)
+        assert of_type(peer.take(), RstStreamFrame)
+    assert not end.session.closed
+
+
+@engines
 def test_reading_a_response_earns_the_window_updates_for_it(engine: EngineName) -> None:
     end = ServerEnd(engine, limits=Limits(control_frames=(10, 0)))
     peer = raw_client(end)

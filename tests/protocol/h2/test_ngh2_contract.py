@@ -401,6 +401,14 @@ def test_terminate_leaves_one_goaway_and_takes_no_more_calls() -> None:
     assert not end.connection.want_write
 
 
+def test_too_many_resets_end_the_connection_as_if_we_had_failed() -> None:
+    """So that limit of nghttp2's has to lie beyond ours."""
+    end = server(stream_reset_rate_limit=(10, 0))
+    for stream_id in range(1, 23, 2):
+        end.receive(end.head(stream_id, GET, end=True), rst_stream(stream_id))
+    assert [frame.error_code for frame in of_type(end.send(), GoAwayFrame)] == [2]
+
+
 def test_unread_acknowledgements_are_bounded() -> None:
     end = server(max_outbound_ack=10)
     end.receive(raw_frame(6, 0, 0, bytes(8)) * 10)

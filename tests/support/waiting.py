@@ -1,0 +1,15 @@
+"""Waiting for what must come, however slow the machine is."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+PATIENCE_SECONDS = 60.0
+"""A bound for what never comes: a busy machine takes many seconds for what takes one."""
+
+
+async def until(reached: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait for a state."""
+    async with asyncio.timeout(seconds):
+        while not reached():
+            await asyncio.sleep(0.02)
