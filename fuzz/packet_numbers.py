@@ -15,6 +15,7 @@ from atheris import FuzzedDataProvider  # type: ignore[import-not-found]
 
 from spooky import _core
 from spooky.protocol.quic.engines import AIOQUIC, ENGINES
+from spooky.protocol.quic.limits import DEFAULT_LIMITS
 from spooky.protocol.quic.session import Datagram
 from tests.protocol.quic.support import Endpoints
 from tests.simnet import CLIENT
@@ -131,7 +132,8 @@ def acknowledged(frame: bytes) -> set[int]:
 def walk_recovery(choose: Any) -> None:
     """Send packets to a peer that acknowledges what it likes."""
     algorithm = choose.PickValueInList(["cubic", "reno"])
-    recovery = Recovery(False, algorithm, 1200, choose.ConsumeIntInRange(0, 255), 100.0)
+    seed, period = choose.ConsumeIntInRange(0, 255), DEFAULT_LIMITS.skip_period
+    recovery = Recovery(False, algorithm, 1200, seed, 100.0, period)
     recovery.handshake_confirmed = True
     sent: dict[int, SentPacket] = {}
     over: set[int] = set()

@@ -26,7 +26,7 @@ IPV6_SOURCE_PREFIX: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class RateLimits:
-    """How fast new connections may come.
+    """How fast new connections may come, or whatever else is counted by where it comes from.
 
     Attributes:
         per_second: From everywhere.
@@ -55,8 +55,8 @@ class ConnectionRate:
 
     def use(self, limits: RateLimits) -> None:
         """Go by other limits; what was counted stays."""
-        self._all = _rate(limits.per_second, limits.burst)
-        self._source = _rate(limits.source_per_second, limits.source_burst)
+        self._all = bucket(limits.per_second, limits.burst)
+        self._source = bucket(limits.source_per_second, limits.source_burst)
 
     def admit(self, address: str, now: float) -> Reason | None:
         """Count a new connection; return why it is refused, or ``None``."""
@@ -69,7 +69,7 @@ class ConnectionRate:
         return None
 
 
-def _rate(per_second: float, burst: float) -> tuple[int, int]:
+def bucket(per_second: float, burst: float) -> tuple[int, int]:
     """Return the time in which one token comes, in nanoseconds, and the burst."""
     interval = max(1, round(SECOND / per_second))
     return interval, min(int(burst), BURST_MAX // interval)

@@ -9,7 +9,7 @@ from spooky._core import reasons
 from spooky._core.balance import hash_key
 from spooky._core.reasons import Reason
 from spooky.config.performance import RetryPolicy
-from spooky.edge.limits import SECOND, source_of
+from spooky.edge.limits import SECOND, RateLimits, bucket, source_of
 from spooky.observe.counters import Counters
 from spooky.protocol.quic.packet import PacketHeader, version_negotiation
 from spooky.protocol.quic.parameters import ServerParameters
@@ -22,16 +22,10 @@ from spooky.protocol.quic.stateless import (
 )
 from spooky.protocol.quic.tokens import AddressProof, AddressTokens, InvalidTokenError, UsedTokens
 
-RESETS_PER_SECOND: Final = 1_000
-"""Stateless resets of one listener, over all workers. After a worker died, each of its connections
-costs one or two; a flood of packets of no connection must not be answered one by one."""
-
-RESETS_BURST: Final = 2_000
-
-SOURCE_RESETS_PER_SECOND: Final = 20
-"""Stateless resets to one source: it may be a translator with many clients behind it."""
-
-SOURCE_RESETS_BURST: Final = 100
+RESETS: Final = RateLimits(per_second=1_000, burst=2_000, source_per_second=20, source_burst=100)
+"""Stateless resets of one listener, over all workers, and to one source. After a worker died, each
+of its connections costs one or two; a flood of packets of no connection must not be answered one by
+one. A source may be a translator with many clients behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +58,16 @@ class StatelessAnswers:
         listener: Names it: its address and port.
         counters: The worker's slots.
         send: Sends a datagram.
+        resets: How many stateless resets it sends.
     """
 
-    def __init__(self, listener: str, counters: Counters, send: Callable[[Transmit], None]) -> None:
+    def __init__(
+        self,
+        listener: str,
+        counters: Counters,
+        send: Callable[[Transmit], None],
+        resets: RateLimits = RESETS,
+    ) -> None:
         self._listener = listener
         self._segment = counters.segment
         self._send = send
@@ -79,6 +80,8 @@ class StatelessAnswers:
             for frame in ("retry", "new_token")
         )
         self._resets_key = hash_key(f"stateless resets of {listener}".encode())
+        self._resets_bucket = bucket(resets.per_second, resets.burst)
+        self._source_bucket = bucket(resets.source_per_second, resets.source_burst)
 
     def count(self, reason: Reason) -> None:
         """Count a packet that begins no connection and belongs to none."""
@@ -196,10 +199,8 @@ class StatelessAnswers:
         nanoseconds = int(now * SECOND)
         key = hash_key(f"stateless resets to {source_of(source[0])}".encode())
         return self._segment.take_source_rate(
-            key, nanoseconds, SECOND // SOURCE_RESETS_PER_SECOND, SOURCE_RESETS_BURST
-        ) and self._segment.take_rate(
-            self._resets_key, nanoseconds, SECOND // RESETS_PER_SECOND, RESETS_BURST
-        )
+            key, nanoseconds, *self._source_bucket
+        ) and self._segment.take_rate(self._resets_key, nanoseconds, *self._resets_bucket)
 
     def _answer(self, packet: bytes, source: Address) -> None:
         self._send(Transmit(packet, len(packet), source))

@@ -94,6 +94,17 @@ def test_a_cap_counts_half_open_and_all_connections() -> None:
     assert [cap.open(), cap.open()] == [None, None]
 
 
+def test_without_a_cap_half_open_connections_have_no_end() -> None:
+    """Attack 13."""
+
+    def opened(half_open_maximum: int) -> int:
+        cap = ConnectionCap(Counters(), "quic", 10**9, half_open_maximum)
+        return sum(cap.open() is None for _ in range(2_000))
+
+    assert opened(500) == 500
+    assert opened(10**9) == 2_000
+
+
 def test_mapped_addresses_are_shown_as_ipv4() -> None:
     assert address_text("::ffff:192.0.2.7") == b"192.0.2.7"
     assert address_text("192.0.2.7") == b"192.0.2.7"

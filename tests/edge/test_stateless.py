@@ -21,14 +21,12 @@ from spooky._core import reasons
 from spooky._core.reasons import Reason
 from spooky.config.client_address import ClientAddress
 from spooky.config.glitches import Glitches
+from spooky.edge.limits import RateLimits
 from spooky.edge.quic import QuicSettings
 from spooky.edge.settings import with_keys
 from spooky.edge.source_rules import SourceRules
 from spooky.edge.stateless import (
-    RESETS_BURST,
-    RESETS_PER_SECOND,
-    SOURCE_RESETS_BURST,
-    SOURCE_RESETS_PER_SECOND,
+    RESETS,
     AddressSettings,
     StatelessAnswers,
 )
@@ -449,7 +447,7 @@ def test_resets_that_answer_each_other_fall_silent(tmp_path: Path) -> None:
 
 def test_one_source_gets_so_many_resets_and_no_more(tmp_path: Path) -> None:
     """Attack 22."""
-    flood = 2 * SOURCE_RESETS_BURST
+    flood = 2 * RESETS.source_burst
 
     async def scenario(setup: Setup) -> None:
         with wire(setup.proxy.port) as on:
@@ -460,7 +458,7 @@ def test_one_source_gets_so_many_resets_and_no_more(tmp_path: Path) -> None:
                 while refused(setup, reasons.STATELESS_RESET_RATE) == 0:
                     await asyncio.sleep(0.01)
         sent = counted(setup.proxy, "stateless_resets_sent_total")
-        assert SOURCE_RESETS_BURST <= sent < flood
+        assert RESETS.source_burst <= sent < flood
 
     run_with(tmp_path, scenario)
 
@@ -468,11 +466,11 @@ def test_one_source_gets_so_many_resets_and_no_more(tmp_path: Path) -> None:
 class Answers:
     """The answers of a listener, and what was counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, resets: RateLimits = RESETS) -> None:
         self.sent: list[Transmit] = []
         self.counters = Counters()
         self.parameters = server_parameters(reset_token=lambda connection_id: bytes(16))
-        self._stateless = StatelessAnswers("127.0.0.1 443", self.counters, self.sent.append)
+        self._stateless = StatelessAnswers("127.0.0.1 443", self.counters, self.sent.append, resets)
 
     def reset(self, source: str, now: float) -> bool:
         """Answer a stray packet; return whether anything was sent."""
@@ -488,22 +486,31 @@ class Answers:
 
 def test_resets_to_one_source_come_back_with_time() -> None:
     answers = Answers()
-    assert [answers.reset("192.0.2.1", 1000) for _ in range(SOURCE_RESETS_BURST + 1)] == [
-        *[True] * SOURCE_RESETS_BURST,
+    assert [answers.reset("192.0.2.1", 1000) for _ in range(RESETS.source_burst + 1)] == [
+        *[True] * RESETS.source_burst,
         False,
     ]
     assert answers.reset("192.0.2.2", 1000), "another source has resets of its own"
-    of_one = [answers.reset(f"2001:db8::{n:x}", 1000) for n in range(SOURCE_RESETS_BURST + 1)]
-    assert of_one == [*[True] * SOURCE_RESETS_BURST, False], "a /64 of IPv6 is one source"
-    after = 1000 + 1.01 / SOURCE_RESETS_PER_SECOND
+    of_one = [answers.reset(f"2001:db8::{n:x}", 1000) for n in range(RESETS.source_burst + 1)]
+    assert of_one == [*[True] * RESETS.source_burst, False], "a /64 of IPv6 is one source"
+    after = 1000 + 1.01 / RESETS.source_per_second
     assert [answers.reset("192.0.2.1", after) for _ in range(2)] == [True, False]
     assert answers.counted(reasons.STATELESS_RESET_RATE) == 3
-    assert answers.counted(reasons.UNKNOWN_CONNECTION) == 2 * SOURCE_RESETS_BURST + 2
+    assert answers.counted(reasons.UNKNOWN_CONNECTION) == 2 * RESETS.source_burst + 2
 
 
 def test_resets_of_a_listener_are_limited_whoever_asks() -> None:
     answers = Answers()
-    sources = [f"10.{n // 250}.{n % 250}.1" for n in range(RESETS_BURST + 100)]
-    assert sum(answers.reset(source, 1000) for source in sources) == RESETS_BURST
-    after = 1000 + 10.01 / RESETS_PER_SECOND
+    sources = [f"10.{n // 250}.{n % 250}.1" for n in range(RESETS.burst + 100)]
+    assert sum(answers.reset(source, 1000) for source in sources) == RESETS.burst
+    after = 1000 + 10.01 / RESETS.per_second
     assert sum(answers.reset(f"10.99.{n}.1", after) for n in range(50)) == 10
+
+
+def test_without_a_limit_every_stray_packet_is_answered() -> None:
+    """Attack 22: each stray packet is a question whose answer costs as much."""
+    endless = 10**9
+    flood = 3 * int(RESETS.burst)
+    stopped, taken = Answers(), Answers(RateLimits(endless, endless, endless, endless))
+    assert sum(stopped.reset("192.0.2.1", 1000) for _ in range(flood)) == RESETS.source_burst
+    assert sum(taken.reset("192.0.2.1", 1000) for _ in range(flood)) == flood

@@ -9,8 +9,10 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +30,17 @@ SHORT_MS = 3_000
 
 PRIVATE = re.compile(r"^Private_Dirty: +(\d+) kB$", re.MULTILINE)
 
+BYSTANDERS = b'"authority":"%b"' % AUTHORITY
+COMPLETED = b'"reason":"completed"'
+"""Which lines of the access log are theirs, and which of those are of no interest."""
+
+LOG_MAX_BYTES = 64 << 20
+LOG_SECONDS = 0.5
+"""How long a line may take to be there."""
+
+BEHIND_MAX_SECONDS = 10.0
+"""How much of its rate a bystander makes up for."""
+
 CALM_SECONDS = 60.0
 """How long it may take until nothing is left of a crowd."""
 
@@ -35,9 +48,12 @@ WRONG = re.compile(r"Traceback|died|stalled|killed|defect|\"level\": ?\"(?:error
 """What the log of a healthy proxy never says."""
 
 
-def configure(settings: dict[str, Any], metrics_port: int, idle_ms: int) -> None:
+def configure(
+    settings: dict[str, Any], metrics_port: int, idle_ms: int, backend_port: int, log: Path
+) -> None:
     """Make the timeouts short, and serve bystanders by an upstream of their own."""
     generous(settings)
+    settings["access_log"] = {"enabled": True, "format": "json", "path": str(log)}
     settings["performance"] |= {
         "client_head_timeout_ms": SHORT_MS,
         "client_body_idle_timeout_ms": SHORT_MS,
@@ -45,6 +61,7 @@ def configure(settings: dict[str, Any], metrics_port: int, idle_ms: int) -> None
         "h2_pool_idle_timeout_ms": SHORT_MS,
     }
     (upstream,) = settings["upstream"].values()
+    upstream["backends"][0]["address"] = f"http://127.0.0.1:{backend_port}"
     # What hostile clients make their backend do must not be held against that of others.
     settings["upstream"]["bystanders"] = {**upstream, "route": {"host": AUTHORITY.decode()}}
     metrics = {"enabled": True, "required": True, "port": metrics_port}
@@ -53,19 +70,62 @@ def configure(settings: dict[str, Any], metrics_port: int, idle_ms: int) -> None
 
 @dataclass
 class Paced(Bystander):
-    """A bystander that asks at a rate.
+    """A bystander that asks at a rate, and faster for a while after a pair that took long.
 
     Attributes:
-        pause: From one pair of requests to the next, seconds.
+        pause: From the beginning of one pair of requests to that of the next, seconds.
     """
 
     pause: float = 0.1
+    _due: float = 0.0
 
     async def _ask(self, client: Any) -> None:
-        begun = asyncio.get_running_loop().time()
+        clock = asyncio.get_running_loop().time
+        self._due = self._due or clock()
         async with asyncio.timeout(30):
             await super()._ask(client)
-        await asyncio.sleep(begun + self.pause - asyncio.get_running_loop().time())
+        self._due = max(self._due + self.pause, clock() - BEHIND_MAX_SECONDS)
+        await asyncio.sleep(self._due - clock())
+
+
+class UnservedLog:
+    """What the access log says of requests of bystanders that did not complete.
+
+    Arguments:
+        path: The log, which is begun anew when it is long.
+
+    Attributes:
+        lines: Of those requests.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.lines: list[str] = []
+        self._path = path
+        # The one before may get lines until all workers have opened the new one.
+        self._files = deque([path.open("rb")], maxlen=2)
+        self._rests = [b"", b""]
+
+    def read(self) -> None:
+        """Read what is new."""
+        for number, file in enumerate(self._files):
+            *lines, self._rests[number] = (self._rests[number] + file.read()).split(b"\n")
+            self.lines += (
+                line.decode() for line in lines if BYSTANDERS in line and COMPLETED not in line
+            )
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it is time to begin anew."""
+        return self._files[-1].tell() > LOG_MAX_BYTES
+
+    def begin_anew(self, reopen: Callable[[], None]) -> None:
+        """Go on in another file, that ``reopen`` makes workers open."""
+        self.read()
+        self._path.rename(self._path.with_suffix(".old"))
+        self._path.touch()
+        reopen()
+        self._rests = [self._rests[len(self._files) - 1], b""]
+        self._files.append(self._path.open("rb"))
 
 
 @dataclass
@@ -81,6 +141,7 @@ class Siege:
 
     proxy: Served
     metrics_port: int
+    unserved: UnservedLog
     bystanders: list[Paced]
     workers: list[int] = field(default_factory=list)
     outcomes: dict[str, int] = field(default_factory=dict)
@@ -135,8 +196,15 @@ class Siege:
         """See that nobody was hurt so far."""
         assert self.proxy.workers == self.workers, "a worker was replaced"
         assert WRONG.findall(self.proxy.log) == [], self.proxy.log[-4000:]
-        for bystander in self.bystanders:
-            assert bystander.failures == [], f"{bystander.ingress}: {bystander.failures}"
+        self.unserved.read()
+        if self.unserved.is_long:
+            self.unserved.begin_anew(lambda: self.proxy.signal(signal.SIGUSR1))
+        failures = [f"{one.ingress}: {why}" for one in self.bystanders for why in one.failures]
+        if failures:
+            # The line of a request comes after its end.
+            time.sleep(LOG_SECONDS)
+            self.unserved.read()
+        assert failures == [], "\n".join([*failures, *self.unserved.lines])
 
     async def until(self, reached: Callable[[], bool]) -> None:
         """Wait for a state, and say how things are if it does not come."""
@@ -166,6 +234,20 @@ class Siege:
 
 
 @contextlib.asynccontextmanager
+async def backend() -> AsyncIterator[int]:
+    """Run the backend, in a process of its own; its port."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.hostile.backend", stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        yield int(await process.stdout.readline())
+    finally:
+        process.kill()
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
 async def besieged(
     directory: Path, workers: int, pauses: Iterable[float], idle_ms: int
 ) -> AsyncIterator[Siege]:
@@ -175,17 +257,19 @@ async def besieged(
         idle_ms: When a client without a word is forgotten: longer than this machine may keep a
             bystander from running.
     """
-    metrics_port = free_port()
+    metrics_port, log = free_port(), directory / "access.log"
+    log.touch()
+    log.chmod(0o666)
 
     def change(settings: dict[str, Any]) -> None:
-        configure(settings, metrics_port, idle_ms)
+        configure(settings, metrics_port, idle_ms, backend_port, log)
 
-    async with served(directory, workers, change) as proxy:
+    async with backend() as backend_port, served(directory, workers, change) as proxy:
         bystanders = [
             Paced(INGRESSES[number % len(INGRESSES)], proxy.port, pause=pause)
             for number, pause in enumerate(pauses)
         ]
-        siege = Siege(proxy, metrics_port, bystanders, proxy.workers)
+        siege = Siege(proxy, metrics_port, UnservedLog(log), bystanders, proxy.workers)
         tasks = [asyncio.create_task(each.run()) for each in bystanders]
         try:
             await siege.until(lambda: all(each.served for each in bystanders))

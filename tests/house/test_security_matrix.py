@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PAGE = Path("docs/security/matrix.md")
-ROW = re.compile(r"^\| (\d+) \|.*\|$", re.MULTILINE)
+ROW = re.compile(r"^\| (\d+) \|.*\| ([^|]+) \|$", re.MULTILINE)
 ATTACKS = 40
 
 
@@ -16,8 +16,13 @@ def named() -> list[str]:
 
 
 def test_every_attack_has_its_row() -> None:
-    rows = [int(number) for number in ROW.findall(PAGE.read_text())]
+    rows = [int(number) for number, _ in ROW.findall(PAGE.read_text())]
     assert rows == list(range(1, ATTACKS + 1))
+
+
+@pytest.mark.parametrize(("number", "without"), ROW.findall(PAGE.read_text()))
+def test_an_attack_is_said_without_its_limit_too_or_has_none(number: str, without: str) -> None:
+    assert re.match("`tests/[^`]+::|no number: ", without), f"row {number}"
 
 
 @pytest.mark.parametrize("name", named())

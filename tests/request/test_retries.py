@@ -251,6 +251,28 @@ def test_no_more_bodies_are_kept_than_there_is_room_for():
     world.check_idle()
 
 
+def test_without_limits_all_of_a_body_is_kept_to_be_tried_again():
+    """Attack 36: who sends without end is kept without end."""
+
+    def kept(most, of_all):
+        world = World(
+            resilience=retry(body_max_bytes=most),
+            performance={"retry_buffer_global_cap_bytes": of_all},
+        )
+        client = world.request("PUT", b"", ends=False)
+        world.connect()
+        for _ in range(100):
+            client.handler.on_data(bytes(10_000), False)
+        total = world.service.kept.total
+        client.handler.on_reset(reasons.CLIENT_RESET)
+        world.check_idle()
+        return total
+
+    assert kept(65_536, 2**24) <= 65_536
+    assert kept(2**24, 65_536) <= 65_536
+    assert kept(2**24, 2**24) == 1_000_000
+
+
 def test_a_body_is_let_go_of_when_the_response_begins():
     world = World()
     client = world.request("PUT", b"body")
@@ -520,6 +542,25 @@ def test_while_all_backends_are_down_tries_stay_within_1_2_of_the_normal_rate(ba
     world.runtime.sleep(1.0)
     assert {client.status for client in clients} == {502}
     assert 1.1 <= len(world.asked) / len(clients) <= 1.2 + 10 / len(clients)
+    world.check_idle()
+
+
+def test_without_a_budget_that_ends_each_request_is_tried_three_times_while_all_are_down():
+    """Attack 37: so backends that are down get the most of what there is to get up."""
+    world = World(
+        backends=4,
+        resilience={
+            "circuit_breaker": {"enabled": False}, "retry_budget": {"min_retries": 100_000}
+        },
+    )  # fmt: skip
+    world.refusing = set(range(4))
+    clients = []
+    for _ in range(200):
+        world.runtime.sleep(0.005)
+        clients.append(world.request())
+    world.runtime.sleep(1.0)
+    assert {client.status for client in clients} == {502}
+    assert len(world.asked) == 3 * len(clients)
     world.check_idle()
 
 

@@ -10,6 +10,7 @@ from tests.request.conftest import RunWith
 from tests.support.client import ClientStream, Http3Client
 from tests.support.origin import pattern
 from tests.support.proxy import Setup
+from tests.support.tried import World
 
 RESET_CODES = {"h3": "RESET_STREAM 0x102", "h2": "RST_STREAM 2", "h1": "connection closed"}
 
@@ -126,6 +127,21 @@ def test_a_client_that_does_not_read_is_cut_off(run_with: RunWith) -> None:
                 await asyncio.sleep(0.05)
 
     run_with(scenario, client_body_idle_timeout_ms=500)
+
+
+def test_without_that_timeout_who_does_not_read_holds_a_backend_for_hours() -> None:
+    """Attack 5: in simulated time."""
+
+    def is_held_after_hours(timeout_ms: int) -> bool:
+        world = World(performance={"client_body_idle_timeout_ms": timeout_ms})
+        client = world.request()
+        client.accepts = False
+        world.connect().answer(200, b"some", ends=False)
+        world.runtime.sleep(4 * 3600)
+        return client.was_reset is None
+
+    assert not is_held_after_hours(30_000)
+    assert is_held_after_hours(86_400_000)
 
 
 def test_a_backend_that_accepts_no_connection_is_a_504(run_with: RunWith) -> None:

@@ -1,13 +1,15 @@
 """What a hostile client sends, made by hand (attacks 11 to 22)."""
 
 import random
+from typing import Any
 
 import pytest
 from aioquic.quic.packet import QuicErrorCode
 
-from spooky.protocol.quic.aioquic_tls import CRYPTO_AHEAD_MAX, HANDSHAKE_MESSAGE_MAX
+from spooky.protocol.quic.aioquic_tls import HANDSHAKE_MESSAGE_MAX
 from spooky.protocol.quic.certificates import CertificateSelector
 from spooky.protocol.quic.engines import AIOQUIC, Engine
+from spooky.protocol.quic.limits import DEFAULT_LIMITS
 from spooky.protocol.quic.packet import ConnectionIds, parse_header
 from spooky.protocol.quic.session import Datagram, QuicSession
 from tests.certificates import leaf, shared_ca
@@ -32,15 +34,18 @@ from tests.scenario.endpoints import Scenario
 from tests.simnet import CLIENT, SERVER
 
 KIB = 1024
+AHEAD_MAX = DEFAULT_LIMITS.crypto_ahead_bytes
 
 
-def half_open(engine: Engine, initials: Initials, frames: bytes) -> tuple[QuicSession, Recorder]:
-    """Begin a connection with an Initial of these frames."""
+def half_open(
+    engine: Engine, initials: Initials, frames: bytes, **server: Any
+) -> tuple[QuicSession, Recorder]:
+    """Begin a connection with an Initial of these frames; ``server`` changes its parameters."""
     first = initials(frames)
     header = parse_header(first.payload)
     assert header is not None
     session = engine.server_session(
-        server_parameters(), header, CLIENT, 1000.0, ConnectionIds(SLOT).make
+        server_parameters(**server), header, CLIENT, 1000.0, ConnectionIds(SLOT).make
     )
     session.handler = recorder = Recorder()
     recorder.session = session
@@ -52,7 +57,7 @@ class TestCryptoFrames:
     """Attack 12 (CVE-2023-39322, RFC 9000 section 7.5)."""
 
     def test_data_far_ahead_closes(self, engine: Engine) -> None:
-        session, recorder = half_open(engine, Initials(), crypto_frame(CRYPTO_AHEAD_MAX, b"x"))
+        session, recorder = half_open(engine, Initials(), crypto_frame(AHEAD_MAX, b"x"))
         assert recorder.closes[0].error_code == QuicErrorCode.CRYPTO_BUFFER_EXCEEDED
         assert session.flush(1000.0)
 
@@ -84,7 +89,7 @@ class TestCryptoFrames:
 
     def test_it_holds_after_the_handshake_too(self, engine: Engine) -> None:
         pair = Scenario((AIOQUIC, engine)).handshake()
-        send(pair, crypto_frame(CRYPTO_AHEAD_MAX, b"x"))
+        send(pair, crypto_frame(AHEAD_MAX, b"x"))
         closed_with(pair, QuicErrorCode.CRYPTO_BUFFER_EXCEEDED)
 
 

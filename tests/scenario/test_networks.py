@@ -116,14 +116,21 @@ class TestSealingLimits:
     """RFC 9001 section 6.6, with AEADs that bear less than there are."""
 
     def test_keys_change_before_they_are_used_up(self, engines: Engines) -> None:
-        pair = Scenario(engines).handshake()
-        pair.download(10 * KIB)
-        cast(Any, pair.server).limit_sealing(1000)
-        pair.download(3 * MIB)
-        sealed = Counter(packet.key_generation for packet in pair.packets(from_server=True))
-        assert max(sealed) >= 3
-        assert max(sealed.values()) < 1000
-        assert not pair.server_handler.closes
+        """Attack 40; without such a limit one key seals everything."""
+
+        def sealed(limit: int) -> Counter[int]:
+            pair = Scenario(engines).handshake()
+            pair.download(10 * KIB)
+            cast(Any, pair.server).limit_sealing(limit)
+            pair.download(3 * MIB)
+            assert not pair.server_handler.closes
+            return Counter(packet.key_generation for packet in pair.packets(from_server=True))
+
+        limited, endless = sealed(1000), sealed(1 << 60)
+        assert max(limited) >= 3
+        assert max(limited.values()) < 1000
+        assert max(endless) == 0
+        assert max(endless.values()) > 1000
 
     def test_keys_that_cannot_be_changed_are_not_used_beyond(self, engines: Engines) -> None:
         """The peer acknowledges nothing of what they sealed (section 6.1)."""

@@ -59,6 +59,7 @@ cdef class Connection(Receiving):
         make_reset_token,
     ):
         cdef int epoch
+        limits = parameters.limits
         self.is_client = is_client
         self.parameters = parameters
         self.make_connection_id = make_connection_id
@@ -68,14 +69,16 @@ cdef class Connection(Receiving):
         self.original_version = self.version = version
         self.recovery = Recovery(
             is_client, parameters.congestion_control, MINIMUM_DATAGRAM_SIZE,
-            int.from_bytes(os.urandom(SEED_BYTES), "little"), now,
+            int.from_bytes(os.urandom(SEED_BYTES), "little"), now, limits.skip_period,
         )
+        for epoch in range(3):
+            self.recovery.space(epoch).ranges_max = limits.ack_ranges
         self.recovery.application.max_ack_delay = MAX_ACK_DELAY_MS / 1000.0
-        self.initial_crypto = CryptoStream(SPACE_INITIAL)
-        self.application_crypto = CryptoStream(SPACE_APPLICATION)
+        self.initial_crypto = CryptoStream(SPACE_INITIAL, limits)
+        self.application_crypto = CryptoStream(SPACE_APPLICATION, limits)
         self.streams = Streams(is_client, parameters)
         self.local_ids = LocalIds()
-        self.peer_ids = PeerIds(peer_id)
+        self.peer_ids = PeerIds(peer_id, limits.retirements)
         self.ids_to_announce = []
         self.path = Path(peer, is_client)
         self.other_paths = []

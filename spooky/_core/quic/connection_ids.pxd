@@ -31,6 +31,7 @@ cdef class PeerIds:
     cdef readonly IssuedId current
     cdef readonly list spare  # Of IssuedId, by sequence number.
     cdef readonly list retiring  # Sequence numbers whose retirement is to be sent.
+    cdef Py_ssize_t _retirements_max
     cdef uint64_t _retire_prior_to
     cdef RangeSet _seen  # Sequence numbers at or above _retire_prior_to.
     cdef set _unacknowledged  # Sequence numbers whose retirement the peer may not know.

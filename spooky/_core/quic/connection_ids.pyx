@@ -7,7 +7,7 @@ cimport cython
 from libc.stdint cimport uint64_t
 
 from spooky._core.quic.frames cimport FRAME_NEW_CONNECTION_ID, FRAME_RETIRE_CONNECTION_ID
-from spooky._core.quic.limits cimport ACTIVE_CONNECTION_IDS, RETIREMENTS_MAX
+from spooky._core.quic.limits cimport ACTIVE_CONNECTION_IDS
 from spooky._core.quic.ranges cimport RangeSet
 
 from spooky._core.quic.errors import QuicError, TransportError
@@ -91,6 +91,8 @@ cdef class PeerIds:
 
     Arguments:
         connection_id: The first one.
+        retirements_max: How many retirements may wait for their acknowledgment, and how many
+            numbers may be left out.
 
     Attributes:
         current: What packets on the current path carry.
@@ -98,8 +100,9 @@ cdef class PeerIds:
         retiring: Retirements to be sent.
     """
 
-    def __init__(self, bytes connection_id):
+    def __init__(self, bytes connection_id, Py_ssize_t retirements_max):
         self.current = IssuedId.make(0, connection_id, None)
+        self._retirements_max = retirements_max
         self.spare = []
         self.retiring = []
         self._unacknowledged = set()
@@ -140,7 +143,7 @@ cdef class PeerIds:
                 if other.connection_id == connection_id:
                     raise _violation("issues a connection ID twice")
             self._seen.add(sequence, sequence + 1)
-            if self._seen.count > RETIREMENTS_MAX:
+            if self._seen.count > self._retirements_max:
                 raise _violation("leaves numbers of connection IDs out")
             self.spare.append(entry)
         else:
@@ -171,7 +174,7 @@ cdef class PeerIds:
     cdef int _retire(self, IssuedId entry) except -1:
         if entry.sequence in self._unacknowledged:
             return 0
-        if len(self._unacknowledged) >= RETIREMENTS_MAX:
+        if len(self._unacknowledged) >= self._retirements_max:
             raise QuicError(
                 TransportError.CONNECTION_ID_LIMIT_ERROR,
                 FRAME_NEW_CONNECTION_ID,

@@ -8,6 +8,8 @@ from spooky._core.quic.sent_packet cimport FrameRecord, SentPacket
 
 cdef class CryptoStream:
     cdef int _epoch
+    cdef uint64_t _ahead_max  # How far data may run ahead of its turn, bytes.
+    cdef Py_ssize_t _pieces_max
     # --- received
     cdef uint64_t _delivered  # What was given to TLS, bytes.
     cdef bytearray _waiting  # From there on, with holes.

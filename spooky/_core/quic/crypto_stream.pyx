@@ -6,7 +6,6 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from spooky._core.quic.frames cimport FRAME_CRYPTO
-from spooky._core.quic.limits cimport CRYPTO_AHEAD_MAX, CRYPTO_PIECES_MAX
 from spooky._core.quic.ranges cimport RangeSet
 from spooky._core.quic.records cimport RECORD_CRYPTO
 from spooky._core.quic.sent_packet cimport FrameRecord, SentPacket
@@ -25,10 +24,13 @@ cdef class CryptoStream:
 
     Arguments:
         epoch: The packet number space they belong to.
+        limits: How much may wait for its turn.
     """
 
-    def __init__(self, int epoch):
+    def __init__(self, int epoch, limits):
         self._epoch = epoch
+        self._ahead_max = limits.crypto_ahead_bytes
+        self._pieces_max = limits.crypto_pieces
         self._waiting = bytearray()
         self._ranges = RangeSet()
         self._data = bytearray()
@@ -42,7 +44,7 @@ cdef class CryptoStream:
         cdef uint64_t end = offset + size
         cdef uint64_t skip
         cdef uint8_t* waiting
-        if end > self._delivered + CRYPTO_AHEAD_MAX:
+        if end > self._delivered + self._ahead_max:
             raise QuicError(
                 TransportError.CRYPTO_BUFFER_EXCEEDED, FRAME_CRYPTO, "too much handshake data"
             )
@@ -59,7 +61,7 @@ cdef class CryptoStream:
         waiting = self._waiting
         memcpy(waiting + (offset - self._delivered), data, size)
         self._ranges.add(offset, end)
-        if self._ranges.count > CRYPTO_PIECES_MAX:
+        if self._ranges.count > self._pieces_max:
             raise QuicError(
                 TransportError.PROTOCOL_VIOLATION, FRAME_CRYPTO, "too many gaps in received data"
             )

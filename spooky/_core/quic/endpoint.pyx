@@ -121,7 +121,7 @@ cdef class Endpoint:
         if epoch == SPACE_HANDSHAKE:
             if self.handshake_keys is None:
                 self.handshake_keys = EpochKeys()
-                self.handshake_crypto = CryptoStream(SPACE_HANDSHAKE)
+                self.handshake_crypto = CryptoStream(SPACE_HANDSHAKE, self.parameters.limits)
             self.handshake_keys.set_secret(sending, cipher_suite, self.version, secret)
             self.recovery.has_handshake_keys = True
         elif epoch == SPACE_APPLICATION:

@@ -1,4 +1,7 @@
-"""Sizes and counts that the engine holds to, each with its reason."""
+"""Sizes and counts that the engine holds to, each with its reason.
+
+What a hostile peer may make it hold is in `protocol/quic/limits.py`, and given with the parameters.
+"""
 
 cdef enum:
     CONNECTION_ID_LENGTH = 8
@@ -18,21 +21,8 @@ cdef enum:
     # is used is replaced, and more of them cost every connection memory and a token each. nginx
     # and Chromium use 2, quic-go 4.
 
-    RETIREMENTS_MAX = 32
-    # Retirements that wait for their acknowledgment; a peer that makes us retire more does not
-    # answer them on purpose (CVE-2024-22189).
-
     AMPLIFICATION_FACTOR = 3
     # RFC 9000 section 8.1.
-
-    OTHER_PATHS_MAX = 4
-    # Paths besides the current one that are looked after; each is an address that sent a packet.
-
-    CRYPTO_AHEAD_MAX = 65536
-    # How far CRYPTO data may run ahead of its turn; bytes (at least 4096, RFC 9000 section 7.5).
-
-    CRYPTO_PIECES_MAX = 100
-    # Pieces of it that wait; clients that shuffle their hello on purpose make some ten.
 
     UNDECRYPTABLE_MAX = 8
     # Datagrams kept until the keys for them are there: a flight overtaken by its tail.

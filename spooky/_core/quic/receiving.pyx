@@ -37,7 +37,6 @@ from spooky._core.quic.limits cimport (
     CONNECTION_ID_MAX_LENGTH,
     LINGER_PROBE_TIMEOUTS,
     MINIMUM_DATAGRAM_SIZE,
-    OTHER_PATHS_MAX,
     PATH_DATA_LENGTH,
     RESET_TOKEN_LENGTH,
     RETRY_TOKEN_MAX,
@@ -431,7 +430,7 @@ cdef class Receiving(FrameProcessing):
         self.recovery.forget_sent(SPACE_INITIAL, [], self.now)
         self.take_back(SPACE_APPLICATION)
         self.early_keys = None
-        self.initial_crypto = CryptoStream(SPACE_INITIAL)
+        self.initial_crypto = CryptoStream(SPACE_INITIAL, self.parameters.limits)
         self.set_initial_keys(self.peer_ids.current.connection_id)
         self.tls = self.make_tls()
         self.tls.start(self.own_parameters().encode())
@@ -458,7 +457,7 @@ cdef class Receiving(FrameProcessing):
         cdef Path other
         if path is self.path or path in self.other_paths:
             return 0
-        if len(self.other_paths) >= OTHER_PATHS_MAX:
+        if len(self.other_paths) >= self.parameters.limits.other_paths:
             for other in self.other_paths:
                 if not other.validated:
                     break

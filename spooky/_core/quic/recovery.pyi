@@ -21,6 +21,7 @@ class Recovery:
         max_datagram_size: What the path carries, bytes of UDP payload.
         seed: 64 random bits that the peer cannot know, for the packet numbers that are skipped.
         now: Seconds.
+        skip_period: After how many packets a number is left out first; later ever more.
 
     Attributes:
         initial: The space of Initial packets; ``handshake`` and ``application`` alike.
@@ -82,6 +83,7 @@ class Recovery:
         max_datagram_size: int,
         seed: int,
         now: float,
+        skip_period: int,
     ) -> None: ...
     def skip_if_due(self, epoch: int) -> int:
         """Return the number for the next packet, now and then leaving one out.

@@ -39,9 +39,7 @@ cdef int PROBES = 2
 # RFC 9000 section 18.2: what a peer that says nothing may delay, and what we may.
 cdef double DEFAULT_MAX_ACK_DELAY = 0.025
 
-# RFC 9000 section 21.4: first soon, while an attack pays most; then seldom, since each number left
-# out costs the peer a range until we say that we have its ACK.
-cdef uint64_t FIRST_SKIP_PERIOD = 64
+# How seldom a packet number is left out in the end (RFC 9000 section 21.4).
 cdef uint64_t LAST_SKIP_PERIOD = 32768
 
 
@@ -56,6 +54,7 @@ cdef class Recovery:
         max_datagram_size: What the path carries, bytes of UDP payload.
         seed: 64 random bits that the peer cannot know, for the packet numbers that are skipped.
         now: Seconds.
+        skip_period: After how many packets a number is left out first; later ever more.
 
     Attributes:
         initial: The space of Initial packets; ``handshake`` and ``application`` alike.
@@ -84,6 +83,7 @@ cdef class Recovery:
         uint32_t max_datagram_size,
         uint64_t seed,
         double now,
+        uint64_t skip_period,
     ):
         self.initial = PacketNumberSpace()
         self.handshake = PacketNumberSpace()
@@ -94,7 +94,7 @@ cdef class Recovery:
         self._algorithm = congestion_control
         self._last_event = now
         self._random = seed
-        self._skip_period = FIRST_SKIP_PERIOD
+        self._skip_period = skip_period
         self._plan_skip()
         self._start_path(max_datagram_size, now)
 

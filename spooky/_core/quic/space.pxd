@@ -59,6 +59,7 @@ cdef class PacketNumberSpace:
 
     # --- received (RFC 9000 section 13.2)
     cdef readonly RangeSet received
+    cdef public Py_ssize_t ranges_max
     cdef readonly uint64_t ect0_received
     cdef readonly uint64_t ect1_received
     cdef readonly uint64_t ce_received

@@ -19,6 +19,7 @@ class PacketNumberSpace:
         loss_time: When the next packet is lost by time; infinite if none.
         ack_eliciting_in_flight: How many such packets are outstanding.
         received: The packet numbers received that may still be acknowledged.
+        ranges_max: How many ranges of them are remembered.
         ect0_received: Packets received with ECT(0); ``ect1_received`` and ``ce_received`` alike.
     """
 
@@ -40,6 +41,7 @@ class PacketNumberSpace:
     def ect1_received(self) -> int: ...
     @property
     def ce_received(self) -> int: ...
+    ranges_max: int
     max_ack_delay: float
     def __init__(self, max_ack_delay: float = 0.0) -> None: ...
     def is_duplicate(self, number: int) -> bool:

@@ -14,9 +14,9 @@ from spooky._core.quic.ranges cimport Range, RangeSet
 from spooky._core.quic.sent_packet cimport SentPacket
 from spooky._core.quic.wire cimport varint_size, write_varint
 
-# What an ACK frame can say at most, and so all that is remembered (RFC 9000 section 13.2.3):
-# in one byte of the frame's range count, and in a packet beside other frames.
-cdef Py_ssize_t MAX_ACK_RANGES = 64
+# What is remembered at first, and what one byte says of an ACK frame's ranges after the first.
+cdef Py_ssize_t DEFAULT_RANGES_MAX = 64
+cdef uint8_t RANGE_COUNT_MAX = 63
 
 # RFC 9000 section 13.2.2: an ACK for every second ack-eliciting packet.
 cdef int ACK_ELICITING_THRESHOLD = 2
@@ -44,6 +44,7 @@ cdef class PacketNumberSpace:
         loss_time: When the next packet is lost by time; infinite if none.
         ack_eliciting_in_flight: How many such packets are outstanding.
         received: The packet numbers received that may still be acknowledged.
+        ranges_max: How many ranges of them are remembered.
         ect0_received: Packets received with ECT(0); ``ect1_received`` and ``ce_received`` alike.
     """
 
@@ -52,6 +53,7 @@ cdef class PacketNumberSpace:
         self.time_of_last_ack_eliciting = -INFINITY
         self.loss_time = INFINITY
         self.received = RangeSet()
+        self.ranges_max = DEFAULT_RANGES_MAX
         self.max_ack_delay = max_ack_delay
         self._ack_at = INFINITY
 
@@ -170,8 +172,8 @@ cdef class PacketNumberSpace:
         cdef RangeSet received = self.received
         cdef uint64_t expected = received.items[received.count - 1].stop if received.count else 0
         received.add(number, number + 1)
-        if received.count > MAX_ACK_RANGES:
-            received.keep_newest(MAX_ACK_RANGES)
+        if received.count > self.ranges_max:
+            received.keep_newest(self.ranges_max)
             self._forgotten_below = received.items[0].start
         if number >= expected:
             self._largest_received_at = now
@@ -245,7 +247,7 @@ cdef class PacketNumberSpace:
         range_count = at
         range_count[0] = 0
         at = write_varint(at + 1, length)
-        while index > 0:
+        while index > 0 and range_count[0] < RANGE_COUNT_MAX:
             # RFC 9000 section 19.3.1: a gap and a length are one less than what they count.
             gap = item.start - (item - 1).stop - 1
             item -= 1

@@ -45,6 +45,7 @@ cdef class StreamLimits:
     cdef uint64_t _stream_window
     cdef uint64_t _stream_window_max
     cdef readonly uint64_t received  # The sum of the highest offsets.
+    cdef Py_ssize_t _gaps_max  # Ranges that may wait, of all streams.
 
     # --- how much data, sent
     cdef uint64_t _max_data

@@ -43,6 +43,7 @@ cdef class StreamLimits:
         self._stream_window = parameters.stream_window
         self._stream_window_max = max(parameters.stream_window, parameters.stream_window_max)
         self._window_max = max(parameters.connection_window, parameters.connection_window_max)
+        self._gaps_max = parameters.limits.stream_pieces
         open_window(&self._window, parameters.connection_window)
         self._streams_allowed[0] = parameters.max_streams_bidi
         self._streams_allowed[1] = parameters.max_streams_uni

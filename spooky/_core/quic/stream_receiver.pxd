@@ -7,10 +7,6 @@ from spooky._core.quic.stream_control cimport StreamControl
 from spooky._core.quic.wire cimport Reader
 
 cdef enum:
-    # Most ranges of a connection that wait for what comes before them (attack 11). The largest
-    # connection window holds 12,000 packets, and at a loss rate of 10 % about half as many ranges
-    # as this; quic-go allows 1,000 for each stream.
-    GAPS_MAX = 2000
     # What is handed to the application in one piece at most, if it came in several; bytes.
     PIECE_MAX = 64 * 1024
 

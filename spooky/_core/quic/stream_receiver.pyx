@@ -173,7 +173,7 @@ cdef class StreamReceiver(StreamControl):
         self.gaps -= waiting.ranges.count
         waiting.add(offset, data, size)
         self.gaps += waiting.ranges.count
-        if self.gaps > GAPS_MAX:
+        if self.gaps > self._gaps_max:
             fail(PROTOCOL_VIOLATION, 0, "too many gaps in received data")
         return 0
 

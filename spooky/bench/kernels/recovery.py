@@ -4,6 +4,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from spooky.bench.kernels.case import Case, State, Work
+from spooky.protocol.quic.limits import DEFAULT_LIMITS
 
 if TYPE_CHECKING:
     from spooky._core.quic.recovery import Recovery
@@ -29,7 +30,7 @@ def _in_flight(count: int) -> "Recovery":
     """Return a sender with as many packets in flight."""
     from spooky._core.quic.recovery import Recovery
 
-    recovery = Recovery(False, "cubic", SIZE, 1, 0.0)
+    recovery = Recovery(False, "cubic", SIZE, 1, 0.0, DEFAULT_LIMITS.skip_period)
     recovery.handshake_confirmed = True
     for number in range(count):
         recovery.on_packet_sent(APPLICATION, _packet(number), 0.0)

@@ -18,9 +18,6 @@ from spooky.protocol.h1.outbox import Outbox
 from spooky.protocol.session import ClientByteSession, Wake
 from spooky.protocol.stream import Stream, StreamHandler
 
-MAX_INFORMATIONAL: Final = 16
-"""1xx responses before a final one; two are seen in practice (attack 35)."""
-
 _TOO_LARGE: Final = (reasons.TOO_MANY_FIELDS, reasons.FIELDS_TOO_LARGE)
 
 
@@ -234,7 +231,7 @@ class ClientSession:
 
     def _take_informational(self, stream: ClientStream, head: ResponseHead) -> None:
         self._informational += 1
-        if head.status == 101 or self._informational > MAX_INFORMATIONAL:
+        if head.status == 101 or self._informational > self._limits.max_informational:
             # Nothing we forward asks to switch protocols.
             self._lose(reasons.UPSTREAM_PROTOCOL_ERROR)
             return

@@ -32,6 +32,7 @@ class Limits:
         max_pipelined: Requests served behind the first out of one read; the connection closes
             after the last of them. They cost a client a few bytes each, and answering them all at
             once would keep the worker from its other connections (attack 35).
+        max_informational: 1xx heads before a response (attack 35); two are seen in practice.
         engine: Which library parses field sections; ``None`` for the build's own: httptools when
             compiled, h11 when pure.
     """
@@ -40,6 +41,7 @@ class Limits:
     max_headers_bytes: int = 16384
     max_request_line_bytes: int = 8192
     max_pipelined: int = 100
+    max_informational: int = 16
     engine: Engine | None = None
 
 

@@ -58,7 +58,6 @@ from spooky.protocol.quic.aioquic_streams import (
     TrackedStream,
 )
 from spooky.protocol.quic.aioquic_tls import (
-    CRYPTO_GAPS_MAX,
     BoundedContext,
     CryptoReceiver,
     ServerContext,
@@ -126,7 +125,7 @@ class Connection(QuicConnection):
         )
         self.now = 0.0
         self.inbound: dict[int, InboundStream] = {}
-        self.work = StreamWork()
+        self.work = StreamWork(parameters.limits.stream_pieces)
         self._parameters = parameters
         self._make_context = make_context
         self._new_connection_id = new_connection_id
@@ -147,7 +146,7 @@ class Connection(QuicConnection):
         )
         self._window = ReceiveWindow(parameters.connection_window, parameters.connection_window_max)
         self._window_growth = 0
-        self._crypto_gaps = GapBudget(CRYPTO_GAPS_MAX)
+        self._crypto_gaps = GapBudget(parameters.limits.crypto_pieces)
         self._skipped: list[int] = []
         self._skip_at = 0
         if new_connection_id is not None:
@@ -226,7 +225,9 @@ class Connection(QuicConnection):
             ours.session_ticket = theirs.session_ticket
         self.tls = ours
         for stream in self._crypto_streams.values():
-            stream.receiver = CryptoReceiver(self._crypto_gaps)
+            stream.receiver = CryptoReceiver(
+                self._crypto_gaps, self._parameters.limits.crypto_ahead_bytes
+            )
 
     @property
     def server_context(self) -> ServerContext:

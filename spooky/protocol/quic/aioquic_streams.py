@@ -11,6 +11,7 @@ from aioquic.quic.packet_builder import QuicDeliveryState
 from aioquic.quic.rangeset import RangeSet
 from aioquic.quic.stream import QuicStream, QuicStreamReceiver, QuicStreamSender
 
+from spooky.protocol.quic.limits import DEFAULT_LIMITS
 from spooky.protocol.quic.reassembly import GapBudget, WaitingRanges
 from spooky.protocol.quic.windows import ReceiveWindow
 
@@ -35,6 +36,9 @@ neglects must not stop the others."""
 class StreamWork:
     """What the streams of a connection share.
 
+    Arguments:
+        pieces_max: How many ranges may wait.
+
     Attributes:
         changed: IDs of streams that may have something to send or may have ended.
         buffered: Bytes they hold that the peer has not acknowledged.
@@ -43,10 +47,10 @@ class StreamWork:
 
     __slots__ = ("buffered", "changed", "gaps")
 
-    def __init__(self) -> None:
+    def __init__(self, pieces_max: int = DEFAULT_LIMITS.stream_pieces) -> None:
         self.changed: dict[int, None] = {}
         self.buffered = 0
-        self.gaps = GapBudget()
+        self.gaps = GapBudget(pieces_max)
 
 
 class TrackedSender(QuicStreamSender):

@@ -31,13 +31,6 @@ HANDSHAKE_MESSAGE_MAX: Final = 64 * 1024
 """Largest handshake message taken; bytes. aioquic would collect the 16 MiB its header can announce,
 in quadratic time. Browsers' hellos have 2 KiB, long client chains 10 KiB."""
 
-CRYPTO_AHEAD_MAX: Final = 64 * 1024
-"""How far CRYPTO data may run ahead of its turn; bytes (at least 4096, RFC 9000 section 7.5)."""
-
-CRYPTO_GAPS_MAX: Final = 100
-"""Most ranges of CRYPTO data that wait for their turn; clients that shuffle their hello on purpose
-make some ten."""
-
 
 class AlertUnrecognizedName(tls.Alert):
     """The client asked for a server name we do not serve."""
@@ -66,15 +59,21 @@ FAULT_ALERTS: Final[dict[ClientCertificateFault, type[tls.Alert]]] = {
 
 
 class CryptoReceiver(QuicStreamReceiver):
-    """Puts CRYPTO frames in order, within bounds (attack 12)."""
+    """Puts CRYPTO frames in order, within bounds (attack 12).
 
-    def __init__(self, gaps: GapBudget) -> None:
+    Arguments:
+        gaps: The ranges that wait for their turn.
+        ahead_max: How far data may run ahead of it; bytes.
+    """
+
+    def __init__(self, gaps: GapBudget, ahead_max: int) -> None:
         super().__init__(stream_id=None, readable=True)
+        self._ahead_max = ahead_max
         self._ranges = WaitingRanges(gaps)
 
     def handle_frame(self, frame: QuicStreamFrame) -> StreamDataReceived | None:
         """Take a frame and return the data whose turn it is, if any."""
-        if frame.offset + len(frame.data) - self.starting_offset() > CRYPTO_AHEAD_MAX:
+        if frame.offset + len(frame.data) - self.starting_offset() > self._ahead_max:
             raise crypto_buffer_exceeded()
         return super().handle_frame(frame)
 

@@ -12,6 +12,7 @@ from spooky.protocol.quic.certificates import CertificateChain, CertificateSelec
 from spooky.protocol.quic.congestion import ALGORITHMS
 from spooky.protocol.quic.early_data import EarlyData
 from spooky.protocol.quic.keys import Keys
+from spooky.protocol.quic.limits import DEFAULT_LIMITS, Limits
 from spooky.protocol.quic.packet import INITIAL_DATAGRAM_MIN_SIZE, VERSION_1, VERSION_2
 from spooky.protocol.quic.session import Address
 from spooky.protocol.quic.tickets import TicketStore
@@ -53,6 +54,7 @@ class EndpointParameters:
         max_streams_uni: Unidirectional streams the peer may have open.
         max_datagram_size: Largest datagram that aioquic sends; bytes.
         congestion_control: ``cubic`` or ``reno``.
+        limits: How far a connection goes along with its peer.
         secrets_log: Where traffic secrets are written for packet captures; never in production.
         wall_clock: The date, for certificates, tickets and tokens.
     """
@@ -69,6 +71,7 @@ class EndpointParameters:
     max_streams_uni: int = 16
     max_datagram_size: int = DATAGRAM_SIZE
     congestion_control: str = "cubic"
+    limits: Limits = DEFAULT_LIMITS
     secrets_log: TextIO | None = None
     wall_clock: Callable[[], datetime.datetime] = _present
 

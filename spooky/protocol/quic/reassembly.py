@@ -6,16 +6,11 @@ further one cost more.
 """
 
 from bisect import bisect_left, bisect_right
-from typing import Any, Final
+from typing import Any
 
 from aioquic.quic.connection import QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.quic.rangeset import RangeSet
-
-GAPS_MAX: Final = 2000
-"""Most ranges of a connection that wait for what comes before them. The largest connection window
-holds 12,000 packets, and at a loss rate of 10 % about half as many ranges as this; quic-go allows
-1,000 for each stream."""
 
 
 class GapBudget:
@@ -28,7 +23,7 @@ class GapBudget:
 
     __slots__ = ("count", "limit")
 
-    def __init__(self, limit: int = GAPS_MAX) -> None:
+    def __init__(self, limit: int) -> None:
         self.limit = limit
         self.count = 0
 

@@ -70,11 +70,13 @@ class AddressTokens:
 
     Arguments:
         keys: The secrets that all workers share.
+        retry_seconds: How long the token of a Retry serves.
     """
 
-    __slots__ = ("_sealers",)
+    __slots__ = ("_retry_seconds", "_sealers")
 
-    def __init__(self, keys: Keys) -> None:
+    def __init__(self, keys: Keys, retry_seconds: float = RETRY_TOKEN_SECONDS) -> None:
+        self._retry_seconds = retry_seconds
         self._sealers = tuple(make_sealer(key) for key in keys.derived(TOKEN))
 
     def for_retry(
@@ -123,7 +125,7 @@ class AddressTokens:
             return None
         kind, milliseconds, address, port, retry_source, *_ = _BODY.unpack_from(body)
         issued = milliseconds / 1000
-        lifetime = RETRY_TOKEN_SECONDS if kind == _Kind.RETRY else NEW_TOKEN_SECONDS
+        lifetime = self._retry_seconds if kind == _Kind.RETRY else NEW_TOKEN_SECONDS
         timely = issued - CLOCK_STEP_SECONDS <= now < issued + lifetime
         ours = timely and address == _packed(peer)
         identity = token[:NONCE_BYTES]

@@ -3,6 +3,7 @@
 from spooky._core.quic.ranges import RangeSet
 from spooky._core.quic.recovery import Recovery
 from spooky._core.quic.sent_packet import SentPacket
+from spooky.protocol.quic.limits import DEFAULT_LIMITS
 
 INITIAL, HANDSHAKE, APPLICATION = range(3)
 SIZE = 1200
@@ -30,7 +31,9 @@ class Flight:
         self, client: bool = False, algorithm: str = "reno", confirmed: bool = True, seed: int = 1
     ) -> None:
         self.now = 100.0
-        self.recovery = Recovery(client, algorithm, SIZE, seed, self.now)
+        self.recovery = Recovery(
+            client, algorithm, SIZE, seed, self.now, DEFAULT_LIMITS.skip_period
+        )
         self.recovery.handshake_confirmed = confirmed
         self.acked: list[SentPacket] = []
         self.lost: list[SentPacket] = []

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from spooky._core.quic.sent_packet import SentPacket
 from spooky._core.quic.streams import Streams
+from spooky.protocol.quic.limits import DEFAULT_LIMITS, Limits
 
 PACKET = 1200
 
@@ -117,6 +118,7 @@ class Parameters:
     account: Account = field(default_factory=Account)
     max_streams_bidi: int = 128
     max_streams_uni: int = 16
+    limits: Limits = DEFAULT_LIMITS
 
 
 class Recorder:

@@ -6,12 +6,12 @@ RFC 9112 sections 6, 7 and 9; "a body cut short upstream is never passed off as 
 import pytest
 
 from spooky._core import reasons
-from spooky.protocol.h1.client import MAX_INFORMATIONAL
-from spooky.protocol.h1.limits import WINDOW_BYTES, Engine
+from spooky.protocol.h1.limits import DEFAULT_LIMITS, WINDOW_BYTES, Engine
 from spooky.protocol.h1.outbox import HIGH_WATER_BYTES
 from spooky.protocol.stream import Field
 from tests.protocol.h1.peers import ENGINES, Client, Recorder, request_head, splits
 
+MAX_INFORMATIONAL = DEFAULT_LIMITS.max_informational
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
@@ -247,6 +247,15 @@ def test_informational_responses_are_counted_and_capped() -> None:
     client.feed(b"HTTP/1.1 103 Early Hints\r\n\r\n")
     assert recorder.reset_code() == "upstream_protocol_error"
     assert client.session.closed
+
+
+def test_without_a_cap_informational_responses_have_no_end() -> None:
+    """Attack 35."""
+    client = Client(max_informational=10**9)
+    recorder = client.get()
+    client.feed(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10 * MAX_INFORMATIONAL)
+    assert recorder.names() == ["informational"] * 10 * MAX_INFORMATIONAL
+    assert not client.session.closed
 
 
 def test_the_cap_counts_per_request() -> None:

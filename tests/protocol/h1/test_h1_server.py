@@ -332,6 +332,14 @@ def test_no_more_than_so_many_requests_are_served_out_of_one_read() -> None:
     assert written.endswith(b"content-length: 2\r\nconnection: close\r\n\r\nok")
 
 
+def test_without_a_cap_all_requests_of_one_read_are_served() -> None:
+    """Attack 35."""
+    server = Server(answer_ok, max_pipelined=10**9).feed(GET * 1_000)
+    server.take()
+    assert len(server.requests) == 1_000
+    assert not server.session.closed
+
+
 def test_the_cap_on_pipelining_counts_per_read() -> None:
     server = Server(answer_ok, max_pipelined=3)
     for _ in range(10):

@@ -150,6 +150,18 @@ def test_more_streams_than_advertised_end_the_connection(engine: EngineName) -> 
 
 
 @engines
+def test_without_a_limit_there_may_be_any_number_of_streams(engine: EngineName) -> None:
+    """Attack 9."""
+    end = ServerEnd(engine, limits=Limits(max_concurrent_streams=10**6))
+    peer = raw_client(end)
+    for index in range(300):
+        peer.send(peer.headers(2 * index + 1, POST))
+    peer.take()
+    assert len(end.requests) == 300
+    assert not end.session.closed
+
+
+@engines
 def test_a_streams_window_beyond_the_largest_is_the_clients_fault(engine: EngineName) -> None:
     """Attack 2; RFC 9113 section 6.9.1. h2 resets the stream, ngh2 ends the connection."""
     end = ServerEnd(engine)

@@ -9,7 +9,8 @@ from aioquic import tls
 from aioquic.quic.connection import MAX_REMOTE_CHALLENGES, QuicConnectionError
 from aioquic.quic.packet import QuicErrorCode
 
-from spooky.protocol.quic.reassembly import GAPS_MAX, GapBudget
+from spooky.protocol.quic.limits import DEFAULT_LIMITS
+from spooky.protocol.quic.reassembly import GapBudget
 from spooky.protocol.quic.session import Datagram
 from spooky.protocol.quic.windows import CONNECTION_WINDOW, STREAM_WINDOW
 from tests.protocol.quic.forge import (
@@ -55,10 +56,10 @@ class TestFlowControlGreed:
     def test_pieces_are_limited(self) -> None:
         pair = Pair().handshake()
         offsets = itertools.count(2, 2)
-        for _ in range(GAPS_MAX // 100):
+        for _ in range(DEFAULT_LIMITS.stream_pieces // 100):
             send(pair, *(stream_frame(0, next(offsets), b"x") for _ in range(100)))
         assert not pair.server_handler.closes
-        assert pair.server._quic.work.gaps.count == GAPS_MAX
+        assert pair.server._quic.work.gaps.count == DEFAULT_LIMITS.stream_pieces
         send(pair, stream_frame(4, 2, b"x"))
         closed_with(pair, QuicErrorCode.PROTOCOL_VIOLATION)
 

@@ -102,6 +102,20 @@ def test_a_ticket_serves_for_it_once(register: Segment) -> None:
     assert [taken(early, ticket) for _ in range(3)] == [True, False, False]
 
 
+def test_without_a_register_that_remembers_a_replay_is_taken() -> None:
+    """Attack 23: it is the register that stops who recorded a client's first packets."""
+
+    class Forgetful:
+        register_id = 1
+
+        def strike(self, key: int, now: int, keep: int) -> bool:
+            return True
+
+    early = EarlyData(Forgetful(), LIMITS)
+    ticket = ticket_of(early)
+    assert [taken(early, ticket) for _ in range(3)] == [True, True, True]
+
+
 def test_a_ticket_serves_for_it_at_one_worker() -> None:
     first, descriptor = create_segment(2)
     second = open_segment(descriptor)

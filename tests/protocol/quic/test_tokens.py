@@ -181,3 +181,17 @@ def test_a_client_drops_tokens_that_do_not_fit_its_first_packet() -> None:
     assert len(store) == 0
     store.put("example.test", bytes(STORED_TOKEN_MAX_BYTES))
     assert store.take("example.test") == bytes(STORED_TOKEN_MAX_BYTES)
+
+
+def test_without_its_limits_a_token_of_a_retry_serves_for_ever() -> None:
+    """Attack 16: whoever has recorded one begins connections with it at any time."""
+    endless, later = AddressTokens(KEYS, retry_seconds=10.0**9), NOW + 1_000
+    with pytest.raises(InvalidTokenError):
+        TOKENS.check(for_retry(), PEER, RETRY_ID, later)
+    proof = endless.check(for_retry(), PEER, RETRY_ID, later)
+    assert proof is not None
+    remembering, forgetful = UsedTokens(), UsedTokens(capacity=0)
+    for used in (remembering, forgetful):
+        used.add(proof)
+    assert proof in remembering
+    assert proof not in forgetful
