@@ -48,7 +48,11 @@ class Load:
         self._loop = Loop()
         self._entrance = Entrance(plan)
         self._tally = Tally()
-        self._watched = processes.tree(plan.watched)
+
+    @property
+    def _watched(self) -> list[int]:
+        """What is measured; before the server answers it may not have all its processes."""
+        return processes.tree(self._plan.watched)
 
     def run(self) -> LoadResult:
         """Do it.
@@ -68,7 +72,7 @@ class Load:
     def _requests(self) -> LoadResult:
         plan, loop = self._plan, self._loop
         slow = self._slow_readers()
-        clients, wires = self._connect(closed_loop=not plan.rate)
+        clients, wires = self._connect(plan.connections, closed_loop=not plan.rate)
         arrivals = Arrivals(plan.rate, time.monotonic()) if plan.rate else None
 
         def pass_time(end: float) -> None:
@@ -139,12 +143,14 @@ class Load:
         while now < until and any(client.in_flight for client in clients):
             now = self._loop.turn(until)
 
-    def _connect(self, closed_loop: bool) -> tuple[list[CountingClient], list[Wire]]:
-        """Open every connection, and wait until all are established."""
+    def _connect(
+        self, connections: int, closed_loop: bool
+    ) -> tuple[list[CountingClient], list[Wire]]:
+        """Open connections, and wait until all are established."""
         plan = self._plan
         requests = tuple(encode(plan, request) for request in cycle(plan))
         clients, wires = [], []
-        for number in range(plan.connections):
+        for number in range(connections):
             now = time.monotonic()
             session = self._entrance.session(now)
             first = number % len(requests)
@@ -211,14 +217,19 @@ class Load:
 
     def _idle(self) -> LoadResult:
         """Hold connections that do nothing, and weigh them."""
-        before = processes.resident_bytes(self._watched)
-        clients, wires = self._connect(closed_loop=False)
+        # A server that takes packets may still be starting, and its first connection makes what
+        # all share: neither is the memory of a connection.
+        first, first_wire = self._connect(1, closed_loop=False)
         self._settle(SETTLE_SECONDS)
-        growth = processes.resident_bytes(self._watched) - before
-        meter = Meter(self._watched)
+        watched = self._watched
+        before = processes.resident_bytes(watched)
+        clients, wires = self._connect(self._plan.connections, closed_loop=False)
+        self._settle(SETTLE_SECONDS)
+        growth = processes.resident_bytes(watched) - before
+        meter = Meter(watched)
         self._settle(self._plan.seconds)
         measured = meter.read()
-        part(clients, wires)
+        part(first + clients, first_wire + wires)
         return msgspec.structs.replace(
             measured,
             connections=len(clients),
