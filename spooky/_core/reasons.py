@@ -337,6 +337,10 @@ UPSTREAM_RESET = Reason(
     Fault.UPSTREAM,
     retryable=Retry.RESET,
 )
+UPSTREAM_VERSION_FALLBACK = Reason(
+    Stage.RESPONSE, "upstream_version_fallback", 502,
+    "The backend serves this only over another version of HTTP.", Fault.UPSTREAM,
+)  # fmt: skip
 UPSTREAM_CONNECTION_LOST = Reason(
     Stage.RESPONSE, "upstream_connection_lost", 502, "The connection to the backend was lost.",
     Fault.UPSTREAM, retryable=Retry.RESET,

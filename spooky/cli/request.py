@@ -184,7 +184,7 @@ async def _request(target: Target, verbose: bool) -> None:
             if verbose:
                 _show_handshake(udp.getpeername(), handshake)
             printer = ResponsePrinter(timing, verbose)
-            printer.stream = connection.open(printer)
+            printer.stream = connection.http3.open(printer)
             _send(printer.stream, target, verbose)
             await printer.ended
         finally:

@@ -23,7 +23,8 @@ class HealthCheck(Section, frozen=True):
         Literal["http", "grpc", "tcp"],
         described(
             "`http` makes a GET request by the upstream's protocol, `grpc` asks "
-            "`grpc.health.v1.Health`, `tcp` only connects (and completes TLS for `https`)."
+            "`grpc.health.v1.Health`, `tcp` only connects (and completes TLS for `https`); not for "
+            "`protocol: http3`."
         ),
     ] = "http"
     path: Annotated[str, described("What an `http` check asks for.")] = "/health"
@@ -120,9 +121,17 @@ def check_health_check(path: Path, check: HealthCheck, protocol: str, report: Re
             "remove it, or set type: grpc",
             related=((*path, "type"),),
         )
+    if check.type == "tcp" and protocol == "http3":
+        report.error(
+            (*path, "type"),
+            "HTTP/3 is not over TCP, and protocol is http3",
+            "set type: http, which asks over HTTP/3",
+        )
     if check.type == "grpc" and protocol == "http1":
         report.error(
-            (*path, "type"), "gRPC needs HTTP/2, and protocol is http1", "set protocol: http2"
+            (*path, "type"),
+            "gRPC needs HTTP/2 or HTTP/3, and protocol is http1",
+            "set protocol: http2",
         )
 
 

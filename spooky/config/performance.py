@@ -188,14 +188,12 @@ class Performance(Section, frozen=True):
     # --- backends -----------------------------------------------------------------------------
     h2_pool_max_idle_per_backend: Annotated[
         Count,
-        described(
-            "Idle connections, HTTP/2 or HTTP/1.1, kept open to one backend, by each worker."
-        ),
+        described("Idle connections, of any protocol, kept open to one backend, by each worker."),
     ] = 256
     h2_pool_idle_timeout_ms: Annotated[
         Milliseconds,
         described(
-            "An idle connection to a backend, HTTP/2 or HTTP/1.1, is closed after this time.",
+            "An idle connection to a backend, of any protocol, is closed after this time.",
             hazard="A backend that closes idle connections sooner makes requests race its close.",
         ),
     ] = 90_000

@@ -380,10 +380,11 @@ class Upstream(Section, frozen=True, kw_only=True):
         described("The servers that requests are spread over."),
     ]
     protocol: Annotated[
-        Literal["auto", "http1", "http2"],
+        Literal["auto", "http1", "http2", "http3"],
         described(
             "Protocol spoken to backends. `auto`: over TLS what ALPN settles (HTTP/2, else "
-            "HTTP/1.1), without TLS HTTP/1.1. `http2` without TLS is HTTP/2 by prior knowledge."
+            "HTTP/1.1), without TLS HTTP/1.1. `http2` without TLS is HTTP/2 by prior knowledge. "
+            "`http3` is for `https` backends, on the UDP port of their address."
         ),
     ] = "auto"
     panic_threshold_percent: Annotated[

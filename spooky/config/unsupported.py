@@ -88,7 +88,6 @@ REMEDIES: Final[Mapping[Path, str]] = {
 """What to do about a key that will never be supported, and why; of others it is to remove it."""
 
 UNSUPPORTED_VALUES: Final[Mapping[str, tuple[str, ...]]] = {
-    "upstream.*.protocol": ("http3",),
     "upstream.*.route.method": ("CONNECT",),
     "routes.[].method": ("CONNECT",),
     "resilience.protocol.allowed_methods.[]": ("CONNECT",),

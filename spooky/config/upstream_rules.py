@@ -49,6 +49,7 @@ def check_upstreams(configuration: Configuration, apps: Collection[str], report:
         if len(name) > NAME_LENGTH_MAX:
             report.error(path, f"the name is longer than {NAME_LENGTH_MAX} characters")
         addresses = _check_backends((*path, "backends"), upstream.backends, apps, report)
+        _check_protocol(path, upstream, report)
         _check_health_checks((*path, "backends"), upstream, report)
         check_outlier_detection((*path, "outlier_detection"), upstream.outlier_detection, report)
         if upstream.slow_start is not None:
@@ -99,6 +100,19 @@ def _check_backends(
                 "remove one of them, and give the other more weight",
             )
     return list(origins)
+
+
+def _check_protocol(path: Path, upstream: Upstream, report: Report) -> None:
+    if upstream.protocol != "http3":
+        return
+    for i, backend in enumerate(upstream.backends):
+        if backend.address.lower().startswith("http://"):
+            report.error(
+                (*path, "backends", i, "address"),
+                "HTTP/3 has no version without TLS, and protocol is http3",
+                "write https:// in the address, or set protocol: http2",
+                related=((*path, "protocol"),),
+            )
 
 
 def _check_health_checks(path: Path, upstream: Upstream, report: Report) -> None:

@@ -13,12 +13,14 @@ from spooky.config.health import HealthCheck
 from spooky.config.schema import Configuration
 from spooky.generation.identities import PoolIdentity, upstream_tls
 from spooky.generation.materials import Materials
+from spooky.generation.upstream_http3 import http3_settings
 from spooky.observe.metrics import Fact, Kind
 from spooky.runtime import Runtime
-from spooky.upstream.dial import DialSettings, Resolve
+from spooky.upstream.dial import HTTP_3, DialSettings, Resolve
 from spooky.upstream.health import BackendHealth, CheckState
 from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
 from spooky.upstream.probe import CheckError, CheckInconclusive, probe
+from spooky.upstream.quic import Http3Settings
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ class _Checked:
         segment: Segment,
         resolve: Resolve,
         randoms: random.Random,
+        http3: Http3Settings,
     ) -> None:
         self._health = BackendHealth(segment, identity.upstream, identity.backend)
         # A program that takes over goes on with what the one before it found.
@@ -67,6 +70,7 @@ class _Checked:
         self._runtime = runtime
         self._resolve = resolve
         self._randoms = randoms
+        self.http3 = http3
         self._told = self.state.healthy
         self._task = runtime.start_task(self._run())
 
@@ -89,7 +93,9 @@ class _Checked:
     async def _check(self) -> None:
         identity = self._identity
         try:
-            await probe(identity.check, self._dial_settings, self._runtime, self._resolve)
+            await probe(
+                identity.check, self._dial_settings, self._runtime, self._resolve, self.http3
+            )
         except CheckInconclusive:
             self.inconclusive += 1
             return
@@ -140,8 +146,11 @@ class HealthChecks:
             materials: The files that it names.
         """
         wanted = dict(_wanted(configuration, materials))
+        http3 = http3_settings(configuration.performance)
         for identity in self._checked.keys() - wanted.keys():
             self._checked.pop(identity).forget()
+        for checked in self._checked.values():
+            checked.http3 = http3
         for identity in wanted.keys() - self._checked.keys():
             self._checked[identity] = _Checked(
                 identity,
@@ -150,6 +159,7 @@ class HealthChecks:
                 self._segment,
                 self._resolve,
                 self._randoms,
+                http3,
             )
         self._backends = sum(
             backend.state == "enabled"
@@ -198,14 +208,11 @@ def _wanted(
             check, origin = backend.health_check, Origin.parse(backend.address)
             if check is None or backend.state != "enabled" or origin.scheme == EMBEDDED_SCHEME:
                 continue
-            # gRPC is HTTP/2, with TLS and without.
-            protocol = "http2" if check.type == "grpc" else upstream.protocol
-            context = None
-            if origin.scheme == "https":
-                if protocol not in contexts:
-                    contexts[protocol] = tls.context(protocol)
-                context = contexts[protocol]
+            protocol = upstream.protocol
+            if check.type == "grpc" and protocol != HTTP_3:
+                # gRPC is HTTP/2, with TLS and without; or HTTP/3.
+                protocol = "http2"
             identity = CheckIdentity(
                 name, backend.id, PoolIdentity.of(origin, protocol, tls), check
             )
-            yield identity, DialSettings(origin, protocol, context)
+            yield identity, DialSettings.of(origin, protocol, tls, contexts)

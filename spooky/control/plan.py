@@ -58,7 +58,7 @@ class Pool(Struct, frozen=True, order=True):
         upstream: The upstream.
         backend: The backend's id.
         origin: Where they lead.
-        protocol: What the upstream speaks: ``auto``, ``http1`` or ``http2``.
+        protocol: What the upstream speaks: ``auto``, ``http1``, ``http2`` or ``http3``.
     """
 
     upstream: str

@@ -26,6 +26,7 @@ from spooky.generation.generation import Generation
 from spooky.generation.materials import Materials
 from spooky.generation.parts import Common, Context, Part, PartIdentity
 from spooky.generation.stages import StageMaker
+from spooky.generation.upstream_http3 import http3_settings
 from spooky.generation.upstreams import acquire_gate, compile_part
 from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.limits import Limits as Http2Limits
@@ -242,6 +243,7 @@ def _pool_settings(performance: Performance) -> PoolSettings:
         connect_timeout=performance.backend_connect_timeout_ms / 1000,
         http1=Http1Limits(),
         http2=Http2Limits(),
+        http3=http3_settings(performance),
     )
 
 

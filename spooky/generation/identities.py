@@ -15,7 +15,7 @@ class PoolIdentity:
 
     Attributes:
         origin: Where to.
-        protocol: ``auto``, ``http1`` or ``http2``.
+        protocol: ``auto``, ``http1``, ``http2`` or ``http3``.
         tls: Fingerprint of the TLS identity, or ``None`` without TLS.
     """
 

@@ -249,15 +249,10 @@ class _PartCompiler:
 
         def make() -> RequestPool:
             try:
-                context = self._tls.context(protocol) if origin.scheme == "https" else None
+                how = DialSettings.of(origin, protocol, self._tls)
             except (ssl.SSLError, ValueError) as error:
                 raise CompileError(f"upstream.{self._name}.tls: {error}") from error
-            return Pool(
-                self._environment.runtime,
-                DialSettings(origin, protocol, context),
-                settings,
-                self._environment.resolve,
-            )
+            return Pool(self._environment.runtime, how, settings, self._environment.resolve)
 
         pool = self._pool(self._pool_identity(origin), make)
         if isinstance(pool, Pool) and pool.settings != settings:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 from spooky._core.turns import Turns
 
@@ -12,6 +12,13 @@ logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.001
 """Timer resolution: paced packets leave in bursts of 16; a coarser tick would limit their rate."""
+
+
+class Kept(Protocol):
+    """What the loop would not end with itself."""
+
+    def end(self) -> None:
+        """End at once."""
 
 
 class Runtime(Turns):
@@ -27,6 +34,7 @@ class Runtime(Turns):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop, time.monotonic, TICK_SECONDS)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._kept: set[Kept] = set()
 
     def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine that belongs to the worker; :meth:`close` cancels it."""
@@ -35,6 +43,14 @@ class Runtime(Turns):
         task.add_done_callback(self._task_done)
         return task
 
+    def keep(self, kept: Kept) -> None:
+        """End it at the end, unless it is let go before."""
+        self._kept.add(kept)
+
+    def let_go(self, kept: Kept) -> None:
+        """Let it end by itself, if it was kept."""
+        self._kept.discard(kept)
+
     async def close(self) -> None:
         """Stop the clockwork: no timer fires any more, tasks are cancelled and awaited."""
         self.stop()
@@ -42,6 +58,8 @@ class Runtime(Turns):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for kept in list(self._kept):
+            kept.end()
 
     def report(self, broken: object) -> None:
         """Log the exception that is being handled; timeouts will end what has it."""

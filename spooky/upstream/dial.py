@@ -1,4 +1,4 @@
-"""Connecting to a backend: resolve, connect, TLS, and the protocol it agrees to."""
+"""Connecting to a backend over TCP: resolve, connect, TLS, and the protocol it agrees to."""
 
 import asyncio
 import hashlib
@@ -11,11 +11,17 @@ from typing import Final
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
+from spooky.protocol.quic.certificates import CertificateChain
+from spooky.protocol.quic.server_verifier import ServerVerifier
 from spooky.runtime.memory_file import memory_file
 from spooky.upstream.origin import Origin
 
 ALPN_HTTP1: Final = "http/1.1"
 ALPN_HTTP2: Final = "h2"
+ALPN_HTTP3: Final = "h3"
+
+HTTP_3: Final = "http3"
+"""The protocol that is dialled over UDP, see ``quic.py``."""
 
 ALPN_BY_PROTOCOL: Final = {
     "auto": [ALPN_HTTP2, ALPN_HTTP1],
@@ -39,6 +45,19 @@ class DialError(Exception):
         super().__init__(f"{reason.code}: {detail}")
         self.reason = reason
         self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class QuicTls:
+    """How TLS to a backend is verified and authenticated within QUIC.
+
+    Attributes:
+        verifier: Judges the backend's certificate; ``None`` to take any.
+        certificate: Ours, for a backend that asks for one.
+    """
+
+    verifier: ServerVerifier | None
+    certificate: CertificateChain | None
 
 
 @dataclass(frozen=True)
@@ -72,6 +91,20 @@ class UpstreamTls:
             digest.update(len(part).to_bytes(8) + part)
         return digest.hexdigest()
 
+    @cached_property
+    def quic(self) -> QuicTls:
+        """The same within QUIC.
+
+        Raises:
+            ValueError: The certificates or the key cannot be used.
+        """
+        verifier = certificate = None
+        if self.verify_certificates:
+            verifier = ServerVerifier(self.ca_pem, checks_name=self.strict_sni)
+        if self.client_certificate_pem:
+            certificate = CertificateChain(self.client_certificate_pem, self.client_key_pem)
+        return QuicTls(verifier, certificate)
+
     def context(self, protocol: str) -> ssl.SSLContext:
         """Return a client context that offers what ``protocol`` allows by ALPN.
 
@@ -96,13 +129,41 @@ class DialSettings:
 
     Attributes:
         origin: Where to.
-        protocol: ``auto``, ``http1`` or ``http2``.
+        protocol: ``auto``, ``http1``, ``http2`` or ``http3``.
         tls: The TLS context for https origins, else ``None``.
+        quic: In its place for HTTP/3.
     """
 
     origin: Origin
     protocol: str
     tls: ssl.SSLContext | None
+    quic: QuicTls | None = None
+
+    @classmethod
+    def of(
+        cls,
+        origin: Origin,
+        protocol: str,
+        tls: UpstreamTls,
+        contexts: dict[str, ssl.SSLContext] | None = None,
+    ) -> "DialSettings":
+        """Return how to connect to an origin with a TLS identity.
+
+        Arguments:
+            contexts: Those of the identity by protocol, as each takes long to make; added to.
+
+        Raises:
+            ssl.SSLError: The certificates or the key cannot be used.
+            ValueError: So.
+        """
+        if protocol == HTTP_3:
+            return cls(origin, protocol, None, tls.quic)
+        if origin.scheme != "https":
+            return cls(origin, protocol, None)
+        known = contexts if contexts is not None else {}
+        if protocol not in known:
+            known[protocol] = tls.context(protocol)
+        return cls(origin, protocol, known[protocol])
 
 
 async def dial(
@@ -127,10 +188,7 @@ async def dial(
         async with asyncio.timeout(seconds):
             transport = await _connect_any(settings, resolve, loop, make_protocol)
     except TimeoutError as error:
-        milliseconds = seconds * 1000
-        raise DialError(
-            reasons.CONNECT_TIMEOUT, f"{origin} did not accept within {milliseconds:.0f} ms"
-        ) from error
+        raise connect_timed_out(origin, seconds) from error
     agreed = agreed_protocol(transport, settings.protocol)
     if settings.tls is not None and agreed not in ALPN_BY_PROTOCOL[settings.protocol]:
         transport.abort()
@@ -148,6 +206,28 @@ def agreed_protocol(transport: asyncio.BaseTransport, protocol: str) -> str:
     return tls.selected_alpn_protocol() or ALPN_HTTP1
 
 
+async def addresses_of(origin: Origin, resolve: Resolve) -> list[str]:
+    """Return the addresses of an origin's host.
+
+    Raises:
+        DialError: It has none that is known.
+    """
+    try:
+        return await resolve(origin.host, origin.port)
+    except socket.gaierror as error:
+        raise DialError(
+            reasons.NAME_RESOLUTION_FAILED, f"{origin.host}: {error.strerror}"
+        ) from error
+
+
+def connect_timed_out(origin: Origin, seconds: float) -> DialError:
+    """Return what is wrong with an origin that took too long."""
+    milliseconds = seconds * 1000
+    return DialError(
+        reasons.CONNECT_TIMEOUT, f"{origin} did not accept within {milliseconds:.0f} ms"
+    )
+
+
 async def _connect_any(
     settings: DialSettings,
     resolve: Resolve,
@@ -156,14 +236,8 @@ async def _connect_any(
 ) -> asyncio.Transport:
     """Connect to the first address that accepts."""
     origin = settings.origin
-    try:
-        addresses = await resolve(origin.host, origin.port)
-    except socket.gaierror as error:
-        raise DialError(
-            reasons.NAME_RESOLUTION_FAILED, f"{origin.host}: {error.strerror}"
-        ) from error
     failure = DialError(reasons.NAME_RESOLUTION_FAILED, f"{origin.host} has no address")
-    for address in addresses:
+    for address in await addresses_of(origin, resolve):
         try:
             transport, _ = await loop.create_connection(
                 make_protocol,

@@ -1,31 +1,24 @@
 """The connections to one backend: reused, grown when full, closed when idle."""
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from spooky._core import hand_off, reasons
 from spooky._core.reasons import Reason
 from spooky._core.timers import Timer
-from spooky.protocol.h1.client import ClientSession as Http1Session
 from spooky.protocol.h1.limits import Limits as Http1Limits
-from spooky.protocol.h2.client import client_session as http2_session
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.protocol.stream import Stream, StreamHandler
 from spooky.runtime import Runtime
-from spooky.runtime.byte_transport import ByteTransport
-from spooky.upstream.dial import ALPN_HTTP2, DialError, DialSettings, Resolve, agreed_protocol, dial
+from spooky.upstream.connection import PooledConnection, TcpConnection
+from spooky.upstream.dial import HTTP_3, DialError, DialSettings, Resolve, dial
+from spooky.upstream.quic import Http3Settings, QuicConnection, dial_http3
 
 logger = logging.getLogger(__name__)
-
-PING_INTERVAL_SECONDS = 10.0
-"""A silent HTTP/2 connection is asked for a sign of life this often, and dropped at the next."""
-
-HTTP2_EXPECTED_STREAMS = 100
-"""How many requests a connection being dialled is expected to carry once it speaks HTTP/2."""
 
 
 class Caller(StreamHandler, Protocol):
@@ -64,6 +57,7 @@ class PoolSettings:
         connect_timeout: For resolving, connecting and TLS together; seconds.
         http1: Limits of HTTP/1.1 sessions.
         http2: Limits of HTTP/2 sessions.
+        http3: How HTTP/3 connections behave.
     """
 
     max_idle: int
@@ -71,92 +65,7 @@ class PoolSettings:
     connect_timeout: float
     http1: Http1Limits
     http2: Http2Limits
-
-
-class Connection(hand_off.Connection, ByteTransport):
-    """One connection of a pool.
-
-    Attributes:
-        expected_streams: How many requests one like it can be expected to carry.
-    """
-
-    lost_reason = reasons.UPSTREAM_CONNECTION_LOST
-
-    def __init__(self, pool: "Pool") -> None:
-        hand_off.Connection.__init__(self)
-        ByteTransport.__init__(self, pool.runtime)
-        self.pool = pool
-        self.expected_streams = 1
-        self._idle_timer: Timer | None = None
-        self._idle_since = 0.0
-        self._served_at_idle = 0
-        self._ping_timer: Timer | None = None
-        self._received_at_ping = 0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Speak what ALPN chose; TLS is complete by now, and the peer may speak first."""
-        if agreed_protocol(transport, self.pool.dial_settings.protocol) == ALPN_HTTP2:
-            self.session = http2_session(self.wake, limits=self.pool.settings.http2)
-            self.expected_streams = HTTP2_EXPECTED_STREAMS
-            self._schedule_ping()
-        else:
-            self.session = Http1Session(self.wake, limits=self.pool.settings.http1)
-        super().connection_made(transport)
-
-    @property
-    def address(self) -> str:
-        """The IP address that it leads to; empty if it is gone."""
-        peer = self.transport.get_extra_info("peername") if self.transport is not None else None
-        return str(peer[0]) if peer else ""
-
-    def on_progress(self) -> None:
-        if not self.ready and self.session.capacity > 0:
-            self.pool.on_room(self)
-        if self.session.active_streams == 0 and self._idle_timer is None:
-            self._begin_idle()
-
-    def on_closed(self) -> None:
-        for timer in (self._idle_timer, self._ping_timer):
-            if timer is not None:
-                timer.cancel()
-        self.pool.on_closed(self)
-
-    def follow_idle_timeout(self) -> None:
-        """Go by an idle timeout that changed."""
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
-            self._schedule_idle()
-
-    def _schedule_idle(self) -> None:
-        deadline = self._idle_since + self.pool.settings.idle_timeout
-        self._idle_timer = self.runtime.schedule(deadline, self._on_idle)
-
-    def _begin_idle(self) -> None:
-        self._idle_since = self.runtime.now()
-        self._served_at_idle = self.served
-        self._schedule_idle()
-
-    def _on_idle(self) -> None:
-        self._idle_timer = None
-        if self.session.active_streams == 0 and self._served_at_idle == self.served:
-            self.session.shutdown()
-            self.wake()
-        elif self.session.active_streams == 0:
-            self._begin_idle()
-
-    def _schedule_ping(self) -> None:
-        deadline = self.runtime.now() + PING_INTERVAL_SECONDS
-        self._ping_timer = self.runtime.schedule(deadline, self._on_ping_due)
-
-    def _on_ping_due(self) -> None:
-        silent = self.bytes_received == self._received_at_ping
-        self._received_at_ping = self.bytes_received
-        if silent and self.session.unanswered_pings > 0:
-            self.session.terminate(reasons.UPSTREAM_CONNECTION_LOST)
-        elif silent:
-            self.session.ping(b"spooky--")
-        self.wake()
-        self._schedule_ping()
+    http3: Http3Settings
 
 
 class Pool(hand_off.Pool):
@@ -181,7 +90,7 @@ class Pool(hand_off.Pool):
         self.dial_settings = dial_settings
         self.settings = settings
         self._resolve = resolve
-        self._connections: set[Connection] = set()
+        self._connections: set[PooledConnection] = set()
         self._waiting: deque[Caller] = deque()
         self._dialling = 0
         # What a new connection will probably carry; None until one was made.
@@ -271,7 +180,7 @@ class Pool(hand_off.Pool):
         self._cut_timer.cancel()
         self._cut_timer = None
 
-    def on_room(self, connection: Connection) -> None:
+    def on_room(self, connection: PooledConnection) -> None:
         """Learn that a connection has room for another stream."""
         while self._waiting and connection.session.capacity > 0:
             connection.open(self._waiting.popleft())
@@ -284,7 +193,7 @@ class Pool(hand_off.Pool):
         connection.ready = True
         self._ready.append(connection)
 
-    def on_closed(self, connection: Connection) -> None:
+    def on_closed(self, connection: PooledConnection) -> None:
         """Learn that a connection is gone."""
         self._connections.discard(connection)
         if connection.ready:
@@ -304,16 +213,22 @@ class Pool(hand_off.Pool):
             self._dialling += 1
             self.runtime.start_task(self._dial())
 
+    async def _connect(self) -> PooledConnection:
+        """Return a new connection.
+
+        Raises:
+            DialError: There can be none.
+        """
+        settings, seconds = self.dial_settings, self.settings.connect_timeout
+        if settings.protocol == HTTP_3:
+            return await dial_http3(settings, self._resolve, partial(QuicConnection, self), seconds)
+        connection = TcpConnection(self)
+        await dial(settings, self._resolve, self.runtime.loop, lambda: connection, seconds)
+        return connection
+
     async def _dial(self) -> None:
-        connection = Connection(self)
         try:
-            await dial(
-                self.dial_settings,
-                self._resolve,
-                self.runtime.loop,
-                lambda: connection,
-                self.settings.connect_timeout,
-            )
+            connection = await self._connect()
         except DialError as error:
             self._dialling -= 1
             self._on_dial_failed(error)
@@ -326,7 +241,7 @@ class Pool(hand_off.Pool):
             return
         self._dialling -= 1
         self._expected_streams = connection.expected_streams
-        if connection.transport is not None:
+        if connection.is_open:
             self._connections.add(connection)
             self.on_room(connection)
         if self._waiting:

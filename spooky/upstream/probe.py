@@ -12,6 +12,7 @@ from spooky.protocol.stream import Field, Stream
 from spooky.runtime import Runtime
 from spooky.upstream.dial import DialError, DialSettings, Resolve, dial
 from spooky.upstream.pool import Pool, PoolSettings
+from spooky.upstream.quic import Http3Settings
 
 BODY_MAX: Final = 65_536
 """So much of a body is looked through; a check is no download."""
@@ -34,7 +35,11 @@ class CheckInconclusive(Exception):  # noqa: N818 - it is no error
 
 
 async def probe(
-    check: HealthCheck, dial_settings: DialSettings, runtime: Runtime, resolve: Resolve
+    check: HealthCheck,
+    dial_settings: DialSettings,
+    runtime: Runtime,
+    resolve: Resolve,
+    http3: Http3Settings,
 ) -> None:
     """Check a backend once, within its timeout.
 
@@ -43,6 +48,7 @@ async def probe(
         dial_settings: How to connect.
         runtime: Whose loop to use.
         resolve: Gives the backend's addresses.
+        http3: How HTTP/3 connections behave.
 
     Raises:
         CheckError: The backend cannot serve; says why.
@@ -54,7 +60,9 @@ async def probe(
             if check.type == "tcp":
                 await _connect(dial_settings, runtime, resolve, seconds)
             else:
-                await _ask(check, dial_settings, runtime, resolve, seconds)
+                # Nothing is kept: a check tells whether the backend accepts connections, too.
+                settings = PoolSettings(0, seconds, seconds, Http1Limits(), Http2Limits(), http3)
+                await _ask(check, Pool(runtime, dial_settings, settings, resolve))
     except TimeoutError as error:
         raise CheckError(f"no answer within {check.timeout_ms} ms") from error
 
@@ -77,17 +85,8 @@ async def _connect(
             transport.close()
 
 
-async def _ask(
-    check: HealthCheck,
-    dial_settings: DialSettings,
-    runtime: Runtime,
-    resolve: Resolve,
-    seconds: float,
-) -> None:
-    # Nothing is kept: a check tells whether the backend accepts connections, too.
-    settings = PoolSettings(0, seconds, seconds, Http1Limits(), Http2Limits())
-    pool = Pool(runtime, dial_settings, settings, resolve)
-    question = _Question(check, dial_settings)
+async def _ask(check: HealthCheck, pool: Pool) -> None:
+    question = _Question(check, pool.dial_settings)
     pool.request(question)
     try:
         await question.answered

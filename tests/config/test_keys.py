@@ -244,17 +244,6 @@ def test_unsupported_sections_are_refused_even_when_empty(empty):
     assert only(minimal(more=f"{empty}\n")).message == "this key is not supported yet"
 
 
-def test_upstream_http3_is_not_supported_yet():
-    text, line, column = marked(
-        minimal(
-            "route: {path_prefix: /}\nprotocol: ⟦http3\nbackends: [{id: a, address: 'https://a'}]"
-        )
-    )
-    problem = only(text)
-    assert problem.message == '"http3" is not supported yet'
-    assert where(problem) == (line, column, "upstream.api.protocol")
-
-
 def test_names_of_upstreams_are_no_keys_of_the_schema():
     """An upstream may be called what is a key elsewhere."""
     text = "listen: {tls: {cert: c, key: k}}\nupstream:\n"

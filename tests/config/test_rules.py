@@ -286,18 +286,32 @@ def test_an_upstream_that_no_route_leads_to_is_refused():
         ("{type: grpc, expected_body: ⟦x}", "auto", ".expected_body", "a grpc check"),
         ("{grpc_service: ⟦a.B}", "auto", ".grpc_service", "asks about no service"),
         ("{type: ⟦grpc}", "http1", ".type", "gRPC needs HTTP/2"),
+        ("{type: ⟦tcp}", "http3", ".type", "HTTP/3 is not over TCP"),
     ],
 )
 def test_health_checks_that_contradict_themselves_are_refused(check, protocol, path, words):
     text, line, column = marked(
         minimal(
             f"protocol: {protocol}\nroute: {{path_prefix: /}}\n"
-            f"backends: [{{id: a, address: 'http://a', health_check: {check}}}]"
+            f"backends: [{{id: a, address: 'https://a', health_check: {check}}}]"
         )
     )
     problem = only(text)
     assert words in problem.message
     assert where(problem) == (line, column, f"upstream.api.backends[0].health_check{path}")
+
+
+@pytest.mark.parametrize("address", ["http://b", "HTTP://b:8080"])
+def test_http3_to_backends_without_tls_is_refused(address):
+    text, line, column = marked(
+        minimal(
+            "protocol: http3\nroute: {path_prefix: /}\n"
+            f"backends: [{{id: a, address: a}}, {{id: b, address: ⟦'{address}'}}]"
+        )
+    )
+    problem = only(text)
+    assert problem.message == "HTTP/3 has no version without TLS, and protocol is http3"
+    assert where(problem) == (line, column, "upstream.api.backends[1].address")
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ class Answer:
 async def fetch(connection: Http3Connection, method: str, path: str, body: bytes = b"") -> Response:
     """Make a request with our client."""
     answer = Answer()
-    stream = answer.stream = connection.open(answer)
+    stream = answer.stream = connection.http3.open(answer)
     fields = [(b"content-length", b"%d" % len(body))] if body else []
     stream.send_head(request_head(method, path, fields), end=not body)
     if body:
@@ -269,7 +269,7 @@ def test_qh3_as_a_server(tmp_path: Path, version: int, retry: bool) -> None:
             assert uploaded.body == b"%d" % UPLOAD
             # In version 2, qh3 2.1 cannot read what updated keys protect: aioquic's neither.
             if version == VERSION_1 and Feature.KEY_UPDATE not in chosen_engine(None).lacks:
-                client._quic.request_key_update()
+                client.quic.request_key_update()
             assert (await fetch(client, "GET", "/size/300000")).body == pattern(300_000)
         async with our_client(port, replace(parameters, ticket=tickets[0])) as client:
             assert (await client.established).resumed

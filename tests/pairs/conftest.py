@@ -36,5 +36,5 @@ class Pair:
     ids=lambda pair: f"{pair[0]}-to-{pair[1]}",
 )
 def pair(request: pytest.FixtureRequest, tmp_path: Path) -> Pair:
-    """Each of the twelve pairs."""
+    """Each of the fifteen pairs."""
     return Pair(*request.param, tmp_path)

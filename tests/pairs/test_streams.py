@@ -172,10 +172,11 @@ def test_a_client_that_does_not_read_stops_the_backend(pair: Pair) -> None:
         stream = await client.open("GET", "/endless")
         await asyncio.wait_for(stream.head_arrived.wait(), 30)
         gate = setup.origin.gate
-        await asyncio.sleep(1)
-        before = gate.sent_bytes
-        await asyncio.sleep(0.5)
-        assert gate.sent_bytes == before
+        before = -1
+        async with asyncio.timeout(40):
+            while gate.sent_bytes != before:
+                before = gate.sent_bytes
+                await asyncio.sleep(0.5)
         await stream.cancel()
         await until(lambda: gate.ended_by)
 
@@ -188,7 +189,8 @@ def test_a_backend_that_does_not_read_stops_the_client(pair: Pair) -> None:
     async def scenario(setup: Setup) -> None:
         stream = await (await setup.client()).open("POST", "/no-read", end=False)
         # More than the kernel may keep for the sockets on the way.
-        size = (16 if setup.ingress == "h3" else 64) * 1024 * 1024
+        mib = 8 if pair.upstream == "h3" else 16 if setup.ingress == "h3" else 64
+        size = mib * 1024 * 1024
         sending = asyncio.ensure_future(stream.send(pattern(size), end=True))
         await asyncio.wait_for(setup.origin.gate.reached.wait(), 30)
         await asyncio.sleep(0.5)

@@ -1,4 +1,4 @@
-"""Scripted backends on independent protocol libraries: h11 and h2, never our own sessions.
+"""Scripted backends on independent protocol libraries: h11, h2, aioquic; never our own sessions.
 
 A behaviour is chosen by the request's path; it is the same whatever the protocol.
 """
@@ -225,7 +225,7 @@ class Origin:
     """A backend on a free loopback port.
 
     Arguments:
-        protocol: ``h1`` or ``h2``.
+        protocol: ``h1`` or ``h2``; for HTTP/3 see ``origin_h3.py``.
         tls: Server context, or ``None`` for cleartext.
     """
 

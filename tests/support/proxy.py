@@ -14,11 +14,13 @@ import spooky
 from tests.certificates import ca, leaf, write
 from tests.support.client import Client, Http1Client, Http2Client, Http3Client
 from tests.support.origin import Origin
+from tests.support.origin_h3 import Http3Origin
 from tests.support.tls import plain_context
 
 SCENARIO_SECONDS = 100
 INGRESSES = ("h3", "h2", "h1")
-UPSTREAMS = ("h2-tls", "h2c", "h1", "h1-tls")
+UPSTREAMS = ("h3", "h2-tls", "h2c", "h1", "h1-tls")
+PROTOCOLS = {"h3": "http3", "h2c": "http2", "h2-tls": "auto", "h1": "auto", "h1-tls": "auto"}
 
 
 @dataclass
@@ -32,7 +34,7 @@ class Setup:
     """
 
     proxy: spooky.Proxy
-    origin: Origin
+    origin: Origin | Http3Origin
     ingress: str
     clients: list[Client] = field(default_factory=list)
 
@@ -82,6 +84,16 @@ def configuration(directory: Path, address: str, **upstream: Any) -> dict[str, A
     }
 
 
+def origin_of(directory: Path, upstream: str) -> Origin | Http3Origin:
+    """Return a backend that speaks an upstream protocol."""
+    if upstream == "h3":
+        return Http3Origin(*write(leaf(["localhost", "127.0.0.1"], ca()), directory, "origin"))
+    kind = "h2" if upstream.startswith("h2") else "h1"
+    if not upstream.endswith("tls"):
+        return Origin(kind)
+    return Origin(kind, server_context(directory, ["h2"] if kind == "h2" else ["http/1.1"]))
+
+
 @asynccontextmanager
 async def running(
     directory: Path,
@@ -94,13 +106,8 @@ async def running(
     Arguments:
         change: Changes the configuration before it is used.
     """
-    kind = "h2" if upstream.startswith("h2") else "h1"
-    tls = None
-    if upstream.endswith("tls"):
-        tls = server_context(directory, ["h2"] if kind == "h2" else ["http/1.1"])
-    protocol = {"h2c": "http2", "h2-tls": "auto", "h1": "auto", "h1-tls": "auto"}[upstream]
-    async with Origin(kind, tls) as origin:
-        settings = configuration(directory, origin.address, protocol=protocol)
+    async with origin_of(directory, upstream) as origin:
+        settings = configuration(directory, origin.address, protocol=PROTOCOLS[upstream])
         if change is not None:
             change(settings)
         proxy = spooky.Proxy(settings)

@@ -12,6 +12,7 @@ from spooky.runtime import Runtime
 from spooky.upstream.dial import DialSettings
 from spooky.upstream.origin import Origin
 from spooky.upstream.pool import Pool, PoolSettings
+from spooky.upstream.quic import Http3Settings
 
 
 class Waiting:
@@ -35,7 +36,7 @@ def test_a_dial_that_fails_by_a_defect_is_told_and_the_next_caller_dials_again(
 
     async def scenario() -> None:
         runtime = Runtime(asyncio.get_running_loop())
-        settings = PoolSettings(1, 1.0, 1.0, Http1Limits(), Http2Limits())
+        settings = PoolSettings(1, 1.0, 1.0, Http1Limits(), Http2Limits(), Http3Settings())
         origin = Origin("http", "backend.test", 80)
         pool = Pool(runtime, DialSettings(origin, "http1", None), settings, resolve)
         for number in (1, 2):

@@ -76,7 +76,7 @@ cdef class Endpoint:
     cdef bint ping_due
     cdef uint8_t ecn  # What the datagrams of this flush are marked with.
     cdef bytes token_to_give  # In a NEW_TOKEN frame; None if there is none.
-    cdef double idle_timeout  # 0: none.
+    cdef readonly double idle_timeout  # 0: none.
     cdef double idle_at
     cdef bint eliciting_since_receipt
     cdef bint acknowledgments_held  # The last flush had no room for what was due.

@@ -10,6 +10,7 @@ from spooky._core.h3_errors import (
     H3_REQUEST_CANCELLED,
     H3_REQUEST_REJECTED,
     H3_STREAM_CREATION_ERROR,
+    H3_VERSION_FALLBACK,
     ProtocolError,
 )
 from spooky._core.h3_fields import declared_length
@@ -24,6 +25,10 @@ TLS_ERRORS = range(0x100, 0x200)
 
 TLS_NO_APPLICATION_PROTOCOL = 0x178
 
+TLS_CERTIFICATE_ERRORS = (0x12A, 0x12B, 0x12D, 0x130)
+"""``bad_certificate``, ``unsupported_certificate``, ``certificate_expired`` and ``unknown_ca``, as
+QUIC carries them: what we say of a certificate (RFC 8446 section 6.2)."""
+
 
 class ClientSession(Session):
     """An HTTP/3 connection to a backend.
@@ -32,6 +37,9 @@ class ClientSession(Session):
         quic: The QUIC session.
         limits: What the backend may send.
         owner: Who owns the connection.
+
+    Attributes:
+        held_back: Whether no stream is to be opened for now, as the backend may be gone.
     """
 
     is_client = True
@@ -50,6 +58,17 @@ class ClientSession(Session):
         super().__init__(quic, owner, limits)
         # A stream that was opened, and not used yet, to know that it can be.
         self._spare_id: int | None = None
+        self.held_back = False
+
+    @property
+    def reusable(self) -> bool:
+        """Whether, once idle, it may serve another request."""
+        return not (self._closing or self._shutting_down or self._peer_goaway is not None)
+
+    @property
+    def drained(self) -> bool:
+        """Whether the last request ended of a connection that takes no new ones."""
+        return not (self.reusable or self._closing or self._requests)
 
     @property
     def capacity(self) -> int:
@@ -57,9 +76,9 @@ class ClientSession(Session):
 
         QUIC does not tell how many, only whether one can be.
         """
-        if not self._established or self._closing or self._shutting_down:
+        if not (self._established and self.reusable) or self.held_back:
             return 0
-        if self._peer_goaway is not None:
+        if len(self._requests) >= self.limits.max_concurrent_streams:
             return 0
         if self._spare_id is None:
             self._spare_id = self.quic.open_stream(unidirectional=False)
@@ -136,7 +155,17 @@ class ClientSession(Session):
             return reasons.CONNECT_FAILED
         if close.error_code == TLS_NO_APPLICATION_PROTOCOL:
             return reasons.UPSTREAM_ALPN_MISMATCH
+        if close.error_code in TLS_CERTIFICATE_ERRORS and not close.by_peer:
+            return reasons.UPSTREAM_CERTIFICATE_INVALID
         return reasons.UPSTREAM_TLS_FAILED
+
+    def _stream_reason(self, close: Close) -> Reason:
+        if close.is_application and close.error_code == H3_VERSION_FALLBACK:
+            return reasons.UPSTREAM_VERSION_FALLBACK
+        if close.by_peer or close.timed_out or close.is_application:
+            return self.LOST
+        # It broke a rule of QUIC.
+        return self.PROTOCOL_ERROR
 
     def _reason_for(self, error: ProtocolError) -> Reason:
         return reasons.UPSTREAM_PROTOCOL_ERROR
@@ -212,6 +241,8 @@ class ClientStream(RequestStream):
     def _reset_reason(self, error_code: int) -> Reason:
         if error_code == H3_REQUEST_REJECTED:
             return reasons.UPSTREAM_REFUSED
+        if error_code == H3_VERSION_FALLBACK:
+            return reasons.UPSTREAM_VERSION_FALLBACK
         return reasons.UPSTREAM_RESET
 
     def _reset_code(self, reason: Reason) -> int:

@@ -35,6 +35,7 @@ class Limits:
             three that HTTP/3 knows, and some of types that are unknown here (attack 26).
         max_aborted_requests: Requests that the client gave up or broke. More are tolerated as long
             as they are less than half of all requests (attacks 1, 2).
+        max_concurrent_streams: Requests that a client has open at most, whatever its peer allows.
     """
 
     max_headers_count: int = 128
@@ -44,6 +45,7 @@ class Limits:
     max_useless_bytes: int = 256 * 1024
     max_unidirectional_streams: int = 100
     max_aborted_requests: int = 500
+    max_concurrent_streams: int = 100
 
     @property
     def max_headers_frame_bytes(self) -> int:

@@ -181,7 +181,7 @@ class Session(Connection, ABC):
     def on_closed(self, close: Close) -> None:
         """End every stream and tell the owner."""
         reason = self._close_reason or self._reason_of(close)
-        self._end_streams(self.LOST)
+        self._end_streams(self._stream_reason(close))
         self._owner.on_closed(close, reason)
 
     # --- what the peer's control stream calls -------------------------------------------------
@@ -243,6 +243,10 @@ class Session(Connection, ABC):
     @abstractmethod
     def _handshake_reason(self, close: Close) -> Reason:
         """Return why a handshake failed."""
+
+    def _stream_reason(self, close: Close) -> Reason:
+        """Return why the streams ended that were open when the connection was."""
+        return self.LOST
 
     @abstractmethod
     def _reason_for(self, error: ProtocolError) -> Reason:

@@ -530,6 +530,11 @@ class Connection(QuicConnection):
         """Whether a client has begun, or a server received a valid packet."""
         return self._is_client or self._state is not QuicConnectionState.FIRSTFLIGHT
 
+    @property
+    def agreed_idle_timeout(self) -> float:
+        """After which silence it ends; seconds."""
+        return float(self._idle_timeout())
+
     def is_idle(self, now: float) -> bool:
         """Whether the idle timeout has passed."""
         return self._close_at is not None and now >= self._close_at

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from spooky.protocol.quic.aioquic_connection import Connection
 from spooky.protocol.quic.aioquic_events import ConnectionIdGenerated, StreamsAvailable
 from spooky.protocol.quic.aioquic_streams import STREAM_SHARE
-from spooky.protocol.quic.aioquic_tls import BoundedContext, ServerContext
+from spooky.protocol.quic.aioquic_tls import BoundedContext, ClientContext, ServerContext
 from spooky.protocol.quic.congestion import ALGORITHMS
 from spooky.protocol.quic.packet import PacketHeader
 from spooky.protocol.quic.parameters import ClientParameters, EndpointParameters, ServerParameters
@@ -77,6 +77,11 @@ class AioquicSession:
     def peer_stream_limit(self) -> int:
         """How many bidirectional streams the peer was allowed to open so far."""
         return self._quic.peer_stream_limit
+
+    @property
+    def idle_timeout(self) -> float:
+        """After which silence the connection ends, as agreed on; seconds."""
+        return self._quic.agreed_idle_timeout
 
     # --- datagrams ------------------------------------------------------------------------------
 
@@ -449,7 +454,7 @@ def client_session(
     configuration = _configuration(parameters, is_client=True)
     configuration.server_name = server_name
     configuration.cadata = parameters.authorities
-    configuration.verify_mode = ssl.CERT_REQUIRED if parameters.verify else ssl.CERT_NONE
+    configuration.verify_mode = ssl.CERT_REQUIRED if parameters.leaves_verifying else ssl.CERT_NONE
     if parameters.certificate is not None:
         configuration.certificate = parameters.certificate.certificate
         configuration.certificate_chain = list(parameters.certificate.intermediates)
@@ -460,8 +465,9 @@ def client_session(
     configuration.session_ticket = ticket
 
     def make_context(log: logging.LoggerAdapter[logging.Logger]) -> BoundedContext:
-        return BoundedContext(
-            is_client=True,
+        return ClientContext(
+            verifier=parameters.verifier,
+            wall_clock=parameters.wall_clock,
             alpn_protocols=configuration.alpn_protocols,
             cadata=configuration.cadata,
             logger=log,

@@ -1,4 +1,4 @@
-"""aioquic's TLS 1.3 with what a server must add: SNI, verified clients, tickets without 0-RTT.
+"""aioquic's TLS 1.3 with what we add: SNI, verified peers, tickets without 0-RTT.
 
 Every failure is an alert, which QUIC carries as error 0x100 + alert (RFC 9001 section 4.8).
 """
@@ -6,7 +6,7 @@ Every failure is an alert, which QUIC carries as error 0x100 + alert (RFC 9001 s
 import datetime
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from aioquic import tls
 from aioquic.buffer import Buffer  # type: ignore[attr-defined]
@@ -25,6 +25,11 @@ from spooky.protocol.quic.certificates import (
     normalize_server_name,
 )
 from spooky.protocol.quic.reassembly import GapBudget, WaitingRanges
+from spooky.protocol.quic.server_verifier import (
+    ServerCertificateError,
+    ServerCertificateFault,
+    ServerVerifier,
+)
 from spooky.protocol.quic.tickets import ResumableSession, TicketStore
 
 HANDSHAKE_MESSAGE_MAX: Final = 64 * 1024
@@ -45,7 +50,7 @@ class AlertCertificateRequired(tls.Alert):
 
 
 class AlertUnknownAuthority(tls.Alert):
-    """The client's certificate comes from an authority we do not trust."""
+    """The peer's certificate comes from an authority we do not trust."""
 
     description = AlertDescription.unknown_ca
 
@@ -55,6 +60,15 @@ FAULT_ALERTS: Final[dict[ClientCertificateFault, type[tls.Alert]]] = {
     ClientCertificateFault.PURPOSE: tls.AlertUnsupportedCertificate,
     ClientCertificateFault.UNTRUSTED: AlertUnknownAuthority,
     ClientCertificateFault.MALFORMED: tls.AlertBadCertificate,
+}
+
+
+SERVER_FAULT_ALERTS: Final[dict[ServerCertificateFault, type[tls.Alert]]] = {
+    ServerCertificateFault.EXPIRED: tls.AlertCertificateExpired,
+    ServerCertificateFault.PURPOSE: tls.AlertUnsupportedCertificate,
+    ServerCertificateFault.UNTRUSTED: AlertUnknownAuthority,
+    ServerCertificateFault.NAME: tls.AlertBadCertificate,
+    ServerCertificateFault.MALFORMED: tls.AlertBadCertificate,
 }
 
 
@@ -86,6 +100,41 @@ class BoundedContext(tls.Context):
         if len(self._receive_buffer) + len(input_data) > HANDSHAKE_MESSAGE_MAX:
             raise crypto_buffer_exceeded()
         super().handle_message(input_data, output_buf)
+
+
+class ClientContext(BoundedContext):
+    """A TLS client.
+
+    Arguments:
+        verifier: Judges the server's certificate; ``None`` leaves it to aioquic.
+        wall_clock: The date.
+        server_name: The name or address that the server is asked for by.
+        options: Of aioquic's context.
+    """
+
+    def __init__(
+        self,
+        *,
+        verifier: ServerVerifier | None,
+        wall_clock: Callable[[], datetime.datetime],
+        server_name: str,
+        **options: Any,
+    ) -> None:
+        super().__init__(is_client=True, server_name=server_name, **options)
+        self._verifier = verifier
+        self._wall_clock = wall_clock
+        self._name = server_name
+
+    def _client_handle_certificate_verify(self, input_buf: Buffer) -> None:
+        super()._client_handle_certificate_verify(input_buf)
+        leaf = self._peer_certificate
+        if self._verifier is None or leaf is None:
+            return
+        chain = (leaf, *self._peer_certificate_chain)
+        try:
+            self._verifier.verify(chain, self._name, self._wall_clock())
+        except ServerCertificateError as error:
+            raise SERVER_FAULT_ALERTS[error.fault](str(error)) from error
 
 
 class ServerContext(BoundedContext):

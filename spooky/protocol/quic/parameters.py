@@ -14,6 +14,7 @@ from spooky.protocol.quic.early_data import EarlyData
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.limits import DEFAULT_LIMITS, Limits
 from spooky.protocol.quic.packet import INITIAL_DATAGRAM_MIN_SIZE, VERSION_1, VERSION_2
+from spooky.protocol.quic.server_verifier import ServerVerifier
 from spooky.protocol.quic.session import Address
 from spooky.protocol.quic.tickets import TicketStore
 from spooky.protocol.quic.tokens import TokenStore
@@ -123,6 +124,7 @@ class ClientParameters(EndpointParameters):
     Attributes:
         authorities: Certificates to trust, PEM; ``None`` trusts the public ones.
         verify: Whether the server's certificate is verified.
+        verifier: Judges the server's certificate, in place of these two.
         certificate: To present if the server asks.
         ticket: Of a session to resume.
         early_data: Whether streams may be opened at once, in 0-RTT data, if the ticket allows it.
@@ -133,8 +135,14 @@ class ClientParameters(EndpointParameters):
 
     authorities: bytes | None = None
     verify: bool = True
+    verifier: ServerVerifier | None = None
     certificate: CertificateChain | None = None
     ticket: SessionTicket | None = None
     early_data: bool = False
     on_ticket: Callable[[SessionTicket], None] | None = None
     tokens: TokenStore | None = None
+
+    @property
+    def leaves_verifying(self) -> bool:
+        """Whether aioquic's TLS verifies the server's certificate: nobody else does, and it is."""
+        return self.verify and self.verifier is None

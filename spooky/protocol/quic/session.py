@@ -141,6 +141,7 @@ class QuicSession(Protocol):
         all_acknowledged: Whether the peer has everything that was sent on streams, ends and resets
             included; closing before that loses some of it.
         peer_stream_limit: How many bidirectional streams the peer was allowed to open so far.
+        idle_timeout: After which silence the connection ends, as agreed on; seconds, 0 for never.
     """
 
     handler: QuicHandler
@@ -157,6 +158,9 @@ class QuicSession(Protocol):
 
     @property
     def peer_stream_limit(self) -> int: ...
+
+    @property
+    def idle_timeout(self) -> float: ...
 
     def receive(self, batch: Sequence[ReceivedDatagram], now: float) -> None:
         """Take datagrams, in order, and make the upcalls they cause."""

@@ -10,6 +10,7 @@ from aioquic.tls import Direction, Epoch
 
 from spooky._core.quic.errors import TlsAlert
 from spooky._core.quic.handshake import NativeTls
+from spooky.protocol.quic.aioquic_tls import ClientContext
 from spooky.protocol.quic.parameters import ClientParameters
 from spooky.protocol.quic.tls_endpoint import (
     APPLICATION,
@@ -45,12 +46,13 @@ class ClientTls(NativeTls):
 
     def __init__(self, parameters: ClientParameters, server_name: str, events: TlsEvents) -> None:
         super().__init__(events, parameters.secrets_log, is_client=True)
-        context = self._context = tls.Context(
-            is_client=True,
+        context = self._context = ClientContext(
+            verifier=parameters.verifier,
+            wall_clock=parameters.wall_clock,
             alpn_protocols=list(parameters.alpn),
             cadata=parameters.authorities,
             server_name=server_name,
-            verify_mode=ssl.CERT_REQUIRED if parameters.verify else ssl.CERT_NONE,
+            verify_mode=ssl.CERT_REQUIRED if parameters.leaves_verifying else ssl.CERT_NONE,
         )
         if parameters.certificate is not None:
             context.certificate = parameters.certificate.certificate

@@ -350,8 +350,11 @@ def test_a_head_larger_than_the_backend_takes_is_not_sent() -> None:
     ("established", "close", "reason"),
     [
         (True, Close(0x102, True, "", True, False), reasons.UPSTREAM_CONNECTION_LOST),
+        (True, Close(0x110, True, "", True, False), reasons.UPSTREAM_CONNECTION_LOST),
         (True, Close(0x3, False, "", False, False), reasons.UPSTREAM_PROTOCOL_ERROR),
-        (False, Close(0x130, False, "", False, False), reasons.UPSTREAM_TLS_FAILED),
+        (False, Close(0x130, False, "", False, False), reasons.UPSTREAM_CERTIFICATE_INVALID),
+        (False, Close(0x130, False, "", True, False), reasons.UPSTREAM_TLS_FAILED),
+        (False, Close(0x128, False, "", False, False), reasons.UPSTREAM_TLS_FAILED),
         (False, Close(0x178, False, "", True, False), reasons.UPSTREAM_ALPN_MISMATCH),
         (False, Close(0x2, False, "", True, False), reasons.CONNECT_FAILED),
     ],
@@ -363,4 +366,6 @@ def test_a_lost_connection(established: bool, close: Close, reason: Reason) -> N
     assert client.owner.closed == (close, reason)
     assert client.session.capacity == 0
     if request is not None:
-        assert request.reset is reasons.UPSTREAM_CONNECTION_LOST
+        # What it did is worse than its absence, and its word about versions is for each request.
+        fallback = reasons.UPSTREAM_VERSION_FALLBACK
+        assert request.reset is (fallback if close.error_code == 0x110 else reason)

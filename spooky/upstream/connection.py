@@ -1,0 +1,148 @@
+"""The connections of a pool: what they have in common, and those over TCP."""
+
+import asyncio
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Final
+
+from spooky._core import hand_off, reasons
+from spooky._core.timers import Timer
+from spooky.protocol.h1.client import ClientSession as Http1Session
+from spooky.protocol.h2.client import client_session as http2_session
+from spooky.runtime.byte_transport import ByteTransport
+from spooky.upstream.dial import ALPN_HTTP2, agreed_protocol
+
+if TYPE_CHECKING:
+    from spooky.upstream.pool import Pool
+
+PING_INTERVAL_SECONDS: Final = 10.0
+"""A silent HTTP/2 connection is asked for a sign of life this often, and dropped at the next."""
+
+EXPECTED_STREAMS: Final = 100
+"""How many requests a connection being dialled is expected to carry once it multiplexes."""
+
+
+class PooledConnection(hand_off.Connection):
+    """One connection of a pool, whatever carries it.
+
+    Attributes:
+        pool: Whose it is.
+        expected_streams: How many requests one like it can be expected to carry.
+    """
+
+    def __init__(self, pool: "Pool") -> None:
+        super().__init__()
+        self.pool = pool
+        self.expected_streams = 1
+        self._idle_timer: Timer | None = None
+        self._idle_since = 0.0
+        self._served_at_idle = 0
+        self._ping_timer: Timer | None = None
+
+    @property
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether it can still be used."""
+
+    @property
+    @abstractmethod
+    def address(self) -> str:
+        """The IP address that it leads to; empty if it is gone."""
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Flush at the end of this turn."""
+
+    @abstractmethod
+    def on_ping_due(self) -> None:
+        """Ask for a sign of life if there was none, and drop what was asked in vain."""
+
+    def on_progress(self) -> None:
+        """Take more requests if there is room, and note when there are none."""
+        if not self.ready and self.session.capacity > 0:
+            self.pool.on_room(self)
+        if self.session.active_streams == 0 and self._idle_timer is None:
+            self._begin_idle()
+
+    def leave_pool(self) -> None:
+        """Serve nobody any more: it is gone."""
+        for timer in (self._idle_timer, self._ping_timer):
+            if timer is not None:
+                timer.cancel()
+        self._idle_timer = self._ping_timer = None
+        self.pool.on_closed(self)
+
+    def follow_idle_timeout(self) -> None:
+        """Go by an idle timeout that changed."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._schedule_idle()
+
+    def schedule_ping(self, seconds: float) -> None:
+        """Have :meth:`on_ping_due` called after some time."""
+        runtime = self.pool.runtime
+        self._ping_timer = runtime.schedule(runtime.now() + seconds, self.on_ping_due)
+
+    def _schedule_idle(self) -> None:
+        deadline = self._idle_since + self.pool.settings.idle_timeout
+        self._idle_timer = self.pool.runtime.schedule(deadline, self._on_idle)
+
+    def _begin_idle(self) -> None:
+        self._idle_since = self.pool.runtime.now()
+        self._served_at_idle = self.served
+        self._schedule_idle()
+
+    def _on_idle(self) -> None:
+        self._idle_timer = None
+        if self.session.active_streams == 0 and self._served_at_idle == self.served:
+            self.session.shutdown()
+            self.wake()
+        elif self.session.active_streams == 0:
+            self._begin_idle()
+
+
+class TcpConnection(PooledConnection, ByteTransport):
+    """A connection with HTTP/1.1 or HTTP/2, over TLS or without."""
+
+    lost_reason = reasons.UPSTREAM_CONNECTION_LOST
+    wake = ByteTransport.wake
+
+    def __init__(self, pool: "Pool") -> None:
+        PooledConnection.__init__(self, pool)
+        ByteTransport.__init__(self, pool.runtime)
+        self._received_at_ping = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Speak what ALPN chose; TLS is complete by now, and the peer may speak first."""
+        if agreed_protocol(transport, self.pool.dial_settings.protocol) == ALPN_HTTP2:
+            self.session = http2_session(self.wake, limits=self.pool.settings.http2)
+            self.expected_streams = EXPECTED_STREAMS
+            self.schedule_ping(PING_INTERVAL_SECONDS)
+        else:
+            self.session = Http1Session(self.wake, limits=self.pool.settings.http1)
+        super().connection_made(transport)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still be used."""
+        return self.transport is not None
+
+    @property
+    def address(self) -> str:
+        """The IP address that it leads to; empty if it is gone."""
+        peer = self.transport.get_extra_info("peername") if self.transport is not None else None
+        return str(peer[0]) if peer else ""
+
+    def on_closed(self) -> None:
+        """Leave the pool."""
+        self.leave_pool()
+
+    def on_ping_due(self) -> None:
+        """Ask for a sign of life if there was none, and drop what was asked in vain."""
+        silent = self.bytes_received == self._received_at_ping
+        self._received_at_ping = self.bytes_received
+        if silent and self.session.unanswered_pings > 0:
+            self.session.terminate(reasons.UPSTREAM_CONNECTION_LOST)
+        elif silent:
+            self.session.ping(b"spooky--")
+        self.wake()
+        self.schedule_ping(PING_INTERVAL_SECONDS)
