@@ -104,5 +104,8 @@ class UdpSocket:
             ValueError: It is not a packed address of this socket's family.
         """
 
+    def forget_unused(self) -> None:
+        """Forget the peers that were not heard of or sent to since the last call but one."""
+
     def release(self) -> None:
         """Use the descriptor no more; its owner may close it."""

@@ -406,6 +406,13 @@ cdef class UdpSocket:
             raise ValueError("not a packed address of the socket's family")
         self._destination(address).local = asked
 
+    def forget_unused(self):
+        """Forget the peers that were not heard of or sent to since the last call but one."""
+        self._old = self._young
+        self._young = {}
+        # It would not be looked up, so not be remembered.
+        self._last = None
+
     cdef Peer _destination(self, object address):
         """Return whom to send to."""
         cdef Peer peer = self._known(address)

@@ -24,7 +24,7 @@ from spooky.overload.manager import (
 )
 from spooky.overload.places import shared_places
 from spooky.overload.pressures import MachinePressure, WorkerPressure
-from spooky.overload.trim import TRIM_SECONDS, find_trim
+from spooky.overload.trim import RELEASE_SECONDS, TRIM_SECONDS, find_trim
 from spooky.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -80,6 +80,7 @@ class OverloadWatch:
         self._next_close = 0.0
         self._trim = find_trim()
         self._next_trim = 0.0
+        self._next_release = runtime.now() + RELEASE_SECONDS
         # What streams hold in each worker, as long as they are to be reset.
         self._held = shared_places(counters, "bytes held by streams")
         self._own_held = 0
@@ -120,11 +121,21 @@ class OverloadWatch:
             self._next_close = now + CLOSE_INTERVAL_SECONDS
             self._close_idle()
         self._follow_largest(pressures[Resource.MEMORY], now)
-        if self._trim and self._manager.is_short_of_memory and now >= self._next_trim:
-            self._next_trim = now + TRIM_SECONDS
-            # Else what was freed counts as used, and the action does not end.
-            self._runtime.loop.run_in_executor(None, self._trim)
+        self._give_back(now)
         self._schedule()
+
+    def _give_back(self, now: float) -> None:
+        """Give the system what was freed, now and then, and more often while memory is short.
+
+        Else it counts as used: an action that is taken for memory would not end.
+        """
+        if self._trim is None:
+            return
+        is_due = self._manager.is_short_of_memory and now >= self._next_trim
+        if is_due or now >= self._next_release:
+            self._next_trim = now + TRIM_SECONDS
+            self._next_release = now + RELEASE_SECONDS
+            self._runtime.loop.run_in_executor(None, self._trim)
 
     def _measure(self) -> dict[Resource, float]:
         # Rounded, as an average comes near the greatest lag, which is 1, but never quite there.

@@ -15,6 +15,7 @@ from spooky.edge.glitches import GlitchBook
 from spooky.edge.handover import HandedOver, Handover
 from spooky.edge.kin import bound_address, translated
 from spooky.edge.limits import ConnectionCap, ConnectionRate
+from spooky.edge.peers import Forgetting
 from spooky.edge.proxy_headers import AnnouncedFlows
 from spooky.edge.quic_connection import QuicConnection
 from spooky.edge.quic_measures import QuicMeasures
@@ -133,6 +134,9 @@ class QuicListener(dispatch.Listener):
             listener_name(udp), counters, lambda answer: self.transmit([answer])
         )
         self._actions = action_slots(counters)
+        self._forgetting = Forgetting(
+            runtime, self._udp.forget_unused, lambda: self.settings.parameters.idle_timeout
+        )
         runtime.loop.add_reader(descriptor, self._on_readable)
 
     @property
@@ -190,6 +194,7 @@ class QuicListener(dispatch.Listener):
         for connection in list(self._connections):
             connection.forget()
         self._handshakes.clear()
+        self._forgetting.close()
         self._retry_switch.close()
         self.runtime.loop.remove_reader(self._socket.fileno())
         self.runtime.loop.remove_writer(self._socket.fileno())

@@ -7,6 +7,10 @@ from typing import Final
 TRIM_SECONDS: Final = 5.0
 """How often it is given back while memory is short: for 200 MB that takes some milliseconds."""
 
+RELEASE_SECONDS: Final = 60.0
+"""How often it is given back otherwise. What a crowd of clients held lies between what lives on,
+and the C library keeps the pages it lay in for as long: two thirds of its heap, after a crowd."""
+
 
 def find_trim() -> Callable[[], object] | None:
     """Return what gives freed memory back; ``None`` where the C library knows no such thing.

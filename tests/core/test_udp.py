@@ -358,6 +358,31 @@ def test_peers_unused_for_longest_are_forgotten_and_others_not(
     assert client.udp.receive(64) == [(b"who?", ("127.0.0.1", server.port), 0)]
 
 
+def test_peers_unused_since_the_last_call_but_one_are_forgotten(opened: Open) -> None:
+    """One that is used, to send or to receive, is not: from where it is answered tells."""
+    server, client = opened("IPv4", "0.0.0.0"), opened("IPv4")
+
+    def hear() -> tuple[str, int]:
+        client.udp.send(b"ask", 1200, ("127.0.0.5", server.port), 0)
+        ((_, source, _),) = server.udp.receive(64)
+        return source
+
+    def answered_from(source: tuple[str, int]) -> str:
+        server.udp.send(b"answer", 1200, source, 0)
+        ((_, (host, _), _),) = client.udp.receive(64)
+        return host
+
+    source = hear()
+    for use in (hear, lambda: answered_from(source), hear, hear):
+        server.udp.forget_unused()
+        use()
+    server.udp.forget_unused()
+    assert answered_from(source) == "127.0.0.5"
+    server.udp.forget_unused()
+    server.udp.forget_unused()
+    assert answered_from(source) == "127.0.0.1"
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_one_socket_was_told_another_learns(opened: Open, family: str) -> None:
     """A datagram handed to another worker is answered from the address that was asked, too."""

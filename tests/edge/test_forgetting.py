@@ -1,8 +1,9 @@
-"""Counts of what a change removed are kept as long as promised, whatever change comes next."""
+"""What is forgotten in time: counts of what a change removed, and peers without a connection."""
 
 from types import SimpleNamespace
 from typing import Any, cast
 
+from spooky.edge.peers import FORGET_MARGIN_SECONDS, Forgetting
 from spooky.edge.worker import FORGET_SECONDS, Worker
 
 
@@ -24,3 +25,19 @@ def test_a_second_change_gives_what_it_removed_its_own_time() -> None:
         runtime.clock, what = due.pop()
         what()
     assert forgotten == [2 * FORGET_SECONDS - 1]
+
+
+def test_peers_are_forgotten_when_no_connection_of_theirs_can_be_left() -> None:
+    """Of connections that began before a change too, which lasts longer than those after it."""
+    due: list[tuple[float, Any]] = []
+    forgotten: list[float] = []
+    runtime = SimpleNamespace(clock=0.0)
+    runtime.now = lambda: runtime.clock
+    runtime.schedule = lambda when, what: due.append((when, what)) or "timer"
+    timeouts = [30.0, 5.0, 60.0, 60.0]
+    Forgetting(cast(Any, runtime), lambda: forgotten.append(runtime.clock), lambda: timeouts.pop(0))
+    for _ in range(3):
+        runtime.clock, what = due.pop()
+        what()
+    first = 30.0 + FORGET_MARGIN_SECONDS
+    assert forgotten == [first, 2 * first, 2 * first + 60.0 + FORGET_MARGIN_SECONDS]

@@ -289,3 +289,16 @@ def test_freed_memory_is_given_back_while_it_is_short_and_not_all_the_time(
         assert len(trims) == 1 or trims[1] - trims[0] >= TRIM_SECONDS / 2
 
     run_with(tmp_path, scenario, "h2", only(Action.STOP_KEEP_ALIVE))
+
+
+def test_freed_memory_is_given_back_now_and_then_without_need(
+    tmp_path: Path, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trims: list[float] = []
+    monkeypatch.setattr(overload, "find_trim", lambda: lambda: trims.append(time.monotonic()))
+    monkeypatch.setattr(overload, "RELEASE_SECONDS", 0.1)
+
+    async def scenario(setup: Setup) -> None:
+        await until(lambda: len(trims) >= 2)
+
+    run_with(tmp_path, scenario, "h2", only())

@@ -48,6 +48,12 @@ WRONG = re.compile(r"Traceback|died|stalled|killed|defect|\"level\": ?\"(?:error
 """What the log of a healthy proxy never says."""
 
 
+def processor_seconds(pid: int) -> float:
+    """Return the processor time that a process took."""
+    numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def configure(
     settings: dict[str, Any], metrics_port: int, idle_ms: int, backend_port: int, log: Path
 ) -> None:
@@ -161,6 +167,10 @@ class Siege:
     def descriptors(self) -> int:
         """Return how many descriptors its workers have open."""
         return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.workers)
+
+    def cpu_s(self) -> float:
+        """Return the processor time that its processes took."""
+        return sum(map(processor_seconds, (self.proxy.process.pid, *self.workers)))
 
     async def counted(self, *metrics: str) -> list[int]:
         """Return the sums of metrics."""

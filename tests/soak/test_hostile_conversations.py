@@ -3,6 +3,7 @@
 import asyncio
 import os
 import statistics
+import time
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ IDLE_MS = 20_000
 
 GROWTH_MAX = 1.05
 WARM_SHARE = 0.2
-"""Of the time, until allocators have what they need; memory is flat from there on."""
+"""Of the time, until what fills once is full: the ring of decisions, peers of the last minutes, and
+what the allocators keep. Memory is flat from there on."""
 
 SAMPLE_SECONDS = 2.0
 
@@ -37,6 +39,7 @@ def test_a_crowd_beside_bystanders_hurts_nobody_and_leaves_nothing(tmp_path: Pat
         async with besieged(tmp_path, WORKERS, [pause] * BYSTANDERS, IDLE_MS) as siege:
             await siege.until_calm()
             descriptors, served = siege.descriptors(), siege.served
+            cpu_s, load_s = siege.cpu_s(), time.process_time()
             seconds = 60 * MINUTES
             count = round(PER_MINUTE * MINUTES)
             crowd = asyncio.create_task(siege.crowd(FIRST, count, PER_MINUTE / 60, seconds))
@@ -46,6 +49,8 @@ def test_a_crowd_beside_bystanders_hurts_nobody_and_leaves_nothing(tmp_path: Pat
                 siege.check()
                 await asyncio.wait([crowd], timeout=SAMPLE_SECONDS)
             await crowd
+            cpu_s, load_s = siege.cpu_s() - cpu_s, time.process_time() - load_s
+            load_s += sum(os.times()[2:4])
             asked = 2 * (siege.served - served)
             steady = memory[round(WARM_SHARE * len(memory)) :]
             quarter = max(1, len(steady) // 4)
@@ -53,6 +58,7 @@ def test_a_crowd_beside_bystanders_hurts_nobody_and_leaves_nothing(tmp_path: Pat
             print(
                 f"\n{siege.begun} of {count} conversations, {asked} requests of bystanders in "
                 f"{seconds:.0f} s; memory {early / 2**20:.1f} then {late / 2**20:.1f} MiB; "
+                f"{cpu_s:.0f} s of processor time for it, {load_s:.0f} s for its clients; "
                 f"{siege.outcomes}"
             )
             siege.check()

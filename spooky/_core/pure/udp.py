@@ -367,6 +367,10 @@ class UdpSocket:
             raise ValueError("not a packed address of the socket's family")
         self._peer(address).local = asked
 
+    def forget_unused(self) -> None:
+        """Forget the peers that were not heard of or sent to since the last call but one."""
+        self._old, self._young = self._young, {}
+
     def _peer(self, key: bytes | Address) -> Peer:
         """Return a peer by its address in either form, remembered from now on."""
         peer = self._young.get(key)
