@@ -8,7 +8,7 @@ import uvloop
 
 from spooky._core import COMPILED
 from tests.hostile.conversations import PROTOCOLS, conversation
-from tests.hostile.siege import WRONG, besieged
+from tests.hostile.siege import WRONG, UnservedLog, besieged
 
 CONVERSATIONS = 640
 SECONDS = 8.0
@@ -30,6 +30,28 @@ def test_what_a_healthy_proxy_never_says_is_found() -> None:
     assert WRONG.search("worker 3 died")
     assert WRONG.search("Traceback (most recent call last):")
     assert not WRONG.search("serving HTTP/3, HTTP/2 and HTTP/1.1 on port 1")
+
+
+def test_why_bystanders_were_not_served_is_read_in_the_access_log(tmp_path: Path) -> None:
+    """Across the file that is begun anew while workers still write to the one before."""
+    path = tmp_path / "access.log"
+    path.touch()
+    log = UnservedLog(path)
+    lost = '{{"authority":"localhost","status":502,"reason":"upstream_connection_lost","n":{}}}'
+    others = '{"authority":"127.0.0.1","reason":"bad_path"}\n'
+    served = '{"authority":"localhost","status":200,"reason":"completed"}\n'
+    with path.open("a", buffering=1) as before:
+        before.write(served + others + lost.format(1) + "\n" + lost.format(2)[:30])
+        before.flush()
+        log.begin_anew(lambda: None)
+        with path.open("a", buffering=1) as after:
+            before.write(lost.format(2)[30:] + "\n" + lost.format(3) + "\n")
+            after.write(served + lost.format(4) + "\n")
+            log.read()
+            log.begin_anew(lambda: None)
+    path.write_text(lost.format(5) + "\n" + served)
+    log.read()
+    assert log.lines == [lost.format(n) for n in range(1, 6)]
 
 
 @pytest.mark.skipif(not COMPILED, reason="the twins see the same conversations session by session")

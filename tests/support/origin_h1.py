@@ -47,7 +47,10 @@ class Exchange:
         await self._send(h11.Response(status_code=status, headers=headers, reason=b""))
 
     async def write(self, data: bytes) -> None:
-        await self._send(h11.Data(data=data))
+        # To HEAD there is none to send: h11 would end the connection behind a whole response, and
+        # whatever the pool sends on it in that moment would be lost.
+        if self.method != "HEAD":
+            await self._send(h11.Data(data=data))
 
     async def end(self, trailers: list[tuple[bytes, bytes]] | None = None) -> None:
         await self._send(h11.EndOfMessage(headers=trailers or []))
