@@ -16,6 +16,7 @@ from typing import Any
 
 from spooky.bench import processes
 from tests.attacks.hostile_backends import Http1Backend, serve_h2
+from tests.attacks.hostile_backends_h3 import start_h3
 from tests.control.serve import Served, generous, served
 from tests.interop.conftest import free_port
 from tests.support.client import Client
@@ -40,6 +41,7 @@ BYSTANDERS_PATHS = ("size", "echo")
 BACKEND_MS = 5_000
 RESPONSE_BYTES = 2_000
 BYSTANDER_PAUSE_SECONDS = 0.03
+SCHEMES = {"h1": "http", "h2": "http", "h3": "https"}
 CALM_SECONDS = 60.0
 RETRY_HOST = "127.0.77.1"
 DENIED_HOST = "127.0.77.2"
@@ -76,8 +78,9 @@ def _configure(
     for name, port in hostile.items():
         settings["upstream"][f"hostile-{name}"] = {
             "route": {"path_prefix": f"/hostile-{name}"},
-            "backends": [{"id": "one", "address": f"http://127.0.0.1:{port}"}],
-            "protocol": "http2" if name == "h2" else "http1",
+            "backends": [{"id": "one", "address": f"{SCHEMES[name]}://127.0.0.1:{port}"}],
+            "protocol": f"http{name[1]}",
+            "tls": {"verify_certificates": False},
             "retry": {"conditions": []},
             "outlier_detection": {"enabled": False},
         }
@@ -280,6 +283,7 @@ def ground(directory: Path) -> Iterator[Ground]:
                 for name, serve in (("h1", hostile.serve), ("h2", serve_h2))
             }
             ports = {name: each.sockets[0].getsockname()[1] for name, each in servers.items()}
+            quic, ports["h3"] = await start_h3(directory)
             async with served(
                 directory, 1, lambda each: _configure(each, metrics_port, ports, directory)
             ) as proxy:
@@ -293,6 +297,7 @@ def ground(directory: Path) -> Iterator[Ground]:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+            quic.close()
         except BaseException as error:
             found.append(error)
             raise

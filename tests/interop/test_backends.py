@@ -7,13 +7,14 @@ import textwrap
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from curl_cffi import CurlHttpVersion
 from curl_cffi.requests import Session
 
-from tests.certificates import ca, leaf, write
+from tests.certificates import Credentials, ca, leaf, write
 from tests.interop.conftest import free_port, program, running_program
 from tests.interop.serving import Serving, serving
 
@@ -54,11 +55,13 @@ def nginx(directory: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def caddy(directory: Path) -> Iterator[str]:
-    """Caddy over HTTP/2 with TLS."""
+def caddy(directory: Path, authority: Credentials | None = None) -> Iterator[str]:
+    """Caddy over HTTP/2 with TLS, and over HTTP/3."""
     port = free_port()
     (directory / "file.bin").write_bytes(FILE)
-    certificate, key = write(leaf(["127.0.0.1", "localhost"], ca()), directory, "caddy")
+    certificate, key = write(
+        leaf(["127.0.0.1", "localhost"], authority or ca()), directory, "caddy"
+    )
     configuration = directory / "Caddyfile"
     configuration.write_text(
         textwrap.dedent(
@@ -120,19 +123,25 @@ def hypercorn(directory: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-BACKENDS: dict[str, tuple[Callable[[Path], contextlib.AbstractContextManager[str]], str]] = {
-    "nginx": (nginx, "HTTP/1.1"),
-    "caddy": (caddy, "HTTP/2.0"),
-    "hypercorn": (hypercorn, "HTTP/1.1"),
+Start = Callable[[Path], contextlib.AbstractContextManager[str]]
+
+BACKENDS: dict[str, tuple[Start, str, dict[str, Any]]] = {
+    "nginx": (nginx, "HTTP/1.1", {}),
+    "caddy": (caddy, "HTTP/2.0", {}),
+    "caddy-h3": (caddy, "HTTP/3.0", {"protocol": "http3"}),
+    "hypercorn": (hypercorn, "HTTP/1.1", {}),
 }
 
 
 @pytest.fixture(params=BACKENDS)
 def proxied(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Serving, str]]:
     """A proxy in front of each real backend, and the protocol spoken to it."""
-    start, protocol = BACKENDS[request.param]
+    start, protocol, upstream = BACKENDS[request.param]
     (tmp_path / "backend").mkdir()
-    with start(tmp_path / "backend") as address, serving(tmp_path, address) as proxy:
+    with (
+        start(tmp_path / "backend") as address,
+        serving(tmp_path, address, upstream=upstream) as proxy,
+    ):
         yield proxy, protocol
 
 
@@ -202,3 +211,19 @@ def test_a_grpc_server_through_http2(tmp_path: Path, tls: bool) -> None:
                 assert failure.value.details() == "no such thing"
     finally:
         server.stop(0).wait()
+
+
+def test_a_real_http3_backend_whose_certificate_is_verified(tmp_path: Path) -> None:
+    """quic-go, to which confined workers send uploads too."""
+    (tmp_path / "backend").mkdir()
+    authority = ca()
+    (tmp_path / "authority.pem").write_bytes(authority.certificate_pem)
+    tls = {"ca_file": str(tmp_path / "authority.pem")}
+    with (
+        caddy(tmp_path / "backend", authority) as address,
+        serving(tmp_path, address, upstream={"protocol": "http3", "tls": tls}) as proxy,
+    ):
+        with Session(verify=str(proxy.authority), http_version=CurlHttpVersion.V3ONLY) as session:
+            assert session.get(f"{proxy.url}{PAGE}").content == FILE
+            assert session.post(f"{proxy.url}/who", data=FILE).text.endswith("HTTP/3.0")
+        assert {line["upstream_protocol"] for line in proxy.log_lines(2)} == {"h3"}

@@ -16,8 +16,15 @@ import h2.config
 import h2.connection
 import h2.events
 import pytest
+from aioquic.asyncio.protocol import QuicConnectionProtocol
+from aioquic.asyncio.server import serve
+from aioquic.buffer import encode_uint_var
+from aioquic.h3.connection import H3_ALPN, ErrorCode, H3Connection, encode_frame
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.events import QuicEvent
 from h2.errors import ErrorCodes
 
+from tests.certificates import ca, leaf, write
 from tests.support.client import Response
 from tests.support.proxy import Setup, run, running
 
@@ -45,8 +52,12 @@ class Failing:
         writer.close()
 
     @contextlib.asynccontextmanager
-    async def listening(self) -> AsyncIterator[str]:
+    async def listening(self, directory: Path) -> AsyncIterator[str]:
         """Serve until the block ends; yields the address."""
+        if self._how.protocol == "http3":
+            async with listening_h3(self, directory, self._how) as address:
+                yield address
+            return
         server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
         address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         if self._how.is_down:
@@ -61,6 +72,7 @@ class Failing:
 
 
 Fail = Callable[[Failing, asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+FailHttp3 = Callable[["FailingHttp3", int], None]
 
 
 class Way(NamedTuple):
@@ -77,7 +89,7 @@ class Way(NamedTuple):
 
     name: str
     protocol: str
-    fail: Fail
+    fail: Fail | FailHttp3
     get: bool
     post: bool
     is_down: bool = False
@@ -177,6 +189,82 @@ def cut(connection: h2.connection.H2Connection, stream: int) -> bool:
     return True
 
 
+# --- HTTP/3 -----------------------------------------------------------------------------------
+class FailingHttp3(QuicConnectionProtocol):
+    """A connection of a backend that fails each request in a way, once it is whole."""
+
+    backend: Failing
+    fail: FailHttp3
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.http = H3Connection(self._quic)
+
+    def quic_event_received(self, event: QuicEvent) -> None:
+        for each in self.http.handle_event(event):
+            if getattr(each, "stream_ended", False):
+                self.backend.asked += 1
+                self.fail(self, each.stream_id)
+        self.transmit()
+
+    def say(self, stream: int, fields: list[tuple[bytes, bytes]], end: bool) -> None:
+        self.http.send_headers(stream, fields, end)
+
+
+@contextlib.asynccontextmanager
+async def listening_h3(backend: Failing, directory: Path, way: Way) -> AsyncIterator[str]:
+    configuration = QuicConfiguration(is_client=False, alpn_protocols=H3_ALPN)
+    configuration.load_cert_chain(*write(leaf(["localhost"], ca()), directory, "failing"))
+
+    def make(*arguments: Any, **options: Any) -> FailingHttp3:
+        connection = FailingHttp3(*arguments, **options)
+        connection.backend, connection.fail = backend, way.fail
+        return connection
+
+    server: Any = await serve("127.0.0.1", 0, configuration=configuration, create_protocol=make)
+    address = f"https://127.0.0.1:{server._transport.get_extra_info('sockname')[1]}"
+    if way.is_down:
+        server.close()
+        await asyncio.sleep(0)
+    yield address
+    if not way.is_down:
+        server.close()
+
+
+def reset_h3(code: int) -> FailHttp3:
+    def fail(connection: FailingHttp3, stream: int) -> None:
+        connection._quic.reset_stream(stream, code)
+
+    return fail
+
+
+def goaway_h3(is_processed: bool) -> FailHttp3:
+    def fail(connection: FailingHttp3, stream: int) -> None:
+        first_unserved = encode_uint_var(stream + 4 if is_processed else 0)
+        control = connection.http._local_control_stream_id
+        connection._quic.send_stream_data(control, encode_frame(0x7, first_unserved))
+        if is_processed:
+            connection.transmit()
+            connection.close(ErrorCode.H3_NO_ERROR)
+
+    return fail
+
+
+def close_h3(connection: FailingHttp3, stream: int) -> None:
+    connection.close(ErrorCode.H3_INTERNAL_ERROR)
+
+
+def unavailable_h3(connection: FailingHttp3, stream: int) -> None:
+    connection.say(stream, [(b":status", b"503")], True)
+
+
+def cut_h3(connection: FailingHttp3, stream: int) -> None:
+    connection.say(stream, [(b":status", b"200"), (b"content-length", b"1000")], False)
+    connection.http.send_data(stream, b"the beginning", False)
+    connection.transmit()
+    connection._quic.reset_stream(stream, ErrorCode.H3_INTERNAL_ERROR)
+
+
 WAYS = [
     Way("refuses connections", "http1", never, True, True, is_down=True),
     Way("closes before the head", "http1", http1(b""), True, False),
@@ -193,6 +281,16 @@ WAYS = [
     Way("goes away with them", "http2", http2(goaway(True)), True, False),
     Way("answers 503", "http2", http2(unavailable), True, False),
     Way("resets after the beginning", "http2", http2(cut), False, False),
+    Way("refuses connections", "http3", never, True, True, is_down=True),
+    Way("rejects requests", "http3", reset_h3(ErrorCode.H3_REQUEST_REJECTED), True, True),
+    Way("resets streams", "http3", reset_h3(ErrorCode.H3_INTERNAL_ERROR), True, False),
+    Way("cancels streams", "http3", reset_h3(ErrorCode.H3_REQUEST_CANCELLED), True, False),
+    Way("wants another version", "http3", reset_h3(ErrorCode.H3_VERSION_FALLBACK), False, False),
+    Way("goes away without them", "http3", goaway_h3(False), True, True),
+    Way("goes away with them", "http3", goaway_h3(True), True, False),
+    Way("closes connections", "http3", close_h3, True, False),
+    Way("answers 503", "http3", unavailable_h3, True, False),
+    Way("resets after the beginning", "http3", cut_h3, False, False),
 ]
 
 
@@ -226,9 +324,9 @@ def test_what_is_tried_again_and_what_is_not(tmp_path: Path, way: Way, method: s
         return [await client.fetch(method, "/echo", body=body) for _ in range(REQUESTS)]
 
     async def scenario() -> None:
-        kind = "h1" if way.protocol == "http1" else "h2c"
+        kind = {"http1": "h1", "http2": "h2c", "http3": "h3"}[way.protocol]
         async with (
-            failing.listening() as address,
+            failing.listening(tmp_path) as address,
             running(tmp_path, "h2", kind, beside(address, way.protocol)) as setup,
         ):
             responses = await ask(setup)

@@ -176,11 +176,13 @@ class Http3Origin:
     Arguments:
         certificate: PEM file of its chain.
         key: PEM file of its key.
+        port: Where it listens; 0 for a free port.
     """
 
     protocol = "h3"
 
-    def __init__(self, certificate: Path, key: Path) -> None:
+    def __init__(self, certificate: Path, key: Path, port: int = 0) -> None:
+        self._port = port
         self.gate = Gate()
         self.errors: list[BaseException] = []
         self.servers: list[Http3Server] = []
@@ -207,7 +209,10 @@ class Http3Origin:
 
     async def __aenter__(self) -> "Http3Origin":
         self._server = await serve(
-            "127.0.0.1", 0, configuration=self.configuration, create_protocol=self._make
+            "127.0.0.1",
+            self._port,
+            configuration=self.configuration,
+            create_protocol=self._make,
         )
         return self
 

@@ -14,8 +14,12 @@ from aioquic.h3.connection import encode_frame
 from aioquic.quic.configuration import QuicConfiguration
 
 import spooky
+from spooky import config
 from spooky._core import reasons
 from spooky._core.reasons import Reason
+from spooky.config.health import HealthCheck
+from spooky.control.health_checks import _wanted
+from spooky.generation.materials import Materials
 from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.protocol.h3.limits import Limits
@@ -26,11 +30,12 @@ from spooky.upstream import quic
 from spooky.upstream.dial import DialSettings, UpstreamTls
 from spooky.upstream.origin import Origin as Address
 from spooky.upstream.pool import Pool, PoolSettings
+from spooky.upstream.probe import CheckError, probe
 from spooky.upstream.quic import Http3Settings
 from tests.certificates import ca, client_leaf, shared_ca, shared_server, write
 from tests.support.origin import Origin
 from tests.support.origin_h3 import Http3Origin, Http3Server
-from tests.support.proxy import configuration, connect, run
+from tests.support.proxy import configuration, connect, run, server_context
 
 HTTP3 = Http3Settings()
 TLS = UpstreamTls(ca_pem=shared_ca().certificate_pem)
@@ -282,6 +287,42 @@ def test_a_backend_that_asks_for_a_certificate(tmp_path: Path, shows: bool) -> N
     run(scenario)
 
 
+def test_it_is_checked_over_http3(tmp_path: Path) -> None:
+    async def scenario(own: Room) -> None:
+        runtime, settings = own.pool.runtime, own.pool.dial_settings
+
+        def check(**options: Any) -> Awaitable[None]:
+            asked = HealthCheck(timeout_ms=20_000, **options)
+            return probe(asked, settings, runtime, own.pool._resolve, HTTP3)
+
+        await check(path="/size/1")
+        with pytest.raises(CheckError, match="status 500"):
+            await check(path="/status/500")
+        # gRPC's question, by its own protocol's rules.
+        with pytest.raises(CheckError, match="status 404"):
+            await check(type="grpc")
+        assert own.origin.connections == 3
+        own.origin.vanish()
+        with pytest.raises(CheckError, match="refused"):
+            await check(path="/size/1")
+
+    in_room(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("kind", "protocol", "asked"),
+    [("grpc", "auto", "http2"), ("grpc", "http3", "http3"), ("http", "http3", "http3")],
+)
+def test_checks_ask_by_the_protocol_of_the_upstream(
+    tmp_path: Path, kind: str, protocol: str, asked: str
+) -> None:
+    settings = configuration(tmp_path, "https://127.0.0.1:1", protocol=protocol)
+    settings["upstream"]["backend"]["backends"][0]["health_check"] = {"type": kind}
+    ((identity, how),) = _wanted(config.from_mapping(settings), Materials({}, b""))
+    assert (identity.pool.protocol, how.protocol) == (asked, asked)
+    assert (how.quic is not None) is (asked == "http3")
+
+
 # --- sharing ----------------------------------------------------------------------------------
 def test_requests_beyond_the_backends_limit_of_streams_go_over_other_connections(
     tmp_path: Path,
@@ -445,3 +486,34 @@ def test_a_false_word_that_nobody_listens_costs_a_connection_nothing(
         assert own.origin.connections == 1
 
     in_room(tmp_path, scenario)
+
+
+# --- changes ----------------------------------------------------------------------------------
+def test_a_running_upstream_goes_over_to_http3_and_back(tmp_path: Path) -> None:
+    """What is under way over HTTP/2 finishes there; both listen on the same port."""
+
+    async def scenario() -> None:
+        tls = server_context(tmp_path, ["h2"])
+        async with Origin("h2", tls) as over_tcp:
+            port = int(over_tcp.address.rpartition(":")[2])
+            over_udp = Http3Origin(*write(shared_server(), tmp_path, "origin"), port=port)
+            async with over_udp:
+                settings = configuration(tmp_path, over_tcp.address, protocol="http2")
+                async with spooky.Proxy(settings) as proxy:
+                    client = await connect("h2", proxy.port)
+                    waiting = await client.open("GET", "/wait")
+                    await over_tcp.gate.reached.wait()
+                    settings["upstream"]["backend"]["protocol"] = "http3"
+                    await proxy.apply(settings)
+                    assert (await client.fetch("GET", "/size/5")).status == 200
+                    assert over_udp.gate.requests["/size/5"] == 1
+                    over_tcp.gate.opened.set()
+                    assert (await waiting.whole()).status == 200
+                    settings["upstream"]["backend"]["protocol"] = "http2"
+                    await proxy.apply(settings)
+                    assert (await client.fetch("GET", "/size/6")).status == 200
+                    assert over_tcp.gate.requests["/size/6"] == 1
+                    await asyncio.wait_for(over_udp.servers[0].wait_closed(), 20)
+                    await client.close()
+
+    run(scenario)
