@@ -12,7 +12,7 @@ from aioquic import tls
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from spooky import _core
-from spooky.protocol.quic.certificates import CertificateSelector
+from spooky.protocol.quic.certificates import CertificateSelector, ServerIdentity
 from spooky.protocol.quic.tickets import TicketStore
 from spooky.protocol.quic.tls_endpoint import HANDSHAKE, INITIAL
 from tests.certificates import shared_server
@@ -41,7 +41,7 @@ def server_maker(side: str) -> Callable[[], Server]:
     chain = chain_of(shared_server())
     if side == "compiled":
         parameters = server_parameters(
-            certificates=CertificateSelector({}, chain), tickets=TicketStore()
+            certificates=CertificateSelector({}, ServerIdentity(chain)), tickets=TicketStore()
         )
         return lambda: native_server(parameters)
     sessions: dict[bytes, tls.SessionTicket] = {}

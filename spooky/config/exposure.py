@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from spooky.config.hosts import EMBEDDED_SCHEME, parse_backend_address
+from spooky.config.listener_tls import ClientAuth
 from spooky.config.networks import parse_network
 from spooky.config.problems import InvalidValueError, Path
 from spooky.config.schema import Configuration, Listener, Upstream
@@ -71,8 +72,8 @@ def _listeners(configuration: Configuration) -> Iterator[Finding]:
         path: Path = ("listeners", place) if configuration.listeners else ("listen",)
         yield from _listener(path, listener)
         for number, other in enumerate(configuration.active_listeners):
-            shared = _own_certificates(listener) & _own_certificates(other)
-            if shared and _demands_certificates(other) and not _demands_certificates(listener):
+            shared = _served(listener, demands=False) & _served(other, demands=True)
+            if shared and other is not listener:
                 yield Finding(
                     (*path, "tls", "client_auth", "require_client_cert"),
                     f"clients without a certificate ask here for the hosts of {min(shared)}, for "
@@ -81,15 +82,16 @@ def _listeners(configuration: Configuration) -> Iterator[Finding]:
                 )
 
 
-def _own_certificates(listener: Listener) -> set[str]:
-    """Return the files of what a listener presents."""
-    files = {listener.tls.cert, *(each.cert for each in listener.tls.certificates)}
-    return {os.path.realpath(file) for file in files if file}
+def _served(listener: Listener, *, demands: bool) -> set[str]:
+    """Return the certificates, by their files, that a listener shows to clients.
 
-
-def _demands_certificates(listener: Listener) -> bool:
-    auth = listener.tls.client_auth
-    return auth.enabled and auth.require_client_cert
+    Arguments:
+        demands: Whether to those who need a certificate, or to those who do not.
+    """
+    tls = listener.tls
+    shown = [(each.cert, tls.client_auth_of(each)) for each in tls.certificates]
+    shown.append((tls.cert, tls.client_auth))
+    return {os.path.realpath(file) for file, auth in shown if file and auth.demands == demands}
 
 
 def _place(listener: Listener) -> str:
@@ -105,12 +107,20 @@ def _listener(path: Path, listener: Listener) -> Iterator[Finding]:
             "over a connection for one host, clients may ask for every other",
             "true",
         )
-    if tls.client_auth.enabled and not tls.client_auth.require_client_cert:
-        yield Finding(
-            (*path, "tls", "client_auth", "require_client_cert"),
-            "clients without a certificate are served like those with one",
-            "true",
-        )
+    yield from _client_auth((*path, "tls", "client_auth"), tls.client_auth)
+    for number, certificate in enumerate(tls.certificates):
+        place = (*path, "tls", "certificates", number, "client_auth")
+        own = certificate.client_auth
+        if own is None:
+            continue
+        yield from _client_auth(place, own)
+        if tls.client_auth.demands and not own.enabled:
+            yield Finding(
+                (*place, "enabled"),
+                f"clients without a certificate are served as {certificate.server_name}, though "
+                "the listener requires one",
+                "true, or null for what the listener asks",
+            )
     for number, cidr in enumerate(listener.client_address.trusted_cidrs):
         network = parse_network(cidr)
         if network.prefixlen < WIDEST[network.version]:
@@ -119,6 +129,15 @@ def _listener(path: Path, listener: Listener) -> Iterator[Finding]:
                 f"whoever connects from {cidr} can pose as any client",
                 "the addresses of the proxies before this one",
             )
+
+
+def _client_auth(path: Path, auth: ClientAuth) -> Iterator[Finding]:
+    if auth.enabled and not auth.require_client_cert:
+        yield Finding(
+            (*path, "require_client_cert"),
+            "clients without a certificate are served like those with one",
+            "true",
+        )
 
 
 def _upstreams(configuration: Configuration) -> Iterator[Finding]:

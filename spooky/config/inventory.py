@@ -17,8 +17,9 @@ from msgspec import NODEFAULT, Struct, inspect, structs
 from spooky._core.routes import Rule
 from spooky.config.files import FileFacts
 from spooky.config.hosts import parse_backend_address
+from spooky.config.listener_tls import ListenerTLS
 from spooky.config.problems import InvalidValueError
-from spooky.config.schema import Configuration, Listener, ListenerTLS, Route, Upstream
+from spooky.config.schema import Configuration, Listener, Route, Upstream
 
 Value: TypeAlias = bool | int | float | str | tuple[str, ...] | None
 """What a setting can be."""
@@ -121,19 +122,27 @@ def inventory(configuration: Configuration, files: Files = NO_FILES) -> Inventor
 def inventory_of_listeners(configuration: Configuration, files: Files = NO_FILES) -> Inventory:
     """Return the listeners and certificates of :func:`inventory`."""
     found: Inventory = {}
+    for name, listener in listeners_by_name(configuration).items():
+        _add_listener(found, name, listener, files)
+    return found
+
+
+def listeners_by_name(configuration: Configuration) -> dict[str, Listener]:
+    """Return the listeners in force by what they are called."""
+    found: dict[str, Listener] = {}
     for listener in configuration.active_listeners:
-        _add_listener(found, listener, files)
+        place = listener_name(listener)
+        name, count = place, 1
+        while name in found:
+            # Only listeners on a free port can have the same place.
+            count += 1
+            name = f"{place} ({count})"
+        found[name] = listener
     return found
 
 
 # --- objects ----------------------------------------------------------------------------------
-def _add_listener(found: Inventory, listener: Listener, files: Files) -> None:
-    place = listener_name(listener)
-    name, count = place, 1
-    while Object(ObjectKind.LISTENER, "", name) in found:
-        # Only listeners on a free port can have the same place.
-        count += 1
-        name = f"{place} ({count})"
+def _add_listener(found: Inventory, name: str, listener: Listener, files: Files) -> None:
     rows = rows_of(listener, "listeners[].", files, without=("tls",))
     rows |= rows_of(
         listener.tls, "listeners[].tls.", files, "tls.", without=("cert", "key", "certificates")
@@ -143,19 +152,24 @@ def _add_listener(found: Inventory, listener: Listener, files: Files) -> None:
 
 
 def _add_certificates(found: Inventory, listener: str, tls: ListenerTLS, files: Files) -> None:
-    certificates = [(one.server_name, one.cert, one.key) for one in tls.certificates]
-    default = (tls.cert, tls.key) if tls.cert else certificates[0][1:] if certificates else None
+    path = "listeners[].tls.certificates[]."
+    for one in tls.certificates:
+        rows = _pair(path, one.cert, one.key, files)
+        rows |= rows_of(one, path, files, without=("cert", "key"))
+        found[Object(ObjectKind.CERTIFICATE, listener, one.server_name)] = rows
+    default = tls.default_certificate()
     if default is not None:
-        certificates.append((DEFAULT_CERTIFICATE, *default))
-    for server_name, cert, key in certificates:
-        is_default = server_name == DEFAULT_CERTIFICATE
-        path = "listeners[].tls." if is_default else "listeners[].tls.certificates[]."
-        rows: Rows = {"cert": Row(f"{path}cert", cert), "key": Row(f"{path}key", key)}
-        if cert in files:
-            rows |= _certificate_contents(f"{path}cert", files[cert])
-        if key in files:
-            rows["key.sha256"] = _content(f"{path}key", files[key].sha256, secret=True)
-        found[Object(ObjectKind.CERTIFICATE, listener, server_name)] = rows
+        rows = _pair("listeners[].tls.", *default, files)
+        found[Object(ObjectKind.CERTIFICATE, listener, DEFAULT_CERTIFICATE)] = rows
+
+
+def _pair(path: str, cert: str, key: str, files: Files) -> Rows:
+    rows: Rows = {"cert": Row(f"{path}cert", cert), "key": Row(f"{path}key", key)}
+    if cert in files:
+        rows |= _certificate_contents(f"{path}cert", files[cert])
+    if key in files:
+        rows["key.sha256"] = _content(f"{path}key", files[key].sha256, secret=True)
+    return rows
 
 
 def listener_name(listener: Listener) -> str:

@@ -2,9 +2,10 @@
 
 from spooky.config.client_address import check_client_address
 from spooky.config.hosts import parse_listener_address, parse_server_name
+from spooky.config.listener_tls import Certificate, ClientAuth, ListenerTLS
 from spooky.config.problems import InvalidValueError, Path, format_path
 from spooky.config.report import Report
-from spooky.config.schema import Certificate, ClientAuth, Configuration, Listener, ListenerTLS
+from spooky.config.schema import Configuration, Listener
 
 
 def check_listeners(configuration: Configuration, report: Report) -> None:
@@ -66,6 +67,9 @@ def _check_listener_tls(path: Path, tls: ListenerTLS, report: Report) -> None:
     check_pair(path, tls.cert, "cert", tls.key, "key", report)
     _check_certificates(certificates, tls.certificates, report)
     _check_client_auth((*path, "client_auth"), tls.client_auth, report)
+    for i, certificate in enumerate(tls.certificates):
+        if certificate.client_auth is not None:
+            _check_client_auth((*certificates, i, "client_auth"), certificate.client_auth, report)
 
 
 def _check_certificates(path: Path, certificates: tuple[Certificate, ...], report: Report) -> None:

@@ -15,6 +15,7 @@ from spooky.config.control import Control
 from spooky.config.fields import Count, Section, described
 from spooky.config.forwarding import ForwardedHeaders, HostPolicy
 from spooky.config.health import HealthCheck
+from spooky.config.listener_tls import ListenerTLS
 from spooky.config.observability import Observability
 from spooky.config.outlier_detection import OutlierDetection
 from spooky.config.overload import Priority
@@ -78,88 +79,6 @@ BalancingType: TypeAlias = Literal[
 
 
 # --- listeners --------------------------------------------------------------------------------
-class ClientAuth(Section, frozen=True):
-    """Client certificates (mutual TLS)."""
-
-    enabled: Annotated[bool, described("Ask clients for a certificate.")] = False
-    require_client_cert: Annotated[
-        bool,
-        described(
-            "Refuse clients without one; otherwise a certificate is verified only if it is sent."
-        ),
-    ] = False
-    ca_file: Annotated[
-        str | None,
-        described(
-            "PEM file of the authorities that client certificates must chain to; required when "
-            "enabled.",
-            path=True,
-        ),
-    ] = None
-
-
-class Certificate(Section, frozen=True):
-    """One more certificate of a listener, chosen by server name (SNI)."""
-
-    server_name: Annotated[
-        str,
-        described(
-            "Host name that selects this certificate: exact, or `*.` and a domain for the names "
-            "one label below it. The certificate must cover it.",
-            identity=True,
-        ),
-    ]
-    cert: Annotated[str, described("PEM file of the certificate and its chain.", path=True)]
-    key: Annotated[str, described("PEM file of its private key.", path=True, secret=True)]
-
-    def __post_init__(self) -> None:
-        force_setattr(self, "server_name", self.server_name.lower().removesuffix("."))
-
-
-class ListenerTLS(Section, frozen=True):
-    """Certificates of a listener."""
-
-    cert: Annotated[
-        str,
-        described(
-            "PEM file of the default certificate and its chain: for clients whose server name "
-            "matches none of `certificates`. Without it the first of those is the default.",
-            path=True,
-        ),
-    ] = ""
-    key: Annotated[
-        str,
-        described("PEM file of the default certificate's private key.", path=True, secret=True),
-    ] = ""
-    certificates: Annotated[
-        tuple[Certificate, ...], described("More certificates, chosen by server name.")
-    ] = ()
-    client_auth: Annotated[ClientAuth, described("Client certificates (mutual TLS).")] = (
-        ClientAuth()
-    )
-    strict_sni: Annotated[
-        bool,
-        described(
-            "Refuse handshakes whose server name is absent or matches no certificate "
-            "(`unrecognized_name`), instead of answering with the default certificate.",
-            hazard="Clients that connect by address send no server name.",
-        ),
-    ] = False
-    strict_authority: Annotated[
-        bool,
-        described(
-            "Answer requests with 421 (`misdirected`) whose authority the certificate of their "
-            "connection does not cover, or that another listener serves more closely and asks "
-            "other client certificates for (RFC 9110 section 7.4). Clients ask again over a "
-            "connection of its own. A certificate that names no host, and an address that is "
-            "asked for over a connection without server name, are only held against the client "
-            "certificates.",
-            hazard="Off: whoever has a connection for one host can ask for all others over it, "
-            "also for those whose listener requires client certificates.",
-        ),
-    ] = True
-
-
 class Listener(Section, frozen=True):
     """Where clients come in: HTTP/3 on UDP, HTTP/2 and HTTP/1.1 over TLS on TCP, same port."""
 

@@ -19,9 +19,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from spooky.config.files import certificate_names, names_cover
+from spooky.config.listener_tls import ClientAuth, ListenerTLS
 from spooky.config.problems import Path, quoted
 from spooky.config.report import Report
-from spooky.config.schema import Configuration, ListenerTLS, UpstreamTLS
+from spooky.config.schema import Configuration, UpstreamTLS
 from spooky.config.security import check_names
 
 MAX_PEM_BYTES: Final = 1 << 20  # no certificate or key is larger; a file named by mistake may be
@@ -80,8 +81,9 @@ class _World:
                     f"the certificate does not cover {quoted(certificate.server_name)}",
                     f"it covers {', '.join(names) or 'no name'}",
                 )
-        if tls.client_auth.enabled and tls.client_auth.ca_file:
-            self._check_authorities((*path, "client_auth", "ca_file"), tls.client_auth.ca_file)
+            if certificate.client_auth is not None:
+                self._check_client_auth((*place, "client_auth"), certificate.client_auth)
+        self._check_client_auth((*path, "client_auth"), tls.client_auth)
 
     def check_upstream_tls(self, path: Path, tls: UpstreamTLS) -> None:
         """Check the authorities and the client certificate towards backends."""
@@ -105,6 +107,10 @@ class _World:
             self._report.warning(
                 path, f"whoever runs this check may not write {target}", "the service has to"
             )
+
+    def _check_client_auth(self, path: Path, auth: ClientAuth) -> None:
+        if auth.enabled and auth.ca_file:
+            self._check_authorities((*path, "ca_file"), auth.ca_file)
 
     def _check_pair(
         self, cert_path: Path, cert_file: str, key_path: Path, key_file: str

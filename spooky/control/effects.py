@@ -70,8 +70,12 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         "listeners[].tls",
         (
             "cert", "key", "certificates[].server_name", "certificates[].cert",
-            "certificates[].key", "client_auth.enabled", "client_auth.require_client_cert",
-            "client_auth.ca_file", "strict_sni",
+            "certificates[].key", "strict_sni", "certificates[].client_auth",
+            *(
+                f"{place}client_auth.{key}"
+                for place in ("", "certificates[].")
+                for key in ("enabled", "require_client_cert", "ca_file")
+            ),
         ),
     ),
     (Effect.LIVE, Reach.AT_ONCE, "listeners[].tls", ("strict_authority",)),

@@ -20,13 +20,16 @@ from spooky.config.inventory import (
     Value,
     inventory_of_listeners,
     listener_name,
+    listeners_by_name,
     route_name,
     rule_of,
     rules_of,
 )
+from spooky.config.listener_tls import ClientAuth, ListenerTLS
 from spooky.config.schema import Configuration, Upstream
 from spooky.config.world import EXPIRES_SOON
 from spooky.control.hazards import HAZARDS, Hazard, hazard
+from spooky.protocol.quic.certificates import wildcard_of
 
 CAPACITY_KEPT_MIN: Final = 0.5
 """Who keeps no more than this share of the capacity runs at double load or worse."""
@@ -115,6 +118,7 @@ def find_hazards(
         *_route_hazards(old.configuration, new.configuration),
         *_capacity_hazards(old.configuration, new.configuration),
         *_certificate_hazards(old, new, now),
+        *_client_auth_hazards(old.configuration, new.configuration),
     ]
     gone = {
         change.object.name
@@ -239,6 +243,37 @@ def _certificates(side: Side) -> dict[Object, CertificateFacts | None]:
     return certificates
 
 
+# --- client certificates ----------------------------------------------------------------------
+def _client_auth_hazards(old: Configuration, new: Configuration) -> Iterator[Hazard]:
+    after = listeners_by_name(new)
+    for place, listener in listeners_by_name(old).items():
+        if place not in after:
+            continue
+        before, now = listener.tls, after[place].tls
+        if _asks_less(before.client_auth, now.client_auth):
+            yield hazard("client_auth_weakened", Object(ObjectKind.LISTENER, "", place))
+        for name in sorted(
+            {each.server_name for each in (*before.certificates, *now.certificates)}
+        ):
+            asked, asks = _own_client_auth(before, name), _own_client_auth(now, name)
+            if asked is asks is None:
+                # What the listener asks, on both sides.
+                continue
+            if _asks_less(asked or before.client_auth, asks or now.client_auth):
+                each = Object(ObjectKind.CERTIFICATE, place, name)
+                yield hazard("client_auth_weakened", each)
+
+
+def _own_client_auth(tls: ListenerTLS, name: str) -> ClientAuth | None:
+    """Return what is asked of clients for a name; ``None`` for what the listener asks."""
+    by_name = {each.server_name: each.client_auth for each in tls.certificates}
+    return by_name[name] if name in by_name else by_name.get(wildcard_of(name))
+
+
+def _asks_less(before: ClientAuth, after: ClientAuth) -> bool:
+    return (before.enabled and not after.enabled) or (before.demands and not after.demands)
+
+
 # --- single changes ---------------------------------------------------------------------------
 def _removal_hazards(each: Object, new: Configuration) -> Iterator[Hazard]:
     if each.kind is ObjectKind.LISTENER and not _still_listened_on(each.name, new):
@@ -282,8 +317,6 @@ def _setting_hazards(change: Change) -> Iterator[Hazard]:
         more = sorted(set(_texts(change.new)) - set(_texts(change.old)))
         if more:
             yield hazard("proxies_trusted", each, listener=each.name, cidrs=", ".join(more))
-    if change.path.startswith("listeners[].tls.client_auth.") and change.new is False:
-        yield hazard("client_auth_weakened", each)
     if (
         change.path.startswith("upstream.<name>.tls.")
         and change.path.endswith((".verify_certificates", ".strict_sni"))

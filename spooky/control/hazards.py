@@ -104,7 +104,8 @@ _KINDS: Final = (
     ),
     HazardKind(
         "client_auth_weakened",
-        "A listener would ask clients for certificates no more, or serve those who have none.",
+        "A listener, or a name of it, would ask clients for certificates no more, or serve those "
+        "who have none.",
         "clients without a certificate can connect",
     ),
     HazardKind(

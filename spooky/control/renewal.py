@@ -191,8 +191,9 @@ def _together(configuration: Configuration) -> Iterator[list[str]]:
         if tls.cert:
             yield [tls.cert, tls.key]
         yield from ([one.cert, one.key] for one in tls.certificates)
-        if tls.client_auth.enabled and tls.client_auth.ca_file:
-            yield [tls.client_auth.ca_file]
+        for auth in tls.every_client_auth():
+            if auth.enabled and auth.ca_file:
+                yield [auth.ca_file]
     for towards in {configuration.tls_of(name) for name in configuration.upstream}:
         if towards.client_certificate and towards.client_key:
             yield [towards.client_certificate, towards.client_key]

@@ -107,7 +107,6 @@ def quic_settings(
         ),
         parameters=ServerParameters(
             certificates=terms.tls.selector,
-            client_verifier=terms.tls.client_verifier,
             tickets=tickets,
             early_data=EarlyData(register, promised) if limits.allow_0rtt else None,
             idle_timeout=performance.quic_max_idle_timeout_ms / 1000,
@@ -168,11 +167,9 @@ def tcp_settings(configuration: Configuration, terms: Terms, port: int) -> TcpSe
         + REQUEST_LINE_SEPARATOR_BYTES
     )
     return TcpSettings(
-        tls=terms.tls.tcp_context,
-        client_verifier=terms.tls.client_verifier,
+        tls=terms.tls.tcp,
         sources=terms.sources,
         glitches=limits.glitches,
-        certificates=terms.tls.selector,
         handshake_timeout=performance.client_head_timeout_ms / 1000,
         head_timeout=performance.client_head_timeout_ms / 1000,
         idle_timeout=performance.quic_max_idle_timeout_ms / 1000,
@@ -187,5 +184,4 @@ def tcp_settings(configuration: Configuration, terms: Terms, port: int) -> TcpSe
         ),
         proxies=terms.proxies,
         authorities=terms.authorities,
-        chain_of=terms.tls.chain_of,
     )

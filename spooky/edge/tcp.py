@@ -6,7 +6,7 @@ import itertools
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +22,7 @@ from spooky.edge.limits import ConnectionCap, ConnectionRate, address_text
 from spooky.edge.proxy_headers import take_proxy_header
 from spooky.edge.source_rules import SourceRules
 from spooky.generation.authorities import Authorities, ConnectionAuthority
-from spooky.generation.certificates import ServerTls, is_client_still_accepted
+from spooky.generation.tcp_contexts import ServerTls, TcpContexts, is_client_still_accepted
 from spooky.observe.counters import Counters
 from spooky.overload.largest import Held
 from spooky.overload.manager import Action, Measures, action_slots
@@ -38,12 +38,7 @@ from spooky.protocol.h1.server import ServerSession as Http1Session
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.protocol.h2.server import ServerSession as Http2Session
 from spooky.protocol.proxy_header import ProxyHeaderError
-from spooky.protocol.quic.certificates import (
-    CertificateChain,
-    CertificateSelector,
-    ClientVerifier,
-    normalize_server_name,
-)
+from spooky.protocol.quic.certificates import ServerIdentity
 from spooky.protocol.stream import Field, Stream, StreamHandler
 from spooky.request.client_address import Place, TrustedProxies
 from spooky.request.largest import held_by_requests
@@ -75,12 +70,9 @@ class TcpSettings:
     """How TCP connections of a listener behave.
 
     Attributes:
-        tls: The context that new connections use.
-        client_verifier: What client certificates are verified against; ``None`` if none are
-            asked for.
+        tls: The contexts that new connections use.
         sources: Who is dropped, by where it is.
         glitches: How odd clients may be.
-        certificates: Which of its certificates a server name selects.
         handshake_timeout: For the TLS handshake; seconds.
         head_timeout: For a complete HTTP/1.1 request head, from its first byte; seconds.
         idle_timeout: For a connection without a request; seconds.
@@ -89,14 +81,11 @@ class TcpSettings:
         http2: Limits of HTTP/2 sessions.
         proxies: Whose word is taken for where clients are.
         authorities: What may be asked for over a connection.
-        chain_of: The certificate that each context presents.
     """
 
-    tls: ssl.SSLContext
-    client_verifier: ClientVerifier | None
+    tls: TcpContexts
     sources: SourceRules
     glitches: Glitches
-    certificates: CertificateSelector
     handshake_timeout: float
     head_timeout: float
     idle_timeout: float
@@ -105,7 +94,6 @@ class TcpSettings:
     http2: Http2Limits
     proxies: TrustedProxies
     authorities: Authorities
-    chain_of: Mapping[ssl.SSLContext, CertificateChain]
 
 
 class TcpConnection(ByteTransport):
@@ -161,6 +149,7 @@ class TcpConnection(ByteTransport):
         tls = transport.get_extra_info("ssl_object")
         agreed = tls.selected_alpn_protocol()
         settings = self._settings
+        identity = settings.tls.identity(tls.context)
         self._speaks_http1 = agreed != "h2"
         version = HTTP_1 if self._speaks_http1 else HTTP_2
         address = address_text(self._peer[0])
@@ -172,7 +161,7 @@ class TcpConnection(ByteTransport):
             settings.response_fields,
             address,
             proxies=settings.proxies.speaks_for(self._peer[0]),
-            covered=self._covered(tls),
+            covered=self._covered(identity, tls),
         )
         if self._speaks_http1:
             self.session = Http1Session(
@@ -184,16 +173,18 @@ class TcpConnection(ByteTransport):
         else:
             self.session = Http2Session(self._on_stream, self.wake, limits=settings.http2)
         now = datetime.datetime.now(datetime.UTC)
-        if not is_client_still_accepted(tls, settings.client_verifier, now):
+        verifier = None if identity is None else identity.client_verifier
+        if not is_client_still_accepted(tls, verifier, now):
             self.terminate(reasons.CLIENT_CERTIFICATE_INVALID)
         self._schedule_idle(settings.idle_timeout)
         super().connection_made(transport)
 
-    def _covered(self, tls: ssl.SSLObject) -> ConnectionAuthority | None:
+    def _covered(
+        self, identity: ServerIdentity | None, tls: ssl.SSLObject
+    ) -> ConnectionAuthority | None:
         """Return the hosts that the connection is good for; ``None`` for all."""
-        settings = self._settings
-        handshake = settings.authorities.handshake(
-            settings.chain_of.get(tls.context),
+        handshake = self._settings.authorities.handshake(
+            identity,
             has_server_name=isinstance(tls, ServerTls) and tls.has_server_name,
         )
         return None if handshake is None else ConnectionAuthority(handshake, self._authorities)
@@ -496,7 +487,10 @@ class TcpListener:
         try:
             async with asyncio.timeout(settings.handshake_timeout):
                 client = await self._client_of(accepted, peer[:2], settings.proxies)
-                if client is None or await self._refuse_by_hello(accepted, settings):
+                if client is None:
+                    return
+                context = await self._choose_context(accepted, settings.tls)
+                if context is None:
                     return
                 connection = TcpConnection(
                     self._runtime,
@@ -512,7 +506,7 @@ class TcpListener:
                 await self._runtime.loop.connect_accepted_socket(
                     lambda: connection,
                     accepted,
-                    ssl=settings.tls,
+                    ssl=context,
                     ssl_handshake_timeout=settings.handshake_timeout,
                 )
             established = True
@@ -559,26 +553,30 @@ class TcpListener:
             return None
         return client
 
-    async def _refuse_by_hello(self, accepted: socket.socket, settings: TcpSettings) -> bool:
-        """Send the alerts that the TLS library does not: for the name, and for the protocols.
+    async def _choose_context(
+        self, accepted: socket.socket, contexts: TcpContexts
+    ) -> ssl.SSLContext | None:
+        """Return the context that a client's hello asks for.
 
         Returns:
-            Whether the client was refused.
+            ``None`` if the client was refused, with the alerts that the TLS library does not send:
+            for the name, and for the protocols.
         """
         hello = await peek_client_hello(self._runtime.loop, accepted)
         if hello is None:
-            return False
-        if settings.certificates.select(normalize_server_name(hello.server_name)) is None:
+            return contexts.default
+        context = contexts.select(hello.server_name)
+        if context is None:
             description = ALERT_UNRECOGNIZED_NAME
         elif hello.protocols is not None and not PROTOCOLS.intersection(hello.protocols):
             description = ALERT_NO_APPLICATION_PROTOCOL
         else:
-            return False
+            return context
         self._count_refusal(reasons.HANDSHAKE_FAILED)
         # Closing with unread bytes would reset the connection, which may overtake the alert.
         accepted.recv(RECORD_HEADER_BYTES + RECORD_MAX_BYTES)
         accepted.send(alert(description))
-        return True
+        return None
 
     def _count_told_to_end(self) -> None:
         self._count_action(Action.STOP_KEEP_ALIVE)

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from spooky.config.schema import ClientAuth, Listener
+from spooky.config.schema import Listener
 from spooky.generation.certificates import ListenerTls
-from spooky.protocol.quic.certificates import CertificateChain, normalize_server_name, wildcard_of
+from spooky.protocol.quic.certificates import ServerIdentity, normalize_server_name, wildcard_of
 
 REMEMBERED_MAX: Final = 1024
 """Hosts of one certificate whose answer is remembered; clients choose them."""
@@ -26,13 +26,21 @@ class Handshake:
 
     Attributes:
         names: Those of the certificate that the client was shown.
-        client_auth: What the client was asked for.
+        policy: What the client was asked for, see ``ServerIdentity``.
         has_server_name: Whether the client asked for a name.
+        chosen_by: The name or wildcard by which its identity was found; ``None`` for the default.
+        choices: All of the listener's at that time.
     """
 
     names: frozenset[str]
-    client_auth: ClientAuth
+    policy: bytes
     has_server_name: bool
+    chosen_by: str | None
+    choices: frozenset[str]
+
+    def is_for(self, name: str) -> bool:
+        """Return whether a client that asked for a name would have met the same identity."""
+        return _match(self.choices, name) == self.chosen_by
 
 
 class Authorities:
@@ -48,13 +56,10 @@ class Authorities:
         own: tuple[Listener, ListenerTls],
         all_listeners: Sequence[tuple[Listener, ListenerTls]],
     ) -> None:
-        listener, tls = own
-        self._selector = tls.selector
+        listener, self._tls = own
         self._is_checked = listener.tls.strict_authority
-        self._client_auth = listener.tls.client_auth
-        self._names = tls.names
-        self._listeners = [(other.tls.client_auth, tls.names) for other, tls in all_listeners]
-        self._handshakes: dict[tuple[CertificateChain, bool], Handshake] = {}
+        self._others = [each[1] for each in all_listeners if each is not own]
+        self._handshakes: dict[tuple[ServerIdentity, bool], Handshake] = {}
         self._covered: dict[Handshake, CoveredHosts] = {}
 
     def handshake_by_name(self, server_name: str | None) -> Handshake | None:
@@ -66,25 +71,31 @@ class Authorities:
         Returns:
             ``None`` if no certificate was shown.
         """
-        chain = self._selector.select(normalize_server_name(server_name))
-        return self.handshake(chain, has_server_name=server_name is not None)
+        identity = self._tls.selector.select(normalize_server_name(server_name))
+        return self.handshake(identity, has_server_name=server_name is not None)
 
     def handshake(
-        self, chain: CertificateChain | None, *, has_server_name: bool
+        self, identity: ServerIdentity | None, *, has_server_name: bool
     ) -> Handshake | None:
         """Return what a handshake showed, likewise.
 
         Arguments:
-            chain: The certificate.
+            identity: What the client met.
             has_server_name: Whether the client asked for a name.
         """
-        if chain is None:
+        if identity is None:
             return None
-        key = (chain, has_server_name)
+        key = (identity, has_server_name)
         shown = self._handshakes.get(key)
         if shown is None:
-            shown = Handshake(chain.names, self._client_auth, has_server_name)
-            self._handshakes[key] = shown
+            selector = self._tls.selector
+            shown = self._handshakes[key] = Handshake(
+                identity.chain.names,
+                identity.policy,
+                has_server_name,
+                selector.name_of(identity),
+                selector.names,
+            )
         return shown
 
     def of(self, handshake: Handshake) -> "CoveredHosts | None":
@@ -97,11 +108,8 @@ class Authorities:
             return None
         covered = self._covered.get(handshake)
         if covered is None:
-            asked = handshake.client_auth
-            # Those that ask the same of clients are as good as what the client was asked for.
-            others = [names for other, names in self._listeners if not _ask_alike(asked, other)]
-            own = self._names if _ask_alike(asked, self._client_auth) else handshake.names
-            covered = self._covered[handshake] = CoveredHosts(handshake, own, others)
+            covered = CoveredHosts(handshake, self._tls, self._others)
+            self._covered[handshake] = covered
         return covered
 
 
@@ -138,12 +146,16 @@ class ConnectionAuthority:
 
 
 class CoveredHosts:
-    """The hosts that connections with one certificate of a listener are good for.
+    """The hosts that connections with one handshake are good for.
 
-    Those whose certificate covers them (RFC 9110 section 7.4), unless a listener that asks for
-    other client certificates has a closer one: then the client has not shown there what that host
-    asks for. So a wildcard certificate opens no host that is served under its own name behind
-    client certificates.
+    Those whose certificate covers them (RFC 9110 section 7.4), unless other client certificates are
+    asked for there: then the client has not shown what that host asks for. A host asks for what its
+    own listener would ask a client for that names it. Another listener has a say if it serves the
+    host more closely: so a wildcard certificate opens no host that is served under its own name
+    behind client certificates.
+
+    A connection stays good for what it was made for when the listener asks for something else from
+    some time on, like all that is said of new connections; not for a name that was set apart since.
 
     What the certificate covers is not asked where it names no host at all, as that would refuse
     every request, nor for an address that was connected to without a server name: TLS has no way
@@ -151,15 +163,14 @@ class CoveredHosts:
 
     Arguments:
         handshake: What was shown.
-        own: The names of all certificates of its listener.
-        others: Those of each listener that asks something else of clients.
+        own: What its listener presents now.
+        others: What each other listener does.
     """
 
     def __init__(
-        self, handshake: Handshake, own: frozenset[str], others: Sequence[frozenset[str]]
+        self, handshake: Handshake, own: ListenerTls, others: Sequence[ListenerTls]
     ) -> None:
-        self._names = handshake.names
-        self._takes_addresses = not handshake.has_server_name
+        self._handshake = handshake
         self._own = own
         self._others = others
         self._known: dict[bytes, bool] = {}
@@ -180,13 +191,31 @@ class CoveredHosts:
         return known
 
     def _decide(self, name: str, is_address: bool) -> bool:
-        is_asked = self._names and not (is_address and self._takes_addresses)
-        if is_asked and _closeness(self._names, name) == NOTHING:
+        shown = self._handshake
+        is_asked = shown.names and not (is_address and not shown.has_server_name)
+        if is_asked and _closeness(shown.names, name) == NOTHING:
             return False
-        if not self._others:
-            return True
-        own = _closeness(self._own, name)
-        return all(_closeness(other, name) <= own for other in self._others)
+        if self._asks_alike(self._own, name):
+            served = self._own.names
+        elif shown.is_for(name) and not self._is_set_apart(name):
+            served = shown.names
+        else:
+            return False
+        own = _closeness(served, name)
+        return all(
+            _closeness(other.names, name) <= own or self._asks_alike(other, name)
+            for other in self._others
+        )
+
+    def _asks_alike(self, tls: ListenerTls, name: str) -> bool:
+        """Return whether a listener asks clients for what was asked for here, or does not serve."""
+        identity = tls.selector.select(name)
+        return identity is None or identity.policy == self._handshake.policy
+
+    def _is_set_apart(self, name: str) -> bool:
+        """Return whether a name has more of an identity of its own than it had."""
+        then, now = self._handshake.choices, self._own.selector.names
+        return _closeness(now, name) > _closeness(then, name)
 
 
 def _name(host: bytes) -> tuple[str, bool]:
@@ -198,13 +227,15 @@ def _name(host: bytes) -> tuple[str, bool]:
         return name, False
 
 
-def _closeness(names: frozenset[str], name: str) -> int:
-    """Return how closely the best of the names of certificates is a host's."""
+def _match(names: frozenset[str], name: str) -> str | None:
+    """Return which of names and wildcards a host's is."""
     if name in names:
-        return EXACT
-    return WILDCARD if wildcard_of(name) in names else NOTHING
+        return name
+    wildcard = wildcard_of(name)
+    return wildcard if wildcard in names else None
 
 
-def _ask_alike(one: ClientAuth, other: ClientAuth) -> bool:
-    """Return whether two listeners ask the same of clients."""
-    return one == other or not (one.enabled or other.enabled)
+def _closeness(names: frozenset[str], name: str) -> int:
+    """Return how closely the best of names and wildcards is a host's."""
+    match = _match(names, name)
+    return NOTHING if match is None else EXACT if match == name else WILDCARD

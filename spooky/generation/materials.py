@@ -106,8 +106,7 @@ def listener_paths(listener: Listener) -> Iterator[str]:
     candidates = [tls.cert, tls.key]
     for certificate in tls.certificates:
         candidates += [certificate.cert, certificate.key]
-    if tls.client_auth.enabled:
-        candidates.append(tls.client_auth.ca_file or "")
+    candidates += [auth.ca_file or "" for auth in tls.every_client_auth() if auth.enabled]
     yield from (path for path in candidates if path)
 
 

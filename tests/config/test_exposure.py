@@ -42,11 +42,28 @@ def listen(**more: Any) -> dict[str, Any]:
     return {"listen": {"tls": tls, **more}}
 
 
+DEMANDS = {"enabled": True, "require_client_cert": True, "ca_file": "ca.pem"}
+
+
+def named(**client_auth: Any) -> dict[str, Any]:
+    """Return the certificate of a name that asks clients for something of its own."""
+    files = {"cert": "cert.pem", "key": "key.pem"}
+    return {"server_name": "a", **files, "client_auth": client_auth}
+
+
 OPENED = [
     (listen(tls={"strict_authority": False}), "listen.tls.strict_authority"),
     (
         listen(tls={"client_auth": {"enabled": True, "ca_file": "ca.pem"}}),
         "listen.tls.client_auth.require_client_cert",
+    ),
+    (
+        listen(tls={"certificates": [named(enabled=True, ca_file="ca.pem")]}),
+        "listen.tls.certificates[0].client_auth.require_client_cert",
+    ),
+    (
+        listen(tls={"client_auth": DEMANDS, "certificates": [named(enabled=False)]}),
+        "listen.tls.certificates[0].client_auth.enabled",
     ),
     (
         listen(client_address={"trusted_cidrs": ["0.0.0.0/0"], "header": "forwarded"}),
@@ -104,20 +121,24 @@ def test_what_is_opened_is_found(opened: dict[str, Any], path: str) -> None:
 
 
 def test_an_open_listener_with_the_certificate_of_one_that_demands_some_is_found() -> None:
-    demands = {"enabled": True, "require_client_cert": True, "ca_file": "ca.pem"}
-
     def listener(port: int, **more: Any) -> dict[str, Any]:
         return {"port": port, "tls": {"cert": "cert.pem", "key": "key.pem", **more}}
 
-    closed = listener(2, client_auth=demands)
     own = {"server_name": "a", "cert": "cert.pem", "key": "key.pem"}
-    for open_one, is_open in (
-        (listener(1), True),
-        (listener(1, cert="other.pem", certificates=[own]), True),
-        (listener(1, cert="other.pem"), False),
-        (listener(1, client_auth=demands), False),
+    closed = listener(2, client_auth=DEMANDS)
+    other = {"cert": "other.pem", "key": "other.key"}
+    for open_one, closed_one, is_open in (
+        (listener(1), closed, True),
+        (listener(1, cert="other.pem", certificates=[own]), closed, True),
+        (listener(1, cert="other.pem"), closed, False),
+        (listener(1, client_auth=DEMANDS), closed, False),
+        (listener(1), listener(2, **other, certificates=[named(**DEMANDS)]), True),
+        (listener(1, **other), listener(2, **other, certificates=[named(**DEMANDS)]), False),
+        (listener(1, **other, certificates=[named(**DEMANDS)]), closed, False),
+        # Within one listener it is the name that is asked for that tells them apart.
+        (listener(1, **other), listener(2, certificates=[named(**DEMANDS)]), False),
     ):
-        mapping = settings(listeners=[open_one, closed])
+        mapping = settings(listeners=[open_one, closed_one])
         del mapping["listen"]
         configuration = diagnose_mapping(mapping).configuration
         assert configuration is not None

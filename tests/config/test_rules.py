@@ -85,6 +85,12 @@ def test_where_a_listener_listens_is_checked(listen, path, words):
             "listen.tls.client_auth.require_client_cert",
             "required but not enabled",
         ),
+        (
+            "tls: {certificates: [{server_name: a.example, cert: c, key: k, "
+            "client_auth: {enabled: true, ca_file: ⟦''}}]}",
+            "listen.tls.certificates[0].client_auth.ca_file",
+            "no authorities",
+        ),
     ],
 )
 def test_certificates_of_a_listener_are_checked(tls, path, words):

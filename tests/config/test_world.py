@@ -221,6 +221,11 @@ def test_authorities_of_clients_are_read(good):
     tls = "cert: server.pem, key: server.key, client_auth: {enabled: true, ca_file: %s}"
     assert check(good, tls % "ca.pem") == []
     assert only(good, tls % "none.pem").path == "listen.tls.client_auth.ca_file"
+    tls = "certificates: [{server_name: a.example, cert: server.pem, key: server.key, client_auth: "
+    tls += "{enabled: true, ca_file: %s}}]"
+    assert check(good, tls % "ca.pem") == []
+    found = only(good, tls % "none.pem")
+    assert found.path == "listen.tls.certificates[0].client_auth.ca_file"
 
 
 def test_authorities_and_client_certificates_towards_backends_are_read(good, authority):

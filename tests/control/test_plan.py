@@ -342,6 +342,63 @@ def test_client_authentication_that_is_weakened(client_auth):
     assert hazards(("listeners/1/tls/client_auth", stronger)) == []
 
 
+CLOSED = {"enabled": True, "require_client_cert": True, "ca_file": "ca.pem"}
+A_TEST = {"server_name": "a.test", "cert": "a.pem", "key": "a.key"}
+WEAKENED = ("client_auth_weakened", "certificate 0.0.0.0:8443 a.test")
+
+
+def auth_of(listener: Any, *names: tuple[str, Any]) -> tuple[str, Any]:
+    """Return an edit of what the first listener asks clients for, and its names."""
+    certificates = [{**A_TEST, "server_name": name, "client_auth": own} for name, own in names]
+    tls = {"cert": "cert.pem", "key": "key.pem", "certificates": certificates}
+    return "listeners/0/tls", {**tls, "client_auth": listener or {}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        (auth_of(None, ("a.test", CLOSED)), auth_of(None, ("a.test", None)), True),
+        (auth_of(None, ("a.test", CLOSED)), auth_of(None, ("a.test", {"enabled": False})), True),
+        (
+            auth_of(None, ("a.test", CLOSED)),
+            auth_of(None, ("a.test", {**CLOSED, "require_client_cert": False})),
+            True,
+        ),
+        (auth_of(CLOSED, ("a.test", None)), auth_of(CLOSED, ("a.test", {})), True),
+        (auth_of(CLOSED), auth_of(CLOSED, ("a.test", {})), True),
+        (
+            auth_of(None, ("*.test", CLOSED)),
+            auth_of(None, ("*.test", CLOSED), ("a.test", {})),
+            True,
+        ),
+        (auth_of(None, ("a.test", None)), auth_of(None, ("a.test", CLOSED)), False),
+        (auth_of(CLOSED, ("a.test", None)), auth_of(CLOSED, ("a.test", CLOSED)), False),
+        (auth_of(CLOSED, ("a.test", {})), auth_of(CLOSED, ("a.test", None)), False),
+    ],
+)
+def test_client_authentication_of_a_name_that_is_weakened(before, after, found):
+    old, new = (snapshot(edited(BASE, one)) for one in (before, after))
+    weakened = [(one.code, str(one.object)) for one in plan(old, new, NOW).hazards]
+    assert weakened == [WEAKENED] * found
+
+
+def test_client_authentication_of_a_name_goes_with_its_certificate():
+    old, new = (
+        snapshot(edited(BASE, auth_of(None, *names))) for names in ([("a.test", CLOSED)], [])
+    )
+    found = {one.code for one in plan(old, new, NOW).hazards}
+    assert found == {"certificate_removed", "client_auth_weakened"}
+
+
+def test_client_authentication_of_a_name_is_live_for_new_connections():
+    edit = ("listeners/0/tls/certificates/0/client_auth", {**CLOSED, "ca_file": "other.pem"})
+    found = {(key, effect, reach) for _, key, effect, reach in effect_of(edit)}
+    assert found == {
+        (f"client_auth{key}", Effect.LIVE.value, Reach.CLIENT_CONNECTIONS.value)
+        for key in ("", ".enabled", ".require_client_cert", ".ca_file")
+    }
+
+
 @pytest.mark.skipif(not _core.COMPILED, reason="only the native engine takes early data")
 def test_early_data_that_is_taken():
     allowed = ("resilience/protocol/allow_0rtt", True)

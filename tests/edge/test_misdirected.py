@@ -11,9 +11,12 @@ from aioquic.h3.connection import H3_ALPN
 from aioquic.quic.configuration import QuicConfiguration
 
 import spooky
-from spooky.config.schema import ClientAuth
 from spooky.generation.authorities import CoveredHosts, Handshake
-from tests.certificates import ca, client_leaf, leaf, write
+from spooky.generation.certificates import ListenerTls
+from spooky.generation.tcp_contexts import TcpContexts
+from spooky.protocol.quic.certificates import CertificateSelector
+from tests.certificates import ca, client_leaf, leaf, shared_server, write
+from tests.protocol.quic.support import identity_of
 from tests.support.client import Client, Http1Client, Http2Client, Http3Client
 from tests.support.proxy import run
 from tests.support.tls import plain_context
@@ -79,6 +82,8 @@ async def connect(
         configuration = QuicConfiguration(
             alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name=server_name
         )
+        if directory is not None:
+            configuration.load_cert_chain(directory / "alice.pem", directory / "alice.key")
         return await Http3Client.connect(port, configuration)
     context = plain_context("h2" if ingress == "h2" else "http/1.1")
     if directory is not None:
@@ -272,8 +277,9 @@ def test_a_change_that_puts_a_host_behind_client_certificates_holds_for_connecti
 
 
 def test_a_host_longer_than_any_is_not_remembered() -> None:
-    handshake = Handshake(frozenset(), ClientAuth(), has_server_name=True)
-    hosts = CoveredHosts(handshake, frozenset(), [])
+    handshake = Handshake(frozenset(), b"", True, None, frozenset())
+    selector = CertificateSelector({}, identity_of(shared_server()))
+    hosts = CoveredHosts(handshake, ListenerTls(selector, TcpContexts(selector), frozenset()), [])
     assert hosts.includes(b"h" * 255)
     assert not hosts.includes(b"h" * 256)
     assert list(hosts._known) == [b"h" * 255]

@@ -26,7 +26,7 @@ from tests.protocol.quic.forge import (
 from tests.protocol.quic.support import (
     SLOT,
     Recorder,
-    chain_of,
+    identity_of,
     open_stream,
     server_parameters,
 )
@@ -182,7 +182,7 @@ class TestAmplification:
     def test_packets_ahead_of_their_keys_count_once(self, engine: Engine) -> None:
         """They are kept, and looked at again once the hello has come."""
         large = leaf(["example.test"], shared_ca(), padding=12_000)
-        parameters = server_parameters(certificates=CertificateSelector({}, chain_of(large)))
+        parameters = server_parameters(certificates=CertificateSelector({}, identity_of(large)))
         initials, now, answered = Initials(), 1000.0, 0
         handshake = b"\xe0\x00\x00\x00\x01\x08" + initials.destination + b"\x00\x44\x9e"
         hello = client_hello(initials.source)

@@ -18,7 +18,7 @@ from spooky.protocol.quic.session import Address
 from spooky.protocol.quic.tickets import TicketStore
 from spooky.protocol.quic.tokens import TokenStore
 from tests.certificates import leaf, shared_ca
-from tests.protocol.quic.support import chain_of, open_stream, pattern, upload
+from tests.protocol.quic.support import identity_of, open_stream, pattern, upload
 from tests.scenario.endpoints import Engines, Scenario
 from tests.scenario.frames import FrameType
 from tests.simnet import CLIENT, DEAD, SERVER, Link
@@ -222,7 +222,7 @@ def test_amplificationlimit(engines: Engines, padding: int) -> None:
     pair = Scenario(
         engines,
         client={"authorities": shared_ca().certificate_pem},
-        server={"certificates": CertificateSelector({}, chain_of(large))},
+        server={"certificates": CertificateSelector({}, identity_of(large))},
     )
     pair.network.drop = lambda source, payload: source == SERVER
     pair.run(seconds=5)
@@ -245,7 +245,7 @@ def test_a_proven_address_is_sent_more_than_three_times_what_came(engines: Engin
     pair = Scenario(
         engines,
         client={"authorities": shared_ca().certificate_pem},
-        server={"certificates": CertificateSelector({}, chain_of(large))},
+        server={"certificates": CertificateSelector({}, identity_of(large))},
         address_validated=True,
     )
     pair.network.drop = lambda source, payload: source == SERVER

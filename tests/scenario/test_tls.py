@@ -26,6 +26,7 @@ from tests.certificates import (
 )
 from tests.protocol.quic.support import (
     chain_of,
+    identity_of,
     open_stream,
     upload,
 )
@@ -44,7 +45,7 @@ WILDCARD = leaf(["*.a.test"], shared_ca())
 
 DEFAULT = leaf(["default.test"], shared_ca())
 
-SELECTOR = {"a.test": chain_of(A), "*.a.test": chain_of(WILDCARD)}
+SELECTOR = {"a.test": identity_of(A), "*.a.test": identity_of(WILDCARD)}
 
 CLIENTS = ca("Client root")
 
@@ -90,7 +91,7 @@ class TestServerName:
     ) -> None:
         pair = Scenario(
             (AIOQUIC, engine),
-            server={"certificates": CertificateSelector(SELECTOR, chain_of(DEFAULT))},
+            server={"certificates": CertificateSelector(SELECTOR, identity_of(DEFAULT))},
             client={"verify": False},
             server_name=name,
         ).handshake()
@@ -104,7 +105,7 @@ class TestServerName:
     )
     def test_it_may_be_strict(self, engine: Engine, name: str, accepted: bool) -> None:
         """unrecognized_name (RFC 6066 section 3)."""
-        selector = CertificateSelector(SELECTOR, chain_of(DEFAULT), strict=True)
+        selector = CertificateSelector(SELECTOR, identity_of(DEFAULT), strict=True)
         pair = Scenario(
             (AIOQUIC, engine),
             server={"certificates": selector},
@@ -122,7 +123,7 @@ class TestServerName:
             (AIOQUIC, engine),
             3,
             link=Link(jitter=0.01),
-            server={"certificates": CertificateSelector(SELECTOR, chain_of(DEFAULT))},
+            server={"certificates": CertificateSelector(SELECTOR, identity_of(DEFAULT))},
             client={"verify": False},
             server_name="a.test",
         )
@@ -163,7 +164,7 @@ class TestServerCertificate:
         ids=["another name", "expired"],
     )
     def test_it_must_be_right(self, engine: Engine, served: Credentials) -> None:
-        selector = CertificateSelector({}, chain_of(served))
+        selector = CertificateSelector({}, identity_of(served))
         pair = Scenario(
             (AIOQUIC, engine),
             server={"certificates": selector},
@@ -181,7 +182,7 @@ class TestServerCertificate:
     def test_a_long_reason_does_not_break_the_close(self, engine: Engine) -> None:
         """aioquic fails on a reason phrase that exceeds its packet; a certificate can cause it."""
         names = [f"{number}.{'x' * 50}.test" for number in range(60)]
-        selector = CertificateSelector({}, chain_of(leaf(names, shared_ca())))
+        selector = CertificateSelector({}, identity_of(leaf(names, shared_ca())))
         pair = Scenario(
             (AIOQUIC, engine),
             server={"certificates": selector},
@@ -192,7 +193,7 @@ class TestServerCertificate:
         assert theirs.phrase == ours.phrase or theirs.phrase == ""
 
     def test_verification_can_be_waived(self, engine: Engine) -> None:
-        selector = CertificateSelector({}, chain_of(leaf(["other.test"], None)))
+        selector = CertificateSelector({}, identity_of(leaf(["other.test"], None)))
         Scenario(
             (AIOQUIC, engine), server={"certificates": selector}, client={"verify": False}
         ).handshake()
@@ -202,7 +203,7 @@ class TestServerCertificate:
         large = leaf(["example.test"], shared_ca(), padding=12_000)
         pair = Scenario(
             (AIOQUIC, engine),
-            server={"certificates": CertificateSelector({}, chain_of(large))},
+            server={"certificates": CertificateSelector({}, identity_of(large))},
             client={"authorities": TRUSTED},
         )
         pair.network.drop = lambda source, payload: source == SERVER
@@ -439,12 +440,16 @@ class TestResumption:
         )
         refused(pair, AlertDescription.certificate_required)
 
-    def test_who_it_was_is_not_told_where_nobody_asks(self, engine: Engine) -> None:
+    def test_a_ticket_serves_for_what_its_client_was_asked_only(self, engine: Engine) -> None:
+        """Attack 32: nor does one that had none to show go on where it could show one."""
         store = TicketStore()
         alice = chain_of(client_leaf("alice", CLIENTS))
         ticket = self.ticket(engine, store, certificate=alice, client_verifier=self.REQUIRED)
         handshake = self.resume(engine, store, ticket)
+        assert not handshake.resumed
         assert handshake.client_certificate is None
+        more = {"client_verifier": TestClientCertificate.OPTIONAL}
+        assert not self.resume(engine, store, self.ticket(engine, store), **more).resumed
 
     def test_a_forged_binder_is_refused(self, engine: Engine) -> None:
         store = TicketStore()
@@ -483,8 +488,9 @@ def test_certificates_of_every_usual_key_type_work(engine: Engine, key: PrivateK
     pair = Scenario(
         (AIOQUIC, engine),
         server={
-            "certificates": CertificateSelector({}, chain_of(served)),
-            "client_verifier": TestClientCertificate.REQUIRED,
+            "certificates": CertificateSelector(
+                {}, identity_of(served, TestClientCertificate.REQUIRED)
+            ),
         },
         client={"authorities": TRUSTED, "certificate": chain_of(client)},
     ).handshake()

@@ -415,7 +415,6 @@ def server_session(
         return ServerContext(
             alpn=list(parameters.alpn),
             certificates=parameters.certificates,
-            client_verifier=parameters.client_verifier,
             tickets=parameters.tickets,
             wall_clock=parameters.wall_clock,
             logger=log,

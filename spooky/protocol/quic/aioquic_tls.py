@@ -22,6 +22,7 @@ from spooky.protocol.quic.certificates import (
     ClientCertificateError,
     ClientCertificateFault,
     ClientVerifier,
+    ServerIdentity,
     normalize_server_name,
 )
 from spooky.protocol.quic.reassembly import GapBudget, WaitingRanges
@@ -151,7 +152,6 @@ class ServerContext(BoundedContext):
         *,
         alpn: list[str],
         certificates: CertificateSelector,
-        client_verifier: ClientVerifier | None,
         tickets: TicketStore | None,
         wall_clock: Callable[[], datetime.datetime],
         logger: logging.LoggerAdapter[logging.Logger] | None,
@@ -161,8 +161,7 @@ class ServerContext(BoundedContext):
         self.server_name: str | None = None
         self.client_chain: tuple[x509.Certificate, ...] = ()
         self._certificates = certificates
-        self._client_verifier = client_verifier
-        self._request_client_certificate = client_verifier is not None
+        self._identity: ServerIdentity
         self._tickets = tickets
         self._wall_clock = wall_clock
         if tickets is not None:
@@ -174,9 +173,11 @@ class ServerContext(BoundedContext):
     ) -> None:
         hello = tls.pull_client_hello(Buffer(data=input_buf.data_slice(0, input_buf.capacity)))
         self.server_name = normalize_server_name(hello.server_name)
-        chain = self._certificates.select(self.server_name)
-        if chain is None:
+        identity = self._certificates.select(self.server_name)
+        if identity is None:
             raise AlertUnrecognizedName("no certificate for this server name")
+        self._identity, chain = identity, identity.chain
+        self._request_client_certificate = identity.client_verifier is not None
         self.certificate = chain.certificate
         self.certificate_chain = list(chain.intermediates)
         self.certificate_private_key = chain.key
@@ -193,7 +194,7 @@ class ServerContext(BoundedContext):
 
     def _server_handle_certificate(self, input_buf: Buffer) -> None:
         super()._server_handle_certificate(input_buf)
-        verifier = self._client_verifier
+        verifier = self._identity.client_verifier
         if verifier is None:
             raise tls.AlertUnexpectedMessage("no certificate was asked for")
         if self._peer_certificate is not None:
@@ -218,26 +219,30 @@ class ServerContext(BoundedContext):
     def _find_session(self, ticket: bytes) -> tls.SessionTicket | None:
         """Return the session of a ticket if it may be resumed now.
 
-        It belongs to one server name, lest a client carry its identity to another (attack 32), and
-        its client is verified again: certificates expire, and authorities change.
+        It belongs to one server name and what was asked of clients there, lest a client carry its
+        identity to another (attack 32), and its client is verified again: certificates expire.
         """
         session = self._tickets.take(ticket) if self._tickets is not None else None
-        if session is None or session.server_name != self.server_name:
+        if (
+            session is None
+            or session.server_name != self.server_name
+            or session.policy != self._identity.policy
+        ):
             return None
-        if self._client_verifier is not None:
-            if session.client_chain:
-                try:
-                    self._client_verifier.verify(session.client_chain, self._wall_clock())
-                except ClientCertificateError:
-                    return None
-                self.client_chain = session.client_chain
-            elif self._client_verifier.required:
+        verifier = self._identity.client_verifier
+        if verifier is not None and session.client_chain:
+            try:
+                verifier.verify(session.client_chain, self._wall_clock())
+            except ClientCertificateError:
                 return None
+            self.client_chain = session.client_chain
         return session.ticket
 
     def _keep_session(self, ticket: tls.SessionTicket) -> None:
         if self._tickets is not None:
-            self._tickets.put(ResumableSession(ticket, self.server_name, self.client_chain))
+            self._tickets.put(
+                ResumableSession(ticket, self.server_name, self._identity.policy, self.client_chain)
+            )
 
 
 def crypto_buffer_exceeded() -> QuicConnectionError:

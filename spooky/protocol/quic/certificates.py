@@ -4,8 +4,10 @@ Nothing here belongs to one transport: a chain keeps its PEM text too, for ``ssl
 """
 
 import datetime
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from typing import Final, TypeAlias
@@ -48,6 +50,9 @@ signature check each and is not met in practice."""
 
 CLIENT_CHAIN_MAX_CERTIFICATES: Final = 8
 """Most certificates a client may send; path building tries combinations of them."""
+
+POLICY_BYTES: Final = 16
+"""Of what names a policy: enough that nobody makes two alike."""
 
 SERVER_NAME_MAX: Final = 253
 """The longest host name, in characters (RFC 1035 section 2.3.4)."""
@@ -122,20 +127,44 @@ class CertificateChain:
         return name in self.names or wildcard_of(name) in self.names
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ServerIdentity:
+    """What clients are shown that ask for a name, and what they are asked for.
+
+    Attributes:
+        chain: The certificate.
+        client_verifier: Asks clients for a certificate, and judges it; ``None`` asks for none.
+    """
+
+    chain: CertificateChain
+    client_verifier: "ClientVerifier | None" = None
+
+    @property
+    def policy(self) -> bytes:
+        """What identities have in common that ask the same of clients; empty if it is nothing."""
+        return self.client_verifier.policy if self.client_verifier is not None else b""
+
+
 class CertificateSelector:
-    """Which chain to present, by the server name a client asks for (SNI)."""
+    """Which identity clients meet, by the server name that they ask for (SNI).
+
+    Attributes:
+        default: For names not found, and clients that send none.
+        strict: Whether those are refused instead.
+        names: The host names and wildcards that have an identity.
+    """
 
     def __init__(
         self,
-        by_name: Mapping[str, CertificateChain],
-        default: CertificateChain | None,
+        by_name: Mapping[str, ServerIdentity],
+        default: ServerIdentity | None,
         *,
         strict: bool = False,
     ) -> None:
         """Make a selector.
 
         Args:
-            by_name: Chains by host name or ``*.`` wildcard, which stands for one label.
+            by_name: Identities by host name or ``*.`` wildcard, which stands for one label.
             default: For names not found, and clients that send none.
             strict: Refuse those instead (``unrecognized_name``).
 
@@ -144,26 +173,36 @@ class CertificateSelector:
         """
         if default is None and (not by_name or not strict):
             raise ValueError("a default certificate is needed unless server names are strict")
-        self._by_name = {name.lower().rstrip("."): chain for name, chain in by_name.items()}
+        self._by_name = {name.lower().rstrip("."): each for name, each in by_name.items()}
         self.default = default
         self.strict = strict
+        self.names = frozenset(self._by_name)
 
     @property
-    def chains(self) -> list[CertificateChain]:
-        """Every chain, each once, the default first."""
+    def identities(self) -> list[ServerIdentity]:
+        """Every identity, each once, the default first."""
         default = [self.default] if self.default is not None else []
         return list(dict.fromkeys([*default, *self._by_name.values()]))
 
-    def select(self, server_name: str | None) -> CertificateChain | None:
-        """Return the chain for a server name, or ``None`` if it is to be refused.
+    @property
+    def chains(self) -> list[CertificateChain]:
+        """Every certificate, each once, the default first."""
+        return list(dict.fromkeys(each.chain for each in self.identities))
+
+    def name_of(self, identity: ServerIdentity) -> str | None:
+        """Return the name or wildcard of an identity; ``None`` for the default one."""
+        return next((name for name, each in self._by_name.items() if each is identity), None)
+
+    def select(self, server_name: str | None) -> ServerIdentity | None:
+        """Return the identity for a server name, or ``None`` if it is to be refused.
 
         Args:
             server_name: As the client sent it, normalized by :func:`normalize_server_name`.
         """
         if server_name is not None:
-            chain = self._by_name.get(server_name) or self._by_name.get(wildcard_of(server_name))
-            if chain is not None:
-                return chain
+            found = self._by_name.get(server_name) or self._by_name.get(wildcard_of(server_name))
+            if found is not None:
+                return found
         return None if self.strict else self.default
 
 
@@ -203,6 +242,7 @@ class ClientVerifier:
 
     Attributes:
         required: Whether clients without a certificate are refused.
+        policy: What verifiers have in common that decide alike.
     """
 
     def __init__(self, authorities: Iterable[x509.Certificate], *, required: bool) -> None:
@@ -220,6 +260,7 @@ class ClientVerifier:
             raise ValueError("no certificate authority to verify clients against")
         self.required = required
         self._authorities = trusted
+        self.policy = _policy(required, self.authorities)
         self._builder = (
             PolicyBuilder()
             .store(Store(trusted))
@@ -235,6 +276,11 @@ class ClientVerifier:
             ValueError: The text cannot be read or holds no certificate.
         """
         return cls(_load_certificates(authorities_pem), required=required)
+
+    @property
+    def authorities(self) -> list[bytes]:
+        """The certificates that a chain may end in; DER."""
+        return [each.public_bytes(serialization.Encoding.DER) for each in self._authorities]
 
     def verify(self, chain: Sequence[x509.Certificate], at: datetime.datetime) -> None:
         """Check a chain: trust, signatures, dates, purpose, constraints (RFC 5280 section 6).
@@ -296,6 +342,13 @@ class ClientVerifier:
             raise ValueError(f"its RSA key has {key.key_size} bits; at least {RSA_MIN_BITS}")
         if len(chain) > CLIENT_CHAIN_MAX_CERTIFICATES:
             raise ValueError(f"{len(chain)} certificates were sent")
+
+
+def _policy(required: bool, authorities: Iterable[bytes]) -> bytes:
+    digest = hashlib.sha256(b"required" if required else b"optional")
+    for each in sorted({hashlib.sha256(authority).digest() for authority in authorities}):
+        digest.update(each)
+    return digest.digest()[:POLICY_BYTES]
 
 
 def _authority_policy() -> ExtensionPolicy:

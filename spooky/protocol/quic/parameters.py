@@ -8,7 +8,7 @@ from typing import Final, TextIO
 from aioquic.tls import SessionTicket
 
 from spooky.protocol.quic import windows
-from spooky.protocol.quic.certificates import CertificateChain, CertificateSelector, ClientVerifier
+from spooky.protocol.quic.certificates import CertificateChain, CertificateSelector
 from spooky.protocol.quic.congestion import ALGORITHMS
 from spooky.protocol.quic.early_data import EarlyData
 from spooky.protocol.quic.keys import Keys
@@ -94,8 +94,7 @@ class ServerParameters(EndpointParameters):
     """How a server treats its connections.
 
     Attributes:
-        certificates: Which certificate to present.
-        client_verifier: Asks clients for a certificate, and judges it; ``None`` asks for none.
+        certificates: Which certificate to present, and what to ask clients for.
         tickets: Sessions that clients may resume; ``None`` allows none. An engine that seals its
             tickets keeps nothing there.
         early_data: How 0-RTT data is taken in resumed sessions; ``None`` takes none.
@@ -108,7 +107,6 @@ class ServerParameters(EndpointParameters):
     """
 
     certificates: CertificateSelector
-    client_verifier: ClientVerifier | None = None
     tickets: TicketStore | None = None
     early_data: EarlyData | None = None
     keys: Keys | None = None

@@ -2,7 +2,7 @@
 
 So no worker keeps anything, every worker can resume, and what was sealed under the previous keys
 is still opened. A ticket is bound to its listener by what is authenticated with it, and to server
-name, application protocol and client by what is inside.
+name, application protocol, client and what it was asked for by what is inside.
 """
 
 import os
@@ -22,7 +22,7 @@ TICKET_MAX: Final = 8 * 1024
 """Largest ticket given; bytes. It comes back in a client's first packets, so a client with a longer
 chain of certificates gets none."""
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Of what is sealed; a ticket of another one resumes nothing."""
 
 HEAD: Final = struct.Struct("!BIHdIQ")
@@ -45,6 +45,7 @@ class Session:
         age_add: What the client adds to the ticket's age; milliseconds.
         server_name: The name the client asked for; a ticket serves for no other.
         alpn: The application protocol.
+        policy: What the client was asked for, see ``ServerIdentity``; a ticket serves for no other.
         client_chain: The certificates the client proved to own, DER, leaf first; empty if none.
         register_id: The strike register where its use for 0-RTT is noted; 0 for none.
         limits: What clients rely on when they send 0-RTT data; see ``EarlyData``.
@@ -57,6 +58,7 @@ class Session:
     age_add: int
     server_name: str | None
     alpn: str
+    policy: bytes = b""
     client_chain: tuple[bytes, ...] = ()
     register_id: int = 0
     limits: tuple[int, ...] = ()
@@ -108,6 +110,7 @@ def _encode(session: Session) -> bytes:
             opaque(session.secret, 1),
             opaque(b"" if name is None else name.encode(), 1),
             opaque(session.alpn.encode(), 1),
+            opaque(session.policy, 1),
             opaque(struct.pack(f"!{len(session.limits)}Q", *session.limits), 1),
             *(opaque(certificate, 3) for certificate in session.client_chain),
         )
@@ -120,7 +123,7 @@ def _decode(data: bytes) -> Session | None:
         return None
     _, version, cipher_suite, issued, age_add, register_id = HEAD.unpack_from(data)
     reader = Reader(data, HEAD.size)
-    secret, name, alpn, limits = (reader.opaque(1) for _ in range(4))
+    secret, name, alpn, policy, limits = (reader.opaque(1) for _ in range(5))
     chain = []
     while not reader.ended:
         chain.append(reader.opaque(3))
@@ -132,6 +135,7 @@ def _decode(data: bytes) -> Session | None:
         age_add,
         name.decode() or None,
         alpn.decode(),
+        policy,
         tuple(chain),
         register_id,
         struct.unpack(f"!{len(limits) // 8}Q", limits),

@@ -21,11 +21,13 @@ class ResumableSession:
     Attributes:
         ticket: The secrets, and until when they serve.
         server_name: The name the client asked for; a ticket serves for no other.
+        policy: What the client was asked for, see ``ServerIdentity``; a ticket serves for no other.
         client_chain: The certificates the client proved to own, leaf first; empty if none.
     """
 
     ticket: SessionTicket
     server_name: str | None
+    policy: bytes
     client_chain: tuple[x509.Certificate, ...]
 
 

@@ -21,7 +21,7 @@ from spooky._core.quic.key_schedule import KeySchedule
 from spooky.protocol.quic.certificates import (
     ClientCertificateError,
     ClientCertificateFault,
-    ClientVerifier,
+    ServerIdentity,
     normalize_server_name,
 )
 from spooky.protocol.quic.key_exchange import exchange_keys
@@ -97,6 +97,7 @@ class ServerTls(ServerHandshake):
     def __init__(self, parameters: ServerParameters, events: TlsEvents) -> None:
         super().__init__(events, parameters.secrets_log)
         self._parameters = parameters
+        self._identity: ServerIdentity
         self._client_chain: tuple[x509.Certificate, ...] = ()
         # Seals the ticket of this session, if its client can resume it.
         self._tickets: TicketSealer | None = None
@@ -113,9 +114,10 @@ class ServerTls(ServerHandshake):
         hello = parse_client_hello(message)
         self._client_random = hello.random
         self.server_name = normalize_server_name(hello.server_name)
-        chain = self._parameters.certificates.select(self.server_name)
-        if chain is None:
+        identity = self._parameters.certificates.select(self.server_name)
+        if identity is None:
             raise TlsAlert(Alert.UNRECOGNIZED_NAME, "no certificate for this server name")
+        self._identity, chain = identity, identity.chain
         cipher_suite = self._negotiate(hello)
         if hello.session_id:
             # There is no middlebox compatibility mode (RFC 9001 section 8.4).
@@ -132,7 +134,7 @@ class ServerTls(ServerHandshake):
         self._send_hello(group, own_share, shared)
         certificates = None if self.resumed else chain.message
         expect = MessageType.FINISHED
-        if certificates is not None and self._parameters.client_verifier is not None:
+        if certificates is not None and identity.client_verifier is not None:
             certificates = CERTIFICATE_REQUEST + certificates
             expect = MessageType.CERTIFICATE
         self._send_flight(ours or b"", certificates, scheme, partial(sign, chain.key, scheme))
@@ -163,8 +165,8 @@ class ServerTls(ServerHandshake):
     def _resumable(self, hello: ClientHello, cipher_suite: int) -> Session | None:
         """Return the session of a client's ticket, if it may be resumed now.
 
-        It belongs to one server name, lest a client carry its identity to another (attack 32), and
-        its client is verified again: certificates expire, and authorities change.
+        It belongs to one server name and what was asked of clients there, lest a client carry its
+        identity to another (attack 32), and its client is verified again: certificates expire.
         """
         if hello.identities is not None and hello.psk_modes is None:
             raise TlsAlert(Alert.MISSING_EXTENSION, "a ticket without key exchange modes")
@@ -178,29 +180,21 @@ class ServerTls(ServerHandshake):
             session is None
             or session.version != self._events.version
             or session.server_name != self.server_name
+            or session.policy != self._identity.policy
             or session.alpn != self.alpn
             or session.cipher_suite != cipher_suite
             or not 0 <= self._now() - session.issued <= TICKET_SECONDS
         ):
             return None
-        verifier = self._parameters.client_verifier
-        if verifier is not None:
+        verifier = self._identity.client_verifier
+        if verifier is not None and session.client_chain:
             chain = tuple(map(x509.load_der_x509_certificate, session.client_chain))
-            if not self._is_still_welcome(verifier, chain):
+            try:
+                verifier.verify(chain, self._parameters.wall_clock())
+            except ClientCertificateError:
                 return None
             self._client_chain = chain
         return session
-
-    def _is_still_welcome(
-        self, verifier: ClientVerifier, chain: tuple[x509.Certificate, ...]
-    ) -> bool:
-        if not chain:
-            return not verifier.required
-        try:
-            verifier.verify(chain, self._parameters.wall_clock())
-        except ClientCertificateError:
-            return False
-        return True
 
     def _begin_schedule(
         self, message: bytes, hello: ClientHello, cipher_suite: int, session: Session | None
@@ -235,7 +229,7 @@ class ServerTls(ServerHandshake):
     # --- the client's flight --------------------------------------------------------------------
 
     def _on_certificate(self, message: bytes) -> None:
-        verifier = self._parameters.client_verifier
+        verifier = self._identity.client_verifier
         assert verifier is not None
         chain = parse_certificate(message)
         if chain:
@@ -277,6 +271,7 @@ class ServerTls(ServerHandshake):
             age_add,
             self.server_name,
             self.alpn,
+            self._identity.policy,
             tuple(each.public_bytes(Encoding.DER) for each in self._client_chain),
             register_id=early.register.register_id if early is not None else 0,
             limits=early.limits if early is not None else (),

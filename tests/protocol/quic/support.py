@@ -11,7 +11,12 @@ from spooky.protocol.quic.aioquic_session import (
     ClientParameters,
     ServerParameters,
 )
-from spooky.protocol.quic.certificates import CertificateChain, CertificateSelector
+from spooky.protocol.quic.certificates import (
+    CertificateChain,
+    CertificateSelector,
+    ClientVerifier,
+    ServerIdentity,
+)
 from spooky.protocol.quic.engines import AIOQUIC, Engine
 from spooky.protocol.quic.packet import ConnectionIds, PacketHeader
 from spooky.protocol.quic.session import Address, Close, Datagram, Handshake, QuicSession
@@ -25,9 +30,21 @@ def chain_of(credentials: Credentials) -> CertificateChain:
     return CertificateChain(credentials.certificate_pem, credentials.key_pem)
 
 
-def server_parameters(**changes: Any) -> ServerParameters:
+def identity_of(
+    credentials: Credentials, client_verifier: ClientVerifier | None = None
+) -> ServerIdentity:
+    return ServerIdentity(chain_of(credentials), client_verifier)
+
+
+def server_parameters(
+    *, client_verifier: ClientVerifier | None = None, **changes: Any
+) -> ServerParameters:
+    """Return parameters; those of a verifier are for the certificate that is always the same."""
     if "certificates" not in changes:
-        changes["certificates"] = CertificateSelector({}, chain_of(steady_server()))
+        identity = identity_of(steady_server(), client_verifier)
+        changes["certificates"] = CertificateSelector({}, identity)
+    else:
+        assert client_verifier is None
     return ServerParameters(**changes)
 
 

@@ -15,6 +15,7 @@ from spooky.protocol.quic.certificates import (
     ClientCertificateError,
     ClientCertificateFault,
     ClientVerifier,
+    ServerIdentity,
     normalize_server_name,
 )
 from tests.certificates import (
@@ -32,6 +33,10 @@ from tests.certificates import (
 
 def chain_of(credentials: Credentials) -> CertificateChain:
     return CertificateChain(credentials.certificate_pem, credentials.key_pem)
+
+
+def identity_of(credentials: Credentials) -> ServerIdentity:
+    return ServerIdentity(chain_of(credentials))
 
 
 def sent_by(credentials: Credentials) -> list[x509.Certificate]:
@@ -75,9 +80,9 @@ class TestChain:
 
 
 class TestSelector:
-    exact = chain_of(leaf(["a.test"], shared_ca()))
-    wildcard = chain_of(leaf(["*.a.test"], shared_ca()))
-    default = chain_of(leaf(["default.test"], shared_ca()))
+    exact = identity_of(leaf(["a.test"], shared_ca()))
+    wildcard = identity_of(leaf(["*.a.test"], shared_ca()))
+    default = identity_of(leaf(["default.test"], shared_ca()))
     by_name: ClassVar = {"A.test": exact, "*.a.test": wildcard}
 
     @pytest.mark.parametrize(
@@ -92,16 +97,33 @@ class TestSelector:
         ],
     )
     def test_exact_then_wildcard_then_default(
-        self, name: str | None, expected: CertificateChain | None
+        self, name: str | None, expected: ServerIdentity | None
     ) -> None:
         assert CertificateSelector(self.by_name, self.default).select(name) is (
             expected or self.default
         )
         assert CertificateSelector(self.by_name, self.default, strict=True).select(name) is expected
 
-    def test_each_chain_is_listed_once(self) -> None:
+    def test_each_identity_and_each_chain_is_listed_once(self) -> None:
         selector = CertificateSelector({"a.test": self.exact, "b.test": self.exact}, self.exact)
-        assert selector.chains == [self.exact]
+        assert selector.identities == [self.exact]
+        other = ServerIdentity(self.exact.chain)
+        selector = CertificateSelector({"a.test": self.exact, "b.test": other}, None, strict=True)
+        assert selector.identities == [self.exact, other]
+        assert selector.chains == [self.exact.chain]
+
+    def test_identities_ask_alike_that_trust_the_same(self) -> None:
+        one, other = ca("one").certificate, ca("other").certificate
+
+        def policy(*authorities: x509.Certificate, required: bool = True) -> bytes:
+            verifier = ClientVerifier(authorities, required=required)
+            return ServerIdentity(self.exact.chain, verifier).policy
+
+        assert policy(one, other) == policy(other, one, one)
+        policies = {policy(one), policy(other), policy(one, other), policy(one, required=False)}
+        assert len(policies) == 4
+        assert b"" not in policies
+        assert self.exact.policy == b""
 
     def test_a_selector_that_could_present_nothing_is_refused(self) -> None:
         with pytest.raises(ValueError, match="default"):

@@ -19,7 +19,12 @@ from spooky.protocol.quic.certificates import CertificateSelector, ClientVerifie
 from spooky.protocol.quic.key_exchange import exchange_keys
 from spooky.protocol.quic.tls_endpoint import APPLICATION, HANDSHAKE, INITIAL
 from tests.certificates import PrivateKey, ca, client_leaf, expired_client, leaf, shared_ca
-from tests.protocol.quic.support import chain_of, client_parameters, server_parameters
+from tests.protocol.quic.support import (
+    chain_of,
+    client_parameters,
+    identity_of,
+    server_parameters,
+)
 from tests.protocol.quic.tls_support import (
     CLIENT_PARAMETERS,
     SERVER_PARAMETERS,
@@ -175,7 +180,7 @@ class TestHandshake:
         ids=["P-256", "P-384", "Ed25519", "RSA"],
     )
     def test_every_usual_key_signs(self, key: PrivateKey) -> None:
-        served = chain_of(leaf(["example.test"], shared_ca(), key=key))
+        served = identity_of(leaf(["example.test"], shared_ca(), key=key))
         _, server = handshake(
             a_client(authorities=shared_ca().certificate_pem),
             a_server(certificates=CertificateSelector({}, served)),
@@ -292,8 +297,8 @@ class TestRefusals:
 
     def test_a_name_nobody_serves_is_refused(self) -> None:
         """RFC 6066 section 3."""
-        chain = chain_of(leaf(["a.test"], shared_ca()))
-        selector = CertificateSelector({"a.test": chain}, None, strict=True)
+        identity = identity_of(leaf(["a.test"], shared_ca()))
+        selector = CertificateSelector({"a.test": identity}, None, strict=True)
         server = a_server(certificates=selector)
         assert alert_of(a_client(), server) == tls.AlertDescription.unrecognized_name
 
@@ -347,7 +352,7 @@ class TestRefusals:
     def test_a_client_verifies_the_server(self, name: str) -> None:
         """The right name from an authority not trusted, and a wrong name."""
         authority = shared_ca() if name == "other.test" else ca("Unknown root")
-        selector = CertificateSelector({}, chain_of(leaf([name], authority)))
+        selector = CertificateSelector({}, identity_of(leaf([name], authority)))
         client = a_client(authorities=shared_ca().certificate_pem)
         server = a_server(certificates=selector)
         assert alert_of(client, server) == tls.AlertDescription.bad_certificate

@@ -22,7 +22,12 @@ from spooky.protocol.quic.sealed_tickets import (
 )
 from spooky.protocol.quic.tickets import TicketStore
 from tests.certificates import ca, client_leaf, leaf, now, shared_ca
-from tests.protocol.quic.support import chain_of, client_parameters, server_parameters
+from tests.protocol.quic.support import (
+    chain_of,
+    client_parameters,
+    identity_of,
+    server_parameters,
+)
 from tests.protocol.quic.tls_support import (
     Native,
     exchange,
@@ -45,6 +50,7 @@ SESSION = Session(
     7,
     "example.test",
     "h3",
+    bytes(range(16)),
     (b"leaf", b"issuer"),
     register_id=2**64 - 1,
     limits=(0, 128, 2**62 - 1),
@@ -160,8 +166,8 @@ class TestBinding:
         assert not resumes(ticket, "y.example.test")
 
     def test_a_ticket_without_a_name_serves_for_none_only(self) -> None:
-        chain = chain_of(leaf(["192.0.2.7", "example.test"], shared_ca()))
-        more = {"certificates": CertificateSelector({}, chain)}
+        identity = identity_of(leaf(["192.0.2.7", "example.test"], shared_ca()))
+        more = {"certificates": CertificateSelector({}, identity)}
         trusting = {"authorities": shared_ca().certificate_pem}
         tickets: list[SessionTicket] = []
         shake_hands(more, trusting | {"on_ticket": tickets.append}, "192.0.2.7")
@@ -245,12 +251,18 @@ class TestClientIdentity:
         assert server.tls.resumed
         assert server.tls.client_certificate is None
 
-    def test_who_it_was_is_not_told_where_nobody_asks(self) -> None:
+    @pytest.mark.parametrize("later", [None, ClientVerifier([CLIENTS.certificate], required=False)])
+    def test_a_ticket_serves_for_what_its_client_was_asked_only(
+        self, later: ClientVerifier | None
+    ) -> None:
+        """Attack 32: nor does one that had none to show go on where it could show one."""
         alice = chain_of(client_leaf("alice", CLIENTS))
         ticket = ticket_of(certificate=alice, client_verifier=REQUIRED)
-        _, server = shake_hands({}, {"ticket": ticket})
-        assert server.tls.resumed
+        assert resumes(ticket, client_verifier=REQUIRED)
+        _, server = shake_hands({"client_verifier": later}, {"ticket": ticket})
+        assert not server.tls.resumed
         assert server.tls.client_certificate is None
+        assert not resumes(ticket_of(), client_verifier=OPTIONAL)
 
 
 class TestSealer:
@@ -283,7 +295,7 @@ class TestSealer:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         sealer = TicketSealer(KEYS, "")
-        monkeypatch.setattr("spooky.protocol.quic.sealed_tickets.FORMAT", 3)
+        monkeypatch.setattr("spooky.protocol.quic.sealed_tickets.FORMAT", 2)
         ticket = sealer.seal(SESSION)
         monkeypatch.undo()
         assert ticket is not None
