@@ -30,6 +30,7 @@ from tests.config.support import DELETE, GOOD, edited
 
 BASE: dict[str, Any] = yaml.safe_load(GOOD)
 BASE["listeners"] = [BASE.pop("listen")]
+BASE["listeners"][0]["tls"]["certificates"][0]["client_auth"] = {"enabled": False}
 BASE["upstream"]["api"]["backends"][0]["health_check"] = {"expected_body": "fine"}
 BASE["upstream"]["web"]["slow_start"] = {"window_ms": 10_000}
 BASE["routes"] = [
