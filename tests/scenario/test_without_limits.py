@@ -29,7 +29,7 @@ from tests.protocol.quic.forge import (
 from tests.protocol.quic.support import (
     SLOT,
     Recorder,
-    chain_of,
+    identity_of,
     open_stream,
     server_parameters,
     upload,
@@ -124,7 +124,7 @@ def test_pieces_of_crypto_data_without_end(engine: Engine) -> None:
 def test_answers_to_an_unproven_address_without_end(engine: Engine) -> None:
     """Row 15: three times what came, or as much as there is for a proven address."""
     large = leaf(["example.test"], shared_ca(), padding=12_000)
-    parameters = server_parameters(certificates=CertificateSelector({}, chain_of(large)))
+    parameters = server_parameters(certificates=CertificateSelector({}, identity_of(large)))
 
     def answered(validated: bool) -> int:
         initials = Initials()

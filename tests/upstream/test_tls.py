@@ -22,8 +22,8 @@ from tests.certificates import (
 )
 from tests.protocol.quic.support import (
     Endpoints,
-    chain_of,
     client_parameters,
+    identity_of,
     server_parameters,
 )
 
@@ -118,7 +118,7 @@ def test_over_quic(case: Case, engine: Engine) -> None:
     tls = identity(case).quic
     ends = Endpoints(
         engines=(engine, engine),
-        server=server_parameters(certificates=CertificateSelector({}, chain_of(case.server()))),
+        server=server_parameters(certificates=CertificateSelector({}, identity_of(case.server()))),
         client=client_parameters(verify=False, verifier=tls.verifier),
         server_name=case.asked,
     )
