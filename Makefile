@@ -69,18 +69,25 @@ clean: ## remove what was built, but not $(VENV)
 
 # Rooms whose tests start no process, share no port and watch no clock: these run side by side.
 SIDE_BY_SIDE := $(addprefix tests/,config core generation house observe protocol scenario)
-ONE_BY_ONE = $(filter-out $(SIDE_BY_SIDE),$(patsubst %/,%,$(wildcard tests/[a-z]*/))) benchmarks
+# Rooms whose proxies are in the tests' own process, at ports that the system gives, and which wait as
+# much as they compute: two files at a time.
+TWO_AT_A_TIME := $(addprefix tests/,edge embedding overload pairs request runtime upstream)
+ONE_BY_ONE = $(filter-out $(SIDE_BY_SIDE) $(TWO_AT_A_TIME),$(patsubst %/,%,$(wildcard tests/[a-z]*/))) \
+	benchmarks
 
 test-install: test-packages $(VENV)/.suite $(VENV)/.spooky
 
-# The scenarios of aioquic's engine have no kernel to be without: the compiled run has them all. Of
-# the supervisor, which calls no kernel for each packet or request, this is what starts workers.
-CONTROL_WITHOUT_KERNELS := $(addprefix tests/control/test_,changes.py confinement.py processes.py)
+# On the twins run the rooms that call kernels. Of the others, what starts workers without any; the
+# scenarios of aioquic's engine have no kernel to be without.
+PURE_SIDE_BY_SIDE := $(filter-out $(addprefix tests/,config house scenario),$(SIDE_BY_SIDE))
+PURE_ONE_BY_ONE := $(addprefix tests/,attacks hostile fuzz/test_seeds.py \
+	cli/test_broken_build.py cli/test_info.py cli/test_proxy.py cli/test_request.py \
+	control/test_changes.py control/test_confinement.py control/test_processes.py \
+	bench/test_histogram.py bench/test_micro.py)
 test-pure: test-install
-	SPOOKY_PURE=1 $(BIN)/pytest $(filter-out tests/scenario,$(SIDE_BY_SIDE)) -n auto
-	SPOOKY_PURE=1 $(BIN)/pytest $(filter-out benchmarks tests/control,$(ONE_BY_ONE)) \
-		$(CONTROL_WITHOUT_KERNELS) \
-		-m "not interop and not soak and not packaging"
+	SPOOKY_PURE=1 $(BIN)/pytest $(PURE_SIDE_BY_SIDE) -n auto
+	SPOOKY_PURE=1 $(BIN)/pytest $(TWO_AT_A_TIME) -n 2 --dist loadfile
+	SPOOKY_PURE=1 $(BIN)/pytest $(PURE_ONE_BY_ONE) -m "not interop and not soak and not packaging"
 
 test-sanitize: test-install
 	$(BIN)/python tools/sanitize.py
@@ -90,6 +97,7 @@ test-packaging: test-install
 
 test-compiled: test-install build
 	$(BIN)/pytest $(SIDE_BY_SIDE) -n auto
+	$(BIN)/pytest $(TWO_AT_A_TIME) -n 2 --dist loadfile
 	$(BIN)/pytest $(ONE_BY_ONE) -m "not soak and not packaging" --benchmark-disable
 
 # What the targets stand on.

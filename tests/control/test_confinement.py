@@ -16,6 +16,7 @@ from spooky._core import COMPILED, reasons
 from spooky.runtime import landlock
 from spooky.runtime.confinement import _libc, _libraries
 from tests.control.serve import Served, generous, served
+from tests.interop.conftest import free_port
 from tests.support.proxy import INGRESSES, run
 from tests.support.waiting import until
 
@@ -313,7 +314,7 @@ def test_keys_are_in_no_argument_environment_or_log(tmp_path: Path) -> None:
     run(scenario)
 
 
-def inodes_of_control(directory: Path, supervisor: int) -> set[str]:
+def inodes_of_control(directory: Path, port: int, supervisor: int) -> set[str]:
     """Return the sockets that a supervisor's operators connect to."""
     found = set()
     for line in Path(f"/proc/{supervisor}/net/unix").read_text().splitlines()[1:]:
@@ -322,7 +323,7 @@ def inodes_of_control(directory: Path, supervisor: int) -> set[str]:
             found.add(fields[6])
     for line in Path(f"/proc/{supervisor}/net/tcp").read_text().splitlines()[1:]:
         fields = line.split()
-        if fields[1].endswith(f":{ADMIN_PORT:04X}") and fields[3] == "0A":
+        if fields[1].endswith(f":{port:04X}") and fields[3] == "0A":
             found.add(fields[9])
     return found
 
@@ -332,25 +333,23 @@ def sockets_of(pid: int) -> set[str]:
     return {link[8:-1] for link in links if link.startswith("socket:[")}
 
 
-ADMIN_PORT = 19_902
-
-
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root sees what other processes have open")
 def test_data_listeners_lead_to_nothing_of_the_control_plane(tmp_path: Path) -> None:
     """Workers have none of its sockets, and what its paths are called is no route."""
+    port = free_port()
 
     def change(settings: dict[str, Any]) -> None:
         generous(settings)
         settings["control"] = {"socket": str(tmp_path / "control.sock")}
         settings["observability"] = {
-            "control_api": {"enabled": True, "required": True, "port": ADMIN_PORT},
-            "metrics": {"enabled": True},
+            "control_api": {"enabled": True, "required": True, "port": port},
+            "metrics": {"enabled": True, "port": free_port()},
         }
         settings["upstream"]["backend"]["route"] = {"path_prefix": "/size"}
 
     async def scenario() -> None:
         async with served(tmp_path, 1, change) as serving:
-            control = inodes_of_control(tmp_path, serving.process.pid)
+            control = inodes_of_control(tmp_path, port, serving.process.pid)
             assert len(control) == 2
             assert control <= sockets_of(serving.process.pid)
             (worker,) = serving.workers

@@ -106,6 +106,11 @@ class Simulation:
         heapq.heappush(self._events, (when, self._count, event))
 
     def _arrive(self, rate: Callable[[float], float]) -> None:
+        self.ask()
+        self.at(self.now + self._random.expovariate(rate(self.now)), lambda: self._arrive(rate))
+
+    def ask(self) -> None:
+        """Send one request now."""
         policy = self._policies[self._count % len(self._policies)]
         limit = policy.limit()
         self.outcome.limits.append((self.now, limit))
@@ -113,7 +118,6 @@ class Simulation:
             self._serve(policy, self.now)
         else:
             self.outcome.refused.append(self.now)
-        self.at(self.now + self._random.expovariate(rate(self.now)), lambda: self._arrive(rate))
 
     def _serve(self, policy: AdaptiveLimit, began: float) -> None:
         server = self._server

@@ -51,6 +51,27 @@ def test_under_five_times_the_capacity_goodput_is_that_of_the_peak_and_latency_b
     assert outcome.goodput(15.5, 17.0) >= 0.4 * server.capacity
 
 
+@pytest.mark.parametrize("size", [2, 8, 12])
+def test_after_an_overload_requests_that_come_in_bursts_are_taken_again(size: int) -> None:
+    """As from clients of a machine that pauses: of half the capacity, up to three times as many at
+    once as are served at once."""
+    server = Server(4, 0.04)
+    _, places, words = shared_places()
+    simulation = Simulation([Gradient(words, 4, MAXIMUM, 1.1, INTERVAL)], places, server)
+
+    def burst() -> None:
+        for _ in range(size):
+            simulation.ask()
+        simulation.at(simulation.now + size / (0.5 * server.capacity), burst)
+
+    simulation.at(15.0, burst)
+    rate = server.capacity
+    outcome = simulation.run(lambda now: 5 * rate if now < 15.0 else 0.01, 60.0)
+    assert [at for at in outcome.refused if at < 15.0]
+    assert not [at for at in outcome.refused if at >= 25.0]
+    assert outcome.goodput(25.0, 60.0) >= 0.49 * rate
+
+
 def test_a_start_in_the_midst_of_an_overload_finds_the_minimum_all_the_same() -> None:
     server = Server(20, 0.02)
     outcome = offered(server, lambda _: 5.0, 6.0)
