@@ -286,6 +286,7 @@ class Crew:
                 self._open_inbox(slot)
             for slot in self._slots.coming:
                 self._start(slot, make_start)
+            logger.debug("the workers prepare generation %d", change.number)
             done = await self._wait(
                 lambda: bool(preparation.failure) or self._all_prepared or self._ending,
                 PREPARE_SECONDS,

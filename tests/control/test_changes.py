@@ -361,16 +361,20 @@ def test_a_history_that_cannot_be_written_stops_the_change(tmp_path: Path) -> No
     run(scenario)
 
 
+def talkative(settings: dict[str, Any]) -> None:
+    """Log each step."""
+    settings["log"] = {"level": "debug"}
+
+
 @pytest.mark.skipif(not COMPILED, reason="the twin serves one worker")
 def test_a_worker_that_dies_while_preparing_stops_the_change(tmp_path: Path) -> None:
     async def scenario() -> None:
-        async with served(tmp_path, WORKERS) as proxy:
+        async with served(tmp_path, WORKERS, talkative) as proxy:
             victim = proxy.workers[0]
             os.kill(victim, signal.SIGSTOP)
             proxy.write(deny)
             reload = asyncio.ensure_future(proxy.command("reload"))
-            await until(lambda: (tmp_path / "state").exists())
-            await asyncio.sleep(1.0)
+            await until(lambda: "the workers prepare generation 2" in proxy.log)
             os.kill(victim, signal.SIGKILL)
             code, output = await reload
             assert code == 1
