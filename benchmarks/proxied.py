@@ -35,7 +35,8 @@ from spooky.observe.counters import Counters
 from spooky.protocol.stream import Field, Fields, StreamHandler
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
-from spooky.upstream.pool import Connection, Pool
+from spooky.upstream.connection import TcpConnection
+from spooky.upstream.pool import Pool
 from tests.support.loop import Loop
 from tests.support.proxy import configuration
 
@@ -310,7 +311,7 @@ class Proxied:
         """Give the pool a connection that is dialled already."""
         upstream = self.generation.routes.lookup(b"www.example.com", b"/", b"GET")
         pool = cast(Pool, cast(Any, upstream).backends[0].pool)
-        self._connection = Connection(pool)
+        self._connection = TcpConnection(pool)
         self._connection.connection_made(cast(asyncio.Transport, self._socket))
         pool.on_room(self._connection)
         self._turn()
