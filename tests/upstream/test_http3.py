@@ -337,6 +337,7 @@ def test_requests_beyond_the_backends_limit_of_streams_go_over_other_connections
             assert await asked.ended is reasons.COMPLETED
         # What ended makes room: MAX_STREAMS is heeded, and so is that it was raised.
         for _ in range(5):
+            await until(lambda: any(each.session.capacity for each in own.pool._ready))
             assert (await own.fetch("/size/1")).reused
         assert own.origin.connections == 3
 
