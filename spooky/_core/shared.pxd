@@ -44,6 +44,9 @@ cdef class Segment:
     cpdef bint take_source_rate(
         self, uint64_t key, uint64_t now, uint64_t interval, uint64_t burst
     )
+    cpdef bint is_source_out(
+        self, uint64_t key, uint64_t now, uint64_t interval, uint64_t burst
+    )
     cpdef bint strike(self, uint64_t key, uint64_t now, uint64_t keep)
     cdef uint64_t* _slot(self, int slot) except NULL
     cdef Py_ssize_t _find(self, uint64_t key) noexcept

@@ -188,6 +188,9 @@ class Segment:
         Two workers that replace one source at the same instant may give a token too many.
         """
 
+    def is_source_out(self, key: int, now: int, interval: int, burst: int) -> bool:
+        """Return whether a source's bucket has no token; one that is not known has some."""
+
     @property
     def register_id(self) -> int:
         """A random number: which strike register this is, of all that ever were."""

@@ -290,6 +290,19 @@ cdef class Segment:
             store_word(oldest + 1, 0)
         return _take_token(oldest + 1, now, interval, burst)
 
+    cpdef bint is_source_out(
+        self, uint64_t key, uint64_t now, uint64_t interval, uint64_t burst
+    ):
+        """Return whether a source's bucket has no token; one that is not known has some."""
+        cdef uint64_t* ways
+        cdef int position
+        key |= 1
+        ways = self._words + SOURCE_BASE + (key >> 1) % SOURCE_SETS * SOURCE_WAYS * 2
+        for position in range(SOURCE_WAYS):
+            if load_word(ways + position * 2) == key:
+                return _is_out(load_word(ways + position * 2 + 1), now, interval, burst)
+        return burst == 0
+
     @property
     def register_id(self):
         return self._words[AT_REGISTER]
@@ -471,13 +484,14 @@ cdef bint _take_token(
 ) noexcept:
     """Take a token: the generic cell rate algorithm, one word for a bucket."""
     cdef uint64_t expected = load_word(arrival)
-    cdef uint64_t start
-    while True:
-        start = max(expected, now)
-        if burst == 0 or start - now > (burst - 1) * interval:
-            return False
-        if swap_word(arrival, &expected, start + interval):
+    while not _is_out(expected, now, interval, burst):
+        if swap_word(arrival, &expected, max(expected, now) + interval):
             return True
+    return False
+
+
+cdef bint _is_out(uint64_t arrival, uint64_t now, uint64_t interval, uint64_t burst) noexcept:
+    return burst == 0 or max(arrival, now) - now > (burst - 1) * interval
 
 
 @cython.final

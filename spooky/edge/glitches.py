@@ -28,6 +28,10 @@ BROKEN: Final = frozenset(
 """Why such a connection ends."""
 
 
+WHOLE, MOST = "glitches", "most glitches"
+"""What the buckets of a source are called: for its budget, and for what is spent of that early."""
+
+
 class Verdict(Enum):
     """What becomes of a connection."""
 
@@ -69,10 +73,9 @@ class GlitchBook:
         budget = policy.source_budget
         if budget is None or address is None:
             return Verdict.NOTHING
-        source = source_of(address)
-        whole, most = (hash_key(f"{of} {source}".encode()) for of in ("glitches", "most glitches"))
+        whole, most = (_source_key(of, address) for of in (WHOLE, MOST))
         take, nanoseconds = self._segment.take_source_rate, int(now * SECOND)
-        interval = max(1, SECOND // policy.source_refill_per_sec)
+        interval = _interval(policy)
         soft = max(1, int(GOAWAY_SHARE * budget))
         verdict = Verdict.NOTHING
         for _ in range(count):
@@ -81,6 +84,21 @@ class GlitchBook:
             if not take(most, nanoseconds, interval, soft):
                 verdict = Verdict.GOAWAY
         return verdict
+
+    def refuses(self, policy: Glitches, address: str, now: float) -> bool:
+        """Return whether a source may begin no connections now: its budget is spent.
+
+        Arguments:
+            address: Of a client, and of no proxy that speaks for many.
+        """
+        budget = policy.source_budget
+        return (
+            budget is not None
+            and self.is_pressed(policy)
+            and self._segment.is_source_out(
+                _source_key(WHOLE, address), int(now * SECOND), _interval(policy), budget
+            )
+        )
 
     def count(self, verdict: Verdict) -> None:
         """Count a consequence."""
@@ -148,3 +166,11 @@ class GlitchAccount:
         """Learn why the connection ended; its client's address is proven."""
         if reason in BROKEN:
             self._book.spend(self._policy, self._address, BROKEN_WEIGHT, now)
+
+
+def _source_key(bucket: str, address: str) -> int:
+    return hash_key(f"{bucket} {source_of(address)}".encode())
+
+
+def _interval(policy: Glitches) -> int:
+    return max(1, SECOND // policy.source_refill_per_sec)

@@ -302,6 +302,10 @@ class QuicListener(dispatch.Listener):
         self._stateless.count(reason)
 
     def _answer_unknown(self, header: PacketHeader, source: Address, now: float) -> None:
+        if self.settings.proxies.refuses(source[0]):
+            # Nobody there can have had a connection, or be told of one.
+            self._stateless.count(reasons.PROXY_HEADER_UNTRUSTED)
+            return
         self._stateless.reset(header, self.settings.parameters, source, now)
 
     def _end_broken(self, connection: QuicConnection) -> None:
@@ -397,6 +401,11 @@ class QuicListener(dispatch.Listener):
 
     def _admit(self, client: Place, now: float) -> Reason | None:
         """Take a place for a new connection; return why there is none, or ``None``."""
+        settings: QuicSettings = self.settings
+        if not settings.proxies.trusts(client[0]) and self.glitches.refuses(
+            settings.glitches, client[0], now
+        ):
+            return reasons.CLIENT_GLITCHES
         refused = self.cap.open()
         if refused is None:
             refused = self._rate.admit(client[0], now)

@@ -476,7 +476,7 @@ class TcpListener:
             return reasons.PROXY_HEADER_UNTRUSTED
         refused = self._cap.open()
         if refused is None and not proxies.expects_header(peer[0]):
-            refused = self._rate.admit(peer[0], self._runtime.now())
+            refused = self._admit_client(peer[0], proxies)
             if refused is not None:
                 self._cap.closed(was_established=False)
         return refused
@@ -542,16 +542,25 @@ class TcpListener:
         """Return where the client is, by the PROXY header if one is expected.
 
         Returns:
-            ``None`` if connections come from there too fast.
+            ``None`` if connections come from there too fast, or were odd too often.
         """
         if not proxies.expects_header(peer[0]):
             return peer
         client = await take_proxy_header(self._runtime.loop, accepted, peer)
-        refused = self._rate.admit(client[0], self._runtime.now())
+        refused = self._admit_client(client[0], proxies)
         if refused is not None:
             self._count_refusal(refused)
             return None
         return client
+
+    def _admit_client(self, address: str, proxies: TrustedProxies) -> Reason | None:
+        """Count a connection of a client; return why it is refused, or ``None``."""
+        now = self._runtime.now()
+        if not proxies.trusts(address) and self._glitches.refuses(
+            self.settings.glitches, address, now
+        ):
+            return reasons.CLIENT_GLITCHES
+        return self._rate.admit(address, now)
 
     async def _choose_context(
         self, accepted: socket.socket, contexts: TcpContexts

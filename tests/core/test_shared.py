@@ -303,6 +303,19 @@ def test_the_source_unseen_longest_is_forgotten_first() -> None:
     assert made.take_source_rate(crowd[0], now + 7, 10**6, 1)
 
 
+def test_whether_a_source_has_a_token_is_told_without_taking_one() -> None:
+    made = segment()
+    now, source = 10**12, 8
+    assert not made.is_source_out(source, now, 100, 2)
+    for _ in range(2):
+        assert not made.is_source_out(source, now, 100, 2)
+        assert made.take_source_rate(source, now, 100, 2)
+    assert made.is_source_out(source, now, 100, 2)
+    assert made.is_source_out(source, now + 99, 100, 2)
+    assert not made.is_source_out(source, now + 100, 100, 2)
+    assert made.is_source_out(source + 2, now, 100, 0)
+
+
 def test_names_are_read_by_others_and_bounded() -> None:
     made = segment()
     assert made.add_name(1, b"first")
@@ -504,7 +517,9 @@ def play(build: ModuleType, operations: list[tuple[str, int, int]]) -> list[obje
             results.append(made.take_rate(1000 + which, now, 300, 2))
         elif name == "source":
             now += number
+            results.append(made.is_source_out(which * step, now, 300, 2))
             results.append(made.take_source_rate(which * step, now, 300, 2))
+            results.append(made.is_source_out(which * step, now, 300, 2))
         elif name == "strike":
             clock += number
             results.append(made.strike((which + 1) << 25, clock, 20))

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,14 @@ from h2.exceptions import ProtocolError
 
 from spooky._core import reasons
 from spooky.config.glitches import Glitches
-from spooky.edge.glitches import BROKEN_WEIGHT, GlitchAccount, GlitchBook, Verdict
+from spooky.edge.glitches import (
+    BROKEN_WEIGHT,
+    WHOLE,
+    GlitchAccount,
+    GlitchBook,
+    Verdict,
+    _source_key,
+)
 from spooky.observe.counters import Counters
 from spooky.overload.manager import Measures
 from tests.edge.test_ingress import counted, run_with
@@ -76,6 +84,23 @@ def test_connections_that_broke_the_protocol_count_for_their_source() -> None:
     books.account(policy, "192.0.2.2").ended(reasons.COMPLETED, 10.0)
     assert verdicts(books.account(policy), [1]) == [Verdict.CLOSE]
     assert verdicts(books.account(policy, "192.0.2.2"), [1]) == [Verdict.NOTHING]
+
+
+def test_a_source_that_spent_its_budget_may_begin_nothing_while_spooky_is_pressed() -> None:
+    books = Books()
+    policy = Glitches(None, 1, BUDGET, 1, 50)
+    account, book = books.account(policy, "2001:db8::1"), books.book
+    books.measures.lag_pressure = 0.5
+    assert not book.refuses(policy, "2001:db8::1", 10.0), "it was never odd"
+    verdicts(account, [BUDGET - 1])
+    assert not book.refuses(policy, "2001:db8::2", 10.0)
+    verdicts(account, [BUDGET])
+    assert book.refuses(policy, "2001:db8::2", 10.0), "it is the same source"
+    assert not book.refuses(policy, "2001:db8:0:1::1", 10.0)
+    assert not book.refuses(Glitches(None, 1, None, 1, 50), "2001:db8::2", 10.0)
+    assert not book.refuses(policy, "2001:db8::2", 11.0), "one was forgotten meanwhile"
+    books.measures.lag_pressure = 0.0
+    assert not book.refuses(policy, "2001:db8::2", 10.0)
 
 
 def test_without_pressure_accounts_have_no_consequences() -> None:
@@ -151,3 +176,29 @@ def test_while_nothing_is_short_the_same_client_is_served(tmp_path: Path, ingres
                 await asyncio.sleep(0.01)
 
     run_with(tmp_path, scenario, ingress, with_budget(pressure=100))
+
+
+@pytest.mark.parametrize("ingress", ["h1", "h2", "h3"])
+def test_new_connections_of_a_source_that_was_too_odd_are_refused(
+    tmp_path: Path, ingress: str
+) -> None:
+    """Only while Spooky is pressed, as for what becomes of connections that are there."""
+
+    def change(settings: dict[str, Any]) -> None:
+        glitches = {"source_budget": BUDGET, "source_refill_per_sec": 1}
+        settings["resilience"] = {"protocol": {"glitches": {**glitches, "min_pressure_percent": 0}}}
+
+    async def scenario(setup: Setup) -> None:
+        client = await setup.client()
+        assert (await client.fetch("GET", "/size/5")).status == 200
+        key, now = _source_key(WHOLE, "127.0.0.1"), time.monotonic_ns()
+        # As if it had been odd at some time to come, so that none is forgotten meanwhile.
+        while setup.proxy.counters.segment.take_source_rate(key, now, 10**11, BUDGET):
+            pass
+        with pytest.raises((OSError, EOFError, TimeoutError)):
+            async with asyncio.timeout(1):
+                await setup.client()
+        assert counted(setup.proxy, "connections_refused_total", reason="client_glitches") >= 1
+        assert (await client.fetch("GET", "/size/5")).status == 200
+
+    run_with(tmp_path, scenario, ingress, change)

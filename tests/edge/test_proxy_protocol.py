@@ -16,6 +16,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from spooky._core import reasons
 from spooky.protocol.proxy_header import V2_SIGNATURE
 from tests.edge.test_ingress import counted
+from tests.edge.test_stateless import STRAY, wire
 from tests.support.client import Client, Http1Client, Http2Client, Http3Client
 from tests.support.proxy import INGRESSES, Setup, run, running
 from tests.support.tls import plain_context
@@ -396,6 +397,20 @@ def test_what_is_appended_is_the_proxy_before_us(tmp_path: Path) -> None:
             forwarded_headers={"mode": "append"}
         ),
     )
+
+
+@pytest.mark.parametrize(("networks", "resets"), [(NOBODY, 0), (TRUSTED, 1)])
+def test_a_stray_packet_past_the_proxy_gets_no_reset(
+    tmp_path: Path, networks: dict[str, Any], resets: int
+) -> None:
+    async def scenario(setup: Setup) -> None:
+        with wire(setup.proxy.port) as on:
+            on.send(STRAY + bytes(1000))
+            code = reasons.UNKNOWN_CONNECTION if resets else reasons.PROXY_HEADER_UNTRUSTED
+            assert await refused(setup, code.code) == 1
+        assert counted(setup.proxy, "stateless_resets_sent_total") == resets
+
+    behind(tmp_path, {**networks, "proxy_protocol": "require"}, scenario)
 
 
 def test_a_client_that_closes_within_its_hello_is_let_go(tmp_path: Path) -> None:

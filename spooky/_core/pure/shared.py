@@ -210,6 +210,15 @@ class Segment:
         self._words[oldest + 1] = 0
         return self._take_token(oldest + 1, now, interval, burst)
 
+    def is_source_out(self, key: int, now: int, interval: int, burst: int) -> bool:
+        """Return whether a source's bucket has no token; one that is not known has some."""
+        key |= 1
+        first = SOURCE_BASE + (key >> 1) % SOURCE_SETS * SOURCE_WAYS * 2
+        for way in range(first, first + SOURCE_WAYS * 2, 2):
+            if self._words[way] == key:
+                return _is_out(self._words[way + 1], now, interval, burst)
+        return burst == 0
+
     @property
     def register_id(self) -> int:
         return self._words[AT_REGISTER]
@@ -346,11 +355,15 @@ class Segment:
 
     def _take_token(self, at: int, now: int, interval: int, burst: int) -> bool:
         """Take a token: the generic cell rate algorithm, one word for a bucket."""
-        start = max(self._words[at], now)
-        if burst == 0 or start - now > (burst - 1) * interval:
+        arrival = self._words[at]
+        if _is_out(arrival, now, interval, burst):
             return False
-        self._words[at] = start + interval
+        self._words[at] = max(arrival, now) + interval
         return True
+
+
+def _is_out(arrival: int, now: int, interval: int, burst: int) -> bool:
+    return burst == 0 or max(arrival, now) - now > (burst - 1) * interval
 
 
 class _View:
