@@ -9,7 +9,7 @@ from spooky.config.source_rules import parse_source_rule
 from spooky.edge.quic import QuicSettings
 from spooky.edge.source_rules import SourceRules
 from spooky.edge.stateless import AddressSettings
-from spooky.edge.tcp import TcpSettings
+from spooky.edge.tcp_settings import TcpSettings
 from spooky.generation.authorities import Authorities
 from spooky.generation.certificates import ListenerTls
 from spooky.protocol.h1.limits import Limits as Http1Limits

@@ -7,7 +7,6 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from spooky._core import reasons
@@ -15,12 +14,11 @@ from spooky._core.reasons import Reason
 from spooky._core.terms import Client
 from spooky._core.timers import Timer
 from spooky._core.validate import HTTP_1, HTTP_2
-from spooky.config.glitches import Glitches
 from spooky.edge.glitches import GlitchAccount, GlitchBook, Verdict
 from spooky.edge.hello import peek_client_hello
 from spooky.edge.limits import ConnectionCap, ConnectionRate, address_text
 from spooky.edge.proxy_headers import take_proxy_header
-from spooky.edge.source_rules import SourceRules
+from spooky.edge.tcp_settings import TcpSettings
 from spooky.generation.authorities import Authorities, ConnectionAuthority
 from spooky.generation.tcp_contexts import ServerTls, TcpContexts, is_client_still_accepted
 from spooky.observe.counters import Counters
@@ -33,13 +31,11 @@ from spooky.protocol.client_hello import (
     RECORD_MAX_BYTES,
     alert,
 )
-from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h1.server import ServerSession as Http1Session
-from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.protocol.h2.server import ServerSession as Http2Session
 from spooky.protocol.proxy_header import ProxyHeaderError
 from spooky.protocol.quic.certificates import ServerIdentity
-from spooky.protocol.stream import Field, Stream, StreamHandler
+from spooky.protocol.stream import Stream, StreamHandler
 from spooky.request.client_address import Place, TrustedProxies
 from spooky.request.largest import held_by_requests
 from spooky.request.service import RequestService
@@ -63,37 +59,6 @@ CLOSE_GRACE_SECONDS: Final = 5.0
 LAST_REQUEST_SECONDS: Final = 0.5
 """How long an HTTP/1.1 connection that shall end may bring one more request. Only its response can
 say so; a request that crosses a sudden close would be lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class TcpSettings:
-    """How TCP connections of a listener behave.
-
-    Attributes:
-        tls: The contexts that new connections use.
-        sources: Who is dropped, by where it is.
-        glitches: How odd clients may be.
-        handshake_timeout: For the TLS handshake; seconds.
-        head_timeout: For a complete HTTP/1.1 request head, from its first byte; seconds.
-        idle_timeout: For a connection without a request; seconds.
-        response_fields: Fields added to every response, such as ``alt-svc``.
-        http1: Limits of HTTP/1.1 sessions.
-        http2: Limits of HTTP/2 sessions.
-        proxies: Whose word is taken for where clients are.
-        authorities: What may be asked for over a connection.
-    """
-
-    tls: TcpContexts
-    sources: SourceRules
-    glitches: Glitches
-    handshake_timeout: float
-    head_timeout: float
-    idle_timeout: float
-    response_fields: tuple[Field, ...]
-    http1: Http1Limits
-    http2: Http2Limits
-    proxies: TrustedProxies
-    authorities: Authorities
 
 
 class TcpConnection(ByteTransport):
