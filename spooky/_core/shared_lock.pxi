@@ -12,32 +12,37 @@ cdef extern from *:
        process that is dead it is taken at once, from another when patience ends, which is far
        longer than the microseconds that anybody needs it. Each time that happens patience falls
        to an eighth, and each lock taken in order gives some of it back: so who keeps the lock
-       again and again delays others by less and less. */
-    #define SPOOKY_PATIENCE_MAX 1000000000ULL
-    #define SPOOKY_PATIENCE_MIN 100000ULL
-    #define SPOOKY_PATIENCE_STEP 1000000ULL
-    static uint64_t spooky_patience = SPOOKY_PATIENCE_MAX;
+       again and again delays others by less and less.
 
-    static uint64_t spooky_nanoseconds(void) {
-        struct timespec now;
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t)now.tv_sec * 1000000000ULL + (uint64_t)now.tv_nsec;
+       Patience is counted in looks, not by a clock: who has the lock may not run just now, as the
+       machine stands still or runs others, and then who waits does not look either. It lasts half
+       a second at least, and never less than 20 ms, for who has it to have its turn on a core. */
+    #define SPOOKY_LOOK_NANOSECONDS 50000
+    #define SPOOKY_PATIENCE_MAX 10000U
+    #define SPOOKY_PATIENCE_MIN 400U
+    #define SPOOKY_PATIENCE_STEP 10U
+    static unsigned spooky_patience = SPOOKY_PATIENCE_MAX;
+
+    static void spooky_pause(void) {
+        struct timespec pause = {0, SPOOKY_LOOK_NANOSECONDS};
+        /* A signal makes no look shorter. */
+        while (nanosleep(&pause, &pause) != 0 && errno == EINTR) {}
     }
 
     static uint64_t spooky_lock(uint64_t *word) {
-        const struct timespec pause = {0, 50000};
-        uint64_t seen = spooky_load(word), last = 0, began = 0, changed = 0;
+        uint64_t seen = spooky_load(word), last = 0;
+        unsigned looks = 0, same = 0;
         for (;;) {
             uint64_t mine = ((seen >> 32) + 1) << 32 | (uint32_t)getpid();
             uint32_t owner = (uint32_t)seen;
             int late = 0;
             if (owner != 0) {
-                uint64_t now = spooky_nanoseconds();
-                if (began == 0) began = now;
-                if (seen != last) { last = seen; changed = now; }
-                late = now - changed > spooky_patience || now - began > 4 * spooky_patience;
+                if (seen != last) { last = seen; same = 0; }
+                late = same > spooky_patience || looks > 4 * spooky_patience;
                 if (!late && !(kill((pid_t)owner, 0) != 0 && errno == ESRCH)) {
-                    nanosleep(&pause, NULL);
+                    spooky_pause();
+                    looks++;
+                    same++;
                     seen = spooky_load(word);
                     continue;
                 }

@@ -3,6 +3,7 @@
 import mmap
 import os
 import random
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -604,15 +605,66 @@ def test_a_process_that_keeps_the_lock_or_writes_nonsense_there_hangs_nobody() -
     words.release()
 
 
-@pytest.mark.timeout(60)
+def be_patient(ours: Segment) -> None:
+    """Wait as long for the lock again as one who has never broken it."""
+    for _ in range(600):
+        ours.words(3)
+
+
 @pytest.mark.skipif(not _core.COMPILED, reason="the twin serves one process")
 def test_who_breaks_the_lock_again_and_again_delays_others_less_and_less() -> None:
     memory = mmap.mmap(-1, segment_size(2))
     ours = Segment(memory, 2)
     words = memoryview(memory).cast("Q")
-    # The first costs a second, the next an eighth of it, and so on: a hundred would be too long.
-    for _ in range(100):
+    be_patient(ours)
+    looks = []
+    for _ in range(4):
         words[AT_LOCK] = words[AT_LOCK] >> 32 << 32 | os.getppid()
-        assert ours.total(3) == 0
+        # Whoever has looked sleeps before the next look, but for a few whose time is over at once.
+        before = resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
         assert ours.words(3) is not None
+        looks.append(resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw - before)
+    assert looks[0] > 9_000
+    assert looks[1] < looks[0] / 4
+    assert 300 < looks[3] < 1_000
     words.release()
+
+
+STILL_SECONDS = 1.2
+"""Longer than anybody waits for the lock."""
+
+LOOKS_SECONDS = 0.4
+"""Shorter than anybody waits who looks as often as they can, and has broken no lock lately."""
+
+
+@pytest.mark.skipif(not _core.COMPILED, reason="the twin serves one process")
+def test_who_did_not_run_while_it_waited_does_not_take_the_lock_for_broken() -> None:
+    memory = mmap.mmap(-1, segment_size(2))
+    ours = Segment(memory, 2)
+    words = memoryview(memory).cast("Q")
+    be_patient(ours)
+    words[AT_LOCK] = held = words[AT_LOCK] >> 32 << 32 | os.getpid()
+    began = time.monotonic()
+    child = os.fork()
+    if not child:
+        try:
+            Segment(memory).words(5)
+        finally:
+            os._exit(0)
+    try:
+        time.sleep(0.02)
+        os.kill(child, signal.SIGSTOP)
+        os.waitpid(child, os.WUNTRACED)
+        looked = time.monotonic() - began
+        time.sleep(STILL_SECONDS)
+        began = time.monotonic()
+        os.kill(child, signal.SIGCONT)
+        time.sleep(0.02)
+        seen = words[AT_LOCK]
+        looked += time.monotonic() - began
+        # Else this process was the one that did not run, and nothing is known.
+        assert seen == held or looked > LOOKS_SECONDS
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        words.release()
