@@ -83,6 +83,7 @@ class Proxy:
         self._worker: Worker | None = None
         self._metrics: MetricsServer | None = None
         self._health: Health | None = None
+        self._names: OwnNames | None = None
         self._resources: ResourceWatch | None = None
         self._started = time.time()
 
@@ -120,7 +121,7 @@ class Proxy:
         materials = read_materials(configuration)
         runtime = Runtime(asyncio.get_running_loop())
         resolve = SystemResolver(runtime.loop)
-        names = OwnNames(runtime, resolve)
+        names = self._names = OwnNames(runtime, resolve)
         environment = Environment(runtime, self.counters, names.resolve, self._applications)
         generation = await compile_in_turns(configuration, materials, environment, FIRST_GENERATION)
         try:
@@ -205,6 +206,8 @@ class Proxy:
             raise
         self.counters.segment.commit(number)
         worker.look()
+        if self._names is not None:
+            self._names.follow(configuration)
         if self._health is not None:
             self._health.follow(configuration, materials)
         if self._resources is not None:

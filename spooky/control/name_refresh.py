@@ -4,16 +4,16 @@ import asyncio
 import functools
 import logging
 import random
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from spooky.config.schema import Configuration
 from spooky.observe.metrics import Fact, Kind
 from spooky.runtime import Runtime
 from spooky.upstream.dial import Resolve
-from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
-from spooky.upstream.resolver import THREADS_MAX, Name, is_address
+from spooky.upstream.resolver import THREADS_MAX, Name, names_of
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class NameRefresh:
         self._known: dict[Name, frozenset[str]] = {}
         self._failing: set[Name] = set()
         self._outcomes: Counter[str] = Counter()
+        self._resolved_at: dict[Name, float] = {}
         self._interval = 0.0
         self._task: asyncio.Task[None] | None = None
         self._room = asyncio.Semaphore(AT_ONCE_MAX)
@@ -59,11 +60,14 @@ class NameRefresh:
         interval = performance.backend_dns_refresh_interval_ms / 1000
         if not performance.backend_dns_refresh_enabled:
             interval = 0.0
-        names = frozenset(_names(configuration)) if interval else frozenset()
+        names = frozenset(names_of(configuration)) if interval else frozenset()
         if names == self._known.keys() and interval == self._interval:
             return
         self._known = {name: self._known.get(name, frozenset()) for name in names}
         self._failing &= names
+        self._resolved_at = {
+            name: when for name, when in self._resolved_at.items() if name in names
+        }
         self._interval = interval
         self.close()
         if names:
@@ -80,6 +84,13 @@ class NameRefresh:
                 "backend_dns_resolved_addresses",
                 "Addresses that the name of a backend has.",
                 len(addresses),
+                (("host", host), ("port", str(port))),
+            )
+        for (host, port), when in self._resolved_at.items():
+            yield Fact(
+                "backend_dns_last_refresh_success_seconds",
+                "When the name of a backend resolved last, since 1970.",
+                when,
                 (("host", host), ("port", str(port))),
             )
         for outcome in ("changed", "unchanged", "empty", "failed"):
@@ -144,6 +155,7 @@ class NameRefresh:
             self._failing.discard(name)
             logger.info("%s resolves again", name[0])
         self._known[name] = now
+        self._resolved_at[name] = time.time()
         if now == before:
             self._outcomes["unchanged"] += 1
             return
@@ -151,12 +163,3 @@ class NameRefresh:
         if before:
             logger.info("%s has other addresses: %s", name[0], ", ".join(sorted(now)))
             self._on_changed(*name, tuple(addresses))
-
-
-def _names(configuration: Configuration) -> Iterable[Name]:
-    """Yield host and port of each backend that is reached by a name."""
-    for upstream in configuration.upstream.values():
-        for backend in upstream.listed_backends:
-            origin = Origin.parse(backend.address)
-            if origin.scheme != EMBEDDED_SCHEME and not is_address(origin.host):
-                yield origin.host, origin.port

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from spooky.config.schema import Configuration
 from spooky.control.names import Names
 from spooky.edge.messages import Resolve, Resolved
 from spooky.edge.names import AskedNames
 from spooky.runtime import Runtime
 from spooky.upstream import dial
+from spooky.upstream.resolver import names_of
 
 
 class OwnNames:
@@ -36,6 +38,10 @@ class OwnNames:
     def changed(self, host: str, port: int, addresses: Sequence[str]) -> None:
         """Take the addresses that a host has from now on."""
         self._asked.answered(Resolved(host, port, tuple(addresses), changed=True))
+
+    def follow(self, configuration: Configuration) -> None:
+        """Forget the names that what is in force does not have."""
+        self._asked.forget_but(frozenset(names_of(configuration)))
 
     def _ask(self, question: Resolve) -> None:
         self._runtime.start_task(self._answer(question))

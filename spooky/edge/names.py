@@ -2,11 +2,11 @@
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Final
 
 from spooky.edge.messages import Resolve, Resolved
-from spooky.upstream.resolver import is_address
+from spooky.upstream.resolver import Name, is_address
 
 FRESH_SECONDS: Final = 5.0
 """How long an answer is used without asking again; a new connection asks after that.
@@ -26,9 +26,9 @@ class AskedNames:
     def __init__(self, ask: Callable[[Resolve], None], now: Callable[[], float]) -> None:
         self._ask = ask
         self._now = now
-        self._known: dict[tuple[str, int], tuple[float, list[str]]] = {}
-        self._waiting: dict[tuple[str, int], asyncio.Future[Resolved]] = {}
-        self._asked: dict[tuple[str, int], float] = {}
+        self._known: dict[Name, tuple[float, list[str]]] = {}
+        self._waiting: dict[Name, asyncio.Future[Resolved]] = {}
+        self._asked: dict[Name, float] = {}
 
     async def resolve(self, host: str, port: int) -> list[str]:
         """Return the addresses of a host.
@@ -58,6 +58,13 @@ class AskedNames:
         if answer.error:
             raise socket.gaierror(socket.EAI_NONAME, answer.error)
         return list(answer.addresses)
+
+    def forget_but(self, names: Container[Name]) -> None:
+        """Keep of what is known only these, because others lead to no backend any more.
+
+        Requests that drain may ask for another yet; it is forgotten with the next change.
+        """
+        self._known = {name: known for name, known in self._known.items() if name in names}
 
     def answered(self, answer: Resolved) -> None:
         """Take an answer."""

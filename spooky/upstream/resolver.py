@@ -4,10 +4,13 @@ import asyncio
 import functools
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from threading import Thread
 from typing import Final
+
+from spooky.config.schema import Configuration
+from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
 
 THREADS_MAX: Final = 32
 """Lookups at the same time. A name whose servers are silent holds a thread for half a minute and
@@ -95,3 +98,12 @@ def _answer(answer: Future[list[str]], ask: Ask, name: Name) -> None:
 def _ask_the_system(host: str, port: int) -> list[str]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def names_of(configuration: Configuration) -> Iterator[Name]:
+    """Yield host and port of each backend that is reached by a name."""
+    for upstream in configuration.upstream.values():
+        for backend in upstream.listed_backends:
+            origin = Origin.parse(backend.address)
+            if origin.scheme != EMBEDDED_SCHEME and not is_address(origin.host):
+                yield origin.host, origin.port

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ class Asking:
 
 def test_only_names_that_changed_are_told_and_the_order_is_no_change() -> None:
     async def scenario() -> None:
+        began = time.time()
         resolver = Resolver(a=["10.0.0.1", "10.0.0.2"], b=["10.0.1.1"])
         asking = Asking(resolver, "http://a.test", "https://b.test:8443", "http://10.9.9.9")
         # Who connects asks for itself: of the first answers nobody is told.
@@ -86,6 +88,13 @@ def test_only_names_that_changed_are_told_and_the_order_is_no_change() -> None:
         resolver.answers["a"] = ["10.0.0.2", "10.0.0.3"]
         assert await asking.round() == [("a.test", 80, ("10.0.0.2", "10.0.0.3"))]
         assert asking.outcomes == {"changed": 3, "unchanged": 3, "empty": 0, "failed": 0}
+        resolved = {
+            fact.labels[0][1]: fact.value
+            for fact in asking.refresh.facts()
+            if fact.name == "backend_dns_last_refresh_success_seconds"
+        }
+        assert resolved.keys() == {"a.test", "b.test"}
+        assert all(began <= when <= time.time() for when in resolved.values())
         await asking.runtime.close()
 
     run(scenario)

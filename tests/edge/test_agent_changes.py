@@ -20,6 +20,7 @@ from spooky.edge.messages import (
     Prepared,
     PrepareFailed,
     Ready,
+    Resolved,
     Start,
     ToSupervisor,
     ToWorker,
@@ -66,7 +67,8 @@ def test_an_agent_prepares_switches_and_ends_when_it_is_behind(tmp_path: Path) -
         def tell(message: ToWorker, *descriptors: int) -> None:
             channel.send(messages.encode(message), descriptors)
 
-        running = asyncio.ensure_future(Agent(theirs).run())
+        agent = Agent(theirs)
+        running = asyncio.ensure_future(agent.run())
         keys, steering = Keys.generate(), Steering((0,))
         names = ("segment", "inbox", "tcp:0", "udp:0")
         inbox, way = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -90,8 +92,10 @@ def test_an_agent_prepares_switches_and_ends_when_it_is_behind(tmp_path: Path) -
         tell(Prepare(3, told, files, authorities, (0,), 1.0, (), base))
         assert await heard.get() == Prepared(3)
         assert (await client.fetch("GET", "/")).status == 502
+        agent._names.answered(Resolved("gone.test", 80, ("10.0.0.9",)))
         segment.commit(3)
         assert (await client.fetch("GET", "/")).status == 404
+        assert agent._names._known == {}
         tell(Prepare(4, loaded, files, authorities, (0,), 1.0, ()))
         assert await heard.get() == Prepared(4)
         tell(Discard(4))

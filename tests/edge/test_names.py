@@ -66,3 +66,18 @@ def test_a_name_keeps_its_addresses_and_one_that_never_resolved_says_why() -> No
         assert await asked.at_once() == ["10.0.0.1"]
 
     asyncio.run(scenario())
+
+
+def test_a_name_that_leads_to_no_backend_any_more_is_forgotten() -> None:
+    async def scenario() -> None:
+        asked = Asked()
+        for number in range(100):
+            asked.names.answered(Resolved(f"b{number}.test", 80, ("10.0.0.9",)))
+        assert await asked.resolved("10.0.0.1") == ["10.0.0.1"]
+        asked.names.forget_but({("a.test", 80), ("new.test", 80)})
+        assert len(asked.names._known) == 1
+        assert await asked.at_once() == ["10.0.0.1"]
+        asked.names.forget_but(())
+        assert await asked.resolved("10.0.0.2") == ["10.0.0.2"]
+
+    asyncio.run(scenario())
