@@ -4,6 +4,7 @@ cimport cython
 from libc.stdint cimport int32_t, int64_t, uint16_t, uint32_t, uint64_t
 
 from spooky._core.decisions cimport Admitted
+from spooky._core.shared cimport Limit
 
 cpdef uint64_t hash_key(bytes key) except? 0
 
@@ -21,6 +22,7 @@ cdef struct Backend:
     int64_t given_weight
     uint64_t id_hash
     LoadState* load
+    uint64_t* total  # In flight from all workers, if that is known.
     bint drained
 
 
@@ -66,6 +68,7 @@ cdef class Loads:
 
 cdef class Balancer:
     cdef list _memories
+    cdef list _limits
     cdef Backend* _backends
     cdef Py_ssize_t _count
     cdef Py_ssize_t _eligible_count
@@ -83,6 +86,7 @@ cdef class Balancer:
     cpdef set_eligible(self, Py_ssize_t backend, bint eligible)
     cpdef set_share(self, Py_ssize_t backend, int percent)
     cpdef drain(self, Py_ssize_t backend)
+    cpdef count_by(self, Py_ssize_t backend, Limit limit)
     cpdef started(self, Py_ssize_t backend)
     cpdef finished(self, Py_ssize_t backend, double latency_ms=*)
     cpdef failed(self, Py_ssize_t backend, double elapsed_ms)
@@ -91,6 +95,7 @@ cdef class Balancer:
     cpdef note_choice(self, Py_ssize_t chosen, Admitted into)
     @cython.final
     cdef int _note(self, Py_ssize_t backend, bint chosen, Admitted into) except -1
+    cdef int64_t _in_flight(self, Py_ssize_t backend) noexcept
     cdef double _score(self, Py_ssize_t backend, int64_t active, double weight) noexcept
     cdef void* _allocate(self, size_t count, size_t size) except NULL
     @cython.final

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from spooky._core.decisions import Admitted
+from spooky._core.shared import Limit
 
 RING_LAYOUT_VERSION: int
 """Changes when the placement of backends on a ring or in a Maglev table does."""
@@ -76,6 +77,15 @@ class Balancer:
 
     def drain(self, backend: int) -> None:
         """Choose a backend no more, in this balancer alone; its place on a ring stays."""
+
+    def count_by(self, backend: int, limit: Limit) -> None:
+        """Go by what all workers have in flight to a backend, where two are held together.
+
+        Only ``LeastRequest`` does. :meth:`started` and :meth:`finished` are owed all the same.
+
+        Arguments:
+            limit: Takes a place for each request.
+        """
 
     def started(self, backend: int) -> None:
         """Count a request as active on a backend."""

@@ -16,6 +16,13 @@ from weakref import WeakValueDictionary
 from spooky._core.decisions cimport CANDIDATES, Admitted
 from spooky._core.hashing cimport GOLDEN, mix, xxh64
 from spooky._core.pure import balance as _twin
+from spooky._core.shared cimport Limit
+
+cdef extern from *:
+    """
+    #define spooky_total_load(word) __atomic_load_n((word), __ATOMIC_RELAXED)
+    """
+    uint64_t load_total "spooky_total_load"(uint64_t* word) nogil
 
 RING_LAYOUT_VERSION = _twin.RING_LAYOUT_VERSION
 
@@ -81,6 +88,7 @@ cdef class Balancer:
 
     def __cinit__(self):
         self._memories = []
+        self._limits = []
 
     def __init__(self, ids, weights, seed=0, loads=None):
         cdef Py_ssize_t backend
@@ -107,6 +115,7 @@ cdef class Balancer:
             load = self._loads._load_of(ids[backend])
             self._memories.append(load)
             self._backends[backend].load = &load._state
+            self._limits.append(None)
 
     def __len__(self):
         return self._count
@@ -144,6 +153,14 @@ cdef class Balancer:
         self._check(backend)
         self._backends[backend].drained = True
         self._version = self._loads._version - 1
+
+    cpdef count_by(self, Py_ssize_t backend, Limit limit):
+        """Go by what all workers have in flight to a backend, where two are held together."""
+        self._check(backend)
+        if limit is None:
+            raise TypeError("a limit is needed")
+        self._limits[backend] = limit
+        self._backends[backend].total = limit._total
 
     cpdef started(self, Py_ssize_t backend):
         """Count a request as active on a backend."""
@@ -183,12 +200,16 @@ cdef class Balancer:
     @cython.final
     cdef int _note(self, Py_ssize_t backend, bint chosen, Admitted into) except -1:
         cdef Backend* it = &self._backends[backend]
-        cdef int64_t active = it.load.active - chosen
+        cdef int64_t active = max(self._in_flight(backend) - chosen, 0)
         cdef double weight = <double>it.given_weight * it.load.share / FULL_SHARE
         cdef double latency = it.load.estimate if it.load.estimate > 0.0 else NO_SCORE
         cdef double score = self._score(backend, active, weight)
         into.add_candidate(backend, chosen, active, weight, latency, score)
         return 0
+
+    cdef int64_t _in_flight(self, Py_ssize_t backend) noexcept:
+        """Return what a backend was judged by: here what this worker has in flight there."""
+        return self._backends[backend].load.active
 
     cdef double _score(self, Py_ssize_t backend, int64_t active, double weight) noexcept:
         """Return what a backend was judged by, with so many requests: the less the better."""
@@ -494,7 +515,14 @@ cdef class Random(_Drawing):
 
 @cython.final
 cdef class LeastRequest(_Drawing):
-    """The less loaded of two weighted random draws, by active requests over weight."""
+    """The less loaded of two weighted random draws, by requests in flight over weight.
+
+    Those are of all workers, where that is known: two words that others write are read.
+    """
+
+    cdef int64_t _in_flight(self, Py_ssize_t backend) noexcept:
+        cdef Backend* it = &self._backends[backend]
+        return <int64_t>load_total(it.total) if it.total != NULL else it.load.active
 
     cdef Py_ssize_t _choose(self, uint64_t key) noexcept:
         cdef Py_ssize_t one, other
@@ -513,7 +541,10 @@ cdef class LeastRequest(_Drawing):
 
     cdef Py_ssize_t _less_loaded(self, Py_ssize_t one, Py_ssize_t other) noexcept:
         """Return the less loaded of two, and remember the other."""
-        cdef bint is_other = self._is_less_loaded(other, one)
+        cdef bint is_other = (
+            LeastRequest._in_flight(self, other) * self._backends[one].weight
+            < LeastRequest._in_flight(self, one) * self._backends[other].weight
+        )
         self._rival = one if is_other else other
         return other if is_other else one
 

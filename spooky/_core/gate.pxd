@@ -1,8 +1,9 @@
 # C types for spooky/_core/pure/gate.py, which is the source.
 
+cimport cython
 from libc.stdint cimport uint64_t
 
-from spooky._core.shared cimport Limit
+from spooky._core.shared cimport Limit, Words
 
 
 cdef class Places:
@@ -12,6 +13,14 @@ cdef class Places:
     cpdef uint64_t taken(self) except? 0
     cpdef bint take(self, uint64_t maximum, uint64_t count=*) except -1
     cpdef object give(self, uint64_t count=*)
+
+
+cdef class PeakPlaces(Places):
+    cdef Words _words
+    cdef Py_ssize_t _position
+
+    @cython.locals(words=Words, taken=uint64_t, most=uint64_t)
+    cpdef bint take(self, uint64_t maximum, uint64_t count=*) except -1
 
 
 cdef class Gate:

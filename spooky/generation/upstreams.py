@@ -80,7 +80,7 @@ class _PartCompiler:
         self._common = identity.common
         self._configuration = configuration
         self._environment = environment
-        self._balancing = self._upstream.load_balancing or configuration.load_balancing
+        self._balancing = configuration.load_balancing_of(identity.name)
         self._tls = self._common.upstream_tls(self._upstream)
 
     def compile(self) -> Generator[None, None, Part]:
@@ -94,7 +94,9 @@ class _PartCompiler:
         backends = []
         for backend in self._upstream.listed_backends:
             yield
-            backends.append(self._backend(backend, gate))
+            backends.append(made := self._backend(backend, gate))
+            if (shared := made.stage.gate.shared) is not None:
+                balancer.count_by(len(backends) - 1, shared)
         self._follow_health(balancer)
         target = Upstream(
             name=self._name,

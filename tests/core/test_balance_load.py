@@ -1,5 +1,6 @@
 """Round-robin, random, least-request and latency-aware: whom they prefer; in both builds."""
 
+import mmap
 from collections import Counter
 from types import ModuleType
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from spooky import _core
 from spooky._core import balance as compiled
 from spooky._core.pure import balance as pure
+from spooky._core.shared import Segment, segment_size
 
 BUILDS = [pure, compiled] if _core.COMPILED else [pure]
 
@@ -297,3 +299,75 @@ def test_a_stuck_backend_is_not_probed(balance: ModuleType) -> None:
 
 def test_second_tries_take_the_next_best(balance: ModuleType) -> None:
     assert sampled(balance, [10.0, 20.0, 30.0]).pick_other(0, 0) == 1
+
+
+# --- what all workers have in flight ----------------------------------------------------------
+def segments(count: int) -> list[Segment]:
+    """Return views of one segment, as workers have them."""
+    memory = mmap.mmap(-1, segment_size(count))
+    return [Segment(memory, count), *(Segment(memory) for _ in range(count - 1))]
+
+
+def test_least_request_goes_by_what_all_workers_have_in_flight(balance: ModuleType) -> None:
+    """Another worker has three on the first; this one has one on the second, and none there."""
+    ours, theirs = segments(2)
+    balancer = balance.LeastRequest(names(2), [100, 100], seed=3)
+    balancer.started(1)
+    limits = [theirs.limit(2 * number + 1, 1) for number in range(2)]
+    for number in range(2):
+        mine = ours.limit(2 * number + 1, 0)
+        assert mine is not None
+        assert mine.take(9, number)
+        balancer.count_by(number, mine)
+    for backend, taken, preferred in ((0, 3, 1), (1, 8, 0)):
+        limit = limits[backend]
+        assert limit is not None
+        assert limit.take(99, taken)
+        found = Counter(balancer.pick() for _ in range(100))
+        # Of three draws all may be of the other.
+        assert found[preferred] > 75
+        assert {balancer.pick_other(0, 1 - preferred) for _ in range(9)} == {preferred}
+
+
+def test_others_go_by_what_their_worker_has_in_flight(balance: ModuleType) -> None:
+    ours, theirs = segments(2)
+    balancer = balance.LatencyAware(names(2), [100, 100])
+    for number in range(2):
+        limit = ours.limit(2 * number + 1, 0)
+        assert limit is not None
+        balancer.count_by(number, limit)
+        balancer.finished(number, 20.0)
+    other = theirs.limit(1, 1)
+    assert other is not None
+    assert other.take(99, 50)
+    balancer.started(1)
+    assert balancer.pick() == 0
+    with pytest.raises(IndexError):
+        balancer.count_by(2, other)
+
+
+@given(
+    weights=st.lists(st.integers(1, 1000), min_size=4, max_size=4),
+    steps=st.lists(st.tuples(st.integers(0, 3), st.integers(-3, 3)), max_size=40),
+)
+@pytest.mark.skipif(not _core.COMPILED, reason="compares the twin with the kernel")
+def test_both_builds_choose_alike_by_what_all_have_in_flight(
+    weights: list[int], steps: list[tuple[int, int]]
+) -> None:
+    ours, theirs = segments(2)
+    balancers = [build.LeastRequest(names(4), weights, 7) for build in (pure, compiled)]
+    limits = []
+    for number in range(4):
+        mine, limit = ours.limit(2 * number + 1, 0), theirs.limit(2 * number + 1, 1)
+        assert mine is not None
+        assert limit is not None
+        limits.append(limit)
+        for balancer in balancers:
+            balancer.count_by(number, mine)
+    for backend, change in steps:
+        if change > 0:
+            limits[backend].take(99, change)
+        else:
+            limits[backend].give(min(limits[backend].share, -change))
+        picks = [(one.pick(), one.pick_other(0, backend)) for one in balancers]
+        assert picks[0] == picks[1]

@@ -3,7 +3,7 @@
 import asyncio
 import mmap
 
-from spooky._core.gate import Gate, Places
+from spooky._core.gate import Gate, PeakPlaces, Places
 from spooky._core.shared import Segment, segment_size
 from spooky.observe.counters import Counters
 from spooky.overload.places import shared_places
@@ -179,3 +179,25 @@ def test_those_who_are_refused_elsewhere_do_not_call_each_other_from_within() ->
     assert called == list(range(1_000))
     assert deepest == 1
     assert gate.active == 0
+
+
+def test_the_most_that_were_taken_at_a_time_is_known_of_all_workers_together() -> None:
+    memory = mmap.mmap(-1, segment_size(2))
+    segments = [Segment(memory, 2), Segment(memory)]
+    ours, theirs = (
+        PeakPlaces(segment.limit(42, slot), segment.words(42), 1)
+        for slot, segment in enumerate(segments)
+    )
+    words = segments[0].words(42)
+    assert words is not None
+    for places, change, most in (
+        (ours, 3, 3), (theirs, 4, 7), (ours, -2, 7), (theirs, 1, 7), (ours, 5, 11), (ours, 9, 11),
+    ):  # fmt: skip
+        if change < 0:
+            places.give(-change)
+        else:
+            assert places.take(15, change) == (change < 9)
+        assert words.load(1) == most
+    alone = PeakPlaces(None, None, 1)
+    assert alone.take(1)
+    assert not alone.take(1)

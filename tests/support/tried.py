@@ -194,6 +194,7 @@ class World:
         resilience: That section of the configuration.
         performance: Likewise.
         balancing: How it chooses among them.
+        counters: Those of a worker that shares a segment with others; else it has its own.
 
     Attributes:
         asked: Requests for a connection, in their order.
@@ -206,13 +207,14 @@ class World:
         resilience: dict[str, Any] | None = None,
         performance: dict[str, Any] | None = None,
         balancing: str = "round-robin",
+        counters: Counters | None = None,
     ) -> None:
         settings, materials = _materials(backends)
         settings = {**settings, "resilience": resilience or {}, "performance": performance or {}}
         settings["load_balancing"] = {"type": balancing}
         checked = config.from_mapping(settings)
         self.runtime = Clockwork()
-        self.counters = Counters()
+        self.counters = counters or Counters()
         environment = Environment(self.runtime, self.counters, _resolve, {})
         self.generation = compile_generation(checked, materials, environment, number=1)
         self.counters.segment.commit(1)

@@ -204,7 +204,14 @@ class Random(_Drawing):
 
 
 class LeastRequest(_Drawing):
-    """The less loaded of two weighted random draws, by active requests over weight."""
+    """The less loaded of two weighted random draws, by requests in flight over weight.
+
+    Those are of all workers, where that is known.
+    """
+
+    def _in_flight(self, backend: int) -> int:
+        limit = self._limits[backend]
+        return limit.total if limit is not None else self._load[backend].active
 
     def _choose(self, key: int) -> int:
         if self._eligible_count == 0:
@@ -220,7 +227,9 @@ class LeastRequest(_Drawing):
 
     def _less_loaded(self, one: int, other: int) -> int:
         """Return the less loaded of two, and remember the other."""
-        if self._is_less_loaded(other, one):
+        if self._in_flight(other) * self._weights[one] < (
+            self._in_flight(one) * self._weights[other]
+        ):
             one, other = other, one
         self._rival = other
         return one

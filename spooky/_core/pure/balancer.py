@@ -1,11 +1,14 @@
 """What all balancers of :mod:`spooky._core.pure.balance` share: loads, weights, who is eligible."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 from spooky._core.decisions import Admitted
 from spooky._core.pure.hashes import GOLDEN, MASK, mix
+
+if TYPE_CHECKING:
+    from spooky._core.shared import Limit
 
 MAX_WEIGHT: Final = 1000
 
@@ -98,6 +101,7 @@ class Balancer:
         self._shares_loads = loads is not None
         self._load = [self._loads.of(identity) for identity in ids]
         self._drained = [False] * len(ids)
+        self._limits: list[Limit | None] = [None] * len(ids)
         # Sums over the eligible backends, as of this version of the loads.
         self._version = -1
         self._eligible_count = len(ids)
@@ -176,6 +180,11 @@ class Balancer:
         self._drained[backend] = True
         self._version = -1
 
+    def count_by(self, backend: int, limit: "Limit") -> None:
+        """Go by what all workers have in flight to a backend, where two are held together."""
+        self._check(backend)
+        self._limits[backend] = limit
+
     def excluded(self) -> int:
         """Return how many backends were not in the choice at the last pick."""
         return len(self._weights) - self._eligible_count
@@ -225,11 +234,15 @@ class Balancer:
 
     def _note(self, backend: int, chosen: int, into: Admitted) -> None:
         load = self._load[backend]
-        active = load.active - chosen
+        active = max(self._in_flight(backend) - chosen, 0)
         weight = self._given_weights[backend] * load.share / FULL_SHARE
         latency = load.estimate if load.estimate > 0.0 else NO_SCORE
         score = self._score(backend, active, weight)
         into.add_candidate(backend, bool(chosen), active, weight, latency, score)
+
+    def _in_flight(self, backend: int) -> int:
+        """Return what a backend was judged by: here what this worker has in flight there."""
+        return self._load[backend].active
 
     def _score(self, backend: int, active: int, weight: float) -> float:
         """Return what a backend was judged by, with so many requests: the less the better."""

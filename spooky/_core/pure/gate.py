@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from spooky._core.shared import Limit
+from spooky._core.shared import Limit, Words
 
 
 class Places:
@@ -32,6 +32,11 @@ class Places:
         if self._shared is not None:
             return self._shared.taken()
         return self._own
+
+    @property
+    def shared(self) -> Limit | None:
+        """This worker's view of what all share; ``None`` if it counts alone."""
+        return self._shared
 
     @property
     def share(self) -> int:
@@ -59,6 +64,33 @@ class Places:
             raise ValueError("fewer places were taken")
         else:
             self._own -= count
+
+
+class PeakPlaces(Places):
+    """Places that note how many were taken at most, by all who share them.
+
+    Arguments:
+        shared: As for :class:`Places`.
+        words: Where that is noted; ``None`` for nowhere.
+        position: Which of them.
+    """
+
+    def __init__(self, shared: Limit | None, words: Words | None, position: int) -> None:
+        super().__init__(shared)
+        self._words = words
+        self._position = position
+
+    def take(self, maximum: int, count: int = 1) -> bool:
+        """Take places, all or none, if not more than ``maximum`` are taken then."""
+        if not Places.take(self, maximum, count):
+            return False
+        words = self._words
+        if words is not None:
+            taken = self.taken()
+            most = words.load(self._position)
+            while taken > most and not words.swap(self._position, most, taken):
+                most = words.load(self._position)
+        return True
 
 
 class _Waiting(NamedTuple):
@@ -94,6 +126,11 @@ class Gate:
         self._left = 0
         self._since = 0.0
         self.newest_first = False
+
+    @property
+    def shared(self) -> Limit | None:
+        """This worker's view of what is inside from all; ``None`` if it counts alone."""
+        return self._places.shared
 
     @property
     def active(self) -> int:
