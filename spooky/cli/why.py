@@ -48,11 +48,12 @@ def _lines(life: dict[str, Any]) -> list[str]:
         f"{life['bytes_sent']} sent",
         f"generation {life['generation']}",
         *_route(life["route"]),
-        *_backend(life["backend"]),
+        *_backend(life["backend"], life["upstream_protocol"]),
         *(
             f"admission  {one['stage']} let it in: {one['value']} of {one['limit']}"
             for one in life["admission"]
         ),
+        *(_try(one) for one in life["tries"]),
         *(f"{one['at_ms']:>10.3f} ms  {one['text']}" for one in life["events"]),
         *["           and more, which found no room"] * life["events_cut"],
     ]
@@ -66,28 +67,41 @@ def _route(route: dict[str, Any] | None) -> list[str]:
     return [f"route      {chosen}: {route['text']}", *others]
 
 
-def _backend(backend: dict[str, Any] | None) -> list[str]:
+def _backend(backend: dict[str, Any] | None, protocol: str | None) -> list[str]:
     if backend is None:
         return ["backend    none was chosen"]
     balancing = f" ({backend['balancing']})" if backend["balancing"] else ""
+    over = f" over {protocol}" if protocol else ""
+    whose = "" if backend["balancing"] == "least-request" else " by the worker"
     return [
-        f"backend    {backend['id']}{balancing}: {backend['text']}",
+        f"backend    {backend['id']}{over}{balancing}: {backend['text']}",
         *([f"           scores are {backend['scores']}"] if backend["scores"] else []),
-        *(f"           {_candidate(one)}" for one in backend["candidates"]),
+        *(f"           {_candidate(one, whose)}" for one in backend["candidates"]),
         *([f"           and {backend['more']} more"] if backend["more"] else []),
     ]
 
 
+def _try(one: dict[str, Any]) -> str:
+    status = f"{one['status']}, " if one["status"] is not None else ""
+    beside = ", beside the one before" if one["hedge"] else ""
+    return (
+        f"try {one['number']:<6} at {one['backend']} from {one['began_ms']:.3f} to "
+        f"{one['ended_ms']:.3f} ms{beside}: {status}{one['reason']}: {one['text']}"
+    )
+
+
 _NUMBERS: Final = {
     "score": "score {:g}",
-    "in_flight": "{} in flight by the worker",
+    "in_flight": "{} in flight{whose}",
     "weight": "weight {:g}",
     "latency_ms": "latency {:g} ms",
 }
 
 
-def _candidate(one: dict[str, Any]) -> str:
-    told = [text.format(one[key]) for key, text in _NUMBERS.items() if one[key] is not None]
+def _candidate(one: dict[str, Any], whose: str) -> str:
+    told = [
+        text.format(one[key], whose=whose) for key, text in _NUMBERS.items() if one[key] is not None
+    ]
     told += [one["text"]] if one["text"] else []
     state = one["state"].replace("_", " ")
     return f"{one['id']}: {state}{'; ' * bool(told)}{', '.join(told)}"

@@ -268,7 +268,7 @@ class RouteChoice(Struct, frozen=True):
 class CandidateView(Struct, frozen=True):
     """A backend when one was chosen: ``chosen``; ``compared`` with it; ``passed_over``, as it did
     not let the request in; ``excluded`` from the choice; or another ``candidate``. Its requests in
-    flight are those of the worker; what was not looked at is null.
+    flight are those of the worker, with ``least-request`` of all; what was not looked at is null.
     """
 
     id: str
@@ -310,6 +310,23 @@ class LifeEvent(Struct, frozen=True):
     text: str
 
 
+class TryView(Struct, frozen=True):
+    """A try at a backend, from when to when, and how it ended; milliseconds since the head came.
+
+    A ``hedge`` began beside the one before. The last outcome is that of the request; ``status`` is
+    null where no response came.
+    """
+
+    number: int
+    backend: str
+    hedge: bool
+    began_ms: float
+    ended_ms: float
+    status: int | None
+    reason: str
+    text: str
+
+
 class RequestLife(Struct, frozen=True, kw_only=True):
     """What became of a request, and why; what it was refused before is null."""
 
@@ -319,6 +336,7 @@ class RequestLife(Struct, frozen=True, kw_only=True):
     started: str
     duration_ms: float
     protocol: str
+    upstream_protocol: str | None
     method: str
     authority: str
     path: str
@@ -333,6 +351,7 @@ class RequestLife(Struct, frozen=True, kw_only=True):
     route: RouteChoice | None
     backend: BackendChoice | None
     admission: tuple[StageView, ...]
+    tries: tuple[TryView, ...]
     events: tuple[LifeEvent, ...]
     events_cut: bool
 

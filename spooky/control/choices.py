@@ -68,11 +68,7 @@ def choice_of(decision: Decision, configuration: Configuration | None) -> Backen
         return BackendChoice(decision.backend, "", text, "", (), 0)
     balancing = configuration.load_balancing_of(decision.upstream).type
     known = _Known.of(decision, [backend.id for backend in upstream.listed_backends])
-    views = [
-        known.view(backend.id, decision.backend)
-        for backend in upstream.backends
-        if backend.state != "disabled"
-    ]
+    views = [known.view(backend.id, decision.backend) for backend in upstream.listed_backends]
     could = sum(view.state not in ("excluded", "passed_over") for view in views)
     views.sort(key=lambda view: _ORDER.index(view.state))
     return BackendChoice(
@@ -130,16 +126,20 @@ class _Known:
         return CandidateView(name, state, one.in_flight, round(one.weight, 2), latency, score, text)
 
 
-_BEGINNINGS: Final = (NoteKind.TRY_BEGAN, NoteKind.HEDGE_BEGAN)
+def _begins_another(note: Note) -> bool:
+    """Return whether a try begins that is not the first, of which that is noted when it ends."""
+    if note.kind is NoteKind.TRY_BEGAN:
+        return note.numbers[0] > 1
+    return note.kind is NoteKind.HEDGE_BEGAN
 
 
 def _of_last_choice(notes: Sequence[Note]) -> Iterable[Note]:
-    """Return the notes on the last choice: those after its try is said to begin, the first is not.
+    """Return the notes on the last choice: those after its try is said to begin.
 
     Where there is only the first, it is what was noted before that ended.
     """
     for at in reversed(range(len(notes))):
-        if notes[at].kind in _BEGINNINGS:
+        if _begins_another(notes[at]):
             return notes[at:]
     return itertools.takewhile(lambda note: note.kind is not NoteKind.TRY_ENDED, notes)
 

@@ -24,6 +24,7 @@ from spooky.control.changes import Changes
 from spooky.control.choices import choice_of, excluded_text
 from spooky.control.history import Record
 from spooky.control.overrides import override
+from spooky.control.tries import first_try_began, tries_of
 from spooky.observe.decisions import (
     Decision,
     NoteKind,
@@ -95,6 +96,7 @@ class Lives:
             started=datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds"),
             duration_ms=_milliseconds(decision, decision.ended),
             protocol=decision.protocol,
+            upstream_protocol=decision.upstream_protocol or None,
             method=_text(decision.method),
             authority=_text(decision.host),
             path=_text(decision.path),
@@ -109,6 +111,7 @@ class Lives:
             route=self._route(decision, configuration),
             backend=choice_of(decision, configuration),
             admission=tuple(_stages(decision)),
+            tries=tries_of(decision),
             events=tuple(_events(decision)),
             events_cut=decision.notes_cut,
         )
@@ -217,6 +220,16 @@ def _stages(decision: Decision) -> Iterator[StageView]:
 def _events(decision: Decision) -> Iterator[LifeEvent]:
     """Yield what happened, in the order in which it did."""
     events = [LifeEvent(0.0, "began", "", None, (), "the request's head came")]
+    for note in decision.notes:
+        numbers = _trimmed(note.numbers)
+        at = _milliseconds(decision, note.at)
+        reason = note.reason.code if note.kind in _WITH_REASON else None
+        text = describe(note.kind, note.name, numbers, note.reason.text)
+        events.append(LifeEvent(at, note.kind.name.lower(), note.name, reason, numbers, text))
+    if (began := first_try_began(decision)) is not None:
+        text = describe(NoteKind.TRY_BEGAN, decision.backend, (1.0,), "")
+        at = _milliseconds(decision, began)
+        events.append(LifeEvent(at, "try_began", decision.backend, None, (1.0,), text))
     for moment, name, text in (
         (decision.connected, "connected", "a backend's connection took it"),
         (decision.first_byte, "answered", f"the response began, with {decision.status}"),
@@ -224,12 +237,6 @@ def _events(decision: Decision) -> Iterator[LifeEvent]:
         if moment >= 0:
             at = _milliseconds(decision, moment)
             events.append(LifeEvent(at, name, decision.backend, None, (), text))
-    for note in decision.notes:
-        numbers = _trimmed(note.numbers)
-        at = _milliseconds(decision, note.at)
-        reason = note.reason.code if note.kind in _WITH_REASON else None
-        text = describe(note.kind, note.name, numbers, note.reason.text)
-        events.append(LifeEvent(at, note.kind.name.lower(), note.name, reason, numbers, text))
     events.sort(key=lambda event: event.at_ms)
     ended = _milliseconds(decision, decision.ended)
     events.append(LifeEvent(ended, "ended", "", decision.reason.code, (), decision.reason.text))

@@ -58,7 +58,11 @@ class NoteKind(IntEnum):
     """A backend that was chosen and did not let it in: id (name), its numbers, and why."""
 
     TRY_BEGAN = 7
-    """A try began: the backend's id (name), which try it is."""
+    """A try began: the backend's id (name), which try it is.
+
+    The first is noted when it ends before the request does, or another begins beside it: of one
+    that nothing follows the record itself tells.
+    """
 
     TRY_ENDED = 9
     """A try ended, and why: the backend's id (name), status."""
@@ -111,7 +115,7 @@ class Compared:
     Attributes:
         position: Among the upstream's backends.
         is_chosen: Whether it was chosen.
-        in_flight: Its requests, of this worker alone.
+        in_flight: Its requests; with ``least-request`` of all workers, else of this one alone.
         weight: Its weight, as far as its share goes.
         latency_ms: What the balancer takes for its latency; ``None`` if it knows none.
         score: What was held against that of others, the less the better; ``None`` if none was.
@@ -135,6 +139,8 @@ class Decision:
         started: When its head came; seconds on the monotonic clock, as all moments, negative for
             what was not.
         admitted: The stages that let it in.
+        protocol: That of the client.
+        upstream_protocol: That of the backend; empty if no connection took it.
         compared: The backends that were held against each other by numbers, if any were.
         path_cut: Whether only the beginning of the path is known.
         notes_cut: Whether there were more notes.
@@ -151,6 +157,7 @@ class Decision:
     reason: Reason
     status: int
     protocol: str
+    upstream_protocol: str
     upstream: str
     backend: str
     method: bytes
@@ -202,7 +209,7 @@ def decode(slot: int, record: bytes) -> Decision | None:
     for length in lengths:
         texts.append(record[at : at + length])
         at += length
-    protocol, _, upstream, backend = (_text(text) for text in texts[:4])
+    protocol, upstream_protocol, upstream, backend = (_text(text) for text in texts[:4])
     return Decision(
         request_id=f"{slot:02x}{key:016x}",
         generation=generation,
@@ -215,6 +222,7 @@ def decode(slot: int, record: bytes) -> Decision | None:
         reason=reasons.TABLE[reason],
         status=status,
         protocol=protocol,
+        upstream_protocol=upstream_protocol,
         upstream=upstream,
         backend=backend,
         method=texts[4],

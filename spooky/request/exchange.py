@@ -64,7 +64,10 @@ class Exchange(RetryingExchange):
 
     def note_entered(self, refusal: Refusal) -> None:
         """Note that a place was found where it waited."""
-        if self.service.keeps_decisions and refusal.stage is not None:
+        if refusal.stage is None:
+            return
+        self.service.count("inflight_wait_admit_total", scope=refusal.stage.name)
+        if self.service.keeps_decisions:
             now = self.service.runtime.now()
             self.record.note(NoteKind.ENTERED, now, refusal.reason, refusal.stage.name)
 

@@ -174,6 +174,7 @@ class RetryingExchange(exchange.Exchange):
             verdict = Verdict.BUDGET
         if verdict is not Verdict.ALLOWED:
             self._count_retry("failed")
+            self.service.count("retry_denied_total", reason=verdict.value)
             self._note_end(attempt, reason)
             if self.service.keeps_decisions:
                 self.record.note(
@@ -263,6 +264,7 @@ class RetryingExchange(exchange.Exchange):
         tries.is_paid = False
         tries.rival = first
         self.reviews_heads = True
+        self._note_first(first)
         self.record.hedged = True
         self._note_begin(NoteKind.HEDGE_BEGAN, admitted, (now - first.started) * 1000)
         self.dispatch_again(admitted)
@@ -282,6 +284,8 @@ class RetryingExchange(exchange.Exchange):
         assert other is not None
         self._keep(tries, attempt, other, reasons.HEDGE_LOST)
         if attempt is not tries.hedge:
+            late = self.service.runtime.now() - other.started
+            self.service.observe("hedge_primary_late_seconds", late)
             self._count_hedge("lost")
 
     def _keep(self, tries: Tries, kept: Attempt, ended: Attempt, reason: Reason) -> None:
@@ -325,6 +329,7 @@ class RetryingExchange(exchange.Exchange):
         """Note a try that ended otherwise than the exchange."""
         if not self.service.keeps_decisions:
             return
+        self._note_first(attempt)
         self.record.note(
             NoteKind.TRY_ENDED,
             self.service.runtime.now(),
@@ -332,6 +337,15 @@ class RetryingExchange(exchange.Exchange):
             attempt.admission.backend.id,
             float(attempt.status),
         )
+
+    def _note_first(self, attempt: Attempt) -> None:
+        """Note when the first try began, now that it is not all there is.
+
+        That keeps the note from the ordinary course, where nothing comes after it.
+        """
+        if self.service.keeps_decisions and self.record.tries == 1:
+            backend = attempt.admission.backend.id
+            self.record.note(NoteKind.TRY_BEGAN, attempt.started, reasons.COMPLETED, backend, 1.0)
 
     def _note_begin(self, kind: NoteKind, admission: Admission, *numbers: float) -> None:
         """Note a try that is not the first."""

@@ -11,6 +11,7 @@ from spooky.generation.generation import Generation
 from spooky.observe.access_log import AccessLog
 from spooky.observe.counters import Counters, SlotName, reason_labels
 from spooky.observe.decisions import ring_of
+from spooky.overload.held import held_places
 from spooky.overload.places import shared_places
 from spooky.request.exchange import Exchange
 from spooky.runtime import Runtime
@@ -54,7 +55,7 @@ class RequestService(Service):
             generation,
             counters.segment,
             Exchange,
-            shared_places(counters, "request body bytes"),
+            held_places(counters),
             shared_places(counters, "retry body bytes"),
         )
         self._slot = slot
@@ -115,6 +116,10 @@ class RequestService(Service):
     def count(self, metric: str, **labels: str) -> None:
         """Count something out of the ordinary."""
         self._counters.values[self._counters.slot(metric, labels)] += 1
+
+    def observe(self, metric: str, seconds: float, **labels: str) -> None:
+        """Time something out of the ordinary."""
+        self._counters.histogram(metric, labels).observe(seconds)
 
     def _outcome(self, protocol: str, record: AccessRecord, reason: Reason) -> int:
         """Return the slot that counts requests which ended like this one."""

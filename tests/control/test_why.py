@@ -75,6 +75,7 @@ def test_a_request_is_told_with_its_route_its_backend_and_its_times(known: Fixtu
     known.write()
     life = known.lives.life(ID % 1)
     assert (life.worker, life.status, life.reason, life.stage) == (0, 200, "completed", "end")
+    assert (life.protocol, life.upstream_protocol) == ("h3", "h2")
     assert life.route is not None
     assert (life.route.route, life.route.decided_by) == ("example.com/api", "path_length")
     assert life.route.candidates == ("example.com/api -> backend", "example.com/ -> backend")
@@ -83,7 +84,54 @@ def test_a_request_is_told_with_its_route_its_backend_and_its_times(known: Fixtu
     assert states == {"one": "candidate", "two": "chosen", "three": "candidate"}
     assert [(one.stage, one.value, one.limit) for one in life.admission] == [("machine", 3, 9)]
     moments = [(event.event, round(event.at_ms, -2)) for event in life.events]
-    assert moments == [("began", 0), ("connected", 500), ("answered", 1000), ("ended", 2000)]
+    assert moments == [
+        ("began", 0), ("try_began", 0), ("connected", 500), ("answered", 1000), ("ended", 2000),
+    ]  # fmt: skip
+    (only,) = life.tries
+    assert (only.number, only.backend, only.hedge, only.began_ms) == (1, "two", False, 0)
+    assert (round(only.ended_ms), only.status, only.reason) == (2000, 200, "completed")
+
+
+def test_each_try_is_told_with_its_time_and_its_outcome(known: Fixture) -> None:
+    notes = Notes()
+    began = time.monotonic() - 2
+    notes.add(NoteKind.WAITED, began, reasons.BACKEND_INFLIGHT.index, "backend", 8, 8)
+    notes.add(NoteKind.ENTERED, began + 0.1, reasons.BACKEND_INFLIGHT.index, "backend")
+    notes.add(NoteKind.TRY_BEGAN, began + 0.1, 0, "one", 1)
+    notes.add(NoteKind.TRY_ENDED, began + 0.2, reasons.UPSTREAM_CONNECTION_LOST.index, "one")
+    notes.add(NoteKind.TRY_BEGAN, began + 0.2, 0, "one", 2)
+    notes.add(NoteKind.TRY_ENDED, began + 0.5, reasons.UPSTREAM_STATUS.index, "one", 503)
+    notes.add(NoteKind.TRY_BEGAN, began + 0.5, 0, "two", 3)
+    notes.add(NoteKind.HEDGE_BEGAN, began + 0.7, 0, "three", 200)
+    notes.add(NoteKind.TRY_ENDED, began + 1.5, reasons.HEDGE_LOST.index, "three")
+    notes.add(NoteKind.TRY_ENDED, began + 1.6, 0, "unknown")
+    known.write(notes=notes, started=began)
+    told = [
+        (one.number, one.backend, one.hedge, one.began_ms, round(one.ended_ms), one.status,
+         one.reason)
+        for one in known.lives.life(ID % 1).tries
+    ]  # fmt: skip
+    assert told == [
+        (1, "one", False, 100, 200, None, "upstream_connection_lost"),
+        (2, "one", False, 200, 500, 503, "upstream_status"),
+        (3, "two", False, 500, 2000, 200, "completed"),
+        (4, "three", True, 700, 1500, None, "hedge_lost"),
+    ]
+
+
+def test_the_only_try_of_who_waited_began_as_it_found_a_place(known: Fixture) -> None:
+    notes = Notes()
+    began = time.monotonic() - 2
+    for waited in (0.1, 0.4):
+        notes.add(NoteKind.ENTERED, began + waited, reasons.ROUTE_CAP.index, "route")
+    known.write(notes=notes, started=began)
+    known.write(2, notes=notes, started=began, backend="", status=503)
+    life = known.lives.life(ID % 1)
+    assert [one.began_ms for one in life.tries] == [400]
+    assert [event.event for event in life.events][:4] == [
+        "began", "entered", "entered", "try_began",
+    ]  # fmt: skip
+    assert known.lives.life(ID % 2).tries == ()
 
 
 def test_what_was_out_of_the_ordinary_is_told_in_order(known: Fixture) -> None:
@@ -269,7 +317,8 @@ def test_the_commands_tell_of_requests_and_of_what_goes_on(tmp_path: Path) -> No
             assert code == 0, output
             for part in (
                 "GET", "/status/200 over h3", "200, completed", "it is the only route that matches",
-                "backend    one (round-robin)", " let it in: 1 of",
+                "backend    one over http/1.1 (round-robin)", " let it in: 1 of",
+                "try 1      at one from 0.000 to ", "200, completed",
             ):  # fmt: skip
                 assert part in output
             os.kill(proxy.workers[0], signal.SIGKILL)
@@ -338,6 +387,7 @@ def test_a_retry_an_ejection_a_wait_and_a_shed_are_explained(tmp_path: Path) -> 
                 assert (await client.fetch("GET", "/status/200")).status == 200
             retried = await why("/status/200", tries=2)
             for part in (
+                "try 1      at gone from ", " ms: connect_refused: ", "try 2      at one from ",
                 "the try at gone ended: The backend refused the connection", "try 2 began at one",
                 "one: chosen", "weight 100", "scores are requests in flight over weight",
                 "upstream let it in: 1 of", "backend let it in: 1 of",
@@ -347,7 +397,8 @@ def test_a_retry_an_ejection_a_wait_and_a_shed_are_explained(tmp_path: Path) -> 
             assert (await client.fetch("GET", "/status/204")).status == 204
             rerouted = await why("/status/204")
             for part in (
-                "backend    one (least-request): it is the only backend that could be chosen",
+                "backend    one over http/1.1 (least-request): ",
+                "it is the only backend that could be chosen",
                 "gone: excluded; it is ejected (", "one: chosen; score 0, 0 in flight",
             ):  # fmt: skip
                 assert part in rerouted, rerouted

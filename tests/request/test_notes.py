@@ -37,7 +37,7 @@ def test_notes_are_made_only_where_decisions_are_kept(kept):
     assert made == (
         [
             {NoteKind.TRY_ENDED, NoteKind.TRY_BEGAN, NoteKind.RETRY_DENIED},
-            {NoteKind.HEDGE_BEGAN, NoteKind.TRY_ENDED},
+            {NoteKind.TRY_BEGAN, NoteKind.HEDGE_BEGAN, NoteKind.TRY_ENDED},
             {NoteKind.REFUSED, NoteKind.EXCLUDED},
         ]
         if kept
@@ -135,6 +135,7 @@ def test_who_may_wait_waits_for_the_full_backend_and_not_for_one_that_is_left_al
     assert clients[0].status == 200
     assert noted(clients[0], NoteKind.WAITED) == [("backend", "backend_inflight", (1, 1))]
     assert noted(clients[0], NoteKind.ENTERED) == [("backend", "backend_inflight", (0, 0))]
+    assert world.counted("inflight_wait_admit_total", scope="backend") == 1
     world.runtime.sleep(0.01)
     world.check_idle()
 
@@ -273,4 +274,5 @@ def test_why_no_other_try_was_made_is_noted(resilience, fails, rule):
         world.connect().fail()
     assert [name for name, *_ in noted(client, NoteKind.RETRY_DENIED)] == [rule]
     assert rule in _DENIED_TEXTS
+    assert world.counted("retry_denied_total", reason=rule) == 1
     world.check_idle()

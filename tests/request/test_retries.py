@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 
 from spooky._core import reasons
 from spooky._core.outcomes import UNCOUNTED, outcome_of_reason
+from spooky._core.shared import BUCKET_VALUES
 from spooky.generation import retry_policies
+from spooky.observe.counters import CounterReader
+from spooky.overload.hedging import KEPT_SECONDS
 from tests.support.tried import World
 
 LOST = reasons.UPSTREAM_CONNECTION_LOST
@@ -697,6 +700,8 @@ def test_a_hedge_is_given_up_when_the_first_backend_answers():
     assert hedge.stream.was_reset is reasons.HEDGE_LOST
     assert client.body == b"first"
     assert world.counted("hedges_total", outcome="lost") == 1
+    late = CounterReader(world.counters.segment).read()["hedge_primary_late_seconds", ()]
+    assert sum(late[:BUCKET_VALUES]) == 1
     world.check_idle()
 
 
@@ -825,7 +830,7 @@ def test_the_delay_is_read_where_responses_are_counted_though_counters_were_forg
         histogram = counters.histogram(metric, {"upstream": upstream})
         for _ in range(100):
             histogram.observe(seconds)
-    assert policy.delay.seconds(1.0) < 0.03
+    assert policy.delay.seconds(1.0 + KEPT_SECONDS) < 0.03
 
 
 def test_the_delay_follows_what_responses_took_lately():

@@ -73,6 +73,9 @@ class Service:
     def count(self, metric: str, **labels: str) -> None:
         """Count something out of the ordinary."""
 
+    def observe(self, metric: str, seconds: float, **labels: str) -> None:
+        """Time something out of the ordinary."""
+
     def accept(self, stream: Any, client: Client) -> Any:
         """Return the exchange for a new client stream."""
         self._accounts.began()
