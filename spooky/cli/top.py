@@ -14,7 +14,7 @@ from rich.text import Text
 
 from spooky.cli.control_client import get, socket_option
 from spooky.cli.errors import EXIT_OK, printable
-from spooky.control.regression import estimate
+from spooky.observe.quantiles import milliseconds
 
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
@@ -126,20 +126,19 @@ def _grown(now: int, before: int) -> int:
     return max(now - before, 0)
 
 
+def _since(now: int, before: int) -> int:
+    """Return what came since; what counted an upstream that was removed begins anew."""
+    return now - before if now >= before else now
+
+
 def _latencies(old: Sample | None, new: Sample, bounds: list[float]) -> dict[str, float | None]:
     """Return quantiles of the durations in ms; null if no request ended."""
     earlier = old["latencies"] if old is not None else [0] * len(new["latencies"])
-    counts = [since(now, before) for now, before in zip(new["latencies"], earlier, strict=True)]
-    return {
-        f"p{quantile * 100:g}_ms": _quantile(quantile, counts, bounds) for quantile in QUANTILES
+    counts = [_since(now, before) for now, before in zip(new["latencies"], earlier, strict=True)]
+    values = {
+        f"p{quantile * 100:g}_ms": milliseconds(quantile, counts, bounds) for quantile in QUANTILES
     }
-
-
-def _quantile(quantile: float, counts: list[int], bounds: list[float]) -> float | None:
-    """Return a quantile, interpolated in its bucket; ms."""
-    if not any(counts):
-        return None
-    return round(1000 * estimate(quantile, tuple(counts), tuple(bounds)), 3)
+    return {name: None if value is None else round(value, 3) for name, value in values.items()}
 
 
 def render(view: dict[str, Any]) -> Group:
@@ -202,13 +201,3 @@ def _number(value: float | None) -> str:
 
 def _name(text: str) -> Text:
     return Text(printable(text))
-
-
-def since(now: int, before: int) -> int:
-    """Return what came since; what counted an upstream that was removed begins anew.
-
-    Arguments:
-        now: The count.
-        before: What it was.
-    """
-    return now - before if now >= before else now

@@ -3,19 +3,20 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from spooky.config.control_api import ControlApi as Settings
 from spooky.control.access import RemoteAccess
 from spooky.control.admin_credentials import AdminCredentials
-from spooky.control.admin_listener import AdminListener
+from spooky.control.admin_listener import TOO_MANY, AdminListener
 from spooky.control.api import ControlApi
 from spooky.control.audit import AuditEvent, AuditLog, AuditSink, audit_text
 from spooky.control.candidate import Candidate
 from spooky.control.changes import NextGeneration, PrepareError, Step
 from spooky.control.endpoints import endpoints_at
 from spooky.control.sockets import BindError
+from spooky.observe.metrics import Fact, Kind
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class AdminEndpoint:
         self._closing: set[asyncio.Task[None]] = set()
         self._refused = 0
         self._refused_at = 0.0
+        self._too_many = 0
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -53,6 +55,18 @@ class AdminEndpoint:
     def descriptors(self) -> dict[str, int]:
         """What a program that takes over needs, by name."""
         return {"admin": self._listener.listening.fileno()} if self._listener is not None else {}
+
+    def facts(self) -> Iterator[Fact]:
+        """Yield what the metrics tell of it."""
+        yield Fact(
+            "control_api_connection_limit_drops_total",
+            "Connections to the control API that were closed as too many were open.",
+            self._too_many, kind=Kind.COUNTER,
+        )  # fmt: skip
+        yield Fact(
+            "control_api_audit_write_failures_total", "Audit lines that could not be written.",
+            self._audit.failures, kind=Kind.COUNTER,
+        )  # fmt: skip
 
     async def start(self, candidate: Candidate, inherited: socket.socket | None = None) -> None:
         """Begin.
@@ -184,6 +198,7 @@ class AdminEndpoint:
 
     def _on_refused(self, peer: str, code: str) -> None:
         self._refused += 1
+        self._too_many += code == TOO_MANY
         now = self._loop.time()
         if now - self._refused_at < REFUSED_SECONDS and self._refused_at:
             return

@@ -31,6 +31,9 @@ ACCEPT_PAUSE_SECONDS: Final = 1.0
 CLOSE_SECONDS: Final = 1.0
 """How long answers under way have when the listener closes."""
 
+TOO_MANY: Final = "too_many_connections"
+"""Why a connection is closed that is one too many."""
+
 
 class AdminListener:
     """Serves an application over TLS; bound at once, silent until told to begin.
@@ -155,7 +158,7 @@ class AdminListener:
     def _refusal(self, address: str) -> str:
         """Return why a connection is closed at once; empty if it is not."""
         if len(self._connections) >= self._settings.max_connections:
-            return "too_many_connections"
+            return TOO_MANY
         networks = self._settings.ip_allowlist.cidrs
         caller = parse_address(address)
         if networks and not any(caller in parse_network(network) for network in networks):

@@ -1,6 +1,7 @@
 """What admission found out, read from the shared segment: adaptive limits and circuit breakers."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 from spooky._core.breaker import Breaker
 from spooky._core.concurrency import AdaptiveLimit
@@ -17,6 +18,49 @@ from spooky.observe.metrics import Fact
 from spooky.overload.places import shared_total
 
 
+@dataclass(slots=True)
+class _Brownout:
+    """Whether requests are shed by their priority at a limit, as workers find it there.
+
+    The present adaptive limit is not looked at: that of an upstream has its own metrics.
+    """
+
+    limit: int
+    trigger: int
+    recover: int
+    is_active: bool = False
+
+    def look(self, taken: int) -> bool:
+        """Return whether they are, with so many requests in flight."""
+        percent = 100 * taken / self.limit
+        self.is_active = percent >= self.trigger or (self.is_active and percent > self.recover)
+        return self.is_active
+
+
+def _brownouts(configuration: Configuration) -> Iterator[tuple[tuple[str, ...], _Brownout]]:
+    """Yield those of limits that routes of several priorities share."""
+    settings = configuration.resilience.brownout
+    if not settings.enabled:
+        return
+    trigger, recover = settings.trigger_inflight_percent, settings.recover_inflight_percent
+    queue, performance = configuration.resilience.route_queue, configuration.performance
+    priorities: dict[tuple[str, ...], set[str]] = {}
+    for name, route in configuration.all_routes():
+        scopes: tuple[tuple[str, ...], ...] = ("global",), ("upstream", name)
+        for scope in scopes:
+            priorities.setdefault(scope, set()).add(configuration.priority_of(name, route))
+    for scope, several in priorities.items():
+        if len(several) < 2:
+            continue
+        if scope == ("global",):
+            caps = queue.global_cap, performance.global_inflight_limit
+        else:
+            own = queue.caps.get(scope[1], queue.default_cap)
+            caps = own, performance.per_upstream_inflight_limit
+        limit = min(cap for cap in caps if cap is not None)
+        yield scope, _Brownout(limit, trigger, recover)
+
+
 class AdmissionState:
     """Adaptive limits of upstreams, and circuit breakers of backends.
 
@@ -29,6 +73,7 @@ class AdmissionState:
         self._segment = segment
         self._now = now
         self._limits: dict[str, AdaptiveLimit] = {}
+        self._brownouts: dict[tuple[str, ...], _Brownout] = {}
         self._breakers: dict[tuple[str, str], Breaker] = {}
 
     def follow(self, configuration: Configuration) -> None:
@@ -37,6 +82,11 @@ class AdmissionState:
             name: limit
             for name in configuration.upstream
             if (limit := adaptive_limit_of(configuration, self._segment, name)) is not None
+        }
+        before = self._brownouts
+        self._brownouts = {
+            scope: replace(one, is_active=before[scope].is_active if scope in before else False)
+            for scope, one in _brownouts(configuration)
         }
         self._breakers = {
             (name, backend.id): breaker
@@ -85,6 +135,14 @@ class AdmissionState:
                 "Median latency among few requests, which the adaptive limit goes by.",
                 limit.minimum,
                 labels,
+            )
+        for (scope, *names), brownout in self._brownouts.items():
+            taken = shared_total(self._segment, REQUESTS, scope, *names)
+            yield Fact(
+                "brownout_active",
+                "Whether so many requests are in flight that those of low priority are shed.",
+                int(brownout.look(taken)),
+                (("scope", scope), ("upstream", names[0] if names else "")),
             )
         for (name, backend), breaker in self._breakers.items():
             yield Fact(

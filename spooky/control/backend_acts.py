@@ -19,6 +19,8 @@ STATES: Final[Mapping[str, State]] = {
 class WrongStateError(ChangeError):
     """The backend is in no state for this."""
 
+    code = "wrong_state"
+
 
 def state_act(name: str, upstream: str, backend: str) -> Act:
     """Return the act that sets a backend's state; one of :data:`STATES`."""

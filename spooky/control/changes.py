@@ -23,6 +23,7 @@ from spooky.config.problems import Problem
 from spooky.config.schema import Backend
 from spooky.config.shared_room import shared_entries
 from spooky.control.candidate import Candidate, read_candidate, restore_candidate
+from spooky.control.change_counts import ChangeCounts, counted
 from spooky.control.effects import Effect
 from spooky.control.history import History, HistoryError, Record, Source
 from spooky.control.overrides import Overrides, find_backend, overridden_settings
@@ -34,7 +35,13 @@ logger = logging.getLogger(__name__)
 
 
 class ChangeError(Exception):
-    """A change is not made, and what is in force stays; says why."""
+    """A change is not made, and what is in force stays; says why.
+
+    Attributes:
+        code: Why, in a word, for programs and metrics.
+    """
+
+    code: str = "not_changed"
 
 
 class NotNowError(ChangeError):
@@ -52,17 +59,25 @@ class NotNowError(ChangeError):
 class StaleError(ChangeError):
     """Something else is in force than whoever asked for the change believes."""
 
+    code = "stale"
+
 
 class UnknownGenerationError(ChangeError):
     """The generation is not in the history."""
+
+    code = "unknown_generation"
 
 
 class UnknownBackendError(ChangeError):
     """There is no backend of this name."""
 
+    code = "unknown_object"
+
 
 class PrepareError(ChangeError):
     """A participant cannot take part."""
+
+    code = "not_prepared"
 
 
 Read = TypeVar("Read")
@@ -199,6 +214,7 @@ class Changes:
         history: Where generations are kept.
         source: The file that a reload reads.
         participants: In the order in which they prepare and commit.
+        counts: How often what was asked for, and what came of it.
         starting: Whether the service starts, and nothing is changed yet.
         ending: Whether the service ends, and nothing is changed any more.
         on_committed: Called after each commit.
@@ -216,6 +232,7 @@ class Changes:
         self.record = record
         self.history = history
         self.source = candidate.path
+        self.counts = ChangeCounts()
         self.starting = True
         self.ending = False
         self.on_committed: Callable[[Committed], None] = lambda _: None
@@ -242,6 +259,7 @@ class Changes:
             ConfigurationError: It has errors.
             MaterialError: It is no regular file, or a certificate or key cannot be used.
         """
+        self.counts.previews += 1
         return await self._plan(await self._read(path))
 
     async def judge(self, path: Path) -> tuple[Plan, tuple[Problem, ...]]:
@@ -250,9 +268,11 @@ class Changes:
         The network is asked too: whether addresses can be bound, and whether names resolve. Raises
         as :meth:`preview`.
         """
+        self.counts.validations += 1
         candidate = await self._read(path, network=True)
         return await self._plan(candidate), candidate.warnings
 
+    @counted(Source.APPLY)
     async def apply(self, path: Path, asked: Asked) -> Outcome:
         """Put a file in force; it is what a reload reads from then on.
 
@@ -263,12 +283,14 @@ class Changes:
         """
         return await self._change_to(path, Source.APPLY, asked)
 
+    @counted(Source.RELOAD)
     async def reload(self, asked: Asked) -> Outcome:
         """Put in force what the file says now; raises as :meth:`apply`."""
         if not self.source:
             raise ChangeError("there is no file to reload: it was started without one")
         return await self._change_to(Path(self.source), Source.RELOAD, asked)
 
+    @counted(Source.ROLLBACK)
     async def rollback(self, number: int | None, asked: Asked) -> Outcome:
         """Put an earlier generation in force again, as a new one.
 
@@ -288,6 +310,7 @@ class Changes:
             candidate = restored.overridden(target.overrides)
             return await self._make(candidate, Source.ROLLBACK, asked, target.origin)
 
+    @counted(Source.ROLLBACK)
     async def restore(self, earlier: InForce, asked: Asked) -> Outcome:
         """Put in force again what was, with the files as they were; raises as :meth:`apply`."""
         async with self._one_at_a_time:
@@ -297,6 +320,7 @@ class Changes:
                 candidate = candidate.overridden(self.running.overrides)
             return await self._make(candidate, Source.ROLLBACK, asked, earlier.record.origin)
 
+    @counted(Source.OVERRIDE)
     async def override(self, upstream: str, backend: str, act: Act, asked: Asked) -> Outcome:
         """Set something of a backend at run time, in place of what the file says.
 
@@ -321,12 +345,14 @@ class Changes:
                 self.running.overridden(overrides), Source.OVERRIDE, asked, None
             )
 
+    @counted(Source.RESTART)
     async def restart(self, asked: Asked) -> Outcome:
         """Have new workers take over with what is in force; raises as :meth:`apply`."""
         async with self._one_at_a_time:
             origin = self.record.origin
             return await self._make(self.running, Source.RESTART, asked, origin, new_workers=True)
 
+    @counted(Source.RENEWAL)
     async def renew_now(self, asked: Asked) -> Outcome:
         """Put in force certificates, keys, authorities and tokens as the files are now.
 
@@ -341,6 +367,7 @@ class Changes:
                 raise MaterialError("; ".join(renewal.problems))
             return await self._make(renewal.candidate, Source.RENEWAL, asked, None)
 
+    @counted(Source.RENEWAL)
     async def renew(self, candidate: Candidate, asked: Asked) -> Outcome:
         """Put in force what differs in certificates alone; raises as :meth:`apply`."""
         async with self._one_at_a_time:
@@ -481,7 +508,11 @@ class Changes:
                 await asyncio.wait({writing})
                 self.history.remove(change.number)
             for step in reversed(steps):
-                step.discard()
+                try:
+                    step.discard()
+                except Exception:
+                    # What one participant cannot undo must not keep the others from it.
+                    logger.exception("a part of generation %d is not undone", change.number)
             raise
         self._segment.commit(change.number)
         self.running, self.record = change.candidate, record

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +15,7 @@ from spooky.control.candidate import Candidate
 from spooky.control.resources import open_files
 from spooky.generation.certificates import ListenerTls
 from spooky.observe.metrics import Fact, Kind
+from spooky.overload.held import HELD, held_at_most
 from spooky.overload.places import shared_total
 
 _TICKS_PER_SECOND: Final = os.sysconf("SC_CLK_TCK")
@@ -80,6 +81,11 @@ def client_certificate_facts(candidate: Candidate) -> Iterator[Fact]:
             )
 
 
+def history_fact(history: Sized) -> Fact:
+    """Return how many generations are kept."""
+    return Fact("runtime_history_depth", "Generations that are kept.", len(history))
+
+
 def probation_facts(is_open: bool, rollbacks: int) -> Iterator[Fact]:
     """Yield what is known of generations on probation.
 
@@ -115,12 +121,13 @@ def process_facts(processes: Mapping[str, int]) -> Iterator[Fact]:
             )  # fmt: skip
             yield Fact("process_threads", "Threads of a process.", int(fields[_THREADS]), labels)
             yield Fact(
-                "process_open_fds", "File descriptors that a process has open.",
-                open_files(pid), labels,
-            )  # fmt: skip
-            yield Fact(
                 "process_max_fds", "File descriptors that a process may have open.",
                 _open_files_max(pid), labels,
+            )  # fmt: skip
+            # Last: a hardened /proc may refuse this alone.
+            yield Fact(
+                "process_open_fds", "File descriptors that a process has open.",
+                open_files(pid), labels,
             )  # fmt: skip
 
 
@@ -164,8 +171,13 @@ def in_flight_facts(segment: Segment, configuration: Configuration) -> Iterator[
         yield Fact("requests_in_flight_limit", "How many requests may be in flight.", limit, labels)
     yield Fact(
         "request_buffered_bytes", "Request body bytes that are held, by all workers.",
-        shared_total(segment, "request body bytes"),
+        shared_total(segment, *HELD),
     )  # fmt: skip
+    yield Fact(
+        "request_buffered_high_watermark_bytes",
+        "The most request body bytes that were held at a time, by all workers.",
+        held_at_most(segment),
+    )
     yield Fact(
         "request_buffered_bytes_limit", "How many request body bytes may be held.",
         performance.request_buffer_global_cap_bytes,

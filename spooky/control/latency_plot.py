@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from typing import Final
 from xml.etree.ElementTree import Element, SubElement
 
-from spooky.control.regression import estimate
-
 HEIGHT: Final = 110
 BAR_WIDTH: Final = 22
 TOP: Final = 14
@@ -14,20 +12,13 @@ LEFT: Final = 8
 QUANTILES: Final = (0.5, 0.95, 0.99)
 
 
-def milliseconds(quantile: float, counts: Sequence[int], bounds: Sequence[float]) -> float | None:
-    """Return a quantile of latencies in ms; ``None`` without any.
+def latency_plot(counts: Sequence[int], bounds: Sequence[float]) -> Element:
+    """Return a bar for each bucket.
 
     Arguments:
         counts: How many are in each bucket.
         bounds: Where the buckets end, the last excepted, which has no end; seconds.
     """
-    if not any(counts):
-        return None
-    return 1000 * estimate(quantile, tuple(counts), tuple(bounds))
-
-
-def latency_plot(counts: Sequence[int], bounds: Sequence[float]) -> Element:
-    """Return a bar for each bucket; the arguments are those of :func:`milliseconds`."""
     width = 2 * LEFT + BAR_WIDTH * len(counts)
     plot = Element(
         "svg", {"class": "plot", "viewBox": f"0 0 {width} {HEIGHT}", "role": "img"}

@@ -6,13 +6,12 @@ second, and of each upstream.
 """
 
 from functools import reduce
-from itertools import accumulate
 from math import sqrt
 from operator import add
 from typing import Final
 
-from spooky._core.shared import LATENCY_BOUNDS
 from spooky.control.traffic import Traffic, UpstreamTraffic
+from spooky.observe.quantiles import bucket_of, estimate
 
 SAMPLE_MIN: Final = 20
 """Of fewer requests or connections nothing is said: one that fails is 5 % of them."""
@@ -136,7 +135,7 @@ def _slowed(quantile: float, old: tuple[int, ...], new: tuple[int, ...]) -> bool
     if is_now < GROWTH_MIN * was or is_now - was < LATENCY_RISE_MIN:
         return False
     # How many are slower than the bucket that had the quantile: few before, many now?
-    bucket = _bucket(quantile, old) + 1
+    bucket = bucket_of(quantile, old) + 1
     old_slower, new_slower = sum(old[bucket:]), sum(new[bucket:])
     if new_slower < EVENTS_MIN:
         return False
@@ -148,31 +147,6 @@ def _deviations(old_events: int, old_count: int, new_events: int, new_count: int
     pooled = (old_events + new_events) / (old_count + new_count)
     spread = sqrt(pooled * (1 - pooled) * (1 / old_count + 1 / new_count))
     return (new_events / new_count - old_events / old_count) / spread if spread else 0.0
-
-
-def estimate(
-    quantile: float, counts: tuple[int, ...], bounds: tuple[float, ...] = LATENCY_BOUNDS
-) -> float:
-    """Return a quantile of latencies, interpolated in its bucket; seconds.
-
-    Arguments:
-        quantile: Between 0 and 1.
-        counts: How many are in each bucket; not all 0.
-        bounds: Where the buckets end, the last excepted, which has no end; seconds.
-    """
-    bucket = _bucket(quantile, counts)
-    if bucket == len(bounds):
-        return bounds[-1]
-    lower = bounds[bucket - 1] if bucket else 0.0
-    below = sum(counts[:bucket])
-    part = (quantile * sum(counts) - below) / counts[bucket]
-    return lower + part * (bounds[bucket] - lower)
-
-
-def _bucket(quantile: float, counts: tuple[int, ...]) -> int:
-    """Return the bucket that has a quantile."""
-    rank = quantile * sum(counts)
-    return next(i for i, reached in enumerate(accumulate(counts)) if reached >= rank and reached)
 
 
 def _all(traffic: Traffic) -> UpstreamTraffic:

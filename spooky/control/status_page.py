@@ -7,6 +7,7 @@ only asks for the page again and draws.
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 from xml.etree.ElementTree import Element, tostring
@@ -22,7 +23,8 @@ from spooky.control.answers import (
     UpstreamActivity,
     UpstreamView,
 )
-from spooky.control.latency_plot import QUANTILES, latency_plot, milliseconds
+from spooky.control.latency_plot import QUANTILES, latency_plot
+from spooky.observe.quantiles import milliseconds
 
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -62,8 +64,9 @@ Cell = str | int | Element | None
 Row = Sequence[Cell]
 
 
+@cache
 def asset(name: str) -> str:
-    """Return a file that belongs to the page: its script, or its style sheet."""
+    """Return a file that belongs to the page: its script, or its style sheet; read once."""
     return files("spooky.control").joinpath("assets", name).read_text("utf-8")
 
 
@@ -123,6 +126,7 @@ def render(
     )
     main.set("data-time", f"{activity.time:.6f}")
     main.set("data-bounds", " ".join(map(str, activity.bounds)))
+    main.set("data-ended", str(sum(sum(one.requests.values()) for one in activity.upstreams)))
     main.set("data-shed", str(shed))
     page = _element(
         "html",
@@ -179,10 +183,11 @@ def _summary(activity: Activity, shed: int) -> Element:
 
 def _upstreams(activity: Activity, upstreams: Sequence[UpstreamView]) -> Element:
     kinds = {one.name: f"{one.protocol}, {one.balancing}" for one in upstreams}
+    shown = [one for one in activity.upstreams if one.name or any(one.requests.values())]
+    if len(shown) > ROWS_MAX:
+        shown.sort(key=lambda one: -one.requests.get("5xx", 0))
     rows: list[Row] = []
-    for one in activity.upstreams:
-        if not one.name and not any(one.requests.values()):
-            continue
+    for one in shown[:ROWS_MAX]:
         adaptive: Cell = None
         if one.adaptive is not None:
             adaptive = f"{one.adaptive.unanswered} of {one.adaptive.limit}"
@@ -198,7 +203,8 @@ def _upstreams(activity: Activity, upstreams: Sequence[UpstreamView]) -> Element
         "Upstream", "Protocol, balancing", *_COUNTED, "p50 ms", "p95 ms", "p99 ms", "In flight",
         "Adaptive limit", "Minimum ms",
     )  # fmt: skip
-    return _section("upstreams", "Upstreams, since the start", _table(titles, rows, 2), wide=True)
+    parts = [_table(titles, rows, 2), *_more(len(shown))]
+    return _section("upstreams", "Upstreams, since the start", *parts, wide=True)
 
 
 def _backends(activity: Activity, upstreams: Sequence[UpstreamView]) -> Element:

@@ -28,6 +28,7 @@ from spooky.control.crew import Crew
 from spooky.control.facts import (
     build_facts,
     configuration_facts,
+    history_fact,
     probation_facts,
     process_facts,
     worker_facts,
@@ -97,7 +98,6 @@ class Supervisor:
         self._slots = Slots(count, heir.left.steering if heir is not None else None)
         self._keys = heir.left.keys if heir is not None else Keys.generate()
         self._waits = heir is not None
-        self._handed_over = False
         resolve = OutsideResolver(SystemResolver(self._loop), lambda: self._configuration)
         self._names = Names(resolve)
         self._segment, self._segment_file = shared_segment(heir)
@@ -310,7 +310,7 @@ class Supervisor:
         milliseconds = self._configuration.performance.shutdown_drain_timeout_ms
         logger.info("draining for up to %.1f s; signal again to stop at once", milliseconds / 1000)
         self._upgrade.abort()
-        if not self._handed_over:
+        if not self._crew.handed_over:
             self._service_manager.stopping("draining")
         self._changes.ending = True
         self._listeners.stop_accepting()
@@ -383,7 +383,6 @@ class Supervisor:
 
     async def hand_over(self, pid: int, slots: Sequence[int], ways: Mapping[int, int]) -> None:
         """Finish what there is; return when nothing new is taken any more."""
-        self._handed_over = True
         self._service_manager.main_process(pid)
         self._service_manager.close()
         before = self._slots.steering
@@ -541,6 +540,10 @@ class Supervisor:
         yield from build_facts(self._segment, self._started)
         yield from configuration_facts(self._segment, self._changes.running)
         yield from self._health.facts()
+        yield from self._changes.counts.facts()
+        yield history_fact(self._changes.history)
+        if self._admin is not None:
+            yield from self._admin.facts()
         yield from probation_facts(self._probation.is_open, self._probation.rollbacks)
         workers = self._crew.pids
         yield from worker_facts(self._segment, workers, self._crew.restarts)

@@ -154,7 +154,7 @@ class QuicConnection(dispatch.Connection):
         """Count the handshake as complete; it may have moved the client's address."""
         self.established = True
         self._listener.cap.established()
-        self._listener.measures.handshake.observe(self._runtime.now() - self._began)
+        self._listener.measures.established(self._runtime.now() - self._began)
         self._client = None
         self._peer = self._announced or self._quic.peer[:2]
         if handshake.early_data is not None:

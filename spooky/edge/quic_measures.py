@@ -20,17 +20,20 @@ class QuicMeasures:
 
     Arguments:
         counters: The worker's slots.
-
-    Attributes:
-        handshake: Takes how long handshakes took.
     """
 
     def __init__(self, counters: Counters) -> None:
         self._values = counters.values
-        self.handshake = counters.histogram("handshake_duration_seconds", {"transport": "quic"})
+        self._handshake = counters.histogram("handshake_duration_seconds", {"transport": "quic"})
+        self._agreed = counters.slot("downstream_tls_alpn_total", {"protocol": "h3"})
         self._round_trip = counters.histogram("quic_round_trip_seconds")
         self._window = counters.histogram("quic_congestion_window_bytes")
         self._packets = tuple(map(counters.slot, _PACKETS.values()))
+
+    def established(self, seconds: float) -> None:
+        """Count a handshake that took so long; QUIC carries one protocol alone."""
+        self._handshake.observe(seconds)
+        self._values[self._agreed] += 1
 
     def count(
         self, statistics: dict[str, Any], before: tuple[int, int, int]

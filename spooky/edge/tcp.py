@@ -99,7 +99,7 @@ class TcpConnection(ByteTransport):
         self._peer = client
         self._on_gone = on_gone
         self._client: Client
-        self._speaks_http1 = False
+        self.speaks_http1 = False
         self._head_timer: Timer | None = None
         self._idle_timer: Timer | None = None
         self._last_timer: Timer | None = None
@@ -115,8 +115,8 @@ class TcpConnection(ByteTransport):
         agreed = tls.selected_alpn_protocol()
         settings = self._settings
         identity = settings.tls.identity(tls.context)
-        self._speaks_http1 = agreed != "h2"
-        version = HTTP_1 if self._speaks_http1 else HTTP_2
+        self.speaks_http1 = agreed != "h2"
+        version = HTTP_1 if self.speaks_http1 else HTTP_2
         address = address_text(self._peer[0])
         self._client = Client(
             address,
@@ -128,7 +128,7 @@ class TcpConnection(ByteTransport):
             proxies=settings.proxies.speaks_for(self._peer[0]),
             covered=self._covered(identity, tls),
         )
-        if self._speaks_http1:
+        if self.speaks_http1:
             self.session = Http1Session(
                 self._on_stream,
                 self.wake,
@@ -156,9 +156,9 @@ class TcpConnection(ByteTransport):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if not self._speaks_http1:
+        if not self.speaks_http1:
             self._judge()
-        if self._speaks_http1 and self.session.active_streams == 0 and self._head_timer is None:
+        if self.speaks_http1 and self.session.active_streams == 0 and self._head_timer is None:
             deadline = self.runtime.now() + self._settings.head_timeout
             self._head_timer = self.runtime.schedule(deadline, self._on_head_timeout)
 
@@ -337,6 +337,8 @@ class TcpListener:
         self._handshake_time = counters.histogram(
             "handshake_duration_seconds", {"transport": "tcp"}
         )
+        alpn = "downstream_tls_alpn_total"
+        self._agreed = [counters.slot(alpn, {"protocol": name}) for name in ("h2", "http/1.1")]
         self._connections: set[TcpConnection] = set()
         self._handshakes = 0
         # All workers say so to the socket that they share; it begins with the first.
@@ -493,6 +495,7 @@ class TcpListener:
         if not established:
             return
         self._handshake_time.observe(self._runtime.now() - began)
+        self._values[self._agreed[connection.speaks_http1]] += 1
         self._cap.established()
         if connection.transport is None:
             self._cap.closed(was_established=True)

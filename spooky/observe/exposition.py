@@ -18,6 +18,8 @@ from spooky.observe import protobuf
 from spooky.observe.counters import CounterReader
 from spooky.observe.families import Distribution, Family, counted, told
 from spooky.observe.metrics import Fact, Kind
+from spooky.observe.reference_facts import reference_fact_families
+from spooky.observe.reference_latencies import reference_latency_families
 from spooky.observe.reference_metrics import reference_families, worker_families
 
 PROTOBUF: Final = "application/vnd.google.protobuf"
@@ -50,11 +52,14 @@ class Exposition:
     def families(self) -> Iterator[Family]:
         """Yield every metric with its present numbers, in our own form."""
         sums = self._counters.read()
+        facts = tuple(self._facts())
         return chain(
             counted(sums),
             reference_families(sums),
+            reference_latency_families(sums),
             worker_families(self._counters),
-            told(self._facts()),
+            told(facts),
+            reference_fact_families(facts),
         )
 
     def page(self, accept: str) -> tuple[bytes, str]:

@@ -65,7 +65,7 @@ def counted(sums: Mapping[SlotName, Sequence[int]]) -> Iterator[Family]:
         family = families.get(name)
         if family is None:
             family = families[name] = Family(PREFIX + name, metric.kind, metric.help)
-        sample = _distribution(values, metric.unit) if metric.kind is Kind.HISTOGRAM else values[0]
+        sample = distribution(values, metric.unit) if metric.kind is Kind.HISTOGRAM else values[0]
         family.samples.append((labels, sample))
     yield from families.values()
 
@@ -81,7 +81,13 @@ def told(facts: Iterable[Fact]) -> Iterator[Family]:
     yield from families.values()
 
 
-def _distribution(values: Sequence[int], unit: float) -> Distribution:
+def distribution(values: Sequence[int], unit: float) -> Distribution:
+    """Return a histogram's numbers.
+
+    Arguments:
+        values: As they are counted.
+        unit: What a second stands for.
+    """
     return Distribution(
         bounds=tuple(bound * unit for bound in LATENCY_BOUNDS),
         counts=list(accumulate(values[:BUCKET_VALUES])),

@@ -86,6 +86,21 @@ TABLE: Final = (
         "Requests to a second backend beside a slow one, by what became of them.",
     ),
     Metric(
+        "retry_denied_total",
+        Kind.COUNTER,
+        "Failures after which no other try was made, by the rule that forbids it.",
+    ),
+    Metric(
+        "hedge_primary_late_seconds",
+        Kind.HISTOGRAM,
+        "How long after a second backend was asked the first answered, where it was sooner.",
+    ),
+    Metric(
+        "inflight_wait_admit_total",
+        Kind.COUNTER,
+        "Requests that waited for a place in flight and found one, by where.",
+    ),
+    Metric(
         "backend_circuit_changes_total",
         Kind.COUNTER,
         "Times that the circuit breaker of a backend became open, half-open or closed.",
@@ -120,6 +135,11 @@ TABLE: Final = (
         Kind.HISTOGRAM,
         "Congestion windows of client connections, at their end and now and then before.",
         1e6,
+    ),
+    Metric(
+        "downstream_tls_alpn_total",
+        Kind.COUNTER,
+        "Handshakes of clients that were complete, by the protocol agreed on.",
     ),
     Metric("quic_packets_sent_total", Kind.COUNTER, "QUIC packets sent to clients."),
     Metric("quic_packets_received_total", Kind.COUNTER, "QUIC packets received from clients."),

@@ -2,7 +2,7 @@
 
 from spooky._core.balance import hash_key
 from spooky._core.gate import Places
-from spooky._core.shared import Segment, Words
+from spooky._core.shared import Limit, Segment, Words
 from spooky.observe.counters import Counters
 
 
@@ -16,7 +16,12 @@ def shared_places(counters: Counters, *identity: str) -> Places:
     Returns:
         Places of this worker alone if more limits are shared already than the segment has room for.
     """
-    return Places(counters.segment.limit(_key(identity), counters.worker))
+    return Places(shared_limit(counters, *identity))
+
+
+def shared_limit(counters: Counters, *identity: str) -> Limit | None:
+    """Return a worker's view of a limit that all share; ``None`` if there is no room."""
+    return counters.segment.limit(_key(identity), counters.worker)
 
 
 def shared_words(segment: Segment, *identity: str) -> Words | None:

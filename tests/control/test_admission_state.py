@@ -5,12 +5,13 @@ from msgspec.structs import replace
 
 from spooky._core.breaker import CLOSED, HALF_OPEN, OPEN
 from spooky._core.shared import Segment
-from spooky.config.overload import AdaptiveAdmission
-from spooky.config.schema import Configuration
+from spooky.config.overload import AdaptiveAdmission, Brownout
+from spooky.config.schema import Configuration, UpstreamRoute
 from spooky.control.admission_state import AdmissionState
-from spooky.generation.stages import adaptive_limit_of, breaker_of, teller
+from spooky.generation.stages import REQUESTS, adaptive_limit_of, breaker_of, teller
 from spooky.observe.counters import Counters
 from spooky.observe.segment import private_segment
+from spooky.overload.places import shared_places
 from tests.control.test_ejection import configured
 
 PLAIN = configured("10.0.0.1", "10.0.0.2")
@@ -101,3 +102,31 @@ def test_changes_of_a_breaker_are_counted_and_logged(caplog: pytest.LogCaptureFi
     assert counted == {"open": 2, "half_open": 1, "closed": 1}
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO", "INFO", "WARNING"]
     assert "b1 of api is open for 1500 ms" in caplog.messages[0]
+
+
+def test_a_brownout_is_told_from_its_trigger_until_little_is_in_flight() -> None:
+    segment = private_segment()
+    brownout = Brownout(enabled=True, trigger_inflight_percent=50, recover_inflight_percent=25)
+    configuration = replace(
+        PLAIN,
+        resilience=replace(PLAIN.resilience, brownout=brownout),
+        performance=replace(PLAIN.performance, per_upstream_inflight_limit=8),
+        routes=(*PLAIN.routes, UpstreamRoute(upstream="api", path_prefix="/other", priority="low")),
+    )
+    state = AdmissionState(segment, lambda: 1.0)
+    state.follow(configuration)
+    places = shared_places(Counters(segment, 0), REQUESTS, "upstream", "api")
+    seen = []
+    for change in (3, 1, -1, 0, -1, 2):
+        if change > 0:
+            assert places.take(8, change)
+        else:
+            places.give(-change)
+        seen.append(
+            {fact.labels: fact.value for fact in state.facts() if fact.name == "brownout_active"}
+        )
+        state.follow(configuration)
+    upstream = (("scope", "upstream"), ("upstream", "api"))
+    assert [one[upstream] for one in seen] == [0, 1, 1, 1, 0, 1]
+    assert {one[("scope", "global"), ("upstream", "")] for one in seen} == {0}
+    assert not any(name.startswith("brownout") for name in told(segment, PLAIN))

@@ -68,6 +68,18 @@ def test_what_all_workers_did_is_on_one_page(tmp_path: Path) -> None:
             assert sums(page, "spooky_upstream_requests_total", **ended) == 6 * WORKERS + 1
             assert sums(page, "spooky_backend_requests_total", **ended) == 6 * WORKERS + 1
             assert sums(page, "spooky_worker_requests_total") == 6 * WORKERS + 1
+            assert sums(page, "spooky_downstream_tls_alpn_total", protocol="h3") == 2 * WORKERS
+            assert sums(page, "spooky_downstream_tls_alpn_total", protocol="h2") == 2 * WORKERS
+            assert sums(page, "spooky_downstream_tls_handshake_success_total") == 6 * WORKERS
+            assert sums(page, "spooky_route_requests_total", route="backend") == 6 * WORKERS + 1
+            latency = "spooky_upstream_request_latency_ms_bucket"
+            assert sums(page, latency, le="60000.0") == 6 * WORKERS + 1
+            assert sums(page, "spooky_downstream_tls_certificate_days_remaining") > 0
+            assert sums(page, "spooky_runtime_active_generation") == 1
+            assert sums(page, "spooky_runtime_history_depth") == 1
+            assert sums(page, "spooky_runtime_activation_total") == 0
+            assert sums(page, "spooky_control_api_audit_write_failures_total") == 0
+            assert "spooky_request_buffered_high_watermark_bytes" in page
             assert "spooky_requests_in_flight{" in page
             assert sums(page, "spooky_requests_in_flight") == 0
             assert sums(page, "spooky_requests_in_flight_limit", scope="backend") == 1024

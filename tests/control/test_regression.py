@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooky._core.shared import BUCKET_VALUES, LATENCY_BOUNDS
-from spooky.control.regression import estimate, find_regression
+from spooky.control.regression import find_regression
 from spooky.control.traffic import Traffic, UpstreamTraffic
+from spooky.observe.quantiles import estimate
 
 
 def latencies(*seconds: float) -> tuple[int, ...]:
