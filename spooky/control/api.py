@@ -47,6 +47,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _ENDPOINT: Final = web.RequestKey("endpoint", Endpoint)
 _REASON: Final = web.RequestKey("reason", str)
+_NOT_OPEN: Final = (401, 403, 500)
+"""How what is asked all the time is answered when that is worth a line: refusals, and defects."""
 
 
 class ControlApi:
@@ -79,6 +81,9 @@ class ControlApi:
         self._probation = probation
         self._inspection = inspection
         self._lives = Lives(inspection.segment, changes)
+        self._activity = ActivityReader(
+            inspection.segment, lambda: (changes.record.number, changes.running.configuration)
+        )
         self._process = process
         self._state = state
         self._upgrade = upgrade
@@ -89,17 +94,14 @@ class ControlApi:
         self, access: Access, endpoints: tuple[Endpoint, ...] = ENDPOINTS
     ) -> web.Application:
         """Return the application, for whoever gets access."""
-        activity = ActivityReader(
-            self._inspection.segment,
-            lambda: (self._changes.record.number, self._changes.running.configuration),
-        )
-        page = StatusPage(
-            self._what_runs, activity.read, self._inspection.upstreams, self._generations
-        )
+        activity = self._activity.read
+        page = StatusPage(self._what_runs, activity, self._inspection.upstreams, self._generations)
+        # Now: what an installation puts in their place is another program's.
+        script, style = asset("status.js"), asset("status.css")
         by_name: dict[str, Handler] = {
             "status-page": self._text("text/html", page.text),
-            "status-script": self._text("text/javascript", lambda: asset("status.js")),
-            "status-style": self._text("text/css", lambda: asset("status.css")),
+            "status-script": self._text("text/javascript", lambda: script),
+            "status-style": self._text("text/css", lambda: style),
             "health": self._health,
             "ready": self._ready,
             "openapi": _document(endpoints),
@@ -108,7 +110,7 @@ class ControlApi:
             "generation": self._generation,
             "upstream": self._upstream,
             "backend": self._backend,
-            "activity": self._list(activity.read),
+            "activity": self._list(activity),
             "request": self._life,
             "validate": self._validate,
             "preview": self._preview,
@@ -342,7 +344,8 @@ class ControlApi:
             finally:
                 self.busy.discard(request.protocol)
             endpoint = request.get(_ENDPOINT)
-            if endpoint is None or endpoint.name not in OPEN or response.status in (401, 403):
+            # A defect of ours was answered before it comes here: it is an answer like any.
+            if endpoint is None or endpoint.name not in OPEN or response.status in _NOT_OPEN:
                 self._audit.write(self._event(request, access, response))
             return response
 

@@ -160,7 +160,7 @@ class FileWatch:
                     await watch.look(loop.time())
                 except Exception:
                     # A defect of ours in one look must not end all that come.
-                    logger.exception("cannot look at files")
+                    logger.exception("cannot look at files: %s", type(watch).__name__)
 
 
 def _digest(content: bytes) -> bytes:

@@ -1,10 +1,9 @@
 """Measuring what workers must not look at themselves: memory, and how many files they have open."""
 
-import contextlib
 import logging
 import os
 import resource
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -119,21 +118,28 @@ class ResourceWatch:
             slot: self._own.get(slot) or WorkerPressure(self._segment, slot) for slot in workers
         }
         now = self._runtime.now()
+        refused = []
         for slot, pid in workers.items():
-            with contextlib.suppress(OSError):
+            try:
                 self._own[slot].descriptors = self._files.count(pid, now) / limit
+            except PermissionError:
+                refused.append(slot)
+            except OSError:
+                continue  # It is gone.
         self._files.forget_but(workers.values())
-        self._say_what_is_hidden(workers)
+        self._say_what_is_hidden(workers, refused)
 
-    def _say_what_is_hidden(self, workers: Mapping[int, int]) -> None:
+    def _say_what_is_hidden(self, workers: Mapping[int, int], refused: Sequence[int]) -> None:
         """Say once that workers cannot be measured: each is there until its exit was taken."""
-        hidden = [
+        if self._said_hidden:
+            return
+        hidden = refused or [
             slot for slot, pid in workers.items() if not os.path.exists(f"/proc/{pid}/status")
         ]
-        if hidden and not self._said_hidden:
+        if hidden:
             self._said_hidden = True
             logger.warning(
-                "cannot read /proc of worker %d: its memory and open files do not count; is "
+                "cannot read /proc of worker %d: its memory or its open files do not count; is "
                 "/proc mounted with hidepid, or ProtectProc= set?", hidden[0],
             )  # fmt: skip
 

@@ -126,7 +126,7 @@ class Part:
     Attributes:
         identity: What it was made of.
         references: How many generations have it.
-        rules: Its routes; they lead to :class:`spooky.generation.generation.Upstream` objects.
+        rules: Its routes; they lead to :class:`spooky._core.admission.Upstream` objects.
         activations: What to do once, when the first generation that has it comes in force.
         releases: What to do when no generation has it any more, the last first, with the seconds
             that the streams of removed backends have.

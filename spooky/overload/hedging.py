@@ -1,5 +1,6 @@
 """When a second backend is asked because the first takes long."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import lt
@@ -12,6 +13,9 @@ WINDOW_SECONDS: Final = 10.0
 
 SAMPLES_MIN: Final = 50
 """A percentile of fewer responses says nothing."""
+
+KEPT_SECONDS: Final = 0.1
+"""How long a percentile is kept: it hardly moves meanwhile, and each request would make it anew."""
 
 ReadBuckets = Callable[[], list[int]]
 """Returns how many responses there were so far in each bucket of ``LATENCY_BOUNDS``, and above."""
@@ -39,7 +43,9 @@ class HedgeDelay:
         read: Gives the distribution.
     """
 
-    __slots__ = ("_before", "_fixed", "_looked", "_percentile", "_read", "_recent")
+    __slots__ = (
+        "_before", "_due", "_fixed", "_kept", "_looked", "_percentile", "_read", "_recent",
+    )  # fmt: skip
 
     def __init__(self, fixed: float, percentile: float | None, read: ReadBuckets) -> None:
         self._fixed = fixed
@@ -50,11 +56,19 @@ class HedgeDelay:
         self._before: list[int] = []
         self._recent: list[int] = []
         self._looked = 0.0
+        self._kept = fixed
+        self._due = -math.inf
 
     def seconds(self, now: float) -> float:
         """Return the delay of a request that begins now."""
         if self._percentile is None:
             return self._fixed
+        if now >= self._due:
+            self._due = now + KEPT_SECONDS
+            self._kept = self._measured(now, self._percentile)
+        return self._kept
+
+    def _measured(self, now: float, percentile: float) -> float:
         so_far = self._read()
         if not self._recent or any(map(lt, so_far, self._recent)):
             # The first look, or the counters were forgotten meanwhile, and began anew.
@@ -64,7 +78,7 @@ class HedgeDelay:
         counts = [count - old for count, old in zip(so_far, self._before, strict=True)]
         if sum(counts) < SAMPLES_MIN:
             return self._fixed
-        return percentile_of(counts, self._percentile)
+        return percentile_of(counts, percentile)
 
 
 def percentile_of(counts: list[int], percentile: float) -> float:

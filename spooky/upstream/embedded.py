@@ -149,9 +149,11 @@ class EmbeddedStream:
             await application(scope, self._receive, self._send)
         except Exception:
             logger.exception("the embedded application failed on %s", scope["path"])
-        if not self._ended:
-            self._ended = True
-            self.handler.on_reset(reasons.APPLICATION_ERROR)
+        finally:
+            # Also where the application was cancelled from within; it has ended where we cancel.
+            if not self._ended:
+                self._ended = True
+                self.handler.on_reset(reasons.APPLICATION_ERROR)
 
     async def _receive(self) -> Message:
         if self._expects_continue and not self._started:

@@ -45,7 +45,6 @@ class UpstreamLatencies:
             if (words := outcome_words(segment, upstream, backend)) is not None
         }
         self._seen: dict[int, _Counts] = {}
-        self.begin()
 
     def begin(self) -> None:
         """Count from now on."""

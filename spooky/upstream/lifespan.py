@@ -20,6 +20,7 @@ class Lifespan:
         self._to_application: asyncio.Queue[Message] = asyncio.Queue()
         self._answered = asyncio.Event()
         self._failure: str | None = None
+        self._asked = False
         self._task: asyncio.Task[None] | None = None
 
     async def startup(self) -> None:
@@ -30,6 +31,7 @@ class Lifespan:
         """
         if isinstance(self._application, PlainApplication):
             return
+        self._asked, self._failure = False, None
         self._task = asyncio.create_task(self._run())
         await self._ask("lifespan.startup")
         if self._failure is not None:
@@ -41,6 +43,8 @@ class Lifespan:
             return
         await self._ask("lifespan.shutdown")
         await self._task
+        if self._failure is not None:
+            logger.error("the application failed to stop: %s", self._failure)
 
     async def _ask(self, event: str) -> None:
         self._answered.clear()
@@ -50,12 +54,20 @@ class Lifespan:
     async def _run(self) -> None:
         scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
         try:
-            await self._application(scope, self._to_application.get, self._send)
+            await self._application(scope, self._receive, self._send)
         except Exception:
-            # An application without lifespan raises here; that is how ASGI says so.
-            logger.debug("the application has no lifespan", exc_info=True)
+            if self._asked and self._failure is None:
+                logger.exception("the application's lifespan failed")
+            else:
+                # An application without lifespan raises before it asks what there is: that is how
+                # ASGI says so. One that said that it failed may raise too.
+                logger.debug("the application has no lifespan, or ended it", exc_info=True)
         finally:
             self._answered.set()
+
+    async def _receive(self) -> Message:
+        self._asked = True
+        return await self._to_application.get()
 
     async def _send(self, message: Message) -> None:
         if message["type"].endswith(".failed"):

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from fuzz.admin_requests import Api
 from spooky._core import COMPILED
+from spooky.control.state import State
 from tests.certificates import ca, client_leaf, leaf, write
 from tests.control.control_api import TOKENS, Answer, ask, port_of, with_tokens
 from tests.control.serve import served
@@ -26,6 +28,20 @@ ONE = f"{RUNTIME}/upstreams/backend/backends/one"
 
 def audit(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_defect_is_written_down_of_health_checks_too() -> None:
+    def broken() -> State:
+        raise ValueError("a defect")
+
+    api = Api()
+    for state, lines in ((lambda: State.SERVING, 0), (broken, 1)):
+        api.api._state = state
+        answer = api.loop.run_until_complete(api.ask("GET", "/health", "", b""))
+        assert (answer.status, len(api.audit.lines)) == (500 if lines else 200, lines)
+    api.loop.close()
+    (line,) = map(json.loads, api.audit.lines)
+    assert (line["action"], line["outcome"], line["code"]) == ("health", "failed", "defect")
 
 
 def test_each_role_may_what_it_may_and_everything_is_written_down(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from spooky.control import file_watch
 from spooky.control.candidate import read_candidate
 from spooky.control.changes import (
     Asked,
@@ -21,11 +22,13 @@ from spooky.control.changes import (
     InForce,
     NextGeneration,
     PrepareError,
+    StaleError,
     Step,
+    UnknownGenerationError,
 )
 from spooky.control.expiry import ExpiryWarnings
 from spooky.control.facts import client_certificate_facts
-from spooky.control.file_watch import RETRY_SECONDS, CertificateWatch, ConfigurationWatch
+from spooky.control.file_watch import RETRY_SECONDS, CertificateWatch, ConfigurationWatch, FileWatch
 from spooky.control.first_generation import begin_with
 from spooky.control.history import History, Source
 from spooky.control.stillness import Stillness, states_of
@@ -46,12 +49,19 @@ class Failing:
 
     def __init__(self) -> None:
         self.failure = ""
+        self.discarded = 0
+        self.stuck = False
 
     async def prepare(self, change: NextGeneration) -> Step:
         """Do as it is told."""
         if self.failure:
             raise PrepareError(self.failure)
-        return Step(lambda: None, lambda: None)
+        return Step(lambda: None, self._discard)
+
+    def _discard(self) -> None:
+        self.discarded += 1
+        if self.stuck:
+            raise ValueError("a defect")
 
 
 class Bench:
@@ -419,6 +429,82 @@ def test_a_change_that_cannot_be_made_is_tried_again(
 
     with caplog.at_level(logging.ERROR):
         asyncio.run(scenario())
+
+
+def test_changes_are_counted_with_what_came_of_them(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        bench = Bench(tmp_path)
+        changes, asked = bench.changes, Asked("a test")
+        assert not (await changes.reload(asked)).changed
+        await changes.restart(asked)
+        await changes.rollback(1, asked)
+        changes.participants.append(failing := Failing())
+        failing.failure = "worker 1 died"
+        with pytest.raises(PrepareError):
+            await changes.restart(asked)
+        with pytest.raises(StaleError):
+            await changes.restart(Asked("a test", generation=99))
+        with pytest.raises(UnknownGenerationError):
+            await changes.rollback(99, asked)
+        await changes.preview(Path(changes.source))
+        await changes.judge(Path(changes.source))
+        facts = [fact for fact in changes.counts.facts() if fact.value]
+        assert [(one.name, *(text for _, text in one.labels), one.value) for one in facts] == [
+            ("runtime_validation_attempts_total", 1),
+            ("runtime_preview_attempts_total", 1),
+            ("runtime_activation_total", "unchanged", "reload", 1),
+            ("runtime_activation_total", "success", "restart", 1),
+            ("runtime_activation_total", "failure", "restart", 2),
+            ("runtime_rollback_total", "unchanged", 1),
+            ("runtime_rollback_total", "failure", 1),
+            ("runtime_rejections_total", "not_prepared", 1),
+            ("runtime_rejections_total", "stale", 1),
+            ("runtime_rejections_total", "unknown_generation", 1),
+        ]
+
+    asyncio.run(scenario())
+
+
+def test_a_part_that_cannot_be_undone_keeps_no_other_from_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        bench = Bench(tmp_path)
+        first, last = bench.participant, Failing()
+        bench.changes.participants = [first, stuck := Failing(), last]
+        stuck.stuck, last.failure = True, "worker 1 died"
+        with pytest.raises(PrepareError, match="worker 1 died"):
+            await bench.changes.restart(Asked("a test"))
+        assert (stuck.discarded, first.discarded, last.discarded) == (1, 1, 0)
+        assert bench.number == 1
+
+    asyncio.run(scenario())
+    assert "a part of generation 2 is not undone" in caplog.text
+
+
+def test_a_defect_of_one_watch_is_logged_with_its_name_and_ends_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(self: CertificateWatch, now: float) -> None:
+        raise ValueError("a defect")
+
+    async def scenario() -> None:
+        looked = asyncio.Event()
+
+        async def look(self: ConfigurationWatch, now: float) -> None:
+            looked.set()
+
+        monkeypatch.setattr(ConfigurationWatch, "look", fail)
+        monkeypatch.setattr(CertificateWatch, "look", look)
+        watch = FileWatch(Bench(tmp_path).changes, lambda: False)
+        watch.start()
+        async with asyncio.timeout(10):
+            await looked.wait()
+        watch.close()
+
+    monkeypatch.setattr(file_watch, "LOOK_SECONDS", 0.001)
+    asyncio.run(scenario())
+    assert "cannot look at files: ConfigurationWatch" in caplog.text
 
 
 def test_expiry_is_warned_of_at_each_step_and_once(

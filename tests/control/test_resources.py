@@ -15,6 +15,20 @@ PIDS_MAX = 2**22
 """The kernel gives no process a greater number."""
 
 
+def measure(pid: int) -> None:
+    """Measure a worker some times."""
+
+    async def scenario() -> None:
+        runtime = Runtime(asyncio.get_running_loop())
+        segment = Segment(mmap.mmap(-1, segment_size(2)), 2)
+        watch = ResourceWatch(runtime, segment, lambda: {0: pid})
+        for _ in range(3):
+            watch._measure(None)
+        await runtime.close()
+
+    asyncio.run(scenario())
+
+
 @pytest.fixture
 def listings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """An older kernel, whose listings are noted."""
@@ -47,6 +61,17 @@ def test_where_it_counts_they_are_never_listed(
     assert listings == []
 
 
+def test_a_worker_whose_open_files_alone_are_refused_is_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refused(pid: int) -> int:
+        raise PermissionError(pid)
+
+    monkeypatch.setattr(resources, "_counted_files", refused)
+    measure(os.getpid())
+    assert caplog.text.count("cannot read /proc of worker 0") == 1
+
+
 def test_our_own_are_counted() -> None:
     before = resources.open_files(os.getpid())
     with open(os.devnull):
@@ -58,15 +83,5 @@ def test_a_worker_that_cannot_be_measured_is_told_once(
     hidden: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As where /proc hides the processes of other users."""
-
-    async def scenario() -> None:
-        runtime = Runtime(asyncio.get_running_loop())
-        segment = Segment(mmap.mmap(-1, segment_size(2)), 2)
-        pid = PIDS_MAX + 1 if hidden else os.getpid()
-        watch = ResourceWatch(runtime, segment, lambda: {0: pid})
-        for _ in range(3):
-            watch._measure(None)
-        await runtime.close()
-
-    asyncio.run(scenario())
+    measure(PIDS_MAX + 1 if hidden else os.getpid())
     assert caplog.text.count("cannot read /proc of worker 0") == hidden

@@ -29,7 +29,7 @@ from spooky.control.answers import (
 )
 from spooky.control.latency_plot import latency_plot
 from spooky.control.state import State
-from spooky.control.status_page import KEPT_SECONDS, ROWS_MAX, StatusPage, asset, render
+from spooky.control.status_page import KEPT_SECONDS, PLOTS_MAX, ROWS_MAX, StatusPage, asset, render
 from tests.control.control_api import TOKENS, ask, port_of, with_tokens
 from tests.control.serve import served
 from tests.support.proxy import run
@@ -200,6 +200,31 @@ def test_of_very_many_backends_those_that_are_not_well_are_shown_first() -> None
     shown = page(activity=activity(*many))
     assert "sick" in shown.cells
     assert "and 50 more" in shown.said
+
+
+def test_of_very_many_upstreams_those_with_the_most_failures_are_shown_first() -> None:
+    one = activity().upstreams[0]
+    many = [replace(one, name=f"u{n}", requests={"2xx": 9}) for n in range(ROWS_MAX + 50)]
+    many[-1] = replace(one, name="sick", requests={"5xx": 1})
+    many[-2] = replace(one, name="", requests={})
+    shown = page(activity=activity(upstreams=tuple(many)))
+    assert "sick" in shown.cells
+    assert "and 49 more" in shown.said
+
+
+def test_requests_of_all_upstreams_are_told_to_the_script_plotted_or_not() -> None:
+    one = activity().upstreams[0]
+    many = [replace(one, name=f"u{n}") for n in range(2 * PLOTS_MAX)]
+    many.append(replace(one, name="", requests={"4xx": 7}))
+    shown = page(activity=activity(upstreams=tuple(many)))
+    assert shown.tags.count("figure") == PLOTS_MAX
+    assert dict(shown.attributes)["data-ended"] == str(101 * 2 * PLOTS_MAX + 7)
+    assert "now.ended - before.ended" in asset("status.js")
+
+
+def test_the_script_is_read_once() -> None:
+    """An installation may replace it under a program that runs."""
+    assert asset("status.js") is asset("status.js")
 
 
 def test_an_idle_upstream_has_no_plot_and_many_viewers_cost_one_page() -> None:

@@ -110,6 +110,10 @@ def test_an_application_that_fails_is_a_500_and_one_that_fails_late_is_a_reset(
             await send({"type": "http.response.start", "status": 200, "headers": []})
             await send({"type": "http.response.body", "body": b"some", "more_body": True})
             await asyncio.sleep(0.05)
+        if scope.get("path") == "/cancelled":
+            inner = asyncio.create_task(asyncio.sleep(30))
+            inner.cancel()
+            await inner
         raise RuntimeError("broken")
 
     async def scenario() -> None:
@@ -117,6 +121,7 @@ def test_an_application_that_fails_is_a_500_and_one_that_fails_late_is_a_reset(
         async with spooky.Proxy(settings, apps={"site": application}) as proxy:
             client = await connect("h3", proxy.port)
             assert (await client.fetch("GET", "/early")).status == 500
+            assert (await client.fetch("GET", "/cancelled")).status == 500
             late = await client.fetch("GET", "/late")
             assert (late.status, late.cut) == (200, "RESET_STREAM 0x102")
             await client.close()

@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spooky._core.shared import LATENCY_BOUNDS
-from spooky.overload.hedging import SAMPLES_MIN, WINDOW_SECONDS, HedgeDelay, percentile_of
+from spooky.overload.hedging import (
+    KEPT_SECONDS,
+    SAMPLES_MIN,
+    WINDOW_SECONDS,
+    HedgeDelay,
+    percentile_of,
+)
 
 FIXED = 0.1
 START = 1_000_000.0
@@ -36,9 +42,9 @@ def test_the_delay_is_fixed_until_enough_responses_were_seen():
     delay = HedgeDelay(FIXED, 95, seen.read)
     assert delay.seconds(START) == FIXED
     seen.add(0.005, SAMPLES_MIN - 1)
-    assert delay.seconds(START) == FIXED
+    assert delay.seconds(START + KEPT_SECONDS) == FIXED
     seen.add(0.005, 1)
-    assert 0.0025 < delay.seconds(START) <= 0.005
+    assert 0.0025 < delay.seconds(START + 2 * KEPT_SECONDS) <= 0.005
 
 
 def test_what_came_before_is_not_recent():
@@ -47,7 +53,7 @@ def test_what_came_before_is_not_recent():
     delay = HedgeDelay(FIXED, 50, seen.read)
     assert delay.seconds(START) == FIXED
     seen.add(0.005, 1_000)
-    assert delay.seconds(START) <= 0.005
+    assert delay.seconds(START + KEPT_SECONDS) <= 0.005
 
 
 def test_the_delay_follows_a_backend_that_becomes_slow():
@@ -55,7 +61,7 @@ def test_the_delay_follows_a_backend_that_becomes_slow():
     delay = HedgeDelay(FIXED, 95, seen.read)
     assert delay.seconds(START) == FIXED
     seen.add(0.005, 1_000)
-    assert delay.seconds(START) <= 0.005
+    assert delay.seconds(START + KEPT_SECONDS) <= 0.005
     for window in range(1, 4):
         seen.add(0.5, 1_000)
         latest = delay.seconds(START + window * WINDOW_SECONDS)
@@ -71,6 +77,18 @@ def test_what_is_only_prepared_reads_nothing():
     assert not reads
     delay.seconds(START)
     assert reads
+
+
+def test_a_percentile_is_kept_for_a_moment_whenever_the_first_request_comes():
+    reads = []
+    seen = Seen()
+    delay = HedgeDelay(FIXED, 95, lambda: reads.append(1) or seen.read())
+    assert delay.seconds(0.0) == FIXED
+    seen.add(0.005, 1_000)
+    assert [delay.seconds(KEPT_SECONDS * part / 9) for part in range(9)] == [FIXED] * 9
+    assert len(reads) == 1
+    assert delay.seconds(KEPT_SECONDS) <= 0.005
+    assert len(reads) == 2
 
 
 def test_counters_that_were_forgotten_begin_anew():

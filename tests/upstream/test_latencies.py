@@ -23,6 +23,7 @@ class Worker:
         settings = OutlierDetection()
         self.tallies = [make_tally(segment, "api", name, settings) for name in NAMES.values()]
         self.latencies = UpstreamLatencies(segment, "api", NAMES, self.balancer)
+        self.latencies.begin()
 
     def answered(self, backend: int, latency_ms: float, times: int = 1) -> None:
         for _ in range(times):

@@ -19,6 +19,7 @@ function read(page) {
   return {
     time: Number(main.dataset.time),
     bounds: main.dataset.bounds.split(" ").map(Number),
+    ended: Number(main.dataset.ended),
     shed: Number(main.dataset.shed),
     counts,
   };
@@ -44,13 +45,11 @@ function quantile(wanted, counts, bounds) {
 function learn(now) {
   const seconds = now.time - before.time;
   if (seconds <= 0) return;
-  let ended = 0;
   for (const [name, counts] of now.counts) {
     // Counts of what was removed and came back begin anew.
     const earlier = before.counts.get(name) ?? counts;
     const since = counts.map((count, at) => Math.max(0, count - (earlier[at] ?? 0)));
     const total = since.reduce((sum, count) => sum + count, 0);
-    ended += total;
     const sample = { rate: total / seconds };
     for (const [label, wanted] of QUANTILES) sample[label] = quantile(wanted, since, now.bounds);
     const kept = samples.get(name) ?? [];
@@ -59,7 +58,7 @@ function learn(now) {
     samples.set(name, kept);
   }
   for (const name of samples.keys()) if (!now.counts.has(name)) samples.delete(name);
-  tile("rate", `${(ended / seconds).toFixed(1)}/s`);
+  tile("rate", `${(Math.max(0, now.ended - before.ended) / seconds).toFixed(1)}/s`);
   tile("shed-rate", `${(Math.max(0, now.shed - before.shed) / seconds).toFixed(1)}/s`);
   before = now;
 }
