@@ -4,6 +4,7 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from spooky._core cimport h3_fields, h3_frames
+from spooky._core.h3_budget cimport Budget
 from spooky._core.h3_wire cimport encode_frame, encode_varint
 from spooky._core.sections cimport decode_fields, encode_fields
 
@@ -21,7 +22,7 @@ cdef class SeenStreams:
 
 cdef class Connection:
     cdef public object quic
-    cdef public object budget
+    cdef public Budget budget
     cdef public object wake
     cdef public object peer_max_field_section_size
     cdef public object _role
@@ -38,6 +39,8 @@ cdef class Connection:
     @cython.locals(stream=RequestStream)
     cpdef RequestStream _find(self, int64_t stream_id)
     cpdef RequestStream _accept(self, int64_t stream_id)
+    cpdef object _receive_unidirectional(self, int64_t stream_id, bytes data, bint fin)
+    cpdef object settle(self)
     cdef object _forget(self, int64_t stream_id)
     cdef object _defer_reset(self, object handler, object reason)
     cdef object _wake_once(self)

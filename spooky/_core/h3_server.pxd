@@ -5,17 +5,20 @@ from libc.stdint cimport int64_t
 
 from spooky._core.h3 cimport Connection, RequestStream, SeenStreams
 from spooky._core.h3_fields cimport declared_length, field_value
+from spooky._core.h3_session cimport Session
+from spooky._core.h3_wire cimport encode_frame, encode_varint
 
 cdef bytes _PRIORITY
 cdef int64_t _NO_GOAWAY
 
 
-cdef class ServerConnection(Connection):
+cdef class ServerConnection(Session):
     cdef public object on_stream
     cdef public object priorities
     cdef public SeenStreams _seen
     cdef public int64_t _goaway
 
+    cpdef object settle(self)
     @cython.locals(early=dict, stream=ServerStream)
     cpdef RequestStream _accept(self, int64_t stream_id)
 

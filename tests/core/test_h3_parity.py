@@ -16,12 +16,13 @@ from pylsqpack import Encoder
 
 from spooky import _core
 from spooky._core import h3 as compiled
+from spooky._core import h3_budget, h3_session, h3_unidirectional, reasons
 from spooky._core import h3_fields as compiled_fields
 from spooky._core import h3_frames as compiled_frames
 from spooky._core import h3_server as compiled_server
 from spooky._core import h3_wire as compiled_wire
-from spooky._core import reasons
 from spooky._core import sections as compiled_sections
+from spooky._core.h3_budget import Budget
 from spooky._core.h3_errors import ProtocolError
 from spooky._core.pure import h3 as pure
 from spooky._core.pure import h3_fields as pure_fields
@@ -29,16 +30,30 @@ from spooky._core.pure import h3_frames as pure_frames
 from spooky._core.pure import h3_wire as pure_wire
 from spooky._core.pure import sections as pure_sections
 from spooky._core.reasons import Reason
-from spooky.protocol.h3.limits import Budget, Limits
+from spooky.protocol.h3.limits import Limits
+from spooky.protocol.quic.session import Close, Handshake
 from tests.core.test_qpack import BLOCKS, FIELDS, encode
 from tests.support.twins import twins
 
 pytestmark = pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
 
-COMPILED_SERVER = {"h3": compiled, "h3_server": compiled_server}
-PURE_SERVER = twins("h3", "h3_server")
+COMPILED_SERVER = {
+    "h3": compiled,
+    "h3_budget": h3_budget,
+    "h3_unidirectional": h3_unidirectional,
+    "h3_session": h3_session,
+    "h3_server": compiled_server,
+}
+PURE_SERVER = twins(*COMPILED_SERVER)
 
-LIMITS = Limits(max_headers_count=8, max_headers_bytes=120, max_useless_frames=3)
+LIMITS = Limits(
+    max_headers_count=8,
+    max_headers_bytes=120,
+    max_useless_frames=3,
+    max_useless_bytes=90,
+    max_unidirectional_streams=5,
+    max_aborted_requests=3,
+)
 ROLE = pure.Role(
     0x100,
     reasons.CONTENT_LENGTH_MISMATCH,
@@ -157,9 +172,17 @@ def test_seen_streams(numbers: list[int]) -> None:
 class Log:
     """A QUIC session and a handler that note every call; QUIC accepts so many bytes a call."""
 
+    handler: Any = None
+    all_acknowledged = False
+
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.room = 1 << 30
+        self.opens: int | None = 3
+
+    def open_stream(self, unidirectional: bool) -> int | None:
+        self.calls.append(("open", unidirectional))
+        return self.opens
 
     def send(self, stream_id: int, data: bytes, fin: bool) -> int:
         accepted = min(len(data), self.room)
@@ -167,7 +190,7 @@ class Log:
         return accepted
 
     def __getattr__(self, name: str) -> Callable[..., None]:
-        return lambda *arguments: self.calls.append((name, *arguments))
+        return lambda *arguments, **named: self.calls.append((name, *arguments, *named.items()))
 
 
 def request_stream(kernel: ModuleType, log: Log) -> Any:
@@ -212,6 +235,7 @@ class Priorities:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self.early: dict[int, Any] = {}
 
     def begin(self, stream: Any, value: bytes | None) -> None:
         self._log.calls.append(("begin", stream.signals, value))
@@ -220,20 +244,50 @@ class Priorities:
         self._log.calls.append(("override", value))
 
 
-def server_stream(kernels: dict[str, ModuleType], log: Log) -> Any:
-    """Return a client's request."""
+def server_session(kernels: dict[str, ModuleType], log: Log) -> Any:
+    """Return a session with the least of a server's role."""
 
     class Connection(kernels["h3_server"].ServerConnection):  # type: ignore[name-defined, misc]
+        is_client = False
+        ROLE = ROLE
+        LOST = reasons.CLIENT_CONNECTION_LOST
+        PROTOCOL_ERROR = reasons.CLIENT_PROTOCOL_ERROR
+
         def reject_push_promise(self) -> None:
             raise ProtocolError(0x105, "a push")
+
+        def take_max_push_id(self, push_id: int) -> None:
+            log.calls.append(("max push id", push_id))
+
+        def take_priority_update(self, stream_id: int, value: bytes) -> None:
+            log.calls.append(("priority update", stream_id, value))
+
+        def _goaway_id(self) -> int:
+            return 1 << 60
+
+        def _push_stream_error(self) -> ProtocolError:
+            return ProtocolError(0x103, "a push stream")
+
+        def _handshake_reason(self, close: Close) -> Reason:
+            return reasons.HANDSHAKE_FAILED
+
+        def _reason_for(self, error: ProtocolError) -> Reason:
+            log.calls.append(("reason for", error.code, error.phrase))
+            return reasons.CLIENT_PROTOCOL_ERROR
 
     def on_stream(stream: Any) -> Log:
         log.calls.append(("on_stream",))
         return log
 
-    connection = Connection(log, ROLE, LIMITS, Budget(LIMITS), lambda: log.calls.append(("wake",)))
+    connection = Connection(log, log, LIMITS, on_stream)
     connection.priorities = Priorities(log)
-    connection.on_stream = on_stream
+    return connection
+
+
+def server_stream(kernels: dict[str, ModuleType], log: Log) -> Any:
+    """Return a client's request."""
+
+    connection = server_session(kernels, log)
     stream = kernels["h3_server"].ServerStream(connection, 0, "early")
     connection._requests[0] = stream
     return stream
@@ -317,3 +371,78 @@ def test_streams_of_a_server(
     assert converse(partial(server_stream, COMPILED_SERVER), *arguments) == converse(
         partial(server_stream, PURE_SERVER), *arguments
     )
+
+
+HANDSHAKE = Handshake(1, "h3", None, False, None)
+STREAMS = st.sampled_from([0, 2, 4, 6, 10, 14, 18, 22, 26])
+# What tells the type of a unidirectional stream, and frames of a control stream.
+BEGINNINGS = st.sampled_from([b"\0", b"\1", b"\2", b"\3", b"\x21", b"\x40\0", b"\x40", b""])
+CONTROL = st.one_of(
+    st.just(compiled_frames.encode_settings({6: 50})),
+    st.sampled_from([b"\4\0", b"\7\1\0", b"\7\1\x3c", b"\x0d\1\4", b"\x0d\0", b"\3\1\0"]),
+    st.sampled_from([b"\x80\x0f\7\0\4\4u=1", b"\x80\x0f\7\1\1\0", b"\x80\x0f\7\0\0", b"\x21\x32"]),
+    st.sampled_from(
+        [b" ", b"\x40", b"\x7f\x80\1", b"\x7f" + b"\xff" * 10, b"\x80", b"\4\x80\0\x10\0"]
+    ),
+    FRAMES,
+)
+# What comes on QPACK's streams, right and wrong.
+INSTRUCTIONS = st.builds(
+    lambda kind, instructions: kind + b"".join(instructions),
+    st.sampled_from([b"\2", b"\3"]),
+    st.lists(
+        st.sampled_from([b" ", b"\x40", b"\x7f\x80\1", b"\x7f" + b"\xff" * 10, b"\x80"]),
+        max_size=3,
+    ),
+)
+SESSION_STEPS = st.one_of(
+    st.tuples(st.just("on_stream_data"), st.sampled_from([6, 10]), INSTRUCTIONS, st.booleans()),
+    st.tuples(
+        st.just("on_stream_data"),
+        STREAMS,
+        st.builds(lambda begin, frames: begin + b"".join(frames), BEGINNINGS, st.lists(CONTROL)),
+        st.booleans(),
+    ),
+    st.tuples(st.just("on_stream_data"), STREAMS, CONTROL, st.just(False)),
+    st.tuples(st.sampled_from(["on_stream_reset", "on_stop_sending"]), STREAMS, st.just(0x10C)),
+    st.tuples(st.just("on_stream_writable"), STREAMS | st.just(3)),
+    st.tuples(
+        st.sampled_from(["on_connection_id_issued", "on_connection_id_retired"]), st.just(b"")
+    ),
+    st.tuples(st.just("on_handshake"), st.just(HANDSHAKE)),
+    st.sampled_from([("on_early_data",), ("on_streams_available",), ("shutdown",), ("settle",)]),
+    st.tuples(st.just("terminate"), st.just(reasons.DRAINING)),
+    st.tuples(
+        st.just("on_closed"),
+        st.builds(Close, st.sampled_from([0, 0x100, 0x102]), *[st.booleans()] * 4),
+    ),
+    st.tuples(st.just("room"), st.sampled_from([0, 1, 1 << 30])),
+    st.tuples(st.just("opens"), st.sampled_from([None, 3])),
+    st.tuples(st.just("acknowledged"), st.booleans()),
+)
+
+
+def live(kernels: dict[str, ModuleType], steps: list[tuple[Any, ...]]) -> list[Any]:
+    """Have a session live through steps; return everything that came of it."""
+    log = Log()
+    session = server_session(kernels, log)
+    for name, *arguments in steps:
+        if name in ("room", "opens"):
+            setattr(log, name, arguments[0])
+        elif name == "acknowledged":
+            log.all_acknowledged = arguments[0]
+        else:
+            log.calls.append((name, outcome(getattr(session, name), *arguments)))
+    budget = session.budget
+    return [
+        *log.calls,
+        session.peer_max_field_section_size,
+        session.active_streams,
+        (budget.glitches, budget.requests),
+    ]
+
+
+@settings(max_examples=300)
+@given(st.lists(SESSION_STEPS, max_size=12))
+def test_sessions(steps: list[tuple[Any, ...]]) -> None:
+    assert live(COMPILED_SERVER, steps) == live(PURE_SERVER, steps)

@@ -16,7 +16,10 @@ from spooky._core.h3_errors import (
     H3_REQUEST_REJECTED,
 )
 from spooky._core.h3_fields import declared_length, field_value
+from spooky._core.h3_frames import GOAWAY
 from spooky._core.h3_handler import NO_HANDLER
+from spooky._core.h3_session import Session
+from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky._core.priority import Priority
 from spooky._core.reasons import Reason
 
@@ -31,21 +34,43 @@ FIRST_REQUEST_ID: Final = 0
 _NO_GOAWAY = -1
 
 
-class ServerConnection(Connection):
+class ServerConnection(Session):
     """What the requests of a client's connection share; see ``protocol/h3/server.py``.
+
+    Arguments:
+        quic: The QUIC session, see ``protocol/quic/session.py``.
+        owner: Who owns the connection.
+        limits: What the client may send.
+        on_stream: Called for each request; returns its handler.
 
     Attributes:
         on_stream: Called for each request; returns its handler.
         priorities: In which order the client wants its responses.
     """
 
-    def __init__(self, *arguments: Any) -> None:
-        Connection.__init__(self, *arguments)
-        self.on_stream: Any = None
+    def __init__(self, quic: Any, owner: Any, limits: Any, on_stream: Any) -> None:
+        Session.__init__(self, quic, owner, limits)
+        self.on_stream = on_stream
         self.priorities: Any = None
         self._seen = SeenStreams(FIRST_REQUEST_ID)
         # From which request on none is served; negative until that is said.
         self._goaway = _NO_GOAWAY
+
+    def settle(self) -> None:
+        """Make the upcalls that calls put off; refuse requests once the client knows that it ends.
+
+        Those that were on their way when it was told are served (RFC 9114 section 5.2).
+        """
+        Connection.settle(self)
+        if (
+            self._shutting_down
+            and self._established
+            and self._goaway < 0
+            and self.quic.all_acknowledged
+            and not self._closing
+        ):
+            self._goaway = self._seen.next_id
+            self._send_control(encode_frame(GOAWAY, encode_varint(self._goaway)))
 
     def _accept(self, stream_id: int) -> RequestStream | None:
         """Return the stream of a new request, unless it comes too late."""

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
-from spooky._core.quic cimport libcrypto
+from spooky._core.quic cimport digests, libcrypto
 from spooky._core.quic import libcrypto as library
 from spooky._core.quic.libcrypto cimport (
     EVP_CTRL_AEAD_GET_TAG, EVP_CTRL_AEAD_SET_TAG, Init, Suite, evp, failed,
@@ -395,7 +395,9 @@ cpdef bytes next_secret(int cipher_suite, unsigned int version, bytes secret):
 
 
 cpdef bytes hkdf_extract(str hash_name, bytes salt, bytes material):
-    return hmac_digest(hash_name, salt, material)
+    return hmac_digest(
+        hash_name, salt, <const uint8_t*>PyBytes_AS_STRING(material), PyBytes_GET_SIZE(material)
+    )
 
 
 cpdef bytes hkdf_expand_label(
@@ -415,52 +417,32 @@ cpdef bytes hkdf_expand_label(
     memcpy(end + 1, PyBytes_AS_STRING(context), size)
     end += 1 + size
     end[0] = 1  # the first block's number
-    block = output = hmac_digest(
-        hash_name, secret, PyBytes_FromStringAndSize(<char*>information, end + 1 - information)
-    )
+    block = output = hmac_digest(hash_name, secret, information, end + 1 - information)
     while PyBytes_GET_SIZE(output) < length:
         if end[0] == 0xFF:
             raise ValueError("longer than HKDF gives (RFC 5869 section 2.3)")
         end[0] += 1
-        block = hmac_digest(hash_name, secret, block + information[: end + 1 - information])
+        block = hkdf_extract(hash_name, secret, block + information[: end + 1 - information])
         output += block
     return output if PyBytes_GET_SIZE(output) == length else output[:length]
 
 
-# What the kept contexts of libcrypto are keyed with, by the hash. Half of all keys derived come from
-# the secret of the one before, and taking a key costs more than hashing a label under it.
-cdef list KEYED = [None, None]
-
-
-cdef bytes hmac_digest(str hash_name, bytes key, bytes data):
-    cdef int which
-    cdef bytes digest
-    cdef const uint8_t* new_key = NULL
-    cdef size_t written
+cdef int index_of(str hash_name) except -1:
+    """Return the number of a hash in ``digests``."""
     if hash_name == "sha256":
-        which = 0
-    elif hash_name == "sha384":
-        which = 1
-    else:
-        raise ValueError(f"no hash of a cipher suite: {hash_name}")
+        return 0
+    if hash_name == "sha384":
+        return 1
+    raise ValueError(f"no hash of a cipher suite: {hash_name}")
+
+
+cdef bytes hmac_digest(str hash_name, bytes key, const uint8_t* data, Py_ssize_t size):
+    cdef int hash = index_of(hash_name)
+    cdef bytes digest
     if not use_libcrypto:
-        return hmac.digest(key, data, hash_name)
-    digest = PyBytes_FromStringAndSize(NULL, 48 if which else 32)
-    if KEYED[which] is not key or not evp.hmac_begins_again:
-        # Kept while the context has it, so that no other key can be taken for it.
-        KEYED[which] = key
-        new_key = <const uint8_t*>PyBytes_AS_STRING(key)
-    if (
-        evp.init_mac(evp.hmacs[which], new_key, PyBytes_GET_SIZE(key), NULL) <= 0
-        or evp.update_mac(
-            evp.hmacs[which], <const uint8_t*>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)
-        ) <= 0
-        or evp.final_mac(
-            evp.hmacs[which], <uint8_t*>PyBytes_AS_STRING(digest), &written, PyBytes_GET_SIZE(digest)
-        ) <= 0
-    ):
-        KEYED[which] = None
-        failed()
+        return hmac.digest(key, data[:size], hash_name)
+    digest = PyBytes_FromStringAndSize(NULL, 48 if hash else 32)
+    digests.hmac(hash, key, data, size, <uint8_t*>PyBytes_AS_STRING(digest))
     return digest
 
 

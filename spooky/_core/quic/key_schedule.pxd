@@ -1,12 +1,15 @@
 """C declarations of the key schedule."""
 
+from spooky._core.quic.digests cimport State
+
+
 cdef class KeySchedule:
     cdef readonly int cipher_suite
     cdef readonly int hash_length
     cdef str hash_name
     cdef bytes secret
-    # What was hashed so far: libcrypto's context, or without it hashlib's.
-    cdef void* context
+    # What was hashed so far: by libcrypto, or without it by hashlib.
+    cdef State state
     cdef object hasher
 
     cpdef update(self, bytes messages)

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
-"""The key schedule of TLS 1.3 (RFC 8446 section 7.1), over libcrypto's HMAC and hashes.
+"""The key schedule of TLS 1.3 (RFC 8446 section 7.1), over libcrypto's hashes.
 
 Where libcrypto is missing, ``hashlib`` and ``hmac`` take its place, as for packet protection.
 """
@@ -10,9 +10,9 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 
-from spooky._core.quic cimport crypto
+from spooky._core.quic cimport crypto, digests
 from spooky._core.quic.crypto cimport hkdf_expand_label, hkdf_extract
-from spooky._core.quic.libcrypto cimport evp, failed
+from spooky._core.quic.digests cimport State
 
 cdef enum:
     AES_128 = 0x1301
@@ -39,39 +39,30 @@ cdef class KeySchedule:
             self.secret = EARLY_SECRETS[self.hash_name]
         else:
             self.secret = hkdf_extract(self.hash_name, ZEROS[self.hash_name], pre_shared_key)
-        if not crypto.use_libcrypto:
+        if crypto.use_libcrypto:
+            digests.begin(which, &self.state)
+        else:
             self.hasher = hashlib.new(self.hash_name)
-            return
-        self.context = evp.new_digest()
-        if self.context == NULL:
-            raise MemoryError
-        if evp.init_digest(self.context, evp.digests[which], NULL) <= 0:
-            failed()
-
-    def __dealloc__(self):
-        if self.context != NULL:
-            evp.free_digest(self.context)
 
     cpdef update(self, bytes messages):
-        if self.context == NULL:
+        if self.hasher is not None:
             self.hasher.update(messages)
-        elif evp.update_digest(
-            self.context, PyBytes_AS_STRING(messages), PyBytes_GET_SIZE(messages)
-        ) <= 0:
-            failed()
+            return
+        digests.update(
+            self.cipher_suite == AES_256, &self.state,
+            <const uint8_t*>PyBytes_AS_STRING(messages), PyBytes_GET_SIZE(messages),
+        )
 
     cpdef bytes transcript(self):
         cdef bytes digest
-        if self.context == NULL:
+        cdef State state
+        if self.hasher is not None:
             return self.hasher.copy().digest()
+        state = self.state
         digest = PyBytes_FromStringAndSize(NULL, self.hash_length)
-        if (
-            evp.copy_digest(evp.digest_copy, self.context) <= 0
-            or evp.final_digest(
-                evp.digest_copy, <uint8_t*>PyBytes_AS_STRING(digest), NULL
-            ) <= 0
-        ):
-            failed()
+        digests.finish(
+            self.cipher_suite == AES_256, &state, <uint8_t*>PyBytes_AS_STRING(digest)
+        )
         return digest
 
     cpdef bytes derive(self, bytes label):

@@ -23,16 +23,9 @@ ctypedef int (*Update)(
     void* context, uint8_t* out, int* written, const uint8_t* data, int size
 ) noexcept
 ctypedef int (*Final)(void* context, uint8_t* out, int* written) noexcept
-ctypedef void* (*NewMac)(void* mac) noexcept
-ctypedef int (*InitMac)(
-    void* context, const uint8_t* key, size_t size, const void* parameters
-) noexcept
-ctypedef int (*UpdateMac)(void* context, const uint8_t* data, size_t size) noexcept
-ctypedef int (*FinalMac)(void* context, uint8_t* out, size_t* written, size_t room) noexcept
-ctypedef int (*InitDigest)(void* context, void* digest, void* engine) noexcept
-ctypedef int (*UpdateDigest)(void* context, const void* data, size_t size) noexcept
-ctypedef int (*FinalDigest)(void* context, uint8_t* out, unsigned int* written) noexcept
-ctypedef int (*CopyDigest)(void* out, const void* context) noexcept
+ctypedef int (*BeginHash)(void* state) noexcept
+ctypedef int (*UpdateHash)(void* state, const void* data, size_t size) noexcept
+ctypedef int (*FinishHash)(uint8_t* out, void* state) noexcept
 
 cdef struct Suite:
     void* aead
@@ -45,18 +38,14 @@ cdef struct Suite:
 cdef struct Library:
     # By cipher suite, less the number of the first, TLS_AES_128_GCM_SHA256.
     Suite suites[3]
-    # Kept contexts: HMAC with SHA-256, and with SHA-384.
-    void* hmacs[2]
-    # Whether these can begin a new message under the key they have.
-    bint hmac_begins_again
-    # SHA-256 and SHA-384, and a context for copies of what was hashed so far.
-    void* digests[2]
-    void* digest_copy
+    # Of SHA-256 and SHA-384.
+    BeginHash begin_hash[2]
+    UpdateHash update_hash[2]
+    FinishHash finish_hash[2]
     Version version
     ClearErrors clear_errors
     Cleanse cleanse
     Fetch fetch_cipher
-    Fetch fetch_mac
     NewContext new_context
     FreeContext free_context
     SetPadding set_padding
@@ -67,17 +56,6 @@ cdef struct Library:
     Init decrypt_init
     Update decrypt_update
     Final decrypt_final
-    NewMac new_mac
-    InitMac init_mac
-    UpdateMac update_mac
-    FinalMac final_mac
-    Fetch fetch_digest
-    NewContext new_digest
-    FreeContext free_digest
-    InitDigest init_digest
-    UpdateDigest update_digest
-    FinalDigest final_digest
-    CopyDigest copy_digest
 
 cdef Library evp
 

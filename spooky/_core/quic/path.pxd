@@ -16,6 +16,7 @@ cdef class Path:
     cdef bytes response  # To be sent, the answer to the latest challenge; None if there is none.
     # --- path MTU discovery (RFC 8899)
     cdef readonly uint32_t mtu
+    cdef bint is_filled  # A datagram was as large as it may be: larger ones would be of use.
     cdef uint32_t _ceiling  # The largest size not known to fail.
     cdef uint32_t _probe  # What is on its way; 0 if nothing is.
     cdef int _probes_lost  # In a row, of that size.

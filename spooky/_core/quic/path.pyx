@@ -125,8 +125,11 @@ cdef class Path:
         self.mtu = min(self.mtu, self._ceiling)
 
     cdef uint32_t probe_size(self, double now) noexcept:
-        """Return a size to try: the largest at first, then halfway to what failed."""
-        if self._probe or not self.validated or now < self._search_after:
+        """Return a size to try: the largest at first, then halfway to what failed.
+
+        None before a datagram was full: a connection that says little gains nothing by larger ones.
+        """
+        if self._probe or not self.is_filled or not self.validated or now < self._search_after:
             return 0
         if self._halving:
             if self._ceiling < self.mtu + SEARCH_STEP:

@@ -128,6 +128,8 @@ cdef class Sending(Endpoint):
             size = self.build_datagram(
                 out, min(<Py_ssize_t>self.path.mtu, self.path.content_room())
             )
+            if self.is_confirmed and size + FRAME_ROOM > <Py_ssize_t>self.path.mtu:
+                self.path.is_filled = True
             if out > start and (
                 size != segment or out - start + size > RUN_MAX_SIZE
                 or (out - start) // segment >= RUN_MAX_SEGMENTS

@@ -14,9 +14,10 @@ from spooky._core.h3_errors import (
     ProtocolError,
 )
 from spooky._core.h3_fields import declared_length
+from spooky._core.h3_session import SERVER_INITIATED, Session
 from spooky._core.reasons import Reason
 from spooky.protocol.h3.limits import Limits
-from spooky.protocol.h3.session import SERVER_INITIATED, ConnectionOwner, Session
+from spooky.protocol.h3.session import ConnectionOwner
 from spooky.protocol.quic.session import Close, QuicSession
 from spooky.protocol.stream import Field, Fields, Stream, StreamHandler
 

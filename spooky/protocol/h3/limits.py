@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Final
 
-from spooky._core.h3_errors import H3_EXCESSIVE_LOAD, ProtocolError
 from spooky._core.h3_fields import FIELD_SIZE_OVERHEAD
 
 FIELD_LINE_OVERHEAD: Final = 8
@@ -11,13 +10,6 @@ FIELD_LINE_OVERHEAD: Final = 8
 
 SECTION_PREFIX_BYTES: Final = 16
 """Room for the prefix of a field section (RFC 9204 section 4.5.1)."""
-
-USELESS_FRAMES_PER_REQUEST: Final = 10
-"""How a request raises the allowance of frames without effect: greasing and priorities go along
-with requests, and browsers update the priorities of all streams when the user turns to a tab."""
-
-USELESS_BYTES_PER_REQUEST: Final = 1024
-"""How a request raises the allowance of discarded bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,75 +62,3 @@ class Limits:
     def max_field_section_size(self) -> int:
         """The limit in the terms of SETTINGS_MAX_FIELD_SECTION_SIZE (RFC 9114 section 4.2.2)."""
         return self.max_headers_bytes + FIELD_SIZE_OVERHEAD * self.max_headers_count
-
-
-class Budget:
-    """What a connection has used of its limits.
-
-    Attributes:
-        requests: Requests so far.
-        glitches: How odd the peer was so far: requests given up or broken, and what is beyond half
-            of a budget.
-    """
-
-    __slots__ = (
-        "_aborted", "_frames", "_limits", "_octets", "_unidirectional", "glitches", "requests",
-    )  # fmt: skip
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._aborted = 0
-        self._frames = 0
-        self._octets = 0
-        self._unidirectional = 0
-        self.glitches = 0
-        self.requests = 0
-
-    def spend_frames(self, count: int) -> None:
-        """Account frames or instructions without effect.
-
-        Raises:
-            ProtocolError: There were too many.
-        """
-        self._frames += count
-        allowed = self._limits.max_useless_frames + USELESS_FRAMES_PER_REQUEST * self.requests
-        if self._frames > allowed:
-            raise ProtocolError(H3_EXCESSIVE_LOAD, "too many frames without effect")
-        if 2 * self._frames > allowed:
-            self.glitches += count
-
-    def spend_bytes(self, count: int) -> None:
-        """Account discarded payload bytes.
-
-        Raises:
-            ProtocolError: There were too many.
-        """
-        self._octets += count
-        allowed = self._limits.max_useless_bytes + USELESS_BYTES_PER_REQUEST * self.requests
-        if self._octets > allowed:
-            raise ProtocolError(H3_EXCESSIVE_LOAD, "too many bytes in unknown frames")
-        if 2 * self._octets > allowed:
-            self.glitches += 1
-
-    def spend_unidirectional(self) -> None:
-        """Account a unidirectional stream of the peer.
-
-        Raises:
-            ProtocolError: There were too many.
-        """
-        self._unidirectional += 1
-        if self._unidirectional > self._limits.max_unidirectional_streams:
-            raise ProtocolError(H3_EXCESSIVE_LOAD, "too many unidirectional streams")
-        if 2 * self._unidirectional > self._limits.max_unidirectional_streams:
-            self.glitches += 1
-
-    def spend_abort(self) -> None:
-        """Account a request that the client gave up or broke.
-
-        Raises:
-            ProtocolError: There were too many.
-        """
-        self._aborted += 1
-        self.glitches += 1
-        if self._aborted > max(self._limits.max_aborted_requests, self.requests // 2):
-            raise ProtocolError(H3_EXCESSIVE_LOAD, "too many requests were aborted")

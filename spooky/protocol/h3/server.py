@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final, cast
 
 from spooky._core import reasons
-from spooky._core.h3 import STREAM_ID_STEP, UNIDIRECTIONAL, Connection, Role
+from spooky._core.h3 import STREAM_ID_STEP, UNIDIRECTIONAL, Role
 from spooky._core.h3_errors import (
     H3_EXCESSIVE_LOAD,
     H3_FRAME_UNEXPECTED,
@@ -14,12 +14,10 @@ from spooky._core.h3_errors import (
     H3_STREAM_CREATION_ERROR,
     ProtocolError,
 )
-from spooky._core.h3_frames import GOAWAY
 from spooky._core.h3_server import ServerConnection, ServerStream
-from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky._core.reasons import Reason
 from spooky.protocol.h3.limits import Limits
-from spooky.protocol.h3.session import ConnectionOwner, Session
+from spooky.protocol.h3.session import ConnectionOwner
 from spooky.protocol.holding import Holding
 from spooky.protocol.priorities import Priorities
 from spooky.protocol.quic.session import Close, QuicSession
@@ -29,7 +27,7 @@ GREATEST_REQUEST_ID: Final = (1 << 62) - STREAM_ID_STEP
 """The last client-initiated bidirectional stream that there can be."""
 
 
-class ServerSession(Session, ServerConnection):
+class ServerSession(ServerConnection):
     """An HTTP/3 connection of a client.
 
     ``on_stream`` is called for each request when its head is complete. A request that the session
@@ -45,6 +43,8 @@ class ServerSession(Session, ServerConnection):
     Attributes:
         priorities: In which order the client wants its responses.
     """
+
+    __slots__ = ("_max_push_id",)
 
     is_client = False
     ROLE = Role(
@@ -66,8 +66,7 @@ class ServerSession(Session, ServerConnection):
         limits: Limits,
         owner: ConnectionOwner,
     ) -> None:
-        super().__init__(quic, owner, limits)
-        self.on_stream = on_stream
+        super().__init__(quic, owner, limits, on_stream)
         self.priorities = Priorities(cast(Mapping[int, ServerStream], self._requests))
         self._max_push_id = -1
 
@@ -79,22 +78,6 @@ class ServerSession(Session, ServerConnection):
         included.
         """
         return self._goaway >= 0 and not self._requests and self.quic.all_acknowledged
-
-    def settle(self) -> None:
-        """Make the upcalls that calls put off; refuse requests once the client knows that it ends.
-
-        Those that were on their way when it was told are served (RFC 9114 section 5.2).
-        """
-        Connection.settle(self)
-        if (
-            self._shutting_down
-            and self._established
-            and self._goaway < 0
-            and self.quic.all_acknowledged
-            and not self._closing
-        ):
-            self._goaway = self._seen.next_id
-            self._send_control(encode_frame(GOAWAY, encode_varint(self._goaway)))
 
     def holdings(self) -> Iterator[Holding]:
         """Yield what is held for each request, and what is still sent of those that ended."""

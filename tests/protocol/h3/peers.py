@@ -8,12 +8,12 @@ from typing import Any
 from pylsqpack import Encoder
 
 from spooky._core.h3_frames import DATA, HEADERS, encode_settings, parse_frame_header
+from spooky._core.h3_session import Session
 from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky._core.reasons import Reason
 from spooky.protocol.h3.client import ClientSession
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.h3.server import ServerSession
-from spooky.protocol.h3.session import Session
 from spooky.protocol.quic.session import Close, Datagram, Handshake, QuicHandler, Transmit
 from spooky.protocol.stream import Field, Stream
 

@@ -1,8 +1,15 @@
-"""The peer's unidirectional streams (RFC 9114 section 6.2)."""
+# cython: annotation_typing=False
+"""The peer's unidirectional streams (RFC 9114 section 6.2, RFC 9204 section 4.2).
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`. We advertise QPACK
+table capacity 0 and use none of the peer's, so the few instructions that peers may still send are
+only checked.
+"""
 
+from typing import Any, Final
+
+from spooky._core import h3_frames
+from spooky._core.h3_budget import Budget
 from spooky._core.h3_errors import (
     H3_CLOSED_CRITICAL_STREAM,
     H3_EXCESSIVE_LOAD,
@@ -10,6 +17,8 @@ from spooky._core.h3_errors import (
     H3_FRAME_UNEXPECTED,
     H3_ID_ERROR,
     H3_MISSING_SETTINGS,
+    QPACK_DECODER_STREAM_ERROR,
+    QPACK_ENCODER_STREAM_ERROR,
     ProtocolError,
 )
 from spooky._core.h3_frames import (
@@ -23,18 +32,13 @@ from spooky._core.h3_frames import (
     PRIORITY_UPDATE_REQUEST,
     PUSH_PROMISE,
     SETTINGS,
-    FrameReader,
     parse_settings,
     parse_single_varint,
     read_varint,
 )
 
-if TYPE_CHECKING:
-    from spooky.protocol.h3.session import Session
-
 CONTROL_FRAME_MAX_BYTES: Final = 1024
 """Longest control frame with a meaning here; the settings that exist take a tenth of it."""
-
 
 KNOWN_FRAMES: Final = frozenset({
     CANCEL_PUSH, SETTINGS, GOAWAY, MAX_PUSH_ID, PRIORITY_UPDATE_REQUEST, PRIORITY_UPDATE_PUSH,
@@ -48,6 +52,17 @@ FORBIDDEN_TO_SERVERS: Final = FORBIDDEN_FRAMES | CLIENT_FRAMES
 """Frames that have no place on a control stream of a client, and on one of a server (RFC 9114
 sections 7.2 and 7.2.8)."""
 
+SET_CAPACITY_0: Final = b"\x20"
+"""Set Dynamic Table Capacity with the only value allowed here (RFC 9204 section 4.3.1)."""
+
+VARINT_CONTINUATION_MAX: Final = 9
+"""Bytes after the prefix that an integer of 62 bits can need (RFC 9204 section 4.1.1)."""
+
+# C numbers, where those above are objects.
+_CONTROL_FRAME_MAX_BYTES = CONTROL_FRAME_MAX_BYTES
+_VARINT_CONTINUATION_MAX = VARINT_CONTINUATION_MAX
+_SETTINGS = SETTINGS
+
 
 class UnidirectionalStream:
     """A unidirectional stream of the peer, whose first bytes tell what it is.
@@ -57,14 +72,12 @@ class UnidirectionalStream:
         stream_id: Its QUIC stream ID.
     """
 
-    __slots__ = ("_partial", "_read", "_session", "_stream_id")
-
-    def __init__(self, session: "Session", stream_id: int) -> None:
+    def __init__(self, session: Any, stream_id: int) -> None:
         self._session = session
         self._stream_id = stream_id
         self._partial = b""
         # What reads it; None until its type is known.
-        self._read: Callable[[bytes], None] | None = None
+        self._reader: Any = None
 
     def receive(self, data: bytes, fin: bool) -> None:
         """Take bytes from QUIC.
@@ -72,18 +85,18 @@ class UnidirectionalStream:
         Raises:
             ProtocolError: They break a rule for which the connection is closed.
         """
-        if self._read is None:
+        if self._reader is None:
             data = self._partial + data
             parsed = read_varint(data, 0)
             if parsed is None:
                 self._partial = data
                 return
             kind, position = parsed
-            self._read = self._session.begin_unidirectional(self._stream_id, kind)
-            if self._read is None:
+            self._reader = self._session.begin_unidirectional(self._stream_id, kind)
+            if self._reader is None:
                 return
             data = data[position:]
-        self._read(data)
+        self._reader.read(data)
         if fin:
             self.ended()
 
@@ -93,44 +106,43 @@ class UnidirectionalStream:
         Raises:
             ProtocolError: It is a critical stream (RFC 9114 section 6.2.1, RFC 9204 section 4.2).
         """
-        if self._read is not None:
+        if self._reader is not None:
             raise ProtocolError(H3_CLOSED_CRITICAL_STREAM, "a critical stream was closed")
 
 
-class ControlStream(FrameReader):
+class ControlStream(h3_frames.FrameReader):
     """The peer's control stream (RFC 9114 section 6.2.1)."""
 
-    __slots__ = ("_forbidden", "_session", "_settings_seen")
-
-    def __init__(self, session: "Session") -> None:
-        super().__init__()
+    def __init__(self, session: Any) -> None:
+        self._begin_reading()
         self._session = session
+        self._budget = session.budget
         self._settings_seen = False
         self._forbidden = FORBIDDEN_TO_SERVERS if session.is_client else FORBIDDEN_FRAMES
 
     def _begin_frame(self, kind: int, length: int) -> bool:
         """Judge a frame by its header; frames with a meaning are gathered."""
         if not self._settings_seen:
-            if kind != SETTINGS:
+            if kind != _SETTINGS:
                 raise ProtocolError(H3_MISSING_SETTINGS, f"frame {kind:#x} before SETTINGS")
             self._settings_seen = True
-        elif kind == SETTINGS:
+        elif kind == _SETTINGS:
             raise ProtocolError(H3_FRAME_UNEXPECTED, "a second SETTINGS frame")
         elif kind in self._forbidden:
             raise ProtocolError(H3_FRAME_UNEXPECTED, f"frame {kind:#x} on the control stream")
         else:
             # Little of the others changes anything here; GOAWAY is sent once or twice.
-            self._session.budget.spend_frames(1)
+            self._budget.spend_frames(1)
         if kind in KNOWN_FRAMES:
-            if length > CONTROL_FRAME_MAX_BYTES:
+            if length > _CONTROL_FRAME_MAX_BYTES:
                 raise ProtocolError(H3_EXCESSIVE_LOAD, f"frame {kind:#x} is too long")
             return True
-        self._session.budget.spend_bytes(length)
+        self._budget.spend_bytes(length)
         return False
 
     def _take_frame(self, kind: int, payload: bytes, at_end: bool) -> None:
         """Obey a frame."""
-        if kind == SETTINGS:
+        if kind == _SETTINGS:
             self._session.take_settings(parse_settings(payload))
         elif kind == GOAWAY:
             self._session.take_goaway(parse_single_varint(payload))
@@ -153,3 +165,63 @@ class ControlStream(FrameReader):
         if kind == PRIORITY_UPDATE_PUSH or element[0] & 0x3:
             raise ProtocolError(H3_ID_ERROR, "the priority is not that of a request")
         self._session.take_priority_update(element[0], payload[element[1] :])
+
+
+class EncoderInstructions:
+    """Checks what comes on the peer's encoder stream (RFC 9204 section 4.3).
+
+    Arguments:
+        budget: Pays for each, as none has an effect.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+
+    def read(self, data: bytes) -> None:
+        """Check the next bytes.
+
+        Raises:
+            ProtocolError: One is anything but setting the capacity to 0, or there were too many.
+        """
+        if data.strip(SET_CAPACITY_0):
+            raise ProtocolError(QPACK_ENCODER_STREAM_ERROR, "there is no dynamic table")
+        self._budget.spend_frames(len(data))
+
+
+class DecoderInstructions:
+    """Checks what comes on the peer's decoder stream (RFC 9204 section 4.4).
+
+    We never refer to the dynamic table, so there is nothing to acknowledge or to count; only
+    stream cancellations are legal.
+
+    Arguments:
+        budget: Pays for each, as none has an effect.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        # How many bytes of an integer beyond its prefix were seen; -1 outside an integer.
+        self._continuation = -1
+
+    def read(self, data: bytes) -> None:
+        """Check the next bytes.
+
+        Raises:
+            ProtocolError: One is not a stream cancellation, or there were too many.
+        """
+        count = 0
+        for byte in data:
+            if self._continuation >= 0:
+                self._continuation += 1
+                if byte < 0x80:
+                    self._continuation = -1
+                    count += 1
+                elif self._continuation == _VARINT_CONTINUATION_MAX:
+                    raise ProtocolError(QPACK_DECODER_STREAM_ERROR, "the stream ID is too large")
+            elif byte & 0b1100_0000 != 0b0100_0000:
+                raise ProtocolError(QPACK_DECODER_STREAM_ERROR, "nothing to acknowledge")
+            elif byte == 0b0111_1111:
+                self._continuation = 0
+            else:
+                count += 1
+        self._budget.spend_frames(count)
