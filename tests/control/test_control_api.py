@@ -314,7 +314,7 @@ def test_callers_that_are_slow_many_or_long_winded_are_cut(tmp_path: Path) -> No
             await until(lambda: _is_closed(port))
             for one in idle:
                 one.close()
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.5)
             reader, writer = await asyncio.open_connection(
                 "127.0.0.1", port, ssl=plain_context(), server_hostname=""
             )

@@ -40,8 +40,9 @@ def test_what_all_workers_did_is_on_one_page(tmp_path: Path) -> None:
                 response = await client.fetch("POST", "/echo", body=b"12345")
                 assert response.body == b"12345"
             await clients[0].fetch("GET", "/status/404")
-            await asyncio.sleep(0.2)
             page = await scrape(port)
+            while sums(page, "spooky_requests_total") < 6 * WORKERS + 1:
+                page = await scrape(port)
             ends = {"upstream": "backend", "backend": "one", "reason": "completed"}
             requests = "spooky_requests_total"
             assert sums(page, requests, status_class="2xx", **ends) == 6 * WORKERS

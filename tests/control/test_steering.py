@@ -22,6 +22,7 @@ from tests.support.client import Client, Http3Client
 from tests.support.origin import pattern
 from tests.support.proxy import run
 from tests.support.scraping import scrape, sums
+from tests.support.waiting import until
 
 pytestmark = [
     pytest.mark.skipif(not COMPILED, reason="the twin serves one worker"),
@@ -155,10 +156,9 @@ def test_new_connections_reach_all_workers(tmp_path: Path, engine: str) -> None:
                 client = await proxy.client("h3")
                 assert (await client.fetch("GET", "/echo")).status == 200
                 await client.close()
-            await asyncio.sleep(0.3)
+            await until(lambda: log.read_text().count("\n") == 10 * WORKERS)
             # A request's id begins with the worker's slot.
             slots = [line.split('"request_id":"')[1][:2] for line in log.read_text().splitlines()]
-            assert len(slots) == 10 * WORKERS
             assert {slots.count(f"{slot:02x}") > 2 for slot in range(WORKERS)} == {True}
 
     run(scenario)

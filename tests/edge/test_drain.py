@@ -11,6 +11,7 @@ import pytest
 from tests.edge.test_ingress import LATE_SECONDS
 from tests.support.client import Http2Client, Http3Client
 from tests.support.proxy import INGRESSES, Setup, connect, run, running
+from tests.support.waiting import until
 
 
 @pytest.fixture(params=INGRESSES)
@@ -48,8 +49,7 @@ def test_a_request_in_flight_finishes_and_the_client_is_told(run_draining: Any) 
             assert client.goaway is not None
             assert client.goaway.error_code == 0
         if isinstance(client, Http3Client):
-            await asyncio.sleep(0.1)
-            assert client.protocol.terminated is not None
+            await until(lambda: client.protocol.terminated)
             assert client.protocol.terminated.error_code == 0x100  # H3_NO_ERROR
 
     run_draining(scenario)
