@@ -21,7 +21,7 @@ def run_draining(
     """Return a function that runs a scenario whose drain may take a second."""
 
     def change(settings: dict[str, Any]) -> None:
-        settings["performance"] = {"shutdown_drain_timeout_ms": 1000}
+        settings["performance"] |= {"shutdown_drain_timeout_ms": 1000}
 
     def run_scenario(scenario: Callable[[Setup], Awaitable[None]]) -> None:
         async def with_proxy() -> None:

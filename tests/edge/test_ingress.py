@@ -49,7 +49,7 @@ def run_with(
     """Run a scenario against a proxy with some settings."""
 
     def configure(settings: dict[str, Any]) -> None:
-        settings["performance"] = performance
+        settings["performance"] |= performance
         if change is not None:
             change(settings)
 

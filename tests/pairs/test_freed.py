@@ -47,7 +47,7 @@ def test_an_exchange_that_ended_is_freed(pair: Pair) -> None:
                 client = await setup.client()
 
     def change(settings: dict[str, Any]) -> None:
-        settings["performance"] = {"max_request_body_bytes": 100_000}
+        settings["performance"] |= {"max_request_body_bytes": 100_000}
 
     pair.run(scenario, change)
 

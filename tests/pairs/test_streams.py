@@ -106,7 +106,7 @@ def test_an_early_refusal_of_ours_arrives_although_the_body_is_not_read(pair: Pa
         await asyncio.gather(sending, return_exceptions=True)
 
     def change(settings: dict[str, Any]) -> None:
-        settings["performance"] = {"max_request_body_bytes": 100_000}
+        settings["performance"] |= {"max_request_body_bytes": 100_000}
 
     pair.run(scenario, change)
 

@@ -18,7 +18,7 @@ def run_with(request: pytest.FixtureRequest, tmp_path: Path) -> RunWith:
 
     def run_scenario(scenario: Scenario, *, upstream: str = "h1", **performance: Any) -> None:
         def change(settings: dict[str, Any]) -> None:
-            settings["performance"] = performance
+            settings["performance"] |= performance
 
         async def with_proxy() -> None:
             async with running(tmp_path, request.param, upstream, change) as setup:
