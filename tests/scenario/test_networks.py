@@ -161,6 +161,12 @@ class TestPathSize:
         assert sum(size > ETHERNET for size in sizes) < 20
 
     @pytest.mark.needs(Feature.PATH_MTU_DISCOVERY)
+    def test_who_says_little_asks_for_no_larger_datagrams(self, engines: Engines) -> None:
+        pair = Scenario(engines).handshake()
+        pair.download(500)
+        assert max(len(payload) for *_, payload in pair.network.sent) == 1200
+
+    @pytest.mark.needs(Feature.PATH_MTU_DISCOVERY)
     def test_a_path_that_becomes_small_is_noticed(self, engines: Engines) -> None:
         """An MTU black hole (RFC 8899 section 4.3): large datagrams vanish, small ones pass."""
         pair = Scenario(engines, link=Link(mtu=ETHERNET, latency=0.015)).handshake()

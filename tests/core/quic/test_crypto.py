@@ -209,6 +209,15 @@ def test_a_key_that_was_used_before_is_not_taken_for_another(name: str) -> None:
             assert crypto.hkdf_extract(name, key, text) == hmac.digest(key, text, name)
 
 
+@pytest.mark.parametrize("name", ["sha256", "sha384"])
+@pytest.mark.parametrize("size", [0, 1, 63, 64, 65, 127, 128, 129, 300])
+def test_a_key_longer_than_a_block_is_hashed_first(name: str, size: int) -> None:
+    """RFC 2104 section 2."""
+    key = bytes(range(256))[:size] + bytes(max(0, size - 256))
+    for text in (b"", b"text", bytes(1000)):
+        assert crypto.hkdf_extract(name, key, text) == hmac.digest(key, text, name)
+
+
 @pytest.mark.parametrize(
     ("name", "label", "context", "length"),
     [
