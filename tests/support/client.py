@@ -262,6 +262,7 @@ class Http2Client(Client):
         self.h2 = GoawayTolerantConnection(h2.config.H2Configuration(header_encoding=None))
         self.h2.initiate_connection()
         self.goaway: h2.events.ConnectionTerminated | None = None
+        self.waiting: set[Http2Stream] = set()
         self._streams: dict[int, Http2Stream] = {}
         self._reading = asyncio.ensure_future(self._read())
 
@@ -312,7 +313,8 @@ class Http2Client(Client):
     def _on_event(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ConnectionTerminated):
             self.goaway = event
-        for stream in self._streams.values():
+        # Those alone: a client of hours has had tens of thousands.
+        for stream in self.waiting:
             stream.window.set()
         stream = self._streams.get(getattr(event, "stream_id", 0) or 0)
         if stream is None:
@@ -352,7 +354,11 @@ class Http2Stream(ClientStream):
                 connection.local_flow_control_window(self._id), connection.max_outbound_frame_size
             )
             if room <= 0:
-                await self.window.wait()
+                self._client.waiting.add(self)
+                try:
+                    await self.window.wait()
+                finally:
+                    self._client.waiting.discard(self)
                 continue
             connection.send_data(self._id, bytes(rest[:room]))
             rest = rest[room:]
