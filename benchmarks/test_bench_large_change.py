@@ -1,7 +1,6 @@
 """What a change of a large configuration costs: 1,000 upstreams, 2,000 backends, 10,000 routes."""
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
+from spooky.bench.processes import cpu_seconds
 from spooky.cli.control_client import post
 from tests.control.serve import Served, served
 from tests.support.client import Client
@@ -60,12 +60,6 @@ async def keep_asking(client: Client, stop: asyncio.Event) -> list[tuple[float, 
         taken.append((due, time.monotonic() - due))
         due += 1 / REQUESTS_PER_SECOND
     return taken
-
-
-def cpu_seconds(pids: list[int]) -> float:
-    """Return the processor time that processes took so far."""
-    fields = (Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split() for pid in pids)
-    return sum(int(one[11]) + int(one[12]) for one in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def p99(taken: list[tuple[float, float]], begin: float, end: float) -> float:
