@@ -276,3 +276,22 @@ def test_why_no_other_try_was_made_is_noted(resilience, fails, rule):
     assert rule in _DENIED_TEXTS
     assert world.counted("retry_denied_total", reason=rule) == 1
     world.check_idle()
+
+
+def test_the_first_try_is_noted_once_another_follows_as_of_when_it_began():
+    world = World(backends=2)
+    client = world.request()
+    began = world.runtime.now()
+    world.runtime.sleep(0.5)
+    first = world.refuse()
+    world.connect().answer(200)
+    notes = client.handler.record.notes
+    tries = [
+        (note.name, note.at, note.numbers[0])
+        for note in _notes(notes.data(), notes.count)
+        if note.kind is NoteKind.TRY_BEGAN
+    ]
+    assert tries == [
+        (f"b{first}", pytest.approx(began), 1),
+        (f"b{1 - first}", pytest.approx(began + 0.5, abs=0.1), 2),
+    ]
