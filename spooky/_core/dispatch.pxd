@@ -86,7 +86,7 @@ cdef class Connection:
     cdef public object _http3
     cdef readonly double _began
     cdef readonly double _last_received
-    cdef readonly set _connection_ids
+    cdef readonly list _connection_ids
     cdef Timer _timer
     cdef bint _marked
     cdef public bint _shutting_down

@@ -432,7 +432,8 @@ class Connection:
         self._runtime = listener.runtime
         self._quic = quic
         self._began = self._last_received = self._runtime.now()
-        self._connection_ids: set[bytes] = set()
+        # A handful: a set of them would take five times the memory.
+        self._connection_ids: list[bytes] = []
         self._timer: Timer | None = None
         self._marked = False
         self._shutting_down = False
@@ -480,12 +481,13 @@ class Connection:
 
     def on_connection_id_issued(self, connection_id: bytes) -> None:
         """Take packets with this ID."""
-        self._connection_ids.add(connection_id)
+        self._connection_ids.append(connection_id)
         self._listener.route(connection_id, self)
 
     def on_connection_id_retired(self, connection_id: bytes) -> None:
         """Take no more packets with this ID."""
-        self._connection_ids.discard(connection_id)
+        if connection_id in self._connection_ids:
+            self._connection_ids.remove(connection_id)
         self._listener.unroute(connection_id)
 
     def _set_timer(self) -> None:

@@ -95,23 +95,28 @@ class SeenStreams:
 
     def __init__(self, first_id: int) -> None:
         self.next_id = first_id
-        self._gaps: set[int] = set()
+        # None until one is left out, which is rare.
+        self._gaps: set[int] | None = None
 
     def is_new(self, stream_id: int) -> bool:
         """Tell whether a stream is seen for the first time, which this call is."""
         if stream_id < self.next_id:
-            if stream_id in self._gaps:
+            if self._gaps is not None and stream_id in self._gaps:
                 self._gaps.remove(stream_id)
                 return True
             return False
         if stream_id > self.next_id:
+            if self._gaps is None:
+                self._gaps = set()
             self._gaps.update(range(self.next_id, stream_id, STREAM_ID_STEP))
         self.next_id = stream_id + STREAM_ID_STEP
         return True
 
     def is_yet_to_come(self, stream_id: int) -> bool:
         """Tell whether a stream was not seen, without seeing it."""
-        return stream_id >= self.next_id or stream_id in self._gaps
+        if stream_id >= self.next_id:
+            return True
+        return self._gaps is not None and stream_id in self._gaps
 
 
 class Connection:

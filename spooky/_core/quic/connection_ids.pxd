@@ -34,7 +34,7 @@ cdef class PeerIds:
     cdef Py_ssize_t _retirements_max
     cdef uint64_t _retire_prior_to
     cdef RangeSet _seen  # Sequence numbers at or above _retire_prior_to.
-    cdef set _unacknowledged  # Sequence numbers whose retirement the peer may not know.
+    cdef list _unacknowledged  # Sequence numbers whose retirement the peer may not know.
 
     cdef int replace_first(self, bytes connection_id) except -1
     cdef int set_first_token(self, bytes reset_token) except -1

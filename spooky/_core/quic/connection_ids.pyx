@@ -105,7 +105,7 @@ cdef class PeerIds:
         self._retirements_max = retirements_max
         self.spare = []
         self.retiring = []
-        self._unacknowledged = set()
+        self._unacknowledged = []
         self._seen = RangeSet()
         self._seen.add(0, 1)
 
@@ -180,7 +180,7 @@ cdef class PeerIds:
                 FRAME_NEW_CONNECTION_ID,
                 "retires connection IDs without taking note of it",
             )
-        self._unacknowledged.add(entry.sequence)
+        self._unacknowledged.append(entry.sequence)
         self.retiring.append(entry.sequence)
         return 0
 
@@ -191,7 +191,8 @@ cdef class PeerIds:
         return 0
 
     cdef int on_retirement_acked(self, uint64_t sequence) except -1:
-        self._unacknowledged.discard(sequence)
+        if sequence in self._unacknowledged:
+            self._unacknowledged.remove(sequence)
         return 0
 
     cdef bint is_reset_token(self, bytes token):

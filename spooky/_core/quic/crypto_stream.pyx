@@ -31,11 +31,7 @@ cdef class CryptoStream:
         self._epoch = epoch
         self._ahead_max = limits.crypto_ahead_bytes
         self._pieces_max = limits.crypto_pieces
-        self._waiting = bytearray()
-        self._ranges = RangeSet()
         self._data = bytearray()
-        self._lost = RangeSet()
-        self._acknowledged = RangeSet()
 
     # --- receiving ------------------------------------------------------------------------------
 
@@ -53,9 +49,12 @@ cdef class CryptoStream:
         if offset < self._delivered:
             skip = self._delivered - offset
             data, offset, size = data + skip, self._delivered, size - skip
-        if offset == self._delivered and not self._ranges.count:
+        if offset == self._delivered and (self._ranges is None or not self._ranges.count):
             self._delivered = end
             return data[:size]
+        if self._ranges is None:
+            self._ranges = RangeSet()
+            self._waiting = bytearray()
         if end - self._delivered > <uint64_t>len(self._waiting):
             self._waiting.extend(bytes(end - self._delivered - len(self._waiting)))
         waiting = self._waiting
@@ -88,13 +87,16 @@ cdef class CryptoStream:
 
     cdef bint pending(self) noexcept:
         """Whether there is something to send."""
-        return self._lost.count > 0 or self._next < self._base + <uint64_t>len(self._data)
+        return self.has_lost() or self._next < self._base + <uint64_t>len(self._data)
+
+    cdef bint has_lost(self) noexcept:
+        return self._lost is not None and self._lost.count > 0
 
     cdef uint8_t* write_frame(self, uint8_t* out, uint8_t* end, SentPacket packet) except NULL:
         cdef uint64_t offset, size, room
         cdef FrameRecord* record
         cdef uint8_t* data
-        cdef bint again = self._lost.count > 0
+        cdef bint again = self.has_lost()
         if end - out <= FRAME_OVERHEAD:
             return out
         if again:
@@ -120,14 +122,19 @@ cdef class CryptoStream:
 
     cdef int on_acked(self, FrameRecord* record) except -1:
         """Let go of what the peer has."""
-        cdef uint64_t stop
-        self._acknowledged.add(record.offset, record.offset + record.length)
-        self._lost.remove(record.offset, record.offset + record.length)
-        if self._acknowledged.items[0].start <= self._base:
+        cdef uint64_t stop = record.offset + record.length
+        if self._lost is not None:
+            self._lost.remove(record.offset, stop)
+        if self._acknowledged is None and record.offset > self._base:
+            self._acknowledged = RangeSet()
+        if self._acknowledged is not None:
+            self._acknowledged.add(record.offset, stop)
+            if self._acknowledged.items[0].start > self._base:
+                return 0
             stop = self._acknowledged.items[0].stop
-            if stop > self._base:
-                del self._data[: stop - self._base]
-                self._base = stop
+        if stop > self._base:
+            del self._data[: stop - self._base]
+            self._base = stop
         return 0
 
     cdef int on_lost(self, FrameRecord* record) except -1:
@@ -137,7 +144,11 @@ cdef class CryptoStream:
         cdef uint64_t stop = record.offset + record.length
         if start >= stop:
             return 0
+        if self._lost is None:
+            self._lost = RangeSet()
         self._lost.add(start, stop)
+        if self._acknowledged is None:
+            return 0
         for index in range(self._acknowledged.count):
             self._lost.remove(
                 self._acknowledged.items[index].start, self._acknowledged.items[index].stop

@@ -68,7 +68,10 @@ cdef class Endpoint:
     cdef list ids_to_announce  # Sequence numbers of ours.
     cdef Path path
     cdef list other_paths
-    cdef TransportParameters peer_parameters  # None until TLS brought them.
+    # Of the peer's transport parameters what is needed after they are applied.
+    cdef uint64_t peer_ids_max
+    cdef uint64_t peer_ack_delay_exponent
+    cdef uint64_t peer_payload_max  # 0 until TLS brought them.
 
     # --- what is due
     cdef Streams streams

@@ -160,7 +160,6 @@ cdef class Endpoint:
         if self.remembered is not None:
             self.compare_with_remembered(theirs)
         self.settle_version(theirs)
-        self.peer_parameters = theirs
         self.apply_peer_parameters(theirs)
         return None if self.is_client else self.own_parameters().encode()
 
@@ -324,6 +323,9 @@ cdef class Endpoint:
         self.restart_idle_timer()
         self.recovery.max_ack_delay = theirs.max_ack_delay / 1000.0
         self.path.set_ceiling(theirs.max_udp_payload_size)
+        self.peer_payload_max = theirs.max_udp_payload_size
+        self.peer_ack_delay_exponent = theirs.ack_delay_exponent
+        self.peer_ids_max = theirs.active_connection_id_limit
         self.peer_ids.set_first_token(theirs.stateless_reset_token)
         self.set_stream_limits(theirs)
         return 0
@@ -344,7 +346,7 @@ cdef class Endpoint:
     cdef int issue_connection_ids(self) except -1:
         """Give the peer as many IDs as it wants, up to our limit (RFC 9000 section 5.1.1)."""
         cdef Py_ssize_t wanted = min(
-            <uint64_t>ACTIVE_CONNECTION_IDS, self.peer_parameters.active_connection_id_limit
+            <uint64_t>ACTIVE_CONNECTION_IDS, self.peer_ids_max
         )
         cdef bytes connection_id
         cdef IssuedId entry

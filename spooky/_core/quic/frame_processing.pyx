@@ -125,7 +125,7 @@ cdef class FrameProcessing(Sending):
         if reader.failed:
             return 0
         if epoch == SPACE_APPLICATION:
-            seconds = (delay << self.peer_parameters.ack_delay_exponent) / 1_000_000.0
+            seconds = (delay << self.peer_ack_delay_exponent) / 1_000_000.0
         try:
             self.recovery.on_ack_received(
                 epoch, self.ack_ranges, seconds, self.now, self.newly_acked, self.newly_lost

@@ -289,6 +289,10 @@ cdef class ServerHandshake(NativeTls):
             False, APPLICATION, schedule.cipher_suite, self._client_application_secret
         )
         self._complete()
+        # A connection has its endpoint to the end, and that needs none of this any more.
+        self._schedule = None
+        self._server_secret = self._client_secret = self._client_application_secret = None
+        self._client_random = b""
         self._events.on_handshake_complete()
 
 

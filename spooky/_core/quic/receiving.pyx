@@ -473,8 +473,8 @@ cdef class Receiving(FrameProcessing):
         self.other_paths.remove(path)
         self.other_paths.append(old)
         self.path = path
-        if self.peer_parameters is not None:
-            path.set_ceiling(self.peer_parameters.max_udp_payload_size)
+        if self.peer_payload_max:
+            path.set_ceiling(self.peer_payload_max)
         if self.packet_destination != self.destination_of_path:
             # It moved on purpose, and uses another ID, so that nobody can tell (section 9.5).
             self.peer_ids.use_next()

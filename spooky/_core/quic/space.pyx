@@ -21,7 +21,8 @@ cdef uint8_t RANGE_COUNT_MAX = 63
 # RFC 9000 section 13.2.2: an ACK for every second ack-eliciting packet.
 cdef int ACK_ELICITING_THRESHOLD = 2
 
-cdef Py_ssize_t SMALLEST_CAPACITY = 16
+# A handshake's; whoever sends more gets more.
+cdef Py_ssize_t SMALLEST_CAPACITY = 8
 # An idle connection keeps no more than this, whatever it sent before.
 cdef Py_ssize_t IDLE_CAPACITY = 64
 

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 class NativeSession(Connection):
     """A connection of the engine, with the words of the seam."""
 
+    __slots__ = ("__weakref__",)
+
     tls: NativeTls
 
     @property
@@ -72,6 +74,8 @@ class NativeSession(Connection):
 class ServerSession(NativeSession):
     """A server's side."""
 
+    __slots__ = ()
+
     parameters: ServerParameters
 
     def make_tls(self) -> NativeTls:
@@ -86,6 +90,8 @@ class ServerSession(NativeSession):
 
 class ClientSession(NativeSession):
     """A client's side."""
+
+    __slots__ = ("requested_name",)
 
     parameters: ClientParameters
     requested_name: str

@@ -92,6 +92,8 @@ FAULT_ALERTS: Final[dict[ClientCertificateFault, Alert]] = {
 class ServerTls(ServerHandshake):
     """The server's side of a handshake."""
 
+    __slots__ = ("_client_chain", "_identity", "_parameters", "_tickets")
+
     _events: TlsEvents
 
     def __init__(self, parameters: ServerParameters, events: TlsEvents) -> None:

@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from typing import Any
 
 import pytest
 from aioquic.quic.crypto import CryptoPair
@@ -317,6 +318,11 @@ class TestLimitsOfKeys:
 
 
 class TestMemory:
+    def test_an_established_connection_keeps_nothing_that_only_its_handshake_needed(self) -> None:
+        tls: Any = established().server.tls  # type: ignore[attr-defined]
+        assert (tls._schedule, tls._client_random) == (None, b"")
+        assert not hasattr(tls, "__dict__")
+
     @pytest.mark.parametrize("by_peer", [False, True])
     def test_a_closed_connection_is_freed_at_once(self, by_peer: bool) -> None:
         """Without the collector, which a busy worker runs seldom."""
