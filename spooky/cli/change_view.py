@@ -1,14 +1,17 @@
 """What came of a change, and the generations there were, as people read them."""
 
+import contextlib
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from spooky.cli.errors import EXIT_OK, printable
+from spooky.cli.errors import EXIT_OK, print_problems, printable
 from spooky.cli.plan_view import show_plan
+from spooky.config.problems import Problem
 from spooky.control.plan import Plan
 
 
@@ -17,6 +20,7 @@ def show_outcome(answer: dict[str, Any], as_json: bool) -> int:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(answer)))
         return EXIT_OK
+    _show_warnings(answer)
     number = answer["generation"]["number"]
     if not answer["changed"]:
         click.echo(f"nothing changed: generation {number} stays in force")
@@ -24,6 +28,18 @@ def show_outcome(answer: dict[str, Any], as_json: bool) -> int:
     show_plan(msgspec.convert(answer["plan"], Plan), sys.stdout)
     click.echo(f"generation {number} is in force, after {answer['milliseconds']} ms")
     return EXIT_OK
+
+
+def _show_warnings(answer: dict[str, Any]) -> None:
+    """Print what the file that was put in force warns of."""
+    # The program that answers may be of a version before this one.
+    warnings = msgspec.convert(answer.get("warnings", []), list[Problem])
+    if not warnings:
+        return
+    source = ""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        source = Path(warnings[0].file).read_text()
+    print_problems(warnings, source, sys.stderr)
 
 
 def generation_line(entry: dict[str, Any], active: int) -> str:

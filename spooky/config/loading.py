@@ -89,7 +89,12 @@ def from_mapping(mapping: Mapping[str, object], apps: Collection[str] = ()) -> C
 
 
 def diagnose(
-    path: str | Path, apps: Collection[str] = (), *, files: bool = False, network: bool = False
+    path: str | Path,
+    apps: Collection[str] = (),
+    *,
+    files: bool = False,
+    network: bool = False,
+    known: Configuration | None = None,
 ) -> Diagnosis:
     """Load a configuration file and say all that is wrong with it.
 
@@ -98,6 +103,7 @@ def diagnose(
         apps: As for ``load``.
         files: Also check the files that it names as they are now, certificates above all.
         network: Also check whether addresses can be bound now, and names of backends resolve.
+        known: Of the network, only check names of backends that this configuration has not.
     """
     path = Path(path)
     report = Report(str(path))
@@ -109,7 +115,7 @@ def diagnose(
     text = decode(data, report)
     if text is None:
         return _failed(report, "")
-    return _diagnose_text(text, path.absolute().parent, apps, report, files, network)
+    return _diagnose_text(text, path.absolute().parent, apps, report, files, network, known)
 
 
 def diagnose_text(
@@ -143,11 +149,12 @@ def _diagnose_text(
     report: Report,
     files: bool = False,
     network: bool = False,
+    known: Configuration | None = None,
 ) -> Diagnosis:
     root = read_yaml(text, report)
     if root is None:
         return _failed(report, text)
-    return _diagnose(root, directory, apps, report, text, files, network)
+    return _diagnose(root, directory, apps, report, text, files, network, known)
 
 
 def _diagnose(
@@ -158,6 +165,7 @@ def _diagnose(
     source: str,
     files: bool = False,
     network: bool = False,
+    known: Configuration | None = None,
 ) -> Diagnosis:
     report.positions.add((), None, root.place)
     configuration = read_configuration(root, directory, report)
@@ -171,6 +179,10 @@ def _diagnose(
         from spooky.config.network import check_network
 
         check_network(configuration, report)
+    elif known is not None:
+        from spooky.config.network import check_new_names
+
+        check_new_names(configuration, known, report)
     if report.has_errors:
         return _failed(report, source)
     return Diagnosis(configuration, report.problems, report.positions, report.file, source)

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
 from pathlib import Path as FilePath
 from queue import Empty, SimpleQueue
@@ -43,6 +43,21 @@ def check_network(configuration: Configuration, report: Report) -> None:
     """
     check_addresses(configuration, report)
     check_backends(configuration, report, _ask_the_system, RESOLVE_SECONDS)
+
+
+def check_new_names(configuration: Configuration, known: Configuration, report: Report) -> None:
+    """Report backends whose names do not resolve, of those that another configuration has not.
+
+    Those that it has are followed already, and a silent resolver is not waited for because of them.
+
+    Arguments:
+        configuration: As read; values that could not be read have stand-ins.
+        known: What is in force.
+        report: Where problems go.
+    """
+    check_backends(
+        configuration, report, _ask_the_system, RESOLVE_SECONDS, frozenset(_names_of(known))
+    )
 
 
 # --- addresses --------------------------------------------------------------------------------
@@ -209,7 +224,11 @@ def _overlap(
 
 # --- names ------------------------------------------------------------------------------------
 def check_backends(
-    configuration: Configuration, report: Report, resolve: Resolve, seconds: float
+    configuration: Configuration,
+    report: Report,
+    resolve: Resolve,
+    seconds: float,
+    known: Collection[str] = (),
 ) -> None:
     """Warn of backends whose names do not resolve; the others are served all the same.
 
@@ -218,21 +237,27 @@ def check_backends(
         report: Where problems go.
         resolve: Called from other threads.
         seconds: How long all names together have.
+        known: Names that are not asked for.
     """
-    places: dict[str, list[Path]] = {}
-    for name, upstream in configuration.upstream.items():
-        for number, backend in enumerate(upstream.backends):
-            host = _name_in(backend.address)
-            if host is not None:
-                places.setdefault(host, []).append(
-                    ("upstream", name, "backends", number, "address")
-                )
+    places = {host: at for host, at in _names_of(configuration).items() if host not in known}
     for host, failure in _resolve_all(list(places), resolve, seconds).items():
         for path in places[host]:
             report.warning(
                 path, f"{quoted(host)} does not resolve: {failure}",
                 "until it does, requests for this backend fail",
             )  # fmt: skip
+
+
+def _names_of(configuration: Configuration) -> dict[str, list[Path]]:
+    """Return where each name of backends is."""
+    places: dict[str, list[Path]] = {}
+    for name, upstream in configuration.upstream.items():
+        for number, backend in enumerate(upstream.backends):
+            host = _name_in(backend.address)
+            if host is not None:
+                path = ("upstream", name, "backends", number, "address")
+                places.setdefault(host, []).append(path)
+    return places
 
 
 def _name_in(address: str) -> str | None:

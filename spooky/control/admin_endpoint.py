@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Final
 
 from spooky.config.control_api import ControlApi as Settings
@@ -102,11 +102,10 @@ class AdminEndpoint:
         await asyncio.gather(*self._closing)
         self._audit.close()
 
-    async def leave(self) -> None:
-        """Stop listening, for the program that took over to listen there."""
+    def leave(self) -> None:
+        """Accept nobody any more, for the program that took over to do so."""
         left, self._listener = self._listener, None
-        if left is not None:
-            await left.close()
+        self._leave(left)
 
     def reopen(self) -> None:
         """Open the audit log anew.
@@ -160,7 +159,7 @@ class AdminEndpoint:
                 if new is not None:
                     new.keep_port()
                     new.begin()
-                self._close_later(old)
+                self._leave(old)
             elif new is not None and changed:
                 new.use(settings, credentials)
             elif new is not None:
@@ -211,11 +210,20 @@ class AdminEndpoint:
         )  # fmt: skip
         self._audit.write(event)
 
+    def _leave(self, listener: AdminListener | None) -> None:
+        """Have who is connected get their answers, and nobody else."""
+        if listener is not None:
+            listener.stop_accepting()
+            self._later(listener.leave())
+
     def _close_later(self, listener: AdminListener | None) -> None:
         if listener is not None:
-            task = self._loop.create_task(listener.close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+            self._later(listener.close())
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
 
 def _place(settings: Settings) -> tuple[bool, str, int, dict[str, str]]:

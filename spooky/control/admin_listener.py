@@ -14,6 +14,7 @@ from aiohttp.web_protocol import RequestHandler
 from spooky.config.control_api import ControlApi
 from spooky.config.networks import parse_address, parse_network
 from spooky.control.admin_credentials import AdminCredentials
+from spooky.control.leaving import all_gone, say_last
 from spooky.control.sockets import bind_endpoint, bind_error, share_port
 from spooky.control.timed_connection import TimedConnection
 
@@ -71,7 +72,9 @@ class AdminListener:
         )
         self._connections: set[asyncio.Task[None]] = set()
         self._timed: set[TimedConnection] = set()
-        self._accepting: asyncio.Task[None] | None = None
+        self._accepts_again: asyncio.TimerHandle | None = None
+        self._is_leaving = False
+        application.on_response_prepare.append(self._on_answer)
         before = beside.listening if beside is not None else None
         self._socket = inherited or bind_endpoint(
             settings.address, settings.port, "control API", before
@@ -111,7 +114,15 @@ class AdminListener:
 
     def begin(self) -> None:
         """Accept connections."""
-        self._accepting = self._loop.create_task(self._accept())
+        self._loop.add_reader(self._socket.fileno(), self._on_acceptable)
+
+    def stop_accepting(self) -> None:
+        """Close the listening socket; connections stay. Idempotent."""
+        if self._accepts_again is not None:
+            self._accepts_again.cancel()
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
 
     def use(self, settings: ControlApi, credentials: AdminCredentials) -> None:
         """Go by other settings from now on; address and port stay.
@@ -127,33 +138,49 @@ class AdminListener:
         """Present a certificate that was renewed to those who connect from now on."""
         self._credentials = credentials
 
+    async def leave(self) -> None:
+        """Stop when those who are connected have had their answers, within a bounded time."""
+        self._is_leaving = True
+        self.stop_accepting()
+        await all_gone(lambda: self._connections)
+        await self.close()
+
     async def close(self) -> None:
         """Stop; idempotent."""
-        if self._accepting is not None:
-            self._accepting.cancel()
-            await asyncio.wait({self._accepting})
-        self._socket.close()
+        self.stop_accepting()
         await self._runner.cleanup()
         for connection in self._connections:
             connection.cancel()
         if self._connections:
             await asyncio.wait(self._connections)
 
-    async def _accept(self) -> None:
-        while True:
+    def _on_acceptable(self) -> None:
+        # Not by a task: one that is cancelled may have a connection that nobody would know of.
+        for _ in range(BACKLOG):
             try:
-                connection, peer = await self._loop.sock_accept(self._socket)
+                connection, peer = self._socket.accept()
+            except BlockingIOError:
+                return
             except OSError as error:
                 logger.error("the control API accepts no connection: %s", error.strerror or error)
-                await asyncio.sleep(ACCEPT_PAUSE_SECONDS)
-                continue
-            if refusal := self._refusal(str(peer[0])):
-                connection.close()
-                self._on_refused(str(peer[0]), refusal)
-                continue
-            task = self._loop.create_task(self._serve(connection))
-            self._connections.add(task)
-            task.add_done_callback(self._connections.discard)
+                self._loop.remove_reader(self._socket.fileno())
+                self._accepts_again = self._loop.call_later(ACCEPT_PAUSE_SECONDS, self.begin)
+                return
+            self._take(connection, str(peer[0]))
+
+    def _take(self, connection: socket.socket, address: str) -> None:
+        if refusal := self._refusal(address):
+            connection.close()
+            self._on_refused(address, refusal)
+            return
+        connection.setblocking(False)
+        task = self._loop.create_task(self._serve(connection))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
+
+    async def _on_answer(self, _: web.Request, response: web.StreamResponse) -> None:
+        if self._is_leaving:
+            say_last(response)
 
     def _refusal(self, address: str) -> str:
         """Return why a connection is closed at once; empty if it is not."""

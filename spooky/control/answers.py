@@ -129,13 +129,14 @@ class Judgement(Struct, frozen=True):
 
 
 class ChangeAnswer(Struct, frozen=True):
-    """What came of a change."""
+    """What came of a change; the warnings are of the file, if there is one."""
 
     changed: bool
     generation: Summary
     milliseconds: float
     plan: Plan
     probation: dict[str, Any] | None
+    warnings: list[Any]
 
 
 class WorkerView(Struct, frozen=True):

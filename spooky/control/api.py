@@ -316,6 +316,7 @@ class ControlApi:
             round(1000 * outcome.seconds, 1),
             outcome.plan,
             status if watched else None,
+            list(outcome.warnings),
         )
         return json_answer(answer, headers={"ETag": f'"{outcome.record.number}"'})
 

@@ -52,7 +52,13 @@ class Candidate:
         return {path: hashlib.sha256(content).hexdigest() for path, content in files}
 
 
-def read_candidate(path: Path, *, files: bool = False, network: bool = False) -> Candidate:
+def read_candidate(
+    path: Path,
+    *,
+    files: bool = False,
+    network: bool = False,
+    known: Configuration | None = None,
+) -> Candidate:
     """Read a configuration file, and the files that it names.
 
     Arguments:
@@ -62,13 +68,14 @@ def read_candidate(path: Path, *, files: bool = False, network: bool = False) ->
             than none.
         network: Also check whether addresses can be bound now, and names of backends resolve, which
             may take seconds.
+        known: Of the network, only check names of backends that this configuration has not.
 
     Raises:
         ConfigurationError: It cannot be read or has errors; carries all of them.
         MaterialError: A certificate or key cannot be used.
     """
     path = path.absolute()
-    diagnosis = diagnose(path, files=files, network=network)
+    diagnosis = diagnose(path, files=files, network=network, known=known)
     candidate = make_candidate(diagnosis.result(), diagnosis.source, str(path))
     return replace(candidate, warnings=tuple(diagnosis.warnings))
 

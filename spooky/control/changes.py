@@ -11,16 +11,16 @@ import contextlib
 import datetime
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
 from spooky._core.shared import LIMITS_MAX, Segment
 from spooky.config.problems import Problem
-from spooky.config.schema import Backend
+from spooky.config.schema import Backend, Configuration
 from spooky.config.shared_room import shared_entries
 from spooky.control.candidate import Candidate, read_candidate, restore_candidate
 from spooky.control.change_counts import ChangeCounts, counted
@@ -32,6 +32,9 @@ from spooky.control.renewal import read_renewal
 from spooky.generation.materials import MaterialError
 
 logger = logging.getLogger(__name__)
+
+WARNINGS_LOGGED: Final = 10
+"""So many new warnings of a file are logged when it is put in force; whoever asked is told all."""
 
 
 class ChangeError(Exception):
@@ -190,12 +193,14 @@ class Outcome:
         plan: What was planned.
         seconds: How long it took from the plan to the commit.
         changed: Whether another generation came in force.
+        warnings: What is not as it should be in the file that was put in force.
     """
 
     record: Record
     plan: Plan
     seconds: float
     changed: bool
+    warnings: tuple[Problem, ...] = ()
 
 
 class Changes:
@@ -404,9 +409,17 @@ class Changes:
                 if self.record is record:
                     self.record = proven
 
-    async def _read(self, path: Path, *, network: bool = False) -> Candidate:
-        """Read a file, with what is overridden now."""
-        read = await _in_thread(lambda: _read(path, network))
+    async def _read(
+        self, path: Path, *, network: bool = False, new_names: bool = False
+    ) -> Candidate:
+        """Read a file, with what is overridden now.
+
+        Arguments:
+            network: Also ask whether addresses can be bound, and names of backends resolve.
+            new_names: Only ask for names of backends that what is in force has not.
+        """
+        known = self.running.configuration if new_names else None
+        read = await _in_thread(lambda: _read(path, network, known))
         return read.overridden(self.running.overrides)
 
     def _rollback_target(self, number: int | None) -> Record:
@@ -423,10 +436,15 @@ class Changes:
 
     async def _change_to(self, path: Path, source: Source, asked: Asked) -> Outcome:
         async with self._one_at_a_time:
-            candidate = await self._read(path)
+            # New addresses are bound when listeners prepare; of the network, only names are left.
+            candidate = await self._read(path, new_names=True)
+            before = {(one.path, one.message) for one in self.running.warnings}
             outcome = await self._make(candidate, source, asked, None)
             self.source = candidate.path
-            return outcome
+            _log_warnings(
+                [one for one in candidate.warnings if (one.path, one.message) not in before]
+            )
+            return replace(outcome, warnings=candidate.warnings)
 
     async def _make(
         self,
@@ -557,12 +575,20 @@ async def _in_thread(read: Callable[[], Read]) -> Read:
         raise ChangeError(f"the files cannot be used: {error.strerror or error}") from error
 
 
-def _read(path: Path, network: bool) -> Candidate:
+def _read(path: Path, network: bool, known: Configuration | None) -> Candidate:
     """Read a file that may be read again, and is there at once."""
     if path.exists() and not path.is_file():
         # A pipe would keep every other change waiting without end.
         raise MaterialError(f"{path} is not a regular file")
-    return read_candidate(path, files=True, network=network)
+    return read_candidate(path, files=True, network=network, known=known)
+
+
+def _log_warnings(warnings: Sequence[Problem]) -> None:
+    """Log what is not as it should be in what was put in force, and was not there before."""
+    for problem in warnings[:WARNINGS_LOGGED]:
+        logger.warning("%s", problem)
+    if len(warnings) > WARNINGS_LOGGED:
+        logger.warning("%d more warnings: see `spooky check`", len(warnings) - WARNINGS_LOGGED)
 
 
 def make_record(

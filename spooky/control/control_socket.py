@@ -11,6 +11,7 @@ from typing import Final
 
 from aiohttp import web
 
+from spooky.control.leaving import all_gone
 from spooky.control.peer import CREDENTIALS
 from spooky.control.safe_files import check_directory, open_lock
 
@@ -103,6 +104,12 @@ class ControlSocket:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+        for site in list(self._runner.sites):
+            await site.stop()
+        server = self._runner.server
+        if server is not None:
+            # Who is connected already has no other to ask.
+            await all_gone(lambda: server.connections)
         await self._runner.cleanup()
 
     async def close(self) -> None:

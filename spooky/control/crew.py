@@ -247,7 +247,7 @@ class Crew:
         self._end()
         named = {f"way:{slot}": descriptor for slot, descriptor in ways.items()}
         self.tell(Steer(steering, tuple(named)), named)
-        self.tell(Drain(seconds))
+        self.tell(Drain(seconds, replaced=True))
         if not await self._wait(
             lambda: all(worker.draining for worker in self._workers.values()), DRAINING_SECONDS
         ):
@@ -329,7 +329,7 @@ class Crew:
             worker.send(Steer(steering, tuple(ways)), ways)
             if not worker.leaves:
                 worker.leaves = True
-                worker.send(Drain(preparation.change.drain_seconds))
+                worker.send(Drain(preparation.change.drain_seconds, replaced=True))
 
     def discard(self) -> None:
         """Have all workers undo what they prepared, and let those go that were to take over."""
@@ -380,7 +380,7 @@ class Crew:
             Whether everything finished.
         """
         self._end()
-        self.tell(Drain(seconds))
+        self.tell(Drain(seconds, replaced=self.handed_over))
         await self._gone(seconds + EXIT_SECONDS)
         return self._all_finished
 

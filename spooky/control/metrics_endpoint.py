@@ -39,7 +39,7 @@ class MetricsEndpoint:
     def leave(self) -> None:
         """Stop, and leave the address to the program that took over."""
         left, self._server = self._server, None
-        self._close_later(left)
+        self._leave(left)
 
     async def start(self, settings: Metrics, inherited: socket.socket | None = None) -> None:
         """Begin.
@@ -92,7 +92,7 @@ class MetricsEndpoint:
                 new.use(settings)
             else:
                 self._later(new.begin() if new is not None else None)
-                self._close_later(old)
+                self._leave(old)
 
         def discard() -> None:
             if not stays:
@@ -116,6 +116,10 @@ class MetricsEndpoint:
         server = MetricsServer(settings, self._segment, self._facts)
         await server.open(inherited, beside)
         return server
+
+    def _leave(self, server: "MetricsServer | None") -> None:
+        """Have who is connected get their answers, and nobody else."""
+        self._later(server.leave() if server is not None else None)
 
     def _close_later(self, server: "MetricsServer | None") -> None:
         self._later(server.close() if server is not None else None)

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from spooky._core.shared import Segment
 from spooky.config.observability import Metrics
+from spooky.control.leaving import all_gone, say_last
 from spooky.control.sockets import BindError, bind_endpoint, share_port
 from spooky.control.timed_connection import TimedConnection
 from spooky.observe.exposition import Exposition
@@ -46,6 +47,7 @@ class MetricsServer:
         self._server = web.Server(self._answer)
         self._listening: asyncio.Server | None = None
         self._socket: socket.socket | None = None
+        self._is_leaving = False
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -114,11 +116,21 @@ class MetricsServer:
         """Go by other settings from now on; the address and the port stay."""
         self._settings = settings
 
+    async def leave(self) -> None:
+        """Stop when those who are connected have had their answers, within a bounded time."""
+        self._is_leaving = True
+        self._stop_accepting()
+        await all_gone(lambda: self._server.connections)
+        await self.close()
+
     async def close(self) -> None:
         """Stop; idempotent."""
+        self._stop_accepting()
+        await self._server.shutdown(0)
+
+    def _stop_accepting(self) -> None:
         if self._listening is not None:
             self._listening.close()
-        await self._server.shutdown(0)
 
     def _connect(self) -> asyncio.Protocol:
         if len(self._server.connections) >= self._settings.max_connections:
@@ -126,6 +138,12 @@ class MetricsServer:
         return TimedConnection(self._server(), self._settings.connection_timeout_ms / 1000)
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        answer = self._page(request)
+        if self._is_leaving:
+            say_last(answer)
+        return answer
+
+    def _page(self, request: web.BaseRequest) -> web.Response:
         if request.path != self._settings.path:
             return web.Response(status=404, text="no such page\n")
         if request.method not in ("GET", "HEAD"):

@@ -55,7 +55,9 @@ class ListenerSockets:
     @property
     def address(self) -> tuple[str, int]:
         """The address and the port that all are bound to."""
-        host, port = self.tcp.getsockname()[:2]
+        # Asked for while draining as well, when nobody is accepted any more.
+        bound = self.tcp if self.tcp.fileno() >= 0 else self.udp[0]
+        host, port = bound.getsockname()[:2]
         return str(host), int(port)
 
     def udp_of(self, slot: int) -> socket.socket:

@@ -392,7 +392,7 @@ class Supervisor:
         try:
             await self._crew.hand_over(steering, ways, seconds)
             if self._admin is not None:
-                await self._admin.leave()
+                self._admin.leave()
             if self._control is not None:
                 self._control.leave()
             self._metrics.leave()
@@ -506,6 +506,9 @@ class Supervisor:
     # --- what is known ------------------------------------------------------------------------
 
     def _state(self) -> State:
+        if self._handed_over:
+            # Who asks was here before: clients should come, as the other program serves.
+            return State.SERVING
         if self._phase is State.SERVING and not self._crew.any_alive:
             return State.NO_WORKER
         if self._phase is State.SERVING and not self._health.any_can_serve:

@@ -100,12 +100,16 @@ class Agent:
         self._channel.close()
         return not self._failed
 
-    def drain(self, seconds: float) -> None:
-        """Finish what is in flight within so many seconds, and end."""
+    def drain(self, seconds: float, *, replaced: bool = False) -> None:
+        """Finish what is in flight within so many seconds, and end.
+
+        Arguments:
+            replaced: Whether others serve in its place.
+        """
         if self._draining is None:
-            self._draining = self._loop.create_task(self._drain(seconds))
+            self._draining = self._loop.create_task(self._drain(seconds, replaced))
         elif self._worker is not None:
-            self._worker.hasten(seconds)
+            self._worker.hasten(seconds, replaced=replaced)
 
     def drain_as_configured(self) -> None:
         """Finish what is in flight within the time the configuration gives, and end."""
@@ -135,8 +139,8 @@ class Agent:
                     self._worker.use_addresses(message.host, message.port, message.addresses)
             case UseLogs(names):
                 self._use_logs(dict(zip(names, descriptors, strict=True)))
-            case Drain(seconds):
-                self.drain(seconds)
+            case Drain(seconds, replaced):
+                self.drain(seconds, replaced=replaced)
             case Stop():
                 self._stop()
             case Begin() | Steer() | UseKeys():
@@ -294,11 +298,11 @@ class Agent:
             self._draining.cancel()
         self._draining = self._loop.create_task(self._cut())
 
-    async def _drain(self, seconds: float) -> None:
+    async def _drain(self, seconds: float, replaced: bool) -> None:
         if self._worker is not None:
             self._worker.stay()
             self._send(Draining())
-            await self._worker.drain(seconds)
+            await self._worker.drain(seconds, replaced=replaced)
             self._send(Drained(self._worker.cut))
         self._over.set()
 

@@ -154,11 +154,20 @@ class Listener:
         """Seal what is sealed from now on under other keys."""
         self.quic.settings = with_keys(self.quic.settings, keys)
 
-    def drain(self) -> None:
-        """Take no new connections, and let those there are finish."""
+    def drain(self, *, replaced: bool = False) -> None:
+        """Take no new connections, and let those there are finish.
+
+        Arguments:
+            replaced: Whether others serve in its place, so that nobody waits for it.
+        """
         for one in (self.tcp, self.quic):
             one.stop_accepting()
-            one.shutdown()
+        self.tcp.shutdown(patient=replaced)
+        self.quic.shutdown()
+
+    def hasten(self) -> None:
+        """Let clients that a drain leaves time for another request have less of it."""
+        self.tcp.hasten()
 
     def close_idle(self, share: float, maximum: int) -> int:
         """Close so many connections at most that were idle for a share of their timeout.

@@ -145,9 +145,16 @@ class Resolved(Message, frozen=True):
 
 
 class Drain(Message, frozen=True):
-    """Take nothing new, finish what is in flight in so many seconds, and exit."""
+    """Take nothing new, finish what is in flight in so many seconds, and exit.
+
+    Attributes:
+        seconds: How many.
+        replaced: Whether others serve in its place. Then nobody waits for the exit, and clients of
+            HTTP/1.1 have more time for the request whose response tells them to go.
+    """
 
     seconds: float
+    replaced: bool = False
 
 
 class Stop(Message, frozen=True):

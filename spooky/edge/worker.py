@@ -11,7 +11,8 @@ import asyncio
 import logging
 import math
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Final
 
 from spooky._core import reasons
@@ -33,6 +34,7 @@ from spooky.protocol.quic.steering import Steering
 from spooky.protocol.quic.windows import WindowAccount
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
+from spooky.runtime.in_turns import in_turns
 
 logger = logging.getLogger(__name__)
 
@@ -102,6 +104,8 @@ class Worker:
         self._forget_at = 0.0
         # A switch whose rest is still to be done: its change, and the generation before.
         self._switched: tuple[Change, Generation] | None = None
+        # What generations that are in force no more still have to let go of.
+        self._given_up: deque[Generator[None, None, None]] = deque()
         self.service = RequestService(
             runtime, generation, self.counters, access_log, slot, self._switch, self._fall_behind
         )
@@ -238,7 +242,7 @@ class Worker:
         generation, self.service.prepared = self.service.prepared, None
         change.close()
         if generation is not None:
-            generation.release(0.0)
+            self._give_up(generation, 0.0)
 
     def look(self) -> None:
         """Switch if what was prepared is in force, and do now all that follows."""
@@ -288,9 +292,20 @@ class Worker:
             removed = self._removed[number] = self._listeners.pop(number)
             removed.remove(change.drain_seconds, self._forget)
         self._introduce()
-        superseded.release(change.drain_seconds)
+        self._give_up(superseded, change.drain_seconds)
         self._forget_counts_later(change.drain_seconds)
         self._on_switched(change)
+
+    def _give_up(self, generation: Generation, seconds: float) -> None:
+        """Let go of what a generation refers to, between other turns of the loop."""
+        self._given_up.append(generation.release_steps(seconds))
+        if len(self._given_up) == 1:
+            self.runtime.start_task(self._give_up_in_turns())
+
+    async def _give_up_in_turns(self) -> None:
+        while self._given_up:
+            await in_turns(self._given_up[0], self.runtime)
+            self._given_up.popleft()
 
     def _forget_counts_later(self, drain_seconds: float) -> None:
         """Give up the counts of what this change removed, or one before it."""
@@ -367,23 +382,31 @@ class Worker:
         self.discard()
         self.service.stay()
 
-    def hasten(self, seconds: float) -> None:
-        """Let a drain take no longer than so many seconds from now."""
-        self._drain_until = min(self._drain_until, self.runtime.now() + seconds)
+    def hasten(self, seconds: float, *, replaced: bool = False) -> None:
+        """Let a drain take no longer than so many seconds from now.
 
-    async def drain(self, seconds: float) -> bool:
+        Arguments:
+            replaced: Whether others serve in its place still.
+        """
+        self._drain_until = min(self._drain_until, self.runtime.now() + seconds)
+        if not replaced:
+            for listener in self._all_listeners():
+                listener.hasten()
+
+    async def drain(self, seconds: float, *, replaced: bool = False) -> bool:
         """Take no new connections, finish what is in flight, and close.
 
         Arguments:
             seconds: How long exchanges in flight have; then they are cut.
+            replaced: Whether others serve in its place, so that nobody waits for it.
 
         Returns:
             Whether all of them finished in time.
         """
         self.stay()
-        self.hasten(seconds)
+        self.hasten(seconds, replaced=replaced)
         for listener in self._all_listeners():
-            listener.drain()
+            listener.drain(replaced=replaced)
         while not self.idle and self.runtime.now() < self._drain_until:
             await asyncio.sleep(DRAIN_POLL_SECONDS)
         self.cut = self.service.active
@@ -411,7 +434,9 @@ class Worker:
             listener.close()
         if self._handover is not None:
             self._handover.close()
-        self.service.generation.release(0.0)
+        self._given_up.append(self.service.generation.release_steps(0.0))
+        for steps in self._given_up:
+            deque(steps, maxlen=0)
 
     def _all_listeners(self) -> list[Listener]:
         return [*self._listeners.values(), *self._removed.values()]

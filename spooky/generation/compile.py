@@ -1,6 +1,5 @@
 """Compiling a configuration into a generation."""
 
-import asyncio
 from collections.abc import Callable, Generator
 from typing import Final
 
@@ -30,14 +29,12 @@ from spooky.generation.upstream_http3 import http3_settings
 from spooky.generation.upstreams import acquire_gate, compile_part
 from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.limits import Limits as Http2Limits
+from spooky.runtime.in_turns import in_turns
 from spooky.upstream.pool import PoolSettings
 
 __all__ = [
     "CompileError", "Environment", "compile_generation", "compile_in_turns", "compile_steps"
 ]  # fmt: skip
-
-HOLD_SECONDS: Final = 0.001
-"""How long compiling holds the loop at a time: requests under way wait no longer for it."""
 
 UNDERSCORES: Final = {
     "pass": UNDERSCORES_PASS,
@@ -73,19 +70,10 @@ def compile_generation(
 async def compile_in_turns(
     configuration: Configuration, materials: Materials, environment: Environment, number: int
 ) -> Generation:
-    """Compile like :func:`compile_generation`, but let the loop turn every :data:`HOLD_SECONDS`."""
+    """Compile like :func:`compile_generation`, but between other turns of the loop."""
     steps = compile_steps(configuration, materials, environment, number)
-    now = environment.runtime.now
-    began = now()
     try:
-        while True:
-            next(steps)
-            if now() - began > HOLD_SECONDS:
-                await asyncio.sleep(0)
-                began = now()
-    except StopIteration as end:
-        generation: Generation = end.value
-        return generation
+        return await in_turns(steps, environment.runtime)
     finally:
         steps.close()
 
@@ -126,12 +114,18 @@ class _Compiler:
             part.activate()
 
     def release(self, seconds: float) -> None:
-        """Give up everything acquired.
+        """Give up everything acquired, at once."""
+        for _ in self.release_steps(seconds):
+            pass
+
+    def release_steps(self, seconds: float) -> Generator[None, None, None]:
+        """Give up everything acquired, in steps that are short each.
 
         Arguments:
             seconds: How long the streams of what nobody else refers to have.
         """
         while self._parts:
+            yield
             part = self._parts.pop()
             part.references -= 1
             if part.references == 0:
@@ -172,7 +166,7 @@ class _Compiler:
             policy=self._policy(),
             listener_tls=tuple(listener_tls),
             activate=self.activate,
-            release=self.release,
+            release_steps=self.release_steps,
         )
 
     def _common(self, priorities: frozenset[int]) -> Common:

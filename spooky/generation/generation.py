@@ -1,6 +1,6 @@
 """A generation: everything a request needs to know, compiled and immutable."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from spooky._core.routes import RouteTable
 from spooky._core.terms import InForce, RequestPolicy
@@ -22,11 +22,12 @@ class Generation(InForce):
         listener_tls: What each active listener presents and demands, in their order.
         activate: Puts what changed in force on things that were kept; call it once, when it is
             in force. Until then the generation has no effect.
-        release: Gives up what the generation refers to, in force or not; call it once, with the
-            seconds that the streams of removed backends have until they are cut.
+        release_steps: Gives up what the generation refers to, in force or not, in steps that are
+            short each; call it once, with the seconds that the streams of removed backends have
+            until they are cut.
     """
 
-    __slots__ = ("activate", "configuration", "listener_tls", "release")
+    __slots__ = ("activate", "configuration", "listener_tls", "release_steps")
 
     def __init__(
         self,
@@ -36,10 +37,15 @@ class Generation(InForce):
         policy: RequestPolicy,
         listener_tls: tuple[ListenerTls, ...],
         activate: Callable[[], None],
-        release: Callable[[float], None],
+        release_steps: Callable[[float], Generator[None, None, None]],
     ) -> None:
         super().__init__(number, policy, routes)
         self.configuration = configuration
         self.listener_tls = listener_tls
         self.activate = activate
-        self.release = release
+        self.release_steps = release_steps
+
+    def release(self, seconds: float) -> None:
+        """Take all steps of :attr:`release_steps` at once, which of a large one takes long."""
+        for _ in self.release_steps(seconds):
+            pass

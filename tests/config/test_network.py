@@ -3,16 +3,17 @@
 import errno
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import pytest
 
 from spooky.config import Severity, load_text
 from spooky.config import network as network_module
-from spooky.config.network import check_addresses, check_backends
+from spooky.config.network import check_addresses, check_backends, check_new_names
 from spooky.config.problems import Problem
 from spooky.config.report import Report
+from spooky.config.schema import Configuration
 
 TLS = "tls: {cert: cert.pem, key: key.pem}"
 UPSTREAM = "upstream: {api: {route: {path_prefix: /}, backends: [{id: a, address: 192.0.2.1}]}}\n"
@@ -130,16 +131,22 @@ def test_a_probe_never_joins_a_group_that_shares_its_port():
 
 
 # --- names ------------------------------------------------------------------------------------
-def backends(addresses: list[str], resolve, seconds: float = 60.0) -> list[Problem]:
+def backends(
+    addresses: list[str], resolve, seconds: float = 60.0, known: Collection[str] = ()
+) -> list[Problem]:
     """Check backends; if all names are answered nobody waits for so many seconds."""
+    report = Report("x")
+    check_backends(with_backends(addresses), report, resolve, seconds, known)
+    return report.problems
+
+
+def with_backends(addresses: list[str]) -> Configuration:
     listed = ", ".join(f"{{id: b{n}, address: '{address}'}}" for n, address in enumerate(addresses))
     text = (
         f"listen: {{{TLS}}}\n"
         f"upstream: {{api: {{route: {{path_prefix: /}}, backends: [{listed}]}}}}\n"
     )
-    report = Report("x")
-    check_backends(load_text(text), report, resolve, seconds)
-    return report.problems
+    return load_text(text)
 
 
 def test_names_are_resolved_and_addresses_are_not():
@@ -167,6 +174,16 @@ def test_a_name_that_does_not_resolve_is_a_warning_for_each_backend_that_has_it(
     ]
     assert {problem.severity for problem in found} == {Severity.WARNING}
     assert '"gone.test" does not resolve: Name or service not known' in found[0].message
+
+
+def test_only_new_names_are_asked_for_by_a_change(monkeypatch):
+    asked = []
+    monkeypatch.setattr(network_module, "_ask_the_system", asked.append)
+    report = Report("x")
+    known = with_backends(["http://a.test", "http://c.test"])
+    check_new_names(with_backends(["http://a.test:81", "http://b.test"]), known, report)
+    assert asked == ["b.test"]
+    assert report.problems == []
 
 
 def test_more_names_than_threads_are_all_resolved():

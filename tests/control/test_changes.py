@@ -483,7 +483,9 @@ def test_a_broken_file_starts_from_the_last_good_generation_when_told_to(tmp_pat
     run(scenario)
 
 
-def test_a_plan_tells_what_the_file_warns_of_and_what_this_machine_lacks(tmp_path: Path) -> None:
+def test_plans_and_changes_tell_what_the_file_warns_of_and_what_this_machine_lacks(
+    tmp_path: Path,
+) -> None:
     def unknown_name(settings: dict[str, Any]) -> None:
         (upstream,) = settings["upstream"].values()
         upstream["backends"][0]["address"] = "http://no-such-host.invalid:80"
@@ -497,6 +499,12 @@ def test_a_plan_tells_what_the_file_warns_of_and_what_this_machine_lacks(tmp_pat
                 assert code == 3, output
                 assert 'warning: upstream.backend.backends[0].address: "no-such-host.inv' in output
                 assert "does not resolve" in output
+                # A change says the same, and is made: other backends serve meanwhile.
+                code, output = await proxy.command("apply", str(proxy.path))
+                assert code == 0, output
+                assert 'warning: upstream.backend.backends[0].address: "no-such-host.inv' in output
+                assert "is in force" in output
+                assert '"no-such-host.invalid" does not resolve' in proxy.log
                 proxy.write(lambda settings: settings["listen"].update(port=port))
                 code, output = await proxy.command("plan", str(proxy.path))
                 assert code == 1, output

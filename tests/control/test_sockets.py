@@ -150,3 +150,9 @@ def test_buffers_of_bound_sockets_can_be_changed(sockets: ListenerSockets) -> No
         for one in sockets.udp:
             assert one.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * size
             assert one.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * (size + 4_096)
+
+
+def test_a_listener_that_drains_still_says_where_it_is(sockets: ListenerSockets) -> None:
+    address = sockets.address
+    sockets.tcp.close()
+    assert sockets.address == address

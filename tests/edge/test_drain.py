@@ -112,3 +112,30 @@ def test_what_outlives_the_drain_is_cut(run_draining: Any) -> None:
         assert (await stream.whole()).cut is not None
 
     run_draining(scenario)
+
+
+def test_where_others_serve_an_idle_http1_client_may_still_ask_and_is_told_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a response can tell it, and a request that crosses a close would be lost."""
+    monkeypatch.setattr("spooky.edge.tcp_connection.LAST_REQUEST_SECONDS", 0.0)
+    monkeypatch.setattr("spooky.edge.tcp_connection.PATIENT_SECONDS", 60.0)
+
+    async def scenario() -> None:
+        async with running(tmp_path, "h1", "h1") as setup:
+            asking, silent = await setup.client(), await setup.client()
+            for client in (asking, silent):
+                assert (await client.fetch("GET", "/size/1")).status == 200
+            worker = setup.proxy.worker
+            draining = asyncio.ensure_future(worker.drain(60.0, replaced=True))
+            # Those without patience would be closed in the meantime.
+            await asyncio.sleep(0.1)
+            response = await asking.fetch("GET", "/size/1")
+            assert (response.status, response.header(b"connection")) == (200, b"close")
+            assert not draining.done()
+            # The service ends after all, and somebody waits for that.
+            worker.hasten(60.0)
+            assert await draining
+            assert silent.ending
+
+    run(scenario)

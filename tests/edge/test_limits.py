@@ -105,6 +105,25 @@ def test_without_a_cap_half_open_connections_have_no_end() -> None:
     assert opened(10**9) == 2_000
 
 
+def test_a_cap_that_a_change_lowers_takes_nobody_until_enough_have_gone() -> None:
+    cap = ConnectionCap(Counters(), "tcp", maximum=3, half_open_maximum=3)
+    assert [cap.open(), cap.open(), cap.open()] == [None, None, None]
+    cap.maximum, cap.half_open_maximum = 2, 1
+    assert cap.open() is reasons.CONNECTION_CAP
+    cap.established()
+    cap.closed(was_established=True)
+    assert cap.open() is reasons.CONNECTION_CAP
+    cap.closed(was_established=False)
+    # There is a place, but not for another handshake beside the one under way.
+    assert cap.open() is reasons.HALF_OPEN_CAP
+    cap.established()
+    # Nothing that was refused has taken a place, and every place was given back.
+    assert [cap.open(), cap.open()] == [None, reasons.CONNECTION_CAP]
+    cap.closed(was_established=False)
+    cap.closed(was_established=True)
+    assert (cap.active, cap.half_open, cap.share) == (0, 0, 0.0)
+
+
 def test_mapped_addresses_are_shown_as_ipv4() -> None:
     assert address_text("::ffff:192.0.2.7") == b"192.0.2.7"
     assert address_text("192.0.2.7") == b"192.0.2.7"

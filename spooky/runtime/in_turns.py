@@ -1,0 +1,35 @@
+"""Long work on the loop, cut into slices: what clients wait for goes on in between."""
+
+import asyncio
+from collections.abc import Generator
+from typing import Final, TypeVar
+
+from spooky.runtime.runtime import Runtime
+
+HOLD_SECONDS: Final = 0.001
+"""How long work holds the loop at a time: requests under way wait no longer for it."""
+
+Result = TypeVar("Result")
+
+
+async def in_turns(steps: Generator[None, None, Result], runtime: Runtime) -> Result:
+    """Take steps that are short each, but let the loop turn every :data:`HOLD_SECONDS`.
+
+    Arguments:
+        steps: The work; whoever cancels it closes them.
+        runtime: Its clock says how long the loop is held.
+
+    Returns:
+        What they come to.
+    """
+    now = runtime.now
+    began = now()
+    try:
+        while True:
+            next(steps)
+            if now() - began > HOLD_SECONDS:
+                await asyncio.sleep(0)
+                began = now()
+    except StopIteration as end:
+        result: Result = end.value
+        return result
