@@ -20,8 +20,8 @@ from spooky.control.control_socket import ControlSocket
 from spooky.control.metrics_server import MetricsServer
 from spooky.observe.counters import Counters
 from tests.certificates import shared_server, write
-from tests.control.control_api import trusting
 from tests.support.proxy import run
+from tests.support.tls import plain_context
 
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -85,7 +85,7 @@ def test_a_handshake_with_the_control_api_that_began_is_answered(tmp_path: Path)
             address = listener.address
             silent, asked = await connected(address), await connected(address)
             # Both are accepted before the next one is served.
-            _, writer = await asyncio.open_connection(*address, ssl=trusting())
+            _, writer = await asyncio.open_connection(*address, ssl=plain_context())
             writer.transport.abort()
             leaves = asyncio.ensure_future(listener.leave())
             await asyncio.sleep(0)
@@ -94,7 +94,7 @@ def test_a_handshake_with_the_control_api_that_began_is_answered(tmp_path: Path)
             for client in (asked, silent):
                 assert not leaves.done()
                 streams = await asyncio.open_connection(
-                    sock=client, ssl=trusting(), server_hostname=""
+                    sock=client, ssl=plain_context(), server_hostname=""
                 )
                 answer = await answer_on(*streams)
                 assert answer.startswith(b"HTTP/1.1 200 ")

@@ -81,10 +81,10 @@ def gone(pid: int) -> bool:
 )
 def test_no_request_fails_while_one_program_follows_another(tmp_path: Path, upgrades: int) -> None:
     def prepare(settings: dict[str, Any]) -> None:
-        settings["performance"]["shutdown_drain_timeout_ms"] = 600_000
-        settings["performance"]["backend_timeout_ms"] = 600_000
+        settings["performance"]["shutdown_drain_timeout_ms"] = 3_600_000
+        settings["performance"]["backend_timeout_ms"] = 3_600_000
         for which in ("backend", "client"):
-            settings["performance"][f"{which}_body_idle_timeout_ms"] = 600_000
+            settings["performance"][f"{which}_body_idle_timeout_ms"] = 3_600_000
         settings["control"] = {"state_dir": str(tmp_path / "chosen")}
         with_tokens(tmp_path, settings)
 
