@@ -11,10 +11,10 @@ import contextlib
 import datetime
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -25,6 +25,7 @@ from spooky.config.shared_room import shared_entries
 from spooky.control.candidate import Candidate, read_candidate, restore_candidate
 from spooky.control.change_counts import ChangeCounts, counted
 from spooky.control.effects import Effect
+from spooky.control.file_warnings import log_warnings
 from spooky.control.history import History, HistoryError, Record, Source
 from spooky.control.overrides import Overrides, find_backend, overridden_settings
 from spooky.control.plan import Plan, Snapshot, plan
@@ -32,9 +33,6 @@ from spooky.control.renewal import read_renewal
 from spooky.generation.materials import MaterialError
 
 logger = logging.getLogger(__name__)
-
-WARNINGS_LOGGED: Final = 10
-"""So many new warnings of a file are logged when it is put in force; whoever asked is told all."""
 
 
 class ChangeError(Exception):
@@ -441,7 +439,7 @@ class Changes:
             before = {(one.path, one.message) for one in self.running.warnings}
             outcome = await self._make(candidate, source, asked, None)
             self.source = candidate.path
-            _log_warnings(
+            log_warnings(
                 [one for one in candidate.warnings if (one.path, one.message) not in before]
             )
             return replace(outcome, warnings=candidate.warnings)
@@ -581,14 +579,6 @@ def _read(path: Path, network: bool, known: Configuration | None) -> Candidate:
         # A pipe would keep every other change waiting without end.
         raise MaterialError(f"{path} is not a regular file")
     return read_candidate(path, files=True, network=network, known=known)
-
-
-def _log_warnings(warnings: Sequence[Problem]) -> None:
-    """Log what is not as it should be in what was put in force, and was not there before."""
-    for problem in warnings[:WARNINGS_LOGGED]:
-        logger.warning("%s", problem)
-    if len(warnings) > WARNINGS_LOGGED:
-        logger.warning("%d more warnings: see `spooky check`", len(warnings) - WARNINGS_LOGGED)
 
 
 def make_record(

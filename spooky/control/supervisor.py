@@ -258,7 +258,7 @@ class Supervisor:
             self._probation,
             self._inspection(),
             self._process_facts,
-            self._state,
+            lambda: State.SERVING if self._handed_over else self._state(),
             self._upgrade.run,
             audit,
         )
@@ -506,9 +506,6 @@ class Supervisor:
     # --- what is known ------------------------------------------------------------------------
 
     def _state(self) -> State:
-        if self._handed_over:
-            # Who asks was here before: clients should come, as the other program serves.
-            return State.SERVING
         if self._phase is State.SERVING and not self._crew.any_alive:
             return State.NO_WORKER
         if self._phase is State.SERVING and not self._health.any_can_serve:
