@@ -410,12 +410,7 @@ class Changes:
     async def _read(
         self, path: Path, *, network: bool = False, new_names: bool = False
     ) -> Candidate:
-        """Read a file, with what is overridden now.
-
-        Arguments:
-            network: Also ask whether addresses can be bound, and names of backends resolve.
-            new_names: Only ask for names of backends that what is in force has not.
-        """
+        """Read a file, with what is overridden now, and ask the network or only for new names."""
         known = self.running.configuration if new_names else None
         read = await _in_thread(lambda: _read(path, network, known))
         return read.overridden(self.running.overrides)
@@ -436,12 +431,10 @@ class Changes:
         async with self._one_at_a_time:
             # New addresses are bound when listeners prepare; of the network, only names are left.
             candidate = await self._read(path, new_names=True)
-            before = {(one.path, one.message) for one in self.running.warnings}
+            before = self.running.warnings
             outcome = await self._make(candidate, source, asked, None)
             self.source = candidate.path
-            log_warnings(
-                [one for one in candidate.warnings if (one.path, one.message) not in before]
-            )
+            log_warnings(candidate.warnings, before)
             return replace(outcome, warnings=candidate.warnings)
 
     async def _make(
