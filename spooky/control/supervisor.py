@@ -258,7 +258,7 @@ class Supervisor:
             self._probation,
             self._inspection(),
             self._process_facts,
-            lambda: State.SERVING if self._handed_over else self._state(),
+            lambda: State.SERVING if self._crew.handed_over else self._state(),
             self._upgrade.run,
             audit,
         )
