@@ -90,8 +90,10 @@ def _served(listener: Listener, *, demands: bool) -> set[str]:
     """
     tls = listener.tls
     shown = [(each.cert, tls.client_auth_of(each)) for each in tls.certificates]
-    shown.append((tls.cert, tls.client_auth))
-    return {os.path.realpath(file) for file, auth in shown if file and auth.demands == demands}
+    default = tls.default_certificate()
+    if default is not None:
+        shown.append((default[0], tls.client_auth))
+    return {os.path.realpath(file) for file, auth in shown if auth.demands == demands}
 
 
 def _place(listener: Listener) -> str:

@@ -51,7 +51,8 @@ class Certificate(Section, frozen=True):
         described(
             "Client certificates for this name; null for what the listener asks. A connection that "
             "was made for a name whose clients are asked something else is not good for this one: "
-            "421 (`misdirected`), see `strict_authority`.",
+            "421 (`misdirected`), see `strict_authority`. Over TCP, clients whose hello takes more "
+            "than one TLS record cannot reach a name that asks for what the listener does not.",
             hazard="Given but not enabled, this name is served to everybody, also where the "
             "listener requires client certificates.",
         ),

@@ -195,7 +195,7 @@ class CoveredHosts:
         is_asked = shown.names and not (is_address and not shown.has_server_name)
         if is_asked and _closeness(shown.names, name) == NOTHING:
             return False
-        if self._asks_alike(self._own, name):
+        if self._own_asks_alike(name):
             served = self._own.names
         elif shown.is_for(name) and not self._is_set_apart(name):
             served = shown.names
@@ -207,8 +207,18 @@ class CoveredHosts:
             for other in self._others
         )
 
+    def _own_asks_alike(self, name: str) -> bool:
+        """Return whether our listener asks clients of a name for what was asked for here.
+
+        Names that it refuses (``strict_sni``) are of no identity: then all have to ask alike.
+        """
+        selector = self._own.selector
+        identity = selector.select(name)
+        asked = selector.identities if identity is None else (identity,)
+        return all(each.policy == self._handshake.policy for each in asked)
+
     def _asks_alike(self, tls: ListenerTls, name: str) -> bool:
-        """Return whether a listener asks clients for what was asked for here, or does not serve."""
+        """Return whether another listener asks for what was asked for here, or does not serve."""
         identity = tls.selector.select(name)
         return identity is None or identity.policy == self._handshake.policy
 

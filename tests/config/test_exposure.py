@@ -135,6 +135,7 @@ def test_an_open_listener_with_the_certificate_of_one_that_demands_some_is_found
         (listener(1), listener(2, **other, certificates=[named(**DEMANDS)]), True),
         (listener(1, **other), listener(2, **other, certificates=[named(**DEMANDS)]), False),
         (listener(1, **other, certificates=[named(**DEMANDS)]), closed, False),
+        (listener(1, cert="", key="", certificates=[own | {"client_auth": DEMANDS}]), closed, True),
         # Within one listener it is the name that is asked for that tells them apart.
         (listener(1, **other), listener(2, certificates=[named(**DEMANDS)]), False),
     ):

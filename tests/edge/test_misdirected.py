@@ -14,7 +14,7 @@ import spooky
 from spooky.generation.authorities import CoveredHosts, Handshake
 from spooky.generation.certificates import ListenerTls
 from spooky.generation.tcp_contexts import TcpContexts
-from spooky.protocol.quic.certificates import CertificateSelector
+from spooky.protocol.quic.certificates import CertificateSelector, ClientVerifier
 from tests.certificates import ca, client_leaf, leaf, shared_server, write
 from tests.protocol.quic.support import identity_of
 from tests.support.client import Client, Http1Client, Http2Client, Http3Client
@@ -274,6 +274,22 @@ def test_a_change_that_puts_a_host_behind_client_certificates_holds_for_connecti
     demands = {"client_auth": asked | {"ca_file": str(tmp_path / "clients.pem")}}
     listeners = [(["*.a.test"], False), (["closed.a.test"], False)]
     run_with(tmp_path, listeners, scenario, settings.update)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_name_without_client_certificates_opens_no_name_that_has_no_identity(
+    strict: bool,
+) -> None:
+    """Row 32: who asks for it by server name is refused, or is asked for a certificate."""
+    demands = ClientVerifier([ca("clients").certificate], required=True)
+    public = identity_of(shared_server())
+    rest = identity_of(shared_server(), demands)
+    selector = CertificateSelector({"pub.x.test": public}, rest, strict=strict)
+    names = frozenset({"*.x.test"})
+    handshake = Handshake(names, public.policy, True, "pub.x.test", selector.names)
+    hosts = CoveredHosts(handshake, ListenerTls(selector, TcpContexts(selector), names), [])
+    assert hosts.includes(b"pub.x.test")
+    assert not hosts.includes(b"admin.x.test")
 
 
 def test_a_host_longer_than_any_is_not_remembered() -> None:
