@@ -150,7 +150,7 @@ cdef class PeerIds:
             for other in [*self.spare, self.current]:
                 if other.sequence == sequence and (
                     other.connection_id != connection_id
-                    or other.reset_token not in (None, reset_token)
+                    or (other.reset_token is not None and other.reset_token != reset_token)
                 ):
                     raise _violation("issues two connection IDs under one number")
         if self.current.sequence < self._retire_prior_to and not self.use_next():
