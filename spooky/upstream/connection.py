@@ -37,6 +37,7 @@ class PooledConnection(hand_off.Connection):
         self._idle_since = 0.0
         self._served_at_idle = 0
         self._ping_timer: Timer | None = None
+        self._credit_timer: Timer | None = None
 
     @property
     @abstractmethod
@@ -63,12 +64,38 @@ class PooledConnection(hand_off.Connection):
         if self.session.active_streams == 0 and self._idle_timer is None:
             self._begin_idle()
 
+    @property
+    def is_barren(self) -> bool:
+        """Whether the backend lets it carry not even one request, and did not end it."""
+        session = self.session
+        return bool(session.active_streams == 0 and session.reusable and session.capacity == 0)
+
+    def awaits_credit(self) -> bool:
+        """Return whether it is barren, and see that it ends if it is for long.
+
+        A backend allows no streams for a short time only (RFC 9113 section 6.5.2): for as long as
+        a new connection may take.
+        """
+        if not self.is_barren:
+            return False
+        if self._credit_timer is None:
+            pool = self.pool
+            deadline = pool.runtime.now() + pool.settings.connect_timeout
+            self._credit_timer = pool.runtime.schedule(deadline, self._end_if_barren)
+        return True
+
+    def _end_if_barren(self) -> None:
+        self._credit_timer = None
+        if self.is_barren:
+            self.session.shutdown()
+            self.wake()
+
     def leave_pool(self) -> None:
         """Serve nobody any more: it is gone."""
-        for timer in (self._idle_timer, self._ping_timer):
+        for timer in (self._idle_timer, self._ping_timer, self._credit_timer):
             if timer is not None:
                 timer.cancel()
-        self._idle_timer = self._ping_timer = None
+        self._idle_timer = self._ping_timer = self._credit_timer = None
         self.pool.on_closed(self)
 
     def follow_idle_timeout(self) -> None:

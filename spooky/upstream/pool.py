@@ -181,12 +181,24 @@ class Pool(hand_off.Pool):
         self._cut_timer = None
 
     def on_room(self, connection: PooledConnection) -> None:
-        """Learn that a connection has room for another stream."""
+        """Learn that a connection is there, or has room for another stream.
+
+        A new one may tell so itself, before the dial that made it ends and does.
+        """
+        self._connections.add(connection)
         while self._waiting and connection.session.capacity > 0:
             connection.open(self._waiting.popleft())
-        if connection.session.capacity == 0:
-            return
-        if self._closed_until is not None or len(self._ready) >= self.settings.max_idle:
+        if self._waiting:
+            self._grow()
+        elif self._closed_until is not None:
+            connection.session.shutdown()
+            connection.wake()
+        elif connection.session.capacity > 0 and not connection.ready:
+            self._keep(connection)
+
+    def _keep(self, connection: PooledConnection) -> None:
+        """Have a connection ready for the next caller, unless there are enough."""
+        if len(self._ready) >= self.settings.max_idle:
             connection.session.shutdown()
             connection.wake()
             return
@@ -200,12 +212,25 @@ class Pool(hand_off.Pool):
             self._ready.remove(connection)
             connection.ready = False
         self._forget_timer_if_idle()
+        if self._waiting and not self._dialling and not self._awaits_credit():
+            # They waited for it. Another one may be no better: whether to dial is theirs to say.
+            self._on_dial_failed(self._useless("let its connection carry no request"))
+
+    def _awaits_credit(self) -> bool:
+        """Return whether there is a connection that may carry requests yet."""
+        return any(each.awaits_credit() for each in self._connections)
+
+    def _useless(self, detail: str) -> DialError:
+        return DialError(reasons.CONNECT_FAILED, f"{self.dial_settings.origin} {detail}")
 
     def _grow(self) -> None:
         """Dial until what is being dialled can be expected to carry all who wait.
 
-        Until the first connection tells whether the backend multiplexes, one is dialled.
+        Until the first connection tells whether the backend multiplexes, one is dialled. While the
+        backend lets a connection carry nothing, none is: the next would fare no better.
         """
+        if self._awaits_credit():
+            return
         while self._dialling == 0 or (
             self._expected_streams is not None
             and self._dialling * self._expected_streams < len(self._waiting)
@@ -242,10 +267,13 @@ class Pool(hand_off.Pool):
         self._dialling -= 1
         self._expected_streams = connection.expected_streams
         if connection.is_open:
-            self._connections.add(connection)
             self.on_room(connection)
-        if self._waiting:
+        if not self._waiting:
+            return
+        if connection.served or (connection.is_open and connection.session.reusable):
             self._grow()
+        else:
+            self._on_dial_failed(self._useless("closed its connection at once"))
 
     def _on_dial_failed(self, error: DialError) -> None:
         """Tell those who can no longer be served by a dial under way."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from spooky._core import reasons
 from spooky._core.exchange import RESPONSE_FIELDS_MAX_BYTES, RESPONSE_FIELDS_MAX_COUNT
 from spooky._core.reasons import H3_NO_ERROR, Reason
+from spooky._core.timers import Timer
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.quic.parameters import ClientParameters
 from spooky.protocol.quic.session import Close, Handshake
@@ -40,6 +41,10 @@ PINGS_PER_IDLE_TIMEOUT: Final = 3
 DOUBT_SECONDS: Final = 1.0
 """So long a connection may take to show that it lives, once its host said that nobody listens. That
 is no proof, as anybody may have said so."""
+
+FINISH_SECONDS: Final = 10.0
+"""So long a backend may take to acknowledge the end of requests that it has answered already,
+before a connection that carries no more is closed nevertheless."""
 
 
 RESPONSE_LIMITS: Final = Limits(RESPONSE_FIELDS_MAX_COUNT, RESPONSE_FIELDS_MAX_BYTES)
@@ -83,6 +88,8 @@ class QuicConnection(PooledConnection, Http3Connection):
         self._received_at_ping = 0
         self._received_at_doubt = 0
         self._is_pinged = False
+        self._doubt_timer: Timer | None = None
+        self._finish_timer: Timer | None = None
         http3 = pool.settings.http3
         Http3Connection.__init__(
             self,
@@ -106,15 +113,36 @@ class QuicConnection(PooledConnection, Http3Connection):
         """The IP address that it leads to."""
         return self._peer
 
+    @property
+    def is_barren(self) -> bool:
+        """Whether the backend lets it carry not even one request, and did not end it.
+
+        Once it served, credit for more may be under way any time; who needs it now dials.
+        """
+        return self.served == 0 and super().is_barren
+
     def flush(self) -> None:
         """Send what is pending, end if nothing will follow, and take more requests if it can."""
         if self.http3.held_back and self.datagrams_received != self._received_at_doubt:
             self.http3.held_back = False
+            self._forget_doubt()
         if self.http3.drained:
-            self.quic.close(H3_NO_ERROR, "", is_application=True)
+            self._finish()
         Http3Connection.flush(self)
         if self.is_open and self.quic.established:
             self.on_progress()
+
+    def _finish(self) -> None:
+        """Close once the backend has all of the requests: QUIC drops the rest when it closes."""
+        if self.quic.all_acknowledged:
+            self._close()
+        elif self._finish_timer is None:
+            deadline = self.runtime.now() + FINISH_SECONDS
+            self._finish_timer = self.runtime.schedule(deadline, self._close)
+
+    def _close(self) -> None:
+        self.quic.close(H3_NO_ERROR, "", is_application=True)
+        self.wake()
 
     def close(self) -> None:
         """Let go of the socket."""
@@ -140,6 +168,14 @@ class QuicConnection(PooledConnection, Http3Connection):
         super().on_closed(close, reason)
         self.leave_pool()
 
+    def leave_pool(self) -> None:
+        """Serve nobody any more: it is gone."""
+        self._forget_doubt()
+        if self._finish_timer is not None:
+            self._finish_timer.cancel()
+            self._finish_timer = None
+        super().leave_pool()
+
     def on_unreachable(self, error: OSError) -> None:
         """Take no requests until the backend shows that it lives."""
         super().on_unreachable(error)
@@ -147,7 +183,8 @@ class QuicConnection(PooledConnection, Http3Connection):
             self.http3.held_back = True
             self._received_at_doubt = self.datagrams_received
             self.quic.ping()
-            self.runtime.schedule(self.runtime.now() + DOUBT_SECONDS, self._end_doubt)
+            deadline = self.runtime.now() + DOUBT_SECONDS
+            self._doubt_timer = self.runtime.schedule(deadline, self._end_doubt)
             self.wake()
 
     def on_ping_due(self) -> None:
@@ -171,8 +208,14 @@ class QuicConnection(PooledConnection, Http3Connection):
 
     def _end_doubt(self) -> None:
         """Believe that the backend is gone, if nothing came from it since."""
-        if self.http3.held_back:
+        self._doubt_timer = None
+        if self.datagrams_received == self._received_at_doubt:
             self.http3.terminate(reasons.UPSTREAM_CONNECTION_LOST)
+
+    def _forget_doubt(self) -> None:
+        if self._doubt_timer is not None:
+            self._doubt_timer.cancel()
+            self._doubt_timer = None
 
 
 MakeConnection = Callable[[socket.socket, DialSettings], QuicConnection]

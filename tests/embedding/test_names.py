@@ -86,7 +86,9 @@ def settings_for(directory: Path, port: int, **performance: Any) -> dict[str, An
             "backends": [{"id": "one", "address": f"http://{HOST}:{port}"}],
         }
     }
-    settings["performance"] = {"backend_connect_timeout_ms": CONNECT_MS, **performance}
+    settings["performance"] = {
+        "backend_connect_timeout_ms": CONNECT_MS, "backend_timeout_ms": CONNECT_MS, **performance
+    }  # fmt: skip
     return settings
 
 

@@ -22,6 +22,7 @@ from spooky.upstream.probe import (
     judge_http,
     probe,
 )
+from spooky.upstream.quic import Http3Settings
 from spooky.upstream.resolver import SystemResolver
 from tests.support.origin import Origin
 from tests.support.proxy import run, running
@@ -155,7 +156,7 @@ def ask(address: str, check: HealthCheck, protocol: str = "auto") -> None:
         runtime = Runtime(asyncio.get_running_loop())
         try:
             settings = DialSettings(Address.parse(address), protocol, None)
-            await probe(check, settings, runtime, SystemResolver(runtime.loop))
+            await probe(check, settings, runtime, SystemResolver(runtime.loop), Http3Settings())
         finally:
             await runtime.close()
 
@@ -182,7 +183,7 @@ def test_a_backend_is_asked_over_its_protocol(
         async with Origin(kind, None) as origin:
             settings = DialSettings(Address.parse(origin.address), protocol, None)
             try:
-                await probe(check, settings, runtime, SystemResolver(runtime.loop))
+                await probe(check, settings, runtime, SystemResolver(runtime.loop), Http3Settings())
                 said = ""
             except CheckError as failure:
                 said = str(failure)
@@ -212,7 +213,13 @@ def test_a_tcp_check_only_connects() -> None:
         server = await asyncio.start_server(silent, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         settings = DialSettings(Address.parse(f"http://127.0.0.1:{port}"), "auto", None)
-        await probe(HealthCheck(type="tcp"), settings, runtime, SystemResolver(runtime.loop))
+        await probe(
+            HealthCheck(type="tcp"),
+            settings,
+            runtime,
+            SystemResolver(runtime.loop),
+            Http3Settings(),
+        )
         await asyncio.wait_for(heard.wait(), 30)
         server.close()
         await runtime.close()

@@ -33,7 +33,7 @@ from spooky.upstream.pool import Pool, PoolSettings
 from spooky.upstream.probe import CheckError, probe
 from spooky.upstream.quic import Http3Settings
 from tests.certificates import ca, client_leaf, shared_ca, shared_server, write
-from tests.support.origin import Origin
+from tests.support.origin import PIECE, Origin
 from tests.support.origin_h3 import Http3Origin, Http3Server
 from tests.support.proxy import configuration, connect, run, server_context
 
@@ -357,6 +357,80 @@ def test_our_own_limit_of_requests_on_a_connection_is_kept(tmp_path: Path) -> No
     in_room(tmp_path, scenario, http3=replace(HTTP3, limits=limits))
 
 
+# --- backends that give no credit -------------------------------------------------------------
+def test_a_backend_that_gives_no_credit_is_dialled_once_and_the_caller_told(
+    tmp_path: Path,
+) -> None:
+    async def scenario(own: Room) -> None:
+        first = own.ask("/size/1")
+        await until(lambda: own.pool._connections)
+        second = own.ask("/size/1")
+        for asked in (first, second):
+            assert await asyncio.wait_for(asked.ended, 20) is reasons.CONNECT_FAILED
+        assert "let its connection carry no request" in first.detail
+        assert own.origin.connections == 1
+        # Of no use, it was ended.
+        await asyncio.wait_for(own.server.wait_closed(), 20)
+        assert own.pool._connections == set()
+
+    in_room(tmp_path, scenario, streams_max=0, connect_timeout=0.5)
+
+
+def test_credit_that_comes_late_serves_who_waits(tmp_path: Path) -> None:
+    async def scenario(own: Room) -> None:
+        waiting = [own.ask("/size/1") for _ in range(3)]
+        await until(lambda: own.pool._connections)
+        limit: Any = own.server._quic._local_max_streams_bidi  # type: ignore[attr-defined]
+        limit.value = 5
+        own.server.begin_to_read()
+        for asked in waiting:
+            assert await asyncio.wait_for(asked.ended, 20) is reasons.COMPLETED
+        assert own.origin.connections == 1
+
+    in_room(tmp_path, scenario, streams_max=0)
+
+
+def test_a_dial_without_credit_that_ends_after_its_pool_leaves_nothing(tmp_path: Path) -> None:
+    async def scenario(own: Room) -> None:
+        asked = own.ask("/size/1")
+        own.pool.cancel(asked)
+        own.pool.close(60.0)
+        await until(lambda: own.origin.connections)
+        await asyncio.wait_for(own.server.wait_closed(), 20)
+
+    in_room(tmp_path, scenario, streams_max=0)
+
+
+def test_a_connection_that_has_room_before_its_dial_ends_is_kept_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is flushed first where something else asked for a flush before, in the same turn."""
+    flushed = []
+
+    class Other:
+        def flush(self) -> None:
+            flushed.append(self)
+
+    established = quic.QuicConnection.on_established
+
+    def later(connection: quic.QuicConnection, handshake: Any) -> None:
+        connection.runtime.mark(Other())
+        established(connection, handshake)
+
+    monkeypatch.setattr(quic.QuicConnection, "on_established", later)
+
+    async def scenario(own: Room) -> None:
+        own.pool.cancel(own.ask("/size/1"))
+        await until(lambda: own.pool._ready and not own.pool._dialling)
+        assert len(own.pool._ready) == len(own.pool._connections) == 1
+        assert flushed
+        for _ in range(2):
+            await own.fetch("/size/1")
+        assert own.origin.connections == 1
+
+    in_room(tmp_path, scenario, max_idle=1)
+
+
 # --- the end of connections -------------------------------------------------------------------
 def goaway(server: Http3Server, first_unserved: int) -> None:
     control = server.http._local_control_stream_id
@@ -485,6 +559,82 @@ def test_a_false_word_that_nobody_listens_costs_a_connection_nothing(
         own.origin.gate.opened.set()
         assert await asked.ended is reasons.COMPLETED
         assert own.origin.connections == 1
+
+    in_room(tmp_path, scenario)
+
+
+def test_a_second_word_that_nobody_listens_is_doubted_for_as_long_as_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quic, "DOUBT_SECONDS", 20.0)
+
+    async def scenario(own: Room) -> None:
+        await own.fetch("/size/1")
+        (connection,) = own.pool._connections
+        assert isinstance(connection, quic.QuicConnection)
+        connection.on_unreachable(ConnectionRefusedError())
+        first = connection._doubt_timer
+        assert first is not None
+        assert first.active
+        await until(lambda: connection.session.capacity)
+        connection.on_unreachable(ConnectionRefusedError())
+        assert not first.active
+        second = connection._doubt_timer
+        assert second is not None
+        assert second.active
+        connection.session.terminate(reasons.REMOVED)
+        await connection.closed
+        assert not second.active
+
+    in_room(tmp_path, scenario)
+
+
+class Upload(Asked):
+    """A request whose end the backend's window has no room for."""
+
+    SIZE = 5 * PIECE
+
+    def on_connected(self, stream: Stream, reused: bool) -> None:
+        self.stream = stream
+        head = [(b":method", b"POST"), (b":scheme", b"https"), (b":authority", b"localhost")]
+        stream.send_head([*head, (b":path", self.path.encode())], False)
+        stream.send_data(bytes(self.SIZE), True)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_connection_that_retires_sends_the_end_of_its_last_request(
+    tmp_path: Path, engine: str
+) -> None:
+    async def scenario(own: Room) -> None:
+        asked = Upload("/early-response")
+        own.pool.request(asked)
+        assert await asyncio.wait_for(asked.ended, 20) is reasons.COMPLETED
+        server = own.server
+        (exchange,) = server._exchanges.values()
+        own.pool.close(60.0)
+        (connection,) = own.pool._connections
+        await until(lambda: connection.session.drained)
+        server.begin_to_read()
+        received = 0
+        while (data := await asyncio.wait_for(exchange.arrived.get(), 20)) is not None:
+            received += len(data)
+        assert (received, exchange.reset) == (Upload.SIZE, False)
+        await asyncio.wait_for(server.wait_closed(), 20)
+
+    in_room(tmp_path, scenario, http3=replace(HTTP3, engine=engine))
+
+
+def test_the_end_of_a_request_that_is_never_taken_is_waited_for_for_some_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quic, "FINISH_SECONDS", 0.1)
+
+    async def scenario(own: Room) -> None:
+        asked = Upload("/early-response")
+        own.pool.request(asked)
+        assert await asyncio.wait_for(asked.ended, 20) is reasons.COMPLETED
+        own.pool.close(60.0)
+        await asyncio.wait_for(own.server.wait_closed(), 20)
 
     in_room(tmp_path, scenario)
 
