@@ -9,8 +9,9 @@ write(server, tmp_path)  # -> paths of the chain and the key
 import datetime
 import functools
 import ipaddress
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from OpenSSL import crypto
 
 SERVER_AUTH = ExtendedKeyUsageOID.SERVER_AUTH
 CLIENT_AUTH = ExtendedKeyUsageOID.CLIENT_AUTH
@@ -91,18 +93,22 @@ def leaf(
     not_after: datetime.datetime | None = None,
     key: PrivateKey | None = None,
     padding: int = 0,
+    usage: x509.KeyUsage | None = None,
+    also: Sequence[x509.GeneralName] = (),
 ) -> Credentials:
     """Make an end-entity certificate; self-signed when ``issuer`` is ``None``.
 
     Args:
         padding: Bytes by which to make the certificate larger.
+        usage: What the key may be used for; else it may sign.
+        also: More names.
     """
     extensions: list[tuple[x509.ExtensionType, bool]] = [
         (x509.BasicConstraints(ca=False, path_length=None), True),
-        (_key_usage(certificate_sign=False), True),
+        (usage or _key_usage(certificate_sign=False), True),
     ]
     if names:
-        alternatives = x509.SubjectAlternativeName([_general_name(name) for name in names])
+        alternatives = x509.SubjectAlternativeName([*map(_general_name, names), *also])
         extensions.append((alternatives, False))
     if purposes:
         extensions.append((x509.ExtendedKeyUsage(list(purposes)), False))
@@ -143,6 +149,16 @@ def expired(names: Sequence[str], issuer: Credentials | None) -> Credentials:
 def expired_client(name: str, issuer: Credentials | None) -> Credentials:
     """Make a client certificate that ended yesterday."""
     return client_leaf(name, issuer, not_after=now() - datetime.timedelta(days=1))
+
+
+def signed_anew(credentials: Credentials, issuer: Credentials, digest: str) -> Credentials:
+    """Sign a certificate with a digest that nobody should use any more."""
+    certificate = crypto.X509.from_cryptography(credentials.certificate)
+    with warnings.catch_warnings():
+        # Their successors refuse to.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        certificate.sign(crypto.PKey.from_cryptography_key(issuer.key), digest)
+    return replace(credentials, certificate=certificate.to_cryptography())
 
 
 @functools.cache

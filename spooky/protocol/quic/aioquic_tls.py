@@ -67,6 +67,7 @@ FAULT_ALERTS: Final[dict[ClientCertificateFault, type[tls.Alert]]] = {
 SERVER_FAULT_ALERTS: Final[dict[ServerCertificateFault, type[tls.Alert]]] = {
     ServerCertificateFault.EXPIRED: tls.AlertCertificateExpired,
     ServerCertificateFault.PURPOSE: tls.AlertUnsupportedCertificate,
+    ServerCertificateFault.WEAK: tls.AlertBadCertificate,
     ServerCertificateFault.UNTRUSTED: AlertUnknownAuthority,
     ServerCertificateFault.NAME: tls.AlertBadCertificate,
     ServerCertificateFault.MALFORMED: tls.AlertBadCertificate,
@@ -94,13 +95,20 @@ class CryptoReceiver(QuicStreamReceiver):
 
 
 class BoundedContext(tls.Context):
-    """A TLS endpoint that does not collect endless messages (attack 12)."""
+    """A TLS endpoint that does not collect endless messages (attack 12), and takes none after one
+    that it refused: the next may come in the same batch, before the connection is closed."""
+
+    _failed = False
 
     def handle_message(self, input_data: bytes, output_buf: dict[tls.Epoch, Buffer]) -> None:
         """Take handshake bytes in order."""
+        if self._failed:
+            return
+        self._failed = True
         if len(self._receive_buffer) + len(input_data) > HANDSHAKE_MESSAGE_MAX:
             raise crypto_buffer_exceeded()
         super().handle_message(input_data, output_buf)
+        self._failed = False
 
 
 class ClientContext(BoundedContext):
