@@ -14,7 +14,9 @@ from spooky.protocol.quic.sealing import PackageSealer, make_sealer
 KEYS = Keys(2, b"n" * 32, (b"p" * 32,), bytes(32))
 SEALER = TicketSealer(KEYS, "listener")
 OTHER = TicketSealer(KEYS, "other")
-SESSION = Session(1, 0x1301, b"s" * 32, 1.7e9, 7, "example.com", "h3", (b"leaf", b"ca"), 3, (1, 2))
+SESSION = Session(
+    1, 0x1301, b"s" * 32, 1.7e9, 7, "example.com", "h3", b"policy", (b"leaf", b"ca"), 3, (1, 2)
+)
 KEY = KEYS.derived(TICKET)[0]
 
 

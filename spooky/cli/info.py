@@ -15,7 +15,7 @@ from spooky._version import __version__
 
 DEPENDENCIES: Final = (
     "aiohttp", "aioquic", "cffi", "click", "cryptography", "h11", "h2", "httptools", "hyperframe",
-    "msgspec", "ngh2", "prometheus_client", "pylsqpack", "pyyaml", "rich", "uvloop",
+    "msgspec", "ngh2", "prometheus_client", "pylsqpack", "pyopenssl", "pyyaml", "rich", "uvloop",
 )  # fmt: skip
 
 LIBCRYPTO: Final = "libcrypto.so.3"
