@@ -22,6 +22,10 @@ BACKLOG: Final = 64
 """Scrapers are few."""
 
 
+CLOSE_SECONDS: Final = 0.1
+"""How long answers under way have when the endpoint closes; 0 would have no bound."""
+
+
 class _Refusing(asyncio.Protocol):
     """Closes a connection that is one too many."""
 
@@ -126,7 +130,8 @@ class MetricsServer:
     async def close(self) -> None:
         """Stop; idempotent."""
         self._stop_accepting()
-        await self._server.shutdown(0)
+        self._server.pre_shutdown()
+        await self._server.shutdown(CLOSE_SECONDS)
 
     def _stop_accepting(self) -> None:
         if self._listening is not None:

@@ -57,8 +57,8 @@ def kinds_of_change(directory: Path, port: int) -> list[Change]:
         lambda settings: settings["upstream"].pop("other"),
         another_listener,
         lambda settings: settings["listeners"].pop(),
-        lambda settings: settings["performance"].update(backend_timeout_ms=400_000),
-        lambda settings: settings["performance"].update(backend_timeout_ms=500_000),
+        lambda settings: settings["performance"].update(backend_timeout_ms=3_500_000),
+        lambda settings: settings["performance"].update(backend_timeout_ms=3_600_000),
         lambda settings: settings["upstream"]["backend"]["backends"][0].update(weight=7),
         lambda settings: settings["upstream"]["backend"]["backends"][0].update(weight=100),
         lambda settings: settings["upstream"]["backend"].update(
@@ -157,9 +157,9 @@ def test_no_request_fails_and_no_connection_breaks(
         settings["resilience"] = {"protocol": {"denied_path_prefixes": []}}
         settings["performance"]["shutdown_drain_timeout_ms"] = 200
         # The long streams are silent throughout.
-        settings["performance"]["backend_timeout_ms"] = 500_000
+        settings["performance"]["backend_timeout_ms"] = 3_600_000
         for which in ("backend", "client"):
-            settings["performance"][f"{which}_body_idle_timeout_ms"] = 600_000
+            settings["performance"][f"{which}_body_idle_timeout_ms"] = 3_600_000
         settings["control"] = {"history": 1000}
 
     async def scenario() -> None:
