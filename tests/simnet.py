@@ -13,13 +13,13 @@ import heapq
 import itertools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from unittest import mock
 
 from spooky.protocol.quic.packet import PacketHeader, parse_header
 from spooky.protocol.quic.parameters import DATAGRAM_MAX_SIZE
-from spooky.protocol.quic.session import Address, Datagram, QuicSession
+from spooky.protocol.quic.session import Address, Datagram, QuicSession, Transmit
 
 CLIENT: Address = ("192.0.2.1", 50000)
 SERVER: Address = ("198.51.100.1", 443)
@@ -116,6 +116,7 @@ class Network:
             if 0.
         sent: Every datagram sent, as time, source, destination and payload.
         drop: Says which datagrams are lost besides those the link loses.
+        flush: Takes from a session what it has to send; a test may do more on the way.
     """
 
     def __init__(self, seed: int, link: Link | None = None) -> None:
@@ -124,6 +125,9 @@ class Network:
         self.grain = 0.0
         self.sent: list[tuple[float, Address, Address, bytes]] = []
         self.drop: Callable[[Address, bytes], bool] = lambda source, payload: False
+        self.flush: Callable[[QuicSession, float], Sequence[Transmit]] = lambda session, now: (
+            session.flush(now)
+        )
         self._random = random.Random(seed)
         self._hosts: list[Host] = []
         self._order = itertools.count()
@@ -228,7 +232,7 @@ class Network:
         for host in self._hosts:
             if host.session is None:
                 continue
-            for run in host.session.flush(self.now):
+            for run in self.flush(host.session, self.now):
                 for start in range(0, len(run.payload), run.segment_size):
                     payload = run.payload[start : start + run.segment_size]
                     self.send(payload, host.address, run.destination, run.ecn)
