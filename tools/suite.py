@@ -35,10 +35,10 @@ PARTS = (
     Part("test-install", 120, needed=True),
     Part("lint", 30),
     Part("build", 150, needed=True),
-    Part("test-pure", 450),
-    Part("test-sanitize", 480),
+    Part("test-pure", 420),
+    Part("test-sanitize", 540),
     Part("test-packaging", 150),
-    Part("test-compiled", 1020),
+    Part("test-compiled", 990),
 )
 
 
