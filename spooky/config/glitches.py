@@ -32,7 +32,7 @@ class Glitches(Section, frozen=True):
             "The same for all connections of one source: an IPv4 address or an IPv6 /64. Of a "
             "trusted proxy's clients only as its PROXY header says: connections of a proxy that "
             "says it in a field have no such account. Connections that are odd then end, and new "
-            "ones are refused at the whole. Null for no such account.",
+            "ones are refused from three quarters on. Null for no such account.",
             hazard="Clients behind one address translator are one source.",
         ),
     ] = 10_000

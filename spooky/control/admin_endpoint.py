@@ -152,6 +152,9 @@ class AdminEndpoint:
 
         def commit() -> None:
             changed = (settings, credentials.files) != (self._settings, self._credentials.files)
+            admits_alike = _admission(settings, credentials) == _admission(
+                self._settings, self._credentials
+            )
             self._listener, self._settings, self._credentials = new, settings, credentials
             if sink is not None:
                 self._audit.use(sink)
@@ -159,7 +162,11 @@ class AdminEndpoint:
                 if new is not None:
                     new.keep_port()
                     new.begin()
-                self._leave(old)
+                if new is not None and admits_alike:
+                    self._leave(old)
+                else:
+                    # Who is connected may not be allowed any more.
+                    self._close_later(old)
             elif new is not None and changed:
                 new.use(settings, credentials)
             elif new is not None:
@@ -224,6 +231,14 @@ class AdminEndpoint:
         task = self._loop.create_task(work)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _admission(settings: Settings, credentials: AdminCredentials) -> tuple[object, ...]:
+    """Return what decides who is admitted."""
+    return (
+        credentials.files, settings.tls, settings.auth, settings.authorization,
+        settings.ip_allowlist,
+    )  # fmt: skip
 
 
 def _place(settings: Settings) -> tuple[bool, str, int, dict[str, str]]:

@@ -76,7 +76,7 @@ class GlitchBook:
         whole, most = (_source_key(of, address) for of in (WHOLE, MOST))
         take, nanoseconds = self._segment.take_source_rate, int(now * SECOND)
         interval = _interval(policy)
-        soft = max(1, int(GOAWAY_SHARE * budget))
+        soft = _soft(budget)
         verdict = Verdict.NOTHING
         for _ in range(count):
             if not take(whole, nanoseconds, interval, budget):
@@ -86,7 +86,10 @@ class GlitchBook:
         return verdict
 
     def refuses(self, policy: Glitches, address: str, now: float) -> bool:
-        """Return whether a source may begin no connections now: its budget is spent.
+        """Return whether a source may begin no connections now.
+
+        It may not from three quarters of its budget on: where all of it counts, the first token
+        comes back within milliseconds, and who broke a connection for its last one is back at once.
 
         Arguments:
             address: Of a client, and of no proxy that speaks for many.
@@ -96,7 +99,7 @@ class GlitchBook:
             budget is not None
             and self.is_pressed(policy)
             and self._segment.is_source_out(
-                _source_key(WHOLE, address), int(now * SECOND), _interval(policy), budget
+                _source_key(WHOLE, address), int(now * SECOND), _interval(policy), _soft(budget)
             )
         )
 
@@ -170,6 +173,10 @@ class GlitchAccount:
 
 def _source_key(bucket: str, address: str) -> int:
     return hash_key(f"{bucket} {source_of(address)}".encode())
+
+
+def _soft(budget: int) -> int:
+    return max(1, int(GOAWAY_SHARE * budget))
 
 
 def _interval(policy: Glitches) -> int:

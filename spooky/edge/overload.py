@@ -1,6 +1,7 @@
 """Following the pressures on a worker, and doing against overload what the rules say."""
 
 import logging
+import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -80,7 +81,8 @@ class OverloadWatch:
         self._next_close = 0.0
         self._trim = find_trim()
         self._next_trim = 0.0
-        self._next_release = runtime.now() + RELEASE_SECONDS
+        # Workers start together, and each holds up its allocations: not all at once.
+        self._next_release = runtime.now() + RELEASE_SECONDS * random.uniform(0.5, 1.5)
         # What streams hold in each worker, as long as they are to be reset.
         self._held = shared_places(counters, "bytes held by streams")
         self._own_held = 0
@@ -121,8 +123,8 @@ class OverloadWatch:
             self._next_close = now + CLOSE_INTERVAL_SECONDS
             self._close_idle()
         self._follow_largest(pressures[Resource.MEMORY], now)
-        self._give_back(now)
         self._schedule()
+        self._give_back(now)
 
     def _give_back(self, now: float) -> None:
         """Give the system what was freed, now and then, and more often while memory is short.
@@ -135,7 +137,11 @@ class OverloadWatch:
         if is_due or now >= self._next_release:
             self._next_trim = now + TRIM_SECONDS
             self._next_release = now + RELEASE_SECONDS
-            self._runtime.loop.run_in_executor(None, self._trim)
+            try:
+                self._runtime.loop.run_in_executor(None, self._trim)
+            except RuntimeError as error:
+                # The first needs a thread, and the system may allow no more: at the next time.
+                logger.warning("could not give freed memory back: %s", error)
 
     def _measure(self) -> dict[Resource, float]:
         # Rounded, as an average comes near the greatest lag, which is 1, but never quite there.

@@ -1,7 +1,7 @@
 """Compiling an upstream with its backends and routes into a part of generations."""
 
 import ssl
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 
 from spooky._core.admission import Backend, Upstream
 from spooky._core.balance import Balancer, LatencyAware, Loads
@@ -94,9 +94,8 @@ class _PartCompiler:
         backends = []
         for backend in self._upstream.listed_backends:
             yield
-            backends.append(made := self._backend(backend, gate))
-            if (shared := made.stage.gate.shared) is not None:
-                balancer.count_by(len(backends) - 1, shared)
+            backends.append(self._backend(backend, gate))
+        self._count_together(balancer, backends)
         self._follow_health(balancer)
         target = Upstream(
             name=self._name,
@@ -137,6 +136,16 @@ class _PartCompiler:
         default = "cid" if self._balancing.type == "sticky-cid" else "authority"
         named = (self._balancing.key,) if self._balancing.key is not None else ()
         return KeySource.parse(*named, default)
+
+    def _count_together(self, balancer: Balancer, backends: Sequence[Backend]) -> None:
+        """Have a balancer compare what all workers have in flight, if it is known of all backends.
+
+        Where the segment has no room for some, they count this worker's, and would seem free.
+        """
+        shared = [each.stage.gate.shared for each in backends]
+        for position, limit in enumerate(shared):
+            if limit is not None and None not in shared:
+                balancer.count_by(position, limit)
 
     def _follow_health(self, balancer: Balancer) -> None:
         upstream, watch = self._upstream, self._environment.health

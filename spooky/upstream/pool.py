@@ -212,12 +212,19 @@ class Pool(hand_off.Pool):
             self._ready.remove(connection)
             connection.ready = False
         self._forget_timer_if_idle()
-        if self._waiting and not self._dialling and not self._awaits_credit():
+        if not self._waiting or self._dialling or self._awaits_credit():
+            return
+        if not any(each.session.active_streams for each in self._connections):
             # They waited for it. Another one may be no better: whether to dial is theirs to say.
             self._on_dial_failed(self._useless("let its connection carry no request"))
 
     def _awaits_credit(self) -> bool:
-        """Return whether there is a connection that may carry requests yet."""
+        """Return whether there is a connection that may carry requests yet.
+
+        One of HTTP/1.1 that serves carries no other, and needs no credit.
+        """
+        if self._expected_streams == 1:
+            return False
         return any(each.awaits_credit() for each in self._connections)
 
     def _useless(self, detail: str) -> DialError:

@@ -498,7 +498,7 @@ def test_a_defect_of_one_watch_is_logged_with_its_name_and_ends_none(
         monkeypatch.setattr(CertificateWatch, "look", look)
         watch = FileWatch(Bench(tmp_path).changes, lambda: False)
         watch.start()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await looked.wait()
         watch.close()
 

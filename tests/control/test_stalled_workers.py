@@ -27,7 +27,7 @@ def impatient(settings: dict[str, Any]) -> None:
     settings["resilience"] = {
         "watchdog": {
             "check_interval_ms": 200,
-            "poll_stall_timeout_ms": 2000,
+            "poll_stall_timeout_ms": 5000,
             "unhealthy_consecutive_windows": 4,
         }
     }
@@ -94,7 +94,7 @@ def test_a_stopped_worker_is_replaced_and_gives_back_its_places_and_others_notic
             assert "writes no stack: it is in state T" in proxy.log
             # The successor is not replaced in turn.
             await asyncio.sleep(1)
-            assert proxy.log.count("the watchdog replaces") == 1
+            assert proxy.log.count("the watchdog replaces worker 0") == 1
 
     run(scenario)
 

@@ -105,7 +105,7 @@ def test_each_try_is_told_with_its_time_and_its_outcome(known: Fixture) -> None:
     notes.add(NoteKind.HEDGE_BEGAN, began + 0.7, 0, "three", 200)
     notes.add(NoteKind.TRY_ENDED, began + 1.5, reasons.HEDGE_LOST.index, "three")
     notes.add(NoteKind.TRY_ENDED, began + 1.6, 0, "unknown")
-    known.write(notes=notes, started=began)
+    known.write(notes=notes, started=began, ended=began + 2)
     told = [
         (one.number, one.backend, one.hedge, one.began_ms, round(one.ended_ms), one.status,
          one.reason)

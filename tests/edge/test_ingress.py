@@ -250,8 +250,9 @@ def test_connections_above_the_cap_are_refused_and_places_come_back(
         first, second = await setup.client(), await setup.client()
         with pytest.raises((ConnectionError, TimeoutError)):
             await asyncio.wait_for(connect(ingress, setup.proxy.port), 0.5)
-        refused = counted(setup.proxy, "connections_refused_total", reason="connection_cap")
-        assert refused >= 1
+        await until(
+            lambda: counted(setup.proxy, "connections_refused_total", reason="connection_cap")
+        )
         for client in (first, second):
             assert (await client.fetch("GET", "/size/5")).status == 200
             await client.close()
@@ -291,7 +292,7 @@ def test_half_open_connections_are_capped_and_time_out(tmp_path: Path) -> None:
 async def too_many(setup: Setup, ingress: str, reason: reasons.Reason) -> None:
     """Connect until that is refused; on a busy machine a place may come back meanwhile."""
     connecting = [
-        asyncio.wait_for(connect(ingress, setup.proxy.port), 0.3) for _ in range(TRIED_AT_ONCE)
+        asyncio.wait_for(connect(ingress, setup.proxy.port), 2) for _ in range(TRIED_AT_ONCE)
     ]
     found = await asyncio.gather(*connecting, return_exceptions=True)
     assert any(isinstance(each, ConnectionError | TimeoutError) for each in found)

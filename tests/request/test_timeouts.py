@@ -43,12 +43,12 @@ def test_the_wait_for_the_head_begins_when_the_request_is_sent(run_with: RunWith
         stream = await (await setup.client()).open("POST", "/count", end=False)
         for _ in range(5):
             await stream.send(b"x" * 100)
-            await asyncio.sleep(0.22)
+            await asyncio.sleep(0.65)
         await stream.send(b"", end=True)
         response = await stream.whole()
         assert (response.status, bytes(response.body)) == (200, b'{"bytes": 500}')
 
-    run_with(scenario, backend_timeout_ms=1_000, backend_connect_timeout_ms=1_000)
+    run_with(scenario, backend_timeout_ms=3_000, backend_connect_timeout_ms=1_000)
 
 
 def test_a_client_that_stalls_its_upload_is_a_408(run_with: RunWith) -> None:

@@ -373,7 +373,7 @@ def test_a_backend_that_gives_no_credit_is_dialled_once_and_the_caller_told(
         await asyncio.wait_for(own.server.wait_closed(), 20)
         assert own.pool._connections == set()
 
-    in_room(tmp_path, scenario, streams_max=0, connect_timeout=0.5)
+    in_room(tmp_path, scenario, streams_max=0, connect_timeout=3.0)
 
 
 def test_credit_that_comes_late_serves_who_waits(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_backend_that_allows_no_http2_streams_is_not_dialled_for_each_request(
         runtime = Runtime(asyncio.get_running_loop())
         async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            pool = pool_of(runtime, resolve, port, "http2", connect_timeout=0.3)
+            pool = pool_of(runtime, resolve, port, "http2", connect_timeout=3.0)
             told = []
             for _ in range(2):
                 caller = Asking()

@@ -122,19 +122,23 @@ cdef class CryptoStream:
 
     cdef int on_acked(self, FrameRecord* record) except -1:
         """Let go of what the peer has."""
+        # What is below is gone already: the peer may acknowledge another copy of it.
+        cdef uint64_t start = max(record.offset, self._base)
         cdef uint64_t stop = record.offset + record.length
+        if start >= stop:
+            return 0
         if self._lost is not None:
-            self._lost.remove(record.offset, stop)
-        if self._acknowledged is None and record.offset > self._base:
+            self._lost.remove(start, stop)
+        if self._acknowledged is None and start > self._base:
             self._acknowledged = RangeSet()
         if self._acknowledged is not None:
-            self._acknowledged.add(record.offset, stop)
+            self._acknowledged.add(start, stop)
             if self._acknowledged.items[0].start > self._base:
                 return 0
             stop = self._acknowledged.items[0].stop
-        if stop > self._base:
-            del self._data[: stop - self._base]
-            self._base = stop
+            self._acknowledged.remove_below(stop)
+        del self._data[: stop - self._base]
+        self._base = stop
         return 0
 
     cdef int on_lost(self, FrameRecord* record) except -1:
