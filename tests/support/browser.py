@@ -4,7 +4,9 @@ import asyncio
 import base64
 import contextlib
 import itertools
+import os
 import re
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -145,7 +147,7 @@ async def browsing(program: str, directory: Path) -> AsyncIterator[Tab]:
         process = await asyncio.create_subprocess_exec(
             program, "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0",
             "--window-size=1400,1000", f"--user-data-dir={directory / 'browser'}", "about:blank",
-            stdout=output, stderr=output,
+            stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
     try:
         async with asyncio.timeout(START_SECONDS):
@@ -163,5 +165,6 @@ async def browsing(program: str, directory: Path) -> AsyncIterator[Tab]:
             finally:
                 await tab.close()
     finally:
-        process.kill()
+        # Packages start it by a script, whose end is not the browser's.
+        os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
