@@ -80,7 +80,7 @@ test-install: test-packages $(VENV)/.suite $(VENV)/.spooky
 # On the twins run the rooms that call kernels. Of the others, what starts workers without any; the
 # scenarios of aioquic's engine have no kernel to be without.
 PURE_SIDE_BY_SIDE := $(filter-out $(addprefix tests/,config house scenario),$(SIDE_BY_SIDE))
-PURE_ONE_BY_ONE := $(addprefix tests/,attacks hostile fuzz/test_seeds.py \
+PURE_ONE_BY_ONE := $(addprefix tests/,attacks hostile smuggling fuzz/test_seeds.py \
 	cli/test_broken_build.py cli/test_info.py cli/test_proxy.py cli/test_request.py \
 	control/test_changes.py control/test_confinement.py control/test_processes.py \
 	bench/test_histogram.py bench/test_micro.py)

@@ -1,6 +1,7 @@
 """The stages of admission that do more than count; the twin is the source, and says the rest."""
 
 from spooky._core.pure.stages import (
+    BROWNOUT_STEP_SECONDS,
     PRESSURE_START,
     AdaptiveStage,
     BackendStage,
@@ -10,6 +11,7 @@ from spooky._core.pure.stages import (
 )
 
 __all__ = [
+    "BROWNOUT_STEP_SECONDS",
     "PRESSURE_START",
     "AdaptiveStage",
     "BackendStage",

@@ -1,6 +1,5 @@
 """What came of a change, and the generations there were, as people read them."""
 
-import contextlib
 import sys
 import time
 from pathlib import Path
@@ -9,9 +8,8 @@ from typing import Any
 import click
 import msgspec
 
-from spooky.cli.errors import EXIT_OK, print_problems, printable
+from spooky.cli.errors import EXIT_OK, print_answered, printable
 from spooky.cli.plan_view import show_plan
-from spooky.config.problems import Problem
 from spooky.control.plan import Plan
 
 
@@ -33,13 +31,9 @@ def show_outcome(answer: dict[str, Any], as_json: bool) -> int:
 def _show_warnings(answer: dict[str, Any]) -> None:
     """Print what the file that was put in force warns of."""
     # The program that answers may be of a version before this one.
-    warnings = msgspec.convert(answer.get("warnings", []), list[Problem])
-    if not warnings:
-        return
-    source = ""
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        source = Path(warnings[0].file).read_text()
-    print_problems(warnings, source, sys.stderr)
+    warnings = answer.get("warnings", [])
+    if warnings:
+        print_answered(warnings, Path(warnings[0]["file"]))
 
 
 def generation_line(entry: dict[str, Any], active: int) -> str:

@@ -1,12 +1,15 @@
 """How commands fail: one place that prints errors for people and decides exit codes."""
 
+import contextlib
 import os
 import sys
 import unicodedata
 from collections.abc import Sequence
-from typing import Final, TextIO
+from pathlib import Path
+from typing import Any, Final, TextIO
 
 import click
+import msgspec
 
 from spooky.cli.broken_build import unloadable_kernel
 from spooky.config.problems import ConfigurationError, Problem, Severity
@@ -38,6 +41,19 @@ class CommandError(Exception):
         self.message = message
         self.remedy = remedy
         self.exit_code = exit_code
+
+
+def print_answered(problems: Any, file: Path) -> None:
+    """Print to stderr what a running Spooky says of a file.
+
+    Arguments:
+        problems: As the control API answers them.
+        file: Where they are; its lines are shown if it can be read.
+    """
+    source = ""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        source = file.read_text()
+    print_problems(msgspec.convert(problems, list[Problem]), source, sys.stderr)
 
 
 def report(error: Exception) -> int | None:

@@ -1,6 +1,5 @@
 """``spooky plan``: say what another configuration would change, and what may go wrong."""
 
-import contextlib
 import datetime
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ import click
 import msgspec
 
 from spooky.cli.control_client import post, socket_option
-from spooky.cli.errors import EXIT_OK, CommandError, print_problems
+from spooky.cli.errors import EXIT_OK, CommandError, print_answered
 from spooky.config.schema import DEFAULT_PATH
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ def command(file: Path, against: Path | None, as_json: bool, path: Path) -> int:
 
 def _plan_live(path: Path, file: Path) -> "Plan":
     """Return the plan that a running Spooky makes, and print what it warns of."""
-    from spooky.config.problems import Problem
     from spooky.control.plan import Plan
 
     body = {"config_path": str(file.absolute())}
@@ -60,10 +58,7 @@ def _plan_live(path: Path, file: Path) -> "Plan":
         # What is wrong with the file itself is an error here.
         post(path, "/admin/runtime/preview", body)
     if answer["problems"]:
-        source = ""
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            source = file.read_text()
-        print_problems(msgspec.convert(answer["problems"], list[Problem]), source, sys.stderr)
+        print_answered(answer["problems"], file)
     if not answer["valid"]:
         raise CommandError("this machine does not have what the file asks for")
     return msgspec.convert(answer["plan"], Plan)

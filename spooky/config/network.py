@@ -18,6 +18,7 @@ from threading import Thread
 from typing import Final, NamedTuple
 
 from spooky.config.hosts import EMBEDDED_SCHEME, parse_backend_address
+from spooky.config.networks import parse_address
 from spooky.config.problems import InvalidValueError, Path, quoted
 from spooky.config.report import Report
 from spooky.config.schema import Configuration
@@ -210,9 +211,7 @@ def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     data = bytes.fromhex(text)
     if sys.byteorder == "little":
         data = b"".join(data[i : i + 4][::-1] for i in range(0, len(data), 4))
-    address = ipaddress.ip_address(data)
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return mapped or address
+    return parse_address(str(ipaddress.ip_address(data)))
 
 
 def _overlap(

@@ -30,11 +30,10 @@ class _Brownout:
     recover: int
     is_active: bool = False
 
-    def look(self, taken: int) -> bool:
-        """Return whether they are, with so many requests in flight."""
+    def look(self, taken: int) -> None:
+        """See whether they are, with so many requests in flight."""
         percent = 100 * taken / self.limit
         self.is_active = percent >= self.trigger or (self.is_active and percent > self.recover)
-        return self.is_active
 
 
 def _brownouts(configuration: Configuration) -> Iterator[tuple[tuple[str, ...], _Brownout]]:
@@ -96,6 +95,12 @@ class AdmissionState:
             and (breaker := breaker_of(configuration, self._segment, name, backend.id)) is not None
         }
 
+    def look(self) -> bool:
+        """Follow the brownouts of workers; return whether there can be any."""
+        for scope, brownout in self._brownouts.items():
+            brownout.look(shared_total(self._segment, REQUESTS, *scope))
+        return bool(self._brownouts)
+
     def lets_through(self, upstream: str, backend: str) -> bool:
         """Return whether a backend's breaker would let a request try it now."""
         breaker = self._breakers.get((upstream, backend))
@@ -136,12 +141,12 @@ class AdmissionState:
                 limit.minimum,
                 labels,
             )
+        self.look()
         for (scope, *names), brownout in self._brownouts.items():
-            taken = shared_total(self._segment, REQUESTS, scope, *names)
             yield Fact(
                 "brownout_active",
                 "Whether so many requests are in flight that those of low priority are shed.",
-                int(brownout.look(taken)),
+                int(brownout.is_active),
                 (("scope", scope), ("upstream", names[0] if names else "")),
             )
         for (name, backend), breaker in self._breakers.items():

@@ -324,7 +324,10 @@ class ControlApi:
 
     async def _body(self, request: web.Request, kind: type[Body]) -> Body:
         """Return what a request says; from here on, the answer takes its time."""
-        content = await request.read() or b"{}"
+        try:
+            content = await request.read() or b"{}"
+        except (web.RequestPayloadError, ConnectionError) as error:
+            raise web.HTTPBadRequest(text=f"the body cannot be read: {error}") from error
         try:
             body = msgspec.json.decode(content, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -38,14 +38,15 @@ RETRY_SECONDS: Final = 1
 _CHALLENGE: Final = {"WWW-Authenticate": "Bearer"}
 _PAGE_CHALLENGE: Final = {"WWW-Authenticate": 'Basic realm="Spooky", charset="UTF-8"'}
 
+# The code is that of the error, if it has one.
 _CHANGE_ERRORS: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (MaterialError, 400, "invalid"),
-    (UnknownGenerationError, 404, "unknown_generation"),
-    (UnknownBackendError, 404, "unknown_object"),
+    (UnknownGenerationError, 404, ""),
+    (UnknownBackendError, 404, ""),
     (UnknownRequestError, 404, "unknown_request"),
-    (WrongStateError, 409, "wrong_state"),
-    (StaleError, 412, "stale"),
-    (ChangeError, 500, "not_changed"),
+    (WrongStateError, 409, ""),
+    (StaleError, 412, ""),
+    (ChangeError, 500, ""),
     (HistoryError, 500, "not_changed"),
 )
 
@@ -72,7 +73,7 @@ async def answer_errors(
         status, code = next(
             (status, code) for kind, status, code in _CHANGE_ERRORS if isinstance(error, kind)
         )
-        return problem(status, code, str(error))
+        return problem(status, getattr(error, "code", code), str(error))
     except web.HTTPException as error:
         allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         return problem(error.status, "refused", error.text or error.reason, allow)

@@ -50,7 +50,7 @@ def build_facts(segment: Segment, started: float) -> Iterator[Fact]:
 def certificate_facts(listener: Listener, tls: ListenerTls) -> Iterator[Fact]:
     """Yield when each certificate of a listener expires."""
     where = f"{listener.address}:{listener.port}"
-    for chain in tls.selector.chains:
+    for chain in {each.fingerprint: each for each in tls.selector.chains}.values():
         names = sorted(chain.names)
         yield Fact(
             "certificate_expiry_seconds",

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 from spooky._core.shared import Segment
+from spooky._core.stages import BROWNOUT_STEP_SECONDS
+from spooky._core.timers import Timer
 from spooky.config.schema import Configuration
 from spooky.control.admission_state import AdmissionState
 from spooky.control.health_checks import HealthChecks
@@ -34,6 +36,8 @@ class Health:
         self._checks = HealthChecks(runtime, segment, resolve)
         self._ejection = OutlierEjection(runtime, segment)
         self._names = NameRefresh(runtime, resolve, on_addresses)
+        self._runtime = runtime
+        self._looking: Timer | None = None
 
     @property
     def any_can_serve(self) -> bool:
@@ -65,6 +69,8 @@ class Health:
         self._ejection.follow(configuration, materials)
         self._names.follow(configuration)
         self._admission.follow(configuration)
+        if self._looking is None:
+            self._look()
         self._enabled = {
             name: [
                 (backend.id, BackendHealth(self._segment, name, backend.id))
@@ -86,3 +92,13 @@ class Health:
         self._checks.close()
         self._ejection.close()
         self._names.close()
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
+    def _look(self) -> None:
+        """Look as often as workers do: a brownout may come between two scrapes, and last."""
+        self._looking = None
+        if self._admission.look():
+            due = self._runtime.now() + BROWNOUT_STEP_SECONDS
+            self._looking = self._runtime.schedule(due, self._look)

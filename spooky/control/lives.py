@@ -24,7 +24,7 @@ from spooky.control.changes import Changes
 from spooky.control.choices import choice_of, excluded_text
 from spooky.control.history import Record
 from spooky.control.overrides import override
-from spooky.control.tries import first_try_began, tries_of
+from spooky.control.tries import first_try_began, milliseconds, tries_of
 from spooky.observe.decisions import (
     Decision,
     NoteKind,
@@ -94,7 +94,7 @@ class Lives:
             worker=int(request_id[:2], 16),
             generation=decision.generation,
             started=datetime.fromtimestamp(started, UTC).isoformat(timespec="milliseconds"),
-            duration_ms=_milliseconds(decision, decision.ended),
+            duration_ms=milliseconds(decision, decision.ended),
             protocol=decision.protocol,
             upstream_protocol=decision.upstream_protocol or None,
             method=_text(decision.method),
@@ -222,23 +222,23 @@ def _events(decision: Decision) -> Iterator[LifeEvent]:
     events = [LifeEvent(0.0, "began", "", None, (), "the request's head came")]
     for note in decision.notes:
         numbers = _trimmed(note.numbers)
-        at = _milliseconds(decision, note.at)
+        at = milliseconds(decision, note.at)
         reason = note.reason.code if note.kind in _WITH_REASON else None
         text = describe(note.kind, note.name, numbers, note.reason.text)
         events.append(LifeEvent(at, note.kind.name.lower(), note.name, reason, numbers, text))
     if (began := first_try_began(decision)) is not None:
         text = describe(NoteKind.TRY_BEGAN, decision.backend, (1.0,), "")
-        at = _milliseconds(decision, began)
+        at = milliseconds(decision, began)
         events.append(LifeEvent(at, "try_began", decision.backend, None, (1.0,), text))
     for moment, name, text in (
         (decision.connected, "connected", "a backend's connection took it"),
         (decision.first_byte, "answered", f"the response began, with {decision.status}"),
     ):
         if moment >= 0:
-            at = _milliseconds(decision, moment)
+            at = milliseconds(decision, moment)
             events.append(LifeEvent(at, name, decision.backend, None, (), text))
     events.sort(key=lambda event: event.at_ms)
-    ended = _milliseconds(decision, decision.ended)
+    ended = milliseconds(decision, decision.ended)
     events.append(LifeEvent(ended, "ended", "", decision.reason.code, (), decision.reason.text))
     yield from events
 
@@ -280,10 +280,6 @@ def _trimmed(numbers: Sequence[float]) -> tuple[float, ...]:
     """Return the numbers without the zeros that follow the last other."""
     last = max((place for place, number in enumerate(numbers) if number), default=-1)
     return tuple(numbers[: last + 1])
-
-
-def _milliseconds(decision: Decision, moment: float) -> float:
-    return round((moment - decision.started) * 1000, 3)
 
 
 def _text(value: bytes) -> str:

@@ -8,7 +8,6 @@ from spooky.edge.messages import Resolve, Resolved
 from spooky.edge.names import AskedNames
 from spooky.runtime import Runtime
 from spooky.upstream import dial
-from spooky.upstream.resolver import names_of
 
 
 class OwnNames:
@@ -41,7 +40,7 @@ class OwnNames:
 
     def follow(self, configuration: Configuration) -> None:
         """Forget the names that what is in force does not have."""
-        self._asked.forget_but(frozenset(names_of(configuration)))
+        self._asked.follow(configuration)
 
     def _ask(self, question: Resolve) -> None:
         self._runtime.start_task(self._answer(question))

@@ -391,12 +391,12 @@ class Supervisor:
         steering = Steering(tuple(slots), leaving, before.table)
         try:
             await self._crew.hand_over(steering, ways, seconds)
+        finally:
             if self._admin is not None:
                 self._admin.leave()
             if self._control is not None:
                 self._control.leave()
             self._metrics.leave()
-        finally:
             self._wake.set()
 
     async def _take_over(self, heir: Heir) -> None:

@@ -59,12 +59,13 @@ def _view(decision: Decision, one: _Try) -> TryView:
         ended, status = decision.ended, decision.status
         reason, text = decision.reason.code, decision.reason.text
     return TryView(
-        one.number, one.backend, one.is_hedge, _milliseconds(decision, one.began),
-        _milliseconds(decision, ended), status or None, reason, text,
+        one.number, one.backend, one.is_hedge, milliseconds(decision, one.began),
+        milliseconds(decision, ended), status or None, reason, text,
     )  # fmt: skip
 
 
-def _milliseconds(decision: Decision, moment: float) -> float:
+def milliseconds(decision: Decision, moment: float) -> float:
+    """Return when a moment was, counted from when the request began; ms."""
     return round((moment - decision.started) * 1000, 3)
 
 

@@ -117,9 +117,10 @@ class Upgrade:
         began = time.monotonic()
         async with self._changes.halted():
             try:
-                successor = self._successor = _Successor(command(program))
+                arguments = command(program)
+                successor = self._successor = _Successor(arguments)
             except OSError as error:
-                raise UpgradeError(f"{program} cannot be started: {error.strerror}") from error
+                raise UpgradeError(f"{arguments[0]} cannot be started: {error.strerror}") from error
             try:
                 prepared, handles = await self._begin(successor)
             except BaseException as error:
@@ -235,7 +236,13 @@ class _Successor:
                 ours.close()
                 raise
         self._channel = Channel(ours, self._on_data, lambda: None)
-        self._exit = os.pidfd_open(self._process.pid)
+        try:
+            self._exit = os.pidfd_open(self._process.pid)
+        except OSError:
+            self._process.kill()
+            self._process.wait()
+            self._channel.close()
+            raise
         self._loop.add_reader(self._exit, self._on_exited)
 
     @property

@@ -46,7 +46,6 @@ from spooky.observe.counters import Counters
 from spooky.observe.segment import open_segment
 from spooky.runtime import Runtime
 from spooky.runtime.channel import Channel, ChannelFullError
-from spooky.upstream.resolver import names_of
 
 logger = logging.getLogger(__name__)
 
@@ -265,7 +264,7 @@ class Agent:
     def _on_switched(self, change: Change) -> None:
         before, now = self._configuration, change.configuration
         self._configuration = now
-        self._names.forget_but(frozenset(names_of(now)))
+        self._names.follow(now)
         if before is None or (before.log, before.access_log) != (now.log, now.access_log):
             self._log_as(now, change.logs)
             if self._worker is not None:

@@ -2,11 +2,12 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from typing import Final
 
+from spooky.config.schema import Configuration
 from spooky.edge.messages import Resolve, Resolved
-from spooky.upstream.resolver import Name, is_address
+from spooky.upstream.resolver import Name, is_address, names_of
 
 FRESH_SECONDS: Final = 5.0
 """How long an answer is used without asking again; a new connection asks after that.
@@ -59,11 +60,14 @@ class AskedNames:
             raise socket.gaierror(socket.EAI_NONAME, answer.error)
         return list(answer.addresses)
 
-    def forget_but(self, names: Container[Name]) -> None:
-        """Keep of what is known only these, because others lead to no backend any more.
+    def follow(self, configuration: Configuration) -> None:
+        """Forget the names that a configuration does not have: they lead to no backend any more.
 
         Requests that drain may ask for another yet; it is forgotten with the next change.
         """
+        if not self._known:
+            return
+        names = frozenset(names_of(configuration))
         self._known = {name: known for name, known in self._known.items() if name in names}
 
     def answered(self, answer: Resolved) -> None:

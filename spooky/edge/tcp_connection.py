@@ -192,7 +192,6 @@ class TcpConnection(ByteTransport):
     def hasten(self) -> None:
         """Have less patience from now on, if it was told to finish with more."""
         if self._last_timer is not None:
-            self._last_timer.cancel()
             self._last_request_seconds = LAST_REQUEST_SECONDS
             self._last_active = self.runtime.now()
             self._wait_for_last_request()
@@ -258,7 +257,10 @@ class TcpConnection(ByteTransport):
 
     def _wait_for_last_request(self) -> None:
         """Close when no request has come for long enough."""
-        self._last_timer = None
+        if self._last_timer is not None:
+            # It may not be due: whoever is told to end twice has one wait.
+            self._last_timer.cancel()
+            self._last_timer = None
         now = self.runtime.now()
         if self.session.active_streams or self._head_timer is not None:
             self._last_active = now

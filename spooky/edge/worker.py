@@ -304,11 +304,7 @@ class Worker:
 
     async def _give_up_in_turns(self) -> None:
         while self._given_up:
-            try:
-                await in_turns(self._given_up[0], self.runtime)
-            except Exception:
-                # The next generations are not to be kept for it.
-                logger.exception("could not let go of all that a generation refers to")
+            await in_turns(self._given_up[0], self.runtime)
             self._given_up.popleft()
 
     def _forget_counts_later(self, drain_seconds: float) -> None:

@@ -1,5 +1,6 @@
 """Compiling a configuration into a generation."""
 
+import logging
 from collections.abc import Callable, Generator
 from typing import Final
 
@@ -31,6 +32,8 @@ from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.runtime.in_turns import in_turns
 from spooky.upstream.pool import PoolSettings
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "CompileError", "Environment", "compile_generation", "compile_in_turns", "compile_steps"
@@ -124,15 +127,23 @@ class _Compiler:
         Arguments:
             seconds: How long the streams of what nobody else refers to have.
         """
-        while self._parts:
+        while self._parts or self._releases:
             yield
-            part = self._parts.pop()
-            part.references -= 1
-            if part.references == 0:
-                del self._environment.parts[part.identity]
-                part.release(seconds)
-        while self._releases:
+            try:
+                self._release_one(seconds)
+            except Exception:
+                # What is left is not to be kept for it.
+                logger.exception("could not let go of all that a generation refers to")
+
+    def _release_one(self, seconds: float) -> None:
+        if not self._parts:
             self._releases.pop()(seconds)
+            return
+        part = self._parts.pop()
+        part.references -= 1
+        if part.references == 0:
+            del self._environment.parts[part.identity]
+            part.release(seconds)
 
     def compile(self, number: int) -> Generator[None, None, Generation]:
         """Return the generation.

@@ -142,9 +142,9 @@ class _PartCompiler:
 
         Where the segment has no room for some, they count this worker's, and would seem free.
         """
-        shared = [each.stage.gate.shared for each in backends]
-        for position, limit in enumerate(shared):
-            if limit is not None and None not in shared:
+        shared = [limit for each in backends if (limit := each.stage.gate.shared) is not None]
+        if len(shared) == len(backends):
+            for position, limit in enumerate(shared):
                 balancer.count_by(position, limit)
 
     def _follow_health(self, balancer: Balancer) -> None:

@@ -95,7 +95,9 @@ def reference_fact_families(facts: Iterable[Fact]) -> Iterator[Family]:
                 continue
             value = (fact.value - time.time()) / _DAY_SECONDS if alias.in_days else fact.value
             kept = tuple((label, labels[label]) for label in alias.keeps)
-            sums.setdefault(alias, Counter())[kept] += value  # type: ignore[assignment]
+            found = sums.setdefault(alias, Counter())
+            # Several facts under the same labels: what is counted is summed, a state is not.
+            found[kept] = value if alias.kind is Kind.GAUGE else found[kept] + value  # type: ignore[assignment]
     for alias, samples in sums.items():
         yield Family(PREFIX + alias.name, alias.kind, alias.help, list(samples.items()))
 

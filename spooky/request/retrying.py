@@ -157,6 +157,8 @@ class RetryingExchange(exchange.Exchange):
             Whether that is under way; else nothing changed.
         """
         tries, retry = self._remember_tries(), self.upstream.retry
+        if tries.is_denied:
+            return False
         verdict = tries.allowance.judge(
             retry,
             reason,
@@ -173,6 +175,7 @@ class RetryingExchange(exchange.Exchange):
         elif verdict is Verdict.ALLOWED and not self._spend():
             verdict = Verdict.BUDGET
         if verdict is not Verdict.ALLOWED:
+            tries.is_denied = True
             self._count_retry("failed")
             self.service.count("retry_denied_total", reason=verdict.value)
             self._note_end(attempt, reason)

@@ -18,12 +18,13 @@ class Tries:
         hedge_timer: When another is begun because the first takes long.
         try_timer: When the try under way has taken too long.
         pause_timer: When the next try begins.
+        is_denied: Whether a failure may be followed by no other try any more.
         is_paid: Whether the budget was asked for a try that did not begin yet.
     """
 
     __slots__ = (
-        "allowance", "cause", "failed", "hedge", "hedge_timer", "is_paid", "pause_timer", "rival",
-        "try_timer",
+        "allowance", "cause", "failed", "hedge", "hedge_timer", "is_denied", "is_paid",
+        "pause_timer", "rival", "try_timer",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -35,6 +36,7 @@ class Tries:
         self.hedge_timer: Timer | None = None
         self.try_timer: Timer | None = None
         self.pause_timer: Timer | None = None
+        self.is_denied = False
         self.is_paid = False
 
     def note_end(self, attempt: Attempt) -> None:

@@ -59,7 +59,10 @@ class Runtime(Turns):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         for kept in list(self._kept):
-            kept.end()
+            try:
+                kept.end()
+            except Exception:
+                self.report(kept)
 
     def report(self, broken: object) -> None:
         """Log the exception that is being handled; timeouts will end what has it."""

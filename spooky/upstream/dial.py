@@ -105,12 +105,23 @@ class UpstreamTls:
             certificate = CertificateChain(self.client_certificate_pem, self.client_key_pem)
         return QuicTls(verifier, certificate)
 
+    @cached_property
+    def _contexts(self) -> dict[str, ssl.SSLContext]:
+        return {}
+
     def context(self, protocol: str) -> ssl.SSLContext:
-        """Return a client context that offers what ``protocol`` allows by ALPN.
+        """Return the client context that offers what ``protocol`` allows by ALPN.
+
+        Each is made once: reading a bundle of authorities takes many milliseconds.
 
         Raises:
             ssl.SSLError: The certificates or the key cannot be used.
         """
+        if protocol not in self._contexts:
+            self._contexts[protocol] = self._make_context(protocol)
+        return self._contexts[protocol]
+
+    def _make_context(self, protocol: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = self.verify_certificates and self.strict_sni
         context.verify_mode = ssl.CERT_REQUIRED if self.verify_certificates else ssl.CERT_NONE
@@ -140,17 +151,8 @@ class DialSettings:
     quic: QuicTls | None = None
 
     @classmethod
-    def of(
-        cls,
-        origin: Origin,
-        protocol: str,
-        tls: UpstreamTls,
-        contexts: dict[str, ssl.SSLContext] | None = None,
-    ) -> "DialSettings":
+    def of(cls, origin: Origin, protocol: str, tls: UpstreamTls) -> "DialSettings":
         """Return how to connect to an origin with a TLS identity.
-
-        Arguments:
-            contexts: Those of the identity by protocol, as each takes long to make; added to.
 
         Raises:
             ssl.SSLError: The certificates or the key cannot be used.
@@ -160,10 +162,7 @@ class DialSettings:
             return cls(origin, protocol, None, tls.quic)
         if origin.scheme != "https":
             return cls(origin, protocol, None)
-        known = contexts if contexts is not None else {}
-        if protocol not in known:
-            known[protocol] = tls.context(protocol)
-        return cls(origin, protocol, known[protocol])
+        return cls(origin, protocol, tls.context(protocol))
 
 
 async def dial(

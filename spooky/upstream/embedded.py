@@ -147,10 +147,17 @@ class EmbeddedStream:
         """Run the application to its end, and see that the response has one too."""
         try:
             await application(scope, self._receive, self._send)
+        except asyncio.CancelledError:
+            # Where a client is gone it has ended before; else it was from within, or at the end.
+            if not self._ended:
+                logger.warning("the embedded application was cancelled on %s", scope["path"])
+            raise
         except Exception:
             logger.exception("the embedded application failed on %s", scope["path"])
+        else:
+            if not self._ended:
+                logger.error("the embedded application did not answer %s", scope["path"])
         finally:
-            # Also where the application was cancelled from within; it has ended where we cancel.
             if not self._ended:
                 self._ended = True
                 self.handler.on_reset(reasons.APPLICATION_ERROR)

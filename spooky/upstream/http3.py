@@ -5,6 +5,7 @@ import errno
 import socket
 from typing import Final
 
+from spooky._core import reasons
 from spooky._core.reasons import H3_NO_ERROR, Reason
 from spooky._core.timers import Timer
 from spooky._core.udp import UdpSocket
@@ -152,7 +153,12 @@ class Http3Connection:
             return
         if batch:
             self.datagrams_received += len(batch)
-            self.quic.receive(batch, self.runtime.now())
+            try:
+                self.quic.receive(batch, self.runtime.now())
+            except Exception:
+                # A defect in what it carries ends this connection, and what it carries.
+                self.runtime.report(self)
+                self.http3.terminate(reasons.UPSTREAM_CONNECTION_LOST)
             self.wake()
 
     def _send(self, run: Transmit) -> None:

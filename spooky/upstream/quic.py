@@ -76,12 +76,11 @@ class QuicConnection(PooledConnection, Http3Connection):
     Arguments:
         pool: Whose it is.
         udp: A socket connected to the backend.
-        settings: How to connect.
     """
 
     wake = Http3Connection.wake
 
-    def __init__(self, pool: "Pool", udp: socket.socket, settings: DialSettings) -> None:
+    def __init__(self, pool: "Pool", udp: socket.socket) -> None:
         PooledConnection.__init__(self, pool)
         self.expected_streams = EXPECTED_STREAMS
         self._peer = str(udp.getpeername()[0])
@@ -90,7 +89,7 @@ class QuicConnection(PooledConnection, Http3Connection):
         self._is_pinged = False
         self._doubt_timer: Timer | None = None
         self._finish_timer: Timer | None = None
-        http3 = pool.settings.http3
+        settings, http3 = pool.dial_settings, pool.settings.http3
         Http3Connection.__init__(
             self,
             pool.runtime,
@@ -218,7 +217,7 @@ class QuicConnection(PooledConnection, Http3Connection):
             self._doubt_timer = None
 
 
-MakeConnection = Callable[[socket.socket, DialSettings], QuicConnection]
+MakeConnection = Callable[[socket.socket], QuicConnection]
 """Makes a connection on a socket that is connected to a backend."""
 
 
@@ -257,7 +256,7 @@ async def _connect(
     """
     udp = _udp_socket(address, settings.origin.port)
     try:
-        connection = make_connection(udp, settings)
+        connection = make_connection(udp)
     except BaseException:
         udp.close()
         raise

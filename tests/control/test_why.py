@@ -22,7 +22,7 @@ from spooky.observe.segment import private_segment
 from spooky.upstream.excluded import EXCLUDED_MAX
 from tests.control.serve import served
 from tests.support.proxy import configuration, run
-from tests.support.waiting import until
+from tests.support.waiting import PATIENCE_SECONDS, until
 
 ID = "0000000001000000%02x"
 
@@ -393,9 +393,12 @@ def test_a_retry_an_ejection_a_wait_and_a_shed_are_explained(tmp_path: Path) -> 
                 "upstream let it in: 1 of", "backend let it in: 1 of",
             ):  # fmt: skip
                 assert part in retried, retried
-            await asyncio.sleep(1)  # Workers follow within 0.1 s, of an idle machine.
-            assert (await client.fetch("GET", "/status/204")).status == 204
-            rerouted = await why("/status/204")
+            # Workers follow within 0.1 s of a machine that is idle.
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                rerouted = ""
+                while "gone: excluded" not in rerouted:
+                    assert (await client.fetch("GET", "/status/204")).status == 204
+                    rerouted = await why("/status/204")
             for part in (
                 "backend    one over http/1.1 (least-request): ",
                 "it is the only backend that could be chosen",

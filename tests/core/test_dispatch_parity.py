@@ -384,6 +384,21 @@ def test_a_connection_that_cannot_settle_is_forgotten_when_it_is_over(
         world.step(*step)
     world.is_unsettled = True
     world.step("pass", 3.0)
-    assert outcome(world, "turn") == "raised"
+    world.step("turn")
+    world.step("turn")
     assert not world.listener._connections
     assert not world.listener._by_connection_id
+
+
+@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+def test_a_connection_that_cannot_settle_has_a_timer_yet(kernels: dict[str, Any]) -> None:
+    """Else nothing would ever end it, and it would keep its place."""
+    world = World(kernels)
+    for step in [("read", [(5, "initial")]), ("turn",), ("turn",)]:
+        world.step(*step)
+    world.is_unsettled = True
+    for _ in range(2):
+        world.step("pass", 3.0)
+        world.step("turn")
+        world.step("turn")
+    assert [entry[1] for entry in world.log if entry[0] == "expire"] == [5, 5]

@@ -15,6 +15,7 @@ from aioquic.tls import SessionTicket
 import spooky
 from tests.edge.test_misdirected import INGRESSES, connect, run_with, status
 from tests.support.client import Client, Http3Client
+from tests.support.tls import plain_context
 
 OPEN, CLOSED = "open.a.test", "closed.a.test"
 
@@ -91,37 +92,28 @@ def test_a_connection_is_good_for_the_names_that_ask_what_it_was_asked(
     run_by_name(tmp_path, scenario, change)
 
 
-@pytest.mark.parametrize("ingress", INGRESSES)
-def test_the_default_certificate_asks_what_the_listener_asks(
-    tmp_path: Path, ingress: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where it is that of a name that asks for something else."""
+def without_default(settings: dict[str, Any]) -> None:
+    """Have the default certificate be that of a name that asks for something else."""
+    settings["listeners"][0]["tls"] |= {"cert": "", "key": ""}
 
-    def change(settings: dict[str, Any]) -> None:
-        settings["listeners"][0]["tls"] |= {"cert": "", "key": ""}
 
-    async def scenario(proxy: spooky.Proxy) -> None:
-        client = await connect(ingress, proxy.addresses[0], OPEN)
-        assert await status(client, OPEN, monkeypatch) == 200
-        assert await status(client, CLOSED, monkeypatch) == 421
-        await client.close()
-
-    run_by_name(tmp_path, scenario, change)
+def beside_another(settings: dict[str, Any]) -> None:
+    """Add a listener without names: its wildcard must open none of the other's."""
+    first = settings["listeners"][0]
+    plain = {key: value for key, value in first["tls"].items() if key != "certificates"}
+    settings["listeners"].append(first | {"address": "127.0.0.2", "tls": plain})
+    settings["listeners"].reverse()
+    settings["listeners"][0]["address"], first["address"] = "127.0.0.1", "127.0.0.2"
 
 
 @pytest.mark.parametrize("ingress", INGRESSES)
-def test_another_listener_has_a_say_by_its_names(
-    tmp_path: Path, ingress: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", [without_default, beside_another], ids=lambda it: it.__name__)
+def test_a_certificate_shown_without_asking_opens_no_name_that_asks(
+    tmp_path: Path,
+    ingress: str,
+    change: Callable[[dict[str, Any]], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A wildcard of one opens no name of another that asks for client certificates."""
-
-    def change(settings: dict[str, Any]) -> None:
-        first = settings["listeners"][0]
-        plain = {key: value for key, value in first["tls"].items() if key != "certificates"}
-        settings["listeners"].append(first | {"address": "127.0.0.2", "tls": plain})
-        settings["listeners"].reverse()
-        settings["listeners"][0]["address"], first["address"] = "127.0.0.1", "127.0.0.2"
-
     async def scenario(proxy: spooky.Proxy) -> None:
         client = await connect(ingress, proxy.addresses[0], OPEN)
         assert await status(client, OPEN, monkeypatch) == 200
@@ -212,9 +204,7 @@ class Talk:
 def client_context(
     version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3, directory: Path | None = None
 ) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    context = plain_context()
     context.minimum_version = context.maximum_version = version
     if directory is not None:
         context.load_cert_chain(directory / "alice.pem", directory / "alice.key")

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spooky.bench import processes
 from tests.attacks.ground import Bystander
 from tests.control.serve import Served, generous, served
 from tests.interop.conftest import free_port
@@ -46,12 +47,6 @@ CALM_SECONDS = 60.0
 
 WRONG = re.compile(r"Traceback|died|stalled|killed|defect|\"level\": ?\"(?:error|critical)\"", re.I)
 """What the log of a healthy proxy never says."""
-
-
-def processor_seconds(pid: int) -> float:
-    """Return the processor time that a process took."""
-    numbers = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(numbers[11]) + int(numbers[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def configure(
@@ -170,7 +165,7 @@ class Siege:
 
     def cpu_s(self) -> float:
         """Return the processor time that its processes took."""
-        return sum(map(processor_seconds, (self.proxy.process.pid, *self.workers)))
+        return processes.cpu_seconds([self.proxy.process.pid, *self.workers])
 
     async def counted(self, *metrics: str) -> list[int]:
         """Return the sums of metrics."""

@@ -253,6 +253,18 @@ def test_of_a_request_that_a_stage_refuses_only_those_before_it_are_kept():
     world.check_idle()
 
 
+def test_a_retry_that_was_denied_is_so_once_whatever_comes_of_the_response():
+    """The status that would be tried again is passed on, and then its body is cut."""
+    world = World(backends=1)
+    client = world.request("POST")
+    backend = world.connect()
+    backend.answer(503, b"half", ends=False)
+    backend.fail()
+    assert [name for name, *_ in noted(client, NoteKind.RETRY_DENIED)] == ["method"]
+    assert world.counted("retry_denied_total") == 1
+    world.check_idle()
+
+
 @pytest.mark.parametrize(
     ("resilience", "fails", "rule"),
     [

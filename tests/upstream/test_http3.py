@@ -36,6 +36,7 @@ from tests.certificates import ca, client_leaf, shared_ca, shared_server, write
 from tests.support.origin import PIECE, Origin
 from tests.support.origin_h3 import Http3Origin, Http3Server
 from tests.support.proxy import configuration, connect, run, server_context
+from tests.support.waiting import until
 
 HTTP3 = Http3Settings()
 TLS = UpstreamTls(ca_pem=shared_ca().certificate_pem)
@@ -170,12 +171,6 @@ def in_room(
             await scenario(own)
 
     run(with_room)
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 # --- dialling ---------------------------------------------------------------------------------

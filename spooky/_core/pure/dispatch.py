@@ -262,7 +262,11 @@ class Listener:
         try:
             connection.receive(batch, now)
         except Exception:
-            self._end_broken(connection)
+            try:
+                self._end_broken(connection)
+            except Exception:
+                # Not even ended: those that come after it must not wait for ever.
+                self.runtime.report(self)
 
     def _sort(
         self,
@@ -323,11 +327,7 @@ class Listener:
                 batch = self._handshakes.claim(connection)
                 if connection in self._connections:
                     self._counts[self._received] += len(batch)
-                    try:
-                        self._give(connection, batch, now)
-                    except Exception:
-                        # Not even ended: those that wait behind it must not wait for ever.
-                        self.runtime.report(self)
+                    self._give(connection, batch, now)
                 continue
             openings = self._handshakes.next_opening()
             if openings is None:
@@ -468,16 +468,19 @@ class Connection:
             return
         quic = self._quic
         http3 = self._http3
-        http3.settle()
-        if self._shutting_down and http3.drained:
-            quic.close(_H3_NO_ERROR, "draining", True)
-        runs = quic.flush(self._runtime.now())
-        if runs:
-            self._listener.transmit(runs)
-        if quic.terminated:
-            self.forget()
-        else:
-            self._set_timer()
+        # Whatever breaks: without a timer nothing would ever end it, and it would keep its place.
+        try:
+            http3.settle()
+            if self._shutting_down and http3.drained:
+                quic.close(_H3_NO_ERROR, "draining", True)
+            runs = quic.flush(self._runtime.now())
+            if runs:
+                self._listener.transmit(runs)
+        finally:
+            if quic.terminated:
+                self.forget()
+            else:
+                self._set_timer()
 
     def on_connection_id_issued(self, connection_id: bytes) -> None:
         """Take packets with this ID."""
@@ -512,14 +515,9 @@ class Connection:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._quic.expire(self._runtime.now())
-        if self._quic.terminated:
-            # Nothing to send, and no timer any more: if something breaks, nobody else forgets it.
-            try:
-                self._http3.settle()
-            finally:
-                self.forget()
-        else:
+        try:
+            self._quic.expire(self._runtime.now())
+        finally:
             self.wake()
 
 

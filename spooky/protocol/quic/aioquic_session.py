@@ -453,7 +453,7 @@ def client_session(
     configuration = _configuration(parameters, is_client=True)
     configuration.server_name = server_name
     configuration.cadata = parameters.authorities
-    configuration.verify_mode = ssl.CERT_REQUIRED if parameters.leaves_verifying else ssl.CERT_NONE
+    configuration.verify_mode = ssl.CERT_REQUIRED if parameters.verify else ssl.CERT_NONE
     if parameters.certificate is not None:
         configuration.certificate = parameters.certificate.certificate
         configuration.certificate_chain = list(parameters.certificate.intermediates)

@@ -107,7 +107,7 @@ class CertificateChain:
         self.schemes = fitting_schemes(self.key)
         self.certificate_pem = certificate_pem
         self.key_pem = key_pem
-        self.names = certificate_names(self.certificate)
+        self.names = _names(self.certificate)
         self.fingerprint = self.certificate.fingerprint(hashes.SHA256()).hex()
         try:
             public_key = self.certificate.public_key()
@@ -406,7 +406,7 @@ def _public_bytes(key: PublicKeyTypes) -> bytes:
     )
 
 
-def certificate_names(certificate: x509.Certificate) -> frozenset[str]:
+def _names(certificate: x509.Certificate) -> frozenset[str]:
     """Return the DNS names, lowercase, and the IP addresses that a certificate is for."""
     try:
         alternatives = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)

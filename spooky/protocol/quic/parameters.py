@@ -122,7 +122,7 @@ class ClientParameters(EndpointParameters):
     Attributes:
         authorities: Certificates to trust, PEM; ``None`` trusts the public ones.
         verify: Whether the server's certificate is verified.
-        verifier: Judges the server's certificate, in place of these two.
+        verifier: Judges it as well; leave it to that alone by ``verify=False``.
         certificate: To present if the server asks.
         ticket: Of a session to resume.
         early_data: Whether streams may be opened at once, in 0-RTT data, if the ticket allows it.
@@ -139,8 +139,3 @@ class ClientParameters(EndpointParameters):
     early_data: bool = False
     on_ticket: Callable[[SessionTicket], None] | None = None
     tokens: TokenStore | None = None
-
-    @property
-    def leaves_verifying(self) -> bool:
-        """Whether aioquic's TLS verifies the server's certificate: nobody else does, and it is."""
-        return self.verify and self.verifier is None

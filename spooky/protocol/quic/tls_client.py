@@ -52,7 +52,7 @@ class ClientTls(NativeTls):
             alpn_protocols=list(parameters.alpn),
             cadata=parameters.authorities,
             server_name=server_name,
-            verify_mode=ssl.CERT_REQUIRED if parameters.leaves_verifying else ssl.CERT_NONE,
+            verify_mode=ssl.CERT_REQUIRED if parameters.verify else ssl.CERT_NONE,
         )
         if parameters.certificate is not None:
             context.certificate = parameters.certificate.certificate

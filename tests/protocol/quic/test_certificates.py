@@ -29,14 +29,7 @@ from tests.certificates import (
     now,
     shared_ca,
 )
-
-
-def chain_of(credentials: Credentials) -> CertificateChain:
-    return CertificateChain(credentials.certificate_pem, credentials.key_pem)
-
-
-def identity_of(credentials: Credentials) -> ServerIdentity:
-    return ServerIdentity(chain_of(credentials))
+from tests.protocol.quic.support import chain_of, identity_of
 
 
 def sent_by(credentials: Credentials) -> list[x509.Certificate]:
