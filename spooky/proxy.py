@@ -20,10 +20,10 @@ from spooky.control.facts import (
 from spooky.control.health import Health
 from spooky.control.own_names import OwnNames
 from spooky.control.resources import ResourceWatch
-from spooky.control.sockets import BindError, ListenerSockets, bind_listener, listen
+from spooky.control.sockets import BindError, ListenerSockets, bind_again, bind_listener, listen
 from spooky.edge.change import Change
 from spooky.edge.listener import WorkerSockets
-from spooky.edge.listener_numbers import ListenerIdentity, number_listeners
+from spooky.edge.listener_numbers import ListenerIdentity, listener_identities, number_listeners
 from spooky.edge.worker import Worker
 from spooky.generation.compile import CompileError, Environment, compile_in_turns
 from spooky.generation.materials import Materials, read_materials
@@ -76,6 +76,8 @@ class Proxy:
         # By number, in the order of the configuration.
         self._sockets: dict[int, ListenerSockets] = {}
         self._numbers: dict[ListenerIdentity, int] = {}
+        # Of removed listeners, which the worker closes when they have drained.
+        self._removed: dict[int, ListenerSockets] = {}
         self._changing = asyncio.Lock()
         self._access_log: AccessLog | None = None
         self._access_log_file: int | None = None
@@ -127,7 +129,7 @@ class Proxy:
         try:
             self._open_access_log()
             numbers = number_listeners(configuration.active_listeners, {}, ())
-            self._sockets = self._bind(configuration, numbers)
+            self._sockets = self._bind(configuration, numbers, {})
             for sockets in self._sockets.values():
                 listen(sockets)
             self._numbers = numbers
@@ -190,13 +192,20 @@ class Proxy:
     async def _apply(self, worker: Worker, configuration: Configuration) -> None:
         number = worker.service.generation.number + 1
         materials = read_materials(configuration)
+        removed = {number: self._removed[number] for number in worker.removed}
+        back = {
+            identity: number
+            for identity in listener_identities(configuration.active_listeners)
+            for number, sockets in removed.items()
+            if sockets.are_at(identity.address, identity.port)
+        }
         try:
             numbers = number_listeners(
-                configuration.active_listeners, self._numbers, worker.removed
+                configuration.active_listeners, back | self._numbers, removed
             )
         except ValueError as error:
             raise CompileError(str(error)) from error
-        opened = self._bind(configuration, numbers)
+        opened = self._bind(configuration, numbers, removed)
         await worker.prepare(self._change(number, configuration, materials, numbers, opened))
         try:
             for sockets in opened.values():
@@ -214,8 +223,12 @@ class Proxy:
             self._resources.follow(configuration)
         self.configuration = configuration
         self._numbers = numbers
-        every = self._sockets | opened
-        self._sockets = {listener: every[listener] for listener in numbers.values()}
+        for listener in opened.keys() & removed.keys():
+            # The worker goes on with the sockets that it has.
+            opened[listener].udp = removed[listener].udp
+        every = removed | self._sockets | opened
+        self._sockets = {listener: every.pop(listener) for listener in numbers.values()}
+        self._removed = every
 
     async def drain(self) -> bool:
         """Stop accepting, finish what is in flight within ``shutdown_drain_timeout_ms``, and stop.
@@ -308,6 +321,7 @@ class Proxy:
         for sockets in self._sockets.values():
             sockets.close()
         self._sockets.clear()
+        self._removed.clear()
         if self._access_log is not None:
             self._access_log.flush()
             self._access_log = None
@@ -325,15 +339,20 @@ class Proxy:
         return config.load(Path(configuration), apps=self._applications)
 
     def _bind(
-        self, configuration: Configuration, numbers: Mapping[ListenerIdentity, int]
+        self,
+        configuration: Configuration,
+        numbers: Mapping[ListenerIdentity, int],
+        removed: Mapping[int, ListenerSockets],
     ) -> dict[int, ListenerSockets]:
-        """Bind the listeners that are not there yet; none if one cannot be."""
+        """Bind the listeners that are not there yet, or drain; none if one cannot be."""
         opened: dict[int, ListenerSockets] = {}
         try:
             for listener, number in zip(
                 configuration.active_listeners, numbers.values(), strict=True
             ):
-                if number not in self._sockets:
+                if number in removed:
+                    opened[number] = bind_again(removed[number], configuration.performance)
+                elif number not in self._sockets:
                     opened[number] = bind_listener(listener, configuration.performance)
         except BindError:
             for sockets in opened.values():

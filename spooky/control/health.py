@@ -49,6 +49,10 @@ class Health:
         shares = self.ready().values()
         return not shares or any(shares)
 
+    def names(self) -> dict[str, str]:
+        """Return each name of backends that is followed, with why it does not resolve, if so."""
+        return self._names.failures
+
     def ready(self) -> dict[str, float]:
         """Return which share of each upstream's enabled backends can serve."""
         return {

@@ -46,6 +46,23 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class EstablishedQuicSettings:
+    """How QUIC connections of a listener behave after their handshake.
+
+    They keep this and no more: the rest would keep certificates and keys that were replaced.
+
+    Attributes:
+        idle_timeout: After which a silent connection ends; seconds.
+        glitches: How odd clients may be.
+        proxies: Whose word is taken for where clients are.
+    """
+
+    idle_timeout: float
+    glitches: Glitches
+    proxies: TrustedProxies
+
+
+@dataclass(frozen=True, slots=True)
 class QuicSettings:
     """How QUIC connections of a listener behave.
 
@@ -56,9 +73,8 @@ class QuicSettings:
         handshake_timeout: For the handshake; seconds.
         address: How clients prove their addresses.
         sources: Who is dropped, or asked to prove its address, by where it is.
-        glitches: How odd clients may be.
-        proxies: Whose word is taken for where clients are.
         authorities: What may be asked for over a connection.
+        established: What counts after the handshake.
     """
 
     engine: Engine
@@ -67,9 +83,8 @@ class QuicSettings:
     handshake_timeout: float
     address: AddressSettings
     sources: SourceRules
-    glitches: Glitches
-    proxies: TrustedProxies
     authorities: Authorities
+    established: EstablishedQuicSettings
 
 
 class QuicListener(dispatch.Listener):
@@ -155,6 +170,10 @@ class QuicListener(dispatch.Listener):
         """Refuse new connections."""
         self.draining = True
 
+    def accept_again(self) -> None:
+        """Take new connections; those that were told to finish do so."""
+        self.draining = False
+
     def shutdown(self) -> None:
         """Let every connection finish gracefully."""
         for connection in list(self._connections):
@@ -187,13 +206,17 @@ class QuicListener(dispatch.Listener):
         for connection in list(self._connections):
             connection.terminate(reason)
 
-    def close(self) -> None:
-        """Forget every connection and close the socket; idempotent."""
-        if self._socket.fileno() < 0:
-            return
+    def abort(self) -> None:
+        """Drop every connection."""
         for connection in list(self._connections):
             connection.forget()
         self._handshakes.clear()
+
+    def close(self) -> None:
+        """Drop every connection and close the socket; idempotent."""
+        if self._socket.fileno() < 0:
+            return
+        self.abort()
         self._forgetting.close()
         self._retry_switch.close()
         self.runtime.loop.remove_reader(self._socket.fileno())
@@ -219,7 +242,7 @@ class QuicListener(dispatch.Listener):
 
     def _unwrap(self, datagram: ReceivedDatagram) -> ReceivedDatagram | None:
         """Take a datagram out of its PROXY header, if it has one that we believe."""
-        unwrapped = self._flows.unwrap(datagram, self.settings.proxies)
+        unwrapped = self._flows.unwrap(datagram, self.settings.established.proxies)
         if isinstance(unwrapped, Reason):
             self._stateless.count(unwrapped)
             return None
@@ -302,7 +325,7 @@ class QuicListener(dispatch.Listener):
         self._stateless.count(reason)
 
     def _answer_unknown(self, header: PacketHeader, source: Address, now: float) -> None:
-        if self.settings.proxies.refuses(source[0]):
+        if self.settings.established.proxies.refuses(source[0]):
             # Nobody there can have had a connection, or be told of one.
             self._stateless.count(reasons.PROXY_HEADER_UNTRUSTED)
             return
@@ -332,7 +355,7 @@ class QuicListener(dispatch.Listener):
         if len(payload) < INITIAL_DATAGRAM_MIN_SIZE:
             self._stateless.count(reasons.BAD_PACKET)
             return None
-        client = self._flows.client_of(source, self.settings.proxies)
+        client = self._flows.client_of(source, self.settings.established.proxies)
         if isinstance(client, Reason):
             self._stateless.count(client)
             return None
@@ -401,7 +424,7 @@ class QuicListener(dispatch.Listener):
 
     def _admit(self, client: Place, now: float) -> Reason | None:
         """Take a place for a new connection; return why there is none, or ``None``."""
-        settings: QuicSettings = self.settings
+        settings: EstablishedQuicSettings = self.settings.established
         if not settings.proxies.trusts(client[0]) and self.glitches.refuses(
             settings.glitches, client[0], now
         ):
@@ -439,7 +462,7 @@ class QuicListener(dispatch.Listener):
             retry_source_connection_id=retry_source,
             address_validated=proof is not None,
         )
-        announced = client if self.settings.proxies.expects_header(source[0]) else None
+        announced = client if self.settings.established.proxies.expects_header(source[0]) else None
         return QuicConnection(self, session, header.destination_connection_id, announced)
 
     # --- what connections need ----------------------------------------------------------------

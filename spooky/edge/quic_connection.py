@@ -10,7 +10,8 @@ from spooky._core.timers import Timer
 from spooky._core.validate import HTTP_3
 from spooky.edge.glitches import BROKEN, GlitchAccount, Verdict
 from spooky.edge.limits import address_text
-from spooky.generation.authorities import ConnectionAuthority
+from spooky.generation.authorities import Authorities, ConnectionAuthority
+from spooky.generation.authorities import Handshake as ShownHandshake
 from spooky.overload.largest import Held
 from spooky.protocol.h3.server import ServerSession as Http3Session
 from spooky.protocol.quic.session import Close, Handshake, QuicSession
@@ -46,6 +47,7 @@ class QuicConnection(dispatch.Connection):
     # No dictionary: each call of a kernel would have to look there for other methods.
     __slots__ = (
         "_announced",
+        "_authorities",
         "_client",
         "_client_initial_id",
         "_counted_packets",
@@ -54,6 +56,7 @@ class QuicConnection(dispatch.Connection):
         "_keep_alive_timer",
         "_peer",
         "_settings",
+        "_shown",
     )
 
     _listener: "QuicListener"
@@ -66,9 +69,12 @@ class QuicConnection(dispatch.Connection):
         announced: Place | None = None,
     ) -> None:
         super().__init__(listener, session)
-        self._settings = listener.settings
+        self._settings = listener.settings.established
+        # Until the handshake is complete, and what it showed from then on.
+        self._authorities: Authorities | None = listener.settings.authorities
+        self._shown: ShownHandshake | None = None
         self._client_initial_id = client_initial_id
-        self._http3 = Http3Session(session, self._on_stream, self._settings.http3, self)
+        self._http3 = Http3Session(session, self._on_stream, listener.settings.http3, self)
         self._counted_packets = (0, 0, 0)
         # The handshake's, not the one in use: that may be a spoofed one, not proven yet.
         self._announced = announced
@@ -83,7 +89,7 @@ class QuicConnection(dispatch.Connection):
     def start(self) -> None:
         """Take packets with the ID the client chose, and limit the handshake's time."""
         self.on_connection_id_issued(self._client_initial_id)
-        deadline = self._runtime.now() + self._settings.handshake_timeout
+        deadline = self._runtime.now() + self._listener.settings.handshake_timeout
         self._handshake_timer = self._runtime.schedule(deadline, self._on_handshake_timer)
 
     def _account(self) -> GlitchAccount:
@@ -112,7 +118,7 @@ class QuicConnection(dispatch.Connection):
             self.established
             and not self._forgotten
             and not self._http3.active_streams
-            and now - self._last_received >= share * self._settings.parameters.idle_timeout
+            and now - self._last_received >= share * self._settings.idle_timeout
         )
 
     def held(self) -> Iterator[Held]:
@@ -156,6 +162,7 @@ class QuicConnection(dispatch.Connection):
         self._listener.cap.established()
         self._listener.measures.established(self._runtime.now() - self._began)
         self._client = None
+        self._shown, self._authorities = self._look_at_handshake(), None
         self._peer = self._announced or self._quic.peer[:2]
         if handshake.early_data is not None:
             self._listener.count_early_data(handshake.early_data)
@@ -177,8 +184,7 @@ class QuicConnection(dispatch.Connection):
     # --- timers -------------------------------------------------------------------------------
 
     def _schedule_keep_alive(self) -> None:
-        idle_timeout = self._settings.parameters.idle_timeout
-        deadline = self._runtime.now() + idle_timeout / KEEP_ALIVES_PER_IDLE_TIMEOUT
+        deadline = self._runtime.now() + self._settings.idle_timeout / KEEP_ALIVES_PER_IDLE_TIMEOUT
         self._keep_alive_timer = self._runtime.schedule(deadline, self._on_keep_alive_timer)
 
     def _on_keep_alive_timer(self) -> None:
@@ -235,7 +241,11 @@ class QuicConnection(dispatch.Connection):
 
     def _covered(self) -> ConnectionAuthority | None:
         """Return the hosts that the connection is good for; ``None`` for all."""
-        handshake = self._settings.authorities.handshake_by_name(self._quic.server_name)
-        if handshake is None:
-            return None
-        return ConnectionAuthority(handshake, self._listener.authorities)
+        shown = self._look_at_handshake()
+        return None if shown is None else ConnectionAuthority(shown, self._listener.authorities)
+
+    def _look_at_handshake(self) -> ShownHandshake | None:
+        """Return what the handshake showed; ``None`` if no certificate."""
+        if self._authorities is None:
+            return self._shown
+        return self._authorities.handshake_by_name(self._quic.server_name)

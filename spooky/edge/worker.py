@@ -340,17 +340,14 @@ class Worker:
         """Begin the listeners that are new, and have the others go by the new configuration."""
         terms = terms_of(change.configuration, generation.listener_tls)
         for number, own in zip(change.listeners, terms, strict=True):
-            if number in change.sockets:
-                self._listeners[number] = Listener(
-                    number,
-                    change.sockets[number],
-                    self._around,
-                    change.configuration,
-                    own,
-                    self._keys,
-                )
+            sockets, settings = change.sockets.get(number), (change.configuration, own, self._keys)
+            if sockets is None:
+                self._listeners[number].use(*settings)
+            elif number in self._removed:
+                listener = self._listeners[number] = self._removed.pop(number)
+                listener.bring_back(sockets, *settings)
             else:
-                self._listeners[number].use(change.configuration, own, self._keys)
+                self._listeners[number] = Listener(number, sockets, self._around, *settings)
 
     def _forget(self, removed: Listener) -> None:
         if self._removed.get(removed.number) is removed:

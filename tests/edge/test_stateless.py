@@ -19,8 +19,6 @@ from aioquic.quic.packet import QuicErrorCode, QuicProtocolVersion
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
-from spooky.config.client_address import ClientAddress
-from spooky.config.glitches import Glitches
 from spooky.edge.limits import RateLimits
 from spooky.edge.quic import QuicSettings
 from spooky.edge.settings import with_keys
@@ -38,7 +36,6 @@ from spooky.protocol.quic.packet import PacketHeader, PacketType, parse_header
 from spooky.protocol.quic.session import Transmit
 from spooky.protocol.quic.stateless import RESET_MAX_BYTES, RESET_MIN_BYTES
 from spooky.protocol.quic.tokens import RETRY_TOKEN_SECONDS, AddressTokens
-from spooky.request.client_address import TrustedProxies
 from tests.edge.test_ingress import counted, run_with
 from tests.protocol.quic.support import server_parameters
 from tests.support.client import Http3Client
@@ -69,8 +66,7 @@ def test_tokens_are_given_and_checked_by_one_clock() -> None:
         10.0,
         address,
         SourceRules(()),
-        Glitches(),
-        TrustedProxies(ClientAddress()),
+        MagicMock(),
         MagicMock(),
     )
     settings = with_keys(settings, keys)

@@ -166,6 +166,7 @@ cdef class Endpoint:
     def on_handshake_complete(self):
         """Learn from TLS that the handshake is complete."""
         self.established = self.streams_open = True
+        self.parameters = self.parameters.established
         if self.early_keys is not None:
             self.end_early_data()
         if not self.is_client:

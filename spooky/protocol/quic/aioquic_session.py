@@ -252,6 +252,7 @@ class AioquicSession:
         if not self.is_client:
             chain = quic.server_context.client_chain
             certificate = chain[0].public_bytes(Encoding.DER) if chain else None
+            _let_go_of_certificates(quic)
         self.established = True
         self.peer = quic.get_peer_address() or self.peer
         self.handler.on_handshake(
@@ -377,6 +378,14 @@ def _configuration(parameters: EndpointParameters, *, is_client: bool) -> QuicCo
     )
 
 
+def _let_go_of_certificates(quic: Connection) -> None:
+    """Keep none of a server's after the handshake, as they may be replaced."""
+    quic._parameters = quic._parameters.established
+    quic._configuration.certificate = quic._configuration.private_key = None
+    del quic._make_context
+    quic.server_context.let_go_of_certificates()
+
+
 def server_session(
     parameters: ServerParameters,
     header: PacketHeader,
@@ -407,14 +416,16 @@ def server_session(
     """
     configuration = _configuration(parameters, is_client=False)
     # What aioquic insists on having; the hello decides.
-    chain = parameters.certificates.chains[0]
+    certificates = parameters.certificates
+    assert certificates is not None
+    chain = certificates.chains[0]
     configuration.certificate = chain.certificate
     configuration.private_key = chain.key
 
     def make_context(log: logging.LoggerAdapter[logging.Logger]) -> BoundedContext:
         return ServerContext(
             alpn=list(parameters.alpn),
-            certificates=parameters.certificates,
+            certificates=certificates,
             tickets=parameters.tickets,
             wall_clock=parameters.wall_clock,
             logger=log,

@@ -176,6 +176,12 @@ class ServerContext(BoundedContext):
             self.get_session_ticket_cb = self._find_session
             self.new_session_ticket_cb = self._keep_session
 
+    def let_go_of_certificates(self) -> None:
+        """Keep none after the handshake, as they may be replaced."""
+        del self._certificates, self._identity
+        self.certificate = self.certificate_private_key = None
+        self.certificate_chain = []
+
     def _server_handle_hello(
         self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer
     ) -> None:

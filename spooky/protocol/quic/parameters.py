@@ -2,7 +2,8 @@
 
 import datetime
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final, TextIO
 
 from aioquic.tls import SessionTicket
@@ -76,6 +77,11 @@ class EndpointParameters:
     secrets_log: TextIO | None = None
     wall_clock: Callable[[], datetime.datetime] = _present
 
+    @property
+    def established(self) -> "EndpointParameters":
+        """What counts after the handshake, which connections keep in place of this."""
+        return self
+
     def __post_init__(self) -> None:
         if not self.alpn:
             raise ValueError("at least one application protocol is needed")
@@ -94,7 +100,8 @@ class ServerParameters(EndpointParameters):
     """How a server treats its connections.
 
     Attributes:
-        certificates: Which certificate to present, and what to ask clients for.
+        certificates: Which certificate to present, and what to ask clients for; ``None`` after the
+            handshake.
         tickets: Sessions that clients may resume; ``None`` allows none. An engine that seals its
             tickets keeps nothing there.
         early_data: How 0-RTT data is taken in resumed sessions; ``None`` takes none.
@@ -106,13 +113,18 @@ class ServerParameters(EndpointParameters):
         reset_token: The stateless reset token of a connection ID; ``None`` for random ones.
     """
 
-    certificates: CertificateSelector
+    certificates: CertificateSelector | None
     tickets: TicketStore | None = None
     early_data: EarlyData | None = None
     keys: Keys | None = None
     listener: str = ""
     new_token: Callable[[Address], bytes] | None = None
     reset_token: Callable[[bytes], bytes] | None = None
+
+    @cached_property
+    def established(self) -> "ServerParameters":
+        """The same without certificates: connections would keep those that were replaced."""
+        return replace(self, certificates=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,7 +116,9 @@ class ServerTls(ServerHandshake):
         hello = parse_client_hello(message)
         self._client_random = hello.random
         self.server_name = normalize_server_name(hello.server_name)
-        identity = self._parameters.certificates.select(self.server_name)
+        selector = self._parameters.certificates
+        assert selector is not None
+        identity = selector.select(self.server_name)
         if identity is None:
             raise TlsAlert(Alert.UNRECOGNIZED_NAME, "no certificate for this server name")
         self._identity, chain = identity, identity.chain
@@ -260,6 +262,8 @@ class ServerTls(ServerHandshake):
             self.client_certificate = self._client_chain[0].public_bytes(Encoding.DER)
         if self._tickets is not None:
             self._give_ticket(self._tickets)
+        # Certificates above all, which may be replaced while the connection lives.
+        del self._parameters, self._identity, self._client_chain, self._tickets
 
     def _give_ticket(self, tickets: TicketSealer) -> None:
         """Give a ticket, now that the client can acknowledge it (RFC 9001 section 4.5)."""
