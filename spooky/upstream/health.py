@@ -177,6 +177,16 @@ class UpstreamHealth:
         """Whether the weight of any backend still grows."""
         return self._is_growing
 
+    def prepare(self, now: float) -> None:
+        """Put the balancer in the state of now, before it comes in force.
+
+        Only if no other balancer has the same loads: else theirs would change too.
+        """
+        self.apply(now)
+        if self._slow_start is not None:
+            for position in self._new:
+                self._balancer.set_share(position, share_after(self._slow_start, 0.0))
+
     def begin(self, now: float) -> None:
         """Come in force."""
         for position in self._new:
@@ -186,6 +196,7 @@ class UpstreamHealth:
         for position in self._backends:
             # What grew under the generation before may not have to any more.
             self._balancer.set_share(position, FULL_SHARE)
+            self._shares[position] = FULL_SHARE
         self.apply(now)
 
     def apply(self, now: float) -> None:
