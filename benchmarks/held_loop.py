@@ -109,7 +109,7 @@ class ToldWorker:
         """Put another configuration in force.
 
         Returns:
-            The longest turn while it was prepared, and the longest from the commit on; milliseconds.
+            The longest turn while it was prepared, and that from the commit on; milliseconds.
         """
         number = self._number + 1
         told, base = reduced(configuration, self._number, self._configuration)
