@@ -38,11 +38,13 @@ class _Draining:
     """A removed listener whose sockets workers may still read.
 
     Attributes:
+        identity: Which it was.
         sockets: Its sockets.
         readers: The slots of those workers.
         closing: Closes the sockets in time.
     """
 
+    identity: ListenerIdentity
     sockets: ListenerSockets
     readers: set[int]
     closing: asyncio.TimerHandle
@@ -89,7 +91,7 @@ class Listeners:
     # --- from one program to another ----------------------------------------------------------
 
     def inheritance(self) -> tuple[tuple[InheritedListener, ...], dict[str, int]]:
-        """Return the listeners in force, and their descriptors by name."""
+        """Return the listeners in force and those that drain, and their descriptors by name."""
         listeners, descriptors = [], {}
         for identity, number in self.numbers.items():
             sockets = self._sockets[number]
@@ -99,6 +101,16 @@ class Listeners:
             unread = tuple(sockets.unread)
             listeners.append(
                 InheritedListener(identity, number, len(sockets.udp), sockets.steered, unread)
+            )
+        for number, draining in self._draining.items():
+            sockets, seconds = draining.sockets, draining.closing.when() - self._loop.time()
+            for position, udp in enumerate(sockets.udp):
+                descriptors[f"udp:{number}:{position}"] = udp.fileno()
+            unread = tuple({*self._slots.active, *self._slots.leaving} - draining.readers)
+            listeners.append(
+                InheritedListener(
+                    draining.identity, number, len(sockets.udp), sockets.steered, unread, seconds
+                )
             )
         return tuple(listeners), descriptors
 
@@ -111,12 +123,18 @@ class Listeners:
         """
         for listener in heir.left.listeners:
             number = listener.number
-            tcp = heir.take(f"tcp:{number}")
+            seconds = listener.drains_for
+            # Of one that drains there is none.
+            tcp = heir.take(f"tcp:{number}") if seconds is None else _closed()
             udp = [heir.take(f"udp:{number}:{position}") for position in range(listener.sockets)]
             there = [one for one in udp if one is not None]
             if tcp is None or len(there) < len(udp):
                 raise TakeOverError(f"a socket of listener {number} is missing")
             sockets = ListenerSockets(there, tcp, listener.steered, set(listener.unread))
+            if seconds is not None:
+                readers = {*heir.slots} - sockets.unread
+                self._drain(number, listener.identity, sockets, readers, seconds)
+                continue
             self._sockets[number] = sockets
             self.numbers[listener.identity] = number
             self._inherited[number] = len(there)
@@ -330,13 +348,29 @@ class Listeners:
             sockets = self._sockets.pop(number)
             sockets.refuse()
             seconds = change.drain_seconds + CLOSE_SECONDS + CLOSE_MARGIN_SECONDS
-            closing = self._loop.call_later(seconds, self._forget, number)
-            self._draining[number] = _Draining(sockets, readers - sockets.unread, closing)
+            self._drain(number, identity, sockets, readers - sockets.unread, seconds)
+
+    def _drain(
+        self,
+        number: int,
+        identity: ListenerIdentity,
+        sockets: ListenerSockets,
+        readers: set[int],
+        seconds: float,
+    ) -> None:
+        closing = self._loop.call_later(seconds, self._forget, number)
+        self._draining[number] = _Draining(identity, sockets, readers, closing)
 
     def _forget(self, number: int) -> None:
         draining = self._draining.pop(number)
         draining.closing.cancel()
         draining.sockets.close()
+
+
+def _closed() -> socket.socket:
+    closed = socket.socket()
+    closed.close()
+    return closed
 
 
 def _named(sockets: Mapping[int, ListenerSockets], slot: int) -> dict[str, int]:

@@ -5,6 +5,7 @@ import ctypes
 import errno
 import ipaddress
 import logging
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -216,7 +217,9 @@ def bind_again(
     :func:`bind_listener`.
     """
     tcp = _bound_tcp(*removed.address, beside)
-    again = ListenerSockets([one.dup() for one in removed.udp], tcp, removed.steered)
+    # Not by `dup`: of a socket that was inherited it would let all who have it block.
+    udp = [socket.socket(fileno=os.dup(one.fileno())) for one in removed.udp]
+    again = ListenerSockets(udp, tcp, removed.steered)
     try:
         again.grow(slots, performance)
         if again.steered and not again.steer(table):
