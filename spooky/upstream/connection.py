@@ -29,11 +29,13 @@ class PooledConnection(hand_off.Connection):
         expected_streams: How many requests one like it can be expected to carry.
     """
 
+    pool: "Pool"
+
     def __init__(self, pool: "Pool") -> None:
-        super().__init__()
+        # By its name: what carries it is initialised apart.
+        hand_off.Connection.__init__(self)
         self.pool = pool
         self.expected_streams = 1
-        self._idle_timer: Timer | None = None
         self._idle_since = 0.0
         self._served_at_idle = 0
         self._ping_timer: Timer | None = None
@@ -56,13 +58,6 @@ class PooledConnection(hand_off.Connection):
     @abstractmethod
     def on_ping_due(self) -> None:
         """Ask for a sign of life if there was none, and drop what was asked in vain."""
-
-    def on_progress(self) -> None:
-        """Take more requests if there is room, and note when there are none."""
-        if not self.ready and self.session.capacity > 0:
-            self.pool.on_room(self)
-        if self.session.active_streams == 0 and self._idle_timer is None:
-            self._begin_idle()
 
     @property
     def is_barren(self) -> bool:

@@ -81,14 +81,6 @@ class QuicConnection(PooledConnection, Http3Connection):
     wake = Http3Connection.wake
 
     def __init__(self, pool: "Pool", udp: socket.socket) -> None:
-        PooledConnection.__init__(self, pool)
-        self.expected_streams = EXPECTED_STREAMS
-        self._peer = str(udp.getpeername()[0])
-        self._received_at_ping = 0
-        self._received_at_doubt = 0
-        self._is_pinged = False
-        self._doubt_timer: Timer | None = None
-        self._finish_timer: Timer | None = None
         settings, http3 = pool.dial_settings, pool.settings.http3
         Http3Connection.__init__(
             self,
@@ -99,13 +91,20 @@ class QuicConnection(PooledConnection, Http3Connection):
             http3.engine,
             http3.limits,
         )
+        PooledConnection.__init__(self, pool)
         self.session = self.http3
+        self.expected_streams = EXPECTED_STREAMS
+        self._peer = str(udp.getpeername()[0])
+        self._received_at_ping = 0
+        self._is_pinged = False
+        self._doubt_timer: Timer | None = None
+        self._finish_timer: Timer | None = None
         pool.runtime.keep(self)
 
     @property
     def is_open(self) -> bool:
         """Whether it can still be used."""
-        return not self.closed.done()
+        return not self.ended
 
     @property
     def address(self) -> str:
@@ -119,17 +118,6 @@ class QuicConnection(PooledConnection, Http3Connection):
         Once it served, credit for more may be under way any time; who needs it now dials.
         """
         return self.served == 0 and super().is_barren
-
-    def flush(self) -> None:
-        """Send what is pending, end if nothing will follow, and take more requests if it can."""
-        if self.http3.held_back and self.datagrams_received != self._received_at_doubt:
-            self.http3.held_back = False
-            self._forget_doubt()
-        if self.http3.drained:
-            self._finish()
-        Http3Connection.flush(self)
-        if self.is_open and self.quic.established:
-            self.on_progress()
 
     def _finish(self) -> None:
         """Close once the backend has all of the requests: QUIC drops the rest when it closes."""

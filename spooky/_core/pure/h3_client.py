@@ -1,4 +1,11 @@
-"""The client role of HTTP/3."""
+# cython: annotation_typing=False
+"""The client role of HTTP/3: requests out, responses in.
+
+This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
 
 from spooky._core import reasons
 from spooky._core.h3 import RequestStream, Role
@@ -13,31 +20,36 @@ from spooky._core.h3_errors import (
     H3_VERSION_FALLBACK,
     ProtocolError,
 )
-from spooky._core.h3_fields import declared_length
+from spooky._core.h3_fields import declared_length, field_value
 from spooky._core.h3_session import SERVER_INITIATED, Session
 from spooky._core.reasons import Reason
-from spooky.protocol.h3.limits import Limits
-from spooky.protocol.h3.session import ConnectionOwner
-from spooky.protocol.quic.session import Close, QuicSession
-from spooky.protocol.stream import Field, Fields, Stream, StreamHandler
 
-TLS_ERRORS = range(0x100, 0x200)
+Field = tuple[bytes, bytes]
+
+TLS_ERRORS: Final = range(0x100, 0x200)
 """QUIC error codes that carry a TLS alert (RFC 9001 section 4.8)."""
 
-TLS_NO_APPLICATION_PROTOCOL = 0x178
+TLS_NO_APPLICATION_PROTOCOL: Final = 0x178
 
-TLS_CERTIFICATE_ERRORS = (0x12A, 0x12B, 0x12D, 0x130)
+TLS_CERTIFICATE_ERRORS: Final = (0x12A, 0x12B, 0x12D, 0x130)
 """``bad_certificate``, ``unsupported_certificate``, ``certificate_expired`` and ``unknown_ca``, as
 QUIC carries them: what we say of a certificate (RFC 8446 section 6.2)."""
+
+# C numbers, where that above is an object.
+_SERVER_INITIATED = SERVER_INITIATED
+_NO_STREAM = -1
+
+_METHOD = b":method"
+_STATUS = b":status"
 
 
 class ClientSession(Session):
     """An HTTP/3 connection to a backend.
 
     Arguments:
-        quic: The QUIC session.
-        limits: What the backend may send.
-        owner: Who owns the connection.
+        quic: The QUIC session, see ``protocol/quic/session.py``.
+        limits: What the backend may send, see ``protocol/h3/limits.py``.
+        owner: Who owns the connection, see ``protocol/h3/session.py``.
 
     Attributes:
         held_back: Whether no stream is to be opened for now, as the backend may be gone.
@@ -55,21 +67,22 @@ class ClientSession(Session):
     LOST = reasons.UPSTREAM_CONNECTION_LOST
     PROTOCOL_ERROR = reasons.UPSTREAM_PROTOCOL_ERROR
 
-    def __init__(self, quic: QuicSession, limits: Limits, owner: ConnectionOwner) -> None:
-        super().__init__(quic, owner, limits)
+    def __init__(self, quic: Any, limits: Any, owner: Any) -> None:
+        Session.__init__(self, quic, owner, limits)
+        self._max_streams = limits.max_concurrent_streams
         # A stream that was opened, and not used yet, to know that it can be.
-        self._spare_id: int | None = None
+        self._spare_id = _NO_STREAM
         self.held_back = False
 
     @property
     def reusable(self) -> bool:
         """Whether, once idle, it may serve another request."""
-        return not (self._closing or self._shutting_down or self._peer_goaway is not None)
+        return self._is_reusable()
 
     @property
     def drained(self) -> bool:
         """Whether the last request ended of a connection that takes no new ones."""
-        return not (self.reusable or self._closing or self._requests)
+        return not (self._is_reusable() or self._closing or len(self._requests) > 0)
 
     @property
     def capacity(self) -> int:
@@ -77,25 +90,20 @@ class ClientSession(Session):
 
         QUIC does not tell how many, only whether one can be.
         """
-        if not (self._established and self.reusable) or self.held_back:
-            return 0
-        if len(self._requests) >= self.limits.max_concurrent_streams:
-            return 0
-        if self._spare_id is None:
-            self._spare_id = self.quic.open_stream(unidirectional=False)
-        return 0 if self._spare_id is None else 1
+        return 1 if self._has_room() else 0
 
-    def open(self, handler: StreamHandler) -> Stream:
+    def open(self, handler: Any) -> "ClientStream":
         """Open a stream; call only while :attr:`capacity` is positive.
 
         Raises:
             RuntimeError: No stream can be opened now.
         """
-        if not self.capacity:
+        if not self._has_room():
             raise RuntimeError("this connection has no room for another stream")
-        stream_id, self._spare_id = self._spare_id, None
-        assert stream_id is not None
-        stream = self._requests[stream_id] = ClientStream(self, stream_id, handler)
+        stream_id = self._spare_id
+        self._spare_id = _NO_STREAM
+        stream = ClientStream(self, stream_id, handler)
+        self._requests[stream_id] = stream
         self.budget.requests += 1
         return stream
 
@@ -107,7 +115,7 @@ class ClientSession(Session):
         """
         if identifier & 0x3:
             raise ProtocolError(H3_ID_ERROR, "GOAWAY does not name a request")
-        super().take_goaway(identifier)
+        Session.take_goaway(self, identifier)
         for stream_id in [key for key in self._requests if key >= identifier]:
             stream = self._requests.get(stream_id)
             if stream is not None:
@@ -138,9 +146,29 @@ class ClientSession(Session):
         """
         raise ProtocolError(H3_ID_ERROR, "PUSH_PROMISE beyond MAX_PUSH_ID")
 
+    def _is_reusable(self) -> bool:
+        return not (self._closing or self._shutting_down or self._peer_goaway is not None)
+
+    def _has_room(self) -> bool:
+        """Return whether a stream can be opened now."""
+        if not self._established or self.held_back or not self._is_reusable():
+            return False
+        if len(self._requests) >= self._max_streams:
+            return False
+        if self._spare_id == _NO_STREAM:
+            spare = self.quic.open_stream(False)
+            if spare is None:
+                return False
+            self._spare_id = spare
+        return True
+
     def _accept(self, stream_id: int) -> RequestStream | None:
-        """Return nothing for a stream that has ended; servers must not begin any."""
-        if stream_id & SERVER_INITIATED:
+        """Return nothing for a stream that has ended; servers must not begin any.
+
+        Raises:
+            ProtocolError: One did.
+        """
+        if stream_id & _SERVER_INITIATED:
             raise ProtocolError(H3_STREAM_CREATION_ERROR, "a request stream from a server")
         return None
 
@@ -151,7 +179,7 @@ class ClientSession(Session):
     def _push_stream_error(self) -> ProtocolError:
         return ProtocolError(H3_ID_ERROR, "a push stream beyond MAX_PUSH_ID")
 
-    def _handshake_reason(self, close: Close) -> Reason:
+    def _handshake_reason(self, close: Any) -> Reason:
         if close.is_application or close.error_code not in TLS_ERRORS:
             return reasons.CONNECT_FAILED
         if close.error_code == TLS_NO_APPLICATION_PROTOCOL:
@@ -160,36 +188,39 @@ class ClientSession(Session):
             return reasons.UPSTREAM_CERTIFICATE_INVALID
         return reasons.UPSTREAM_TLS_FAILED
 
-    def _stream_reason(self, close: Close) -> Reason:
+    def _stream_reason(self, close: Any) -> Reason:
         if close.is_application and close.error_code == H3_VERSION_FALLBACK:
             return reasons.UPSTREAM_VERSION_FALLBACK
         if close.by_peer or close.timed_out or close.is_application:
-            return self.LOST
+            return reasons.UPSTREAM_CONNECTION_LOST
         # It broke a rule of QUIC.
-        return self.PROTOCOL_ERROR
+        return reasons.UPSTREAM_PROTOCOL_ERROR
 
     def _reason_for(self, error: ProtocolError) -> Reason:
         return reasons.UPSTREAM_PROTOCOL_ERROR
 
 
 class ClientStream(RequestStream):
-    """A request to a backend."""
+    """A request to a backend.
 
-    __slots__ = ("_informational", "_is_head")
+    Arguments:
+        connection: The client's session.
+        stream_id: Its QUIC stream.
+        handler: Where upcalls go.
+    """
 
-    _connection: ClientSession
-
-    def __init__(self, connection: Session, stream_id: int, handler: StreamHandler) -> None:
-        super().__init__(connection, stream_id, handler)
+    def __init__(self, connection: ClientSession, stream_id: int, handler: Any) -> None:
+        self._begin(connection, stream_id, handler)
+        self._session = connection
         self._is_head = False
         self._informational = 0
 
-    def send_head(self, fields: Fields, end: bool) -> None:
+    def send_head(self, fields: Sequence[Field], end: bool) -> None:
         """Send the head; ``end`` says that no body and no trailers follow."""
-        self._is_head = (b":method", b"HEAD") in fields
+        self._is_head = field_value(fields, _METHOD) == b"HEAD"
         self._send_fields(fields, end)
 
-    def send_informational(self, fields: Fields) -> None:
+    def send_informational(self, fields: Sequence[Field]) -> None:
         """Drop it: requests have no 1xx heads."""
 
     def peer_stopped(self) -> None:
@@ -197,7 +228,8 @@ class ClientStream(RequestStream):
         if not self._sending:
             return
         self._sending = False
-        held, self._held = self._held, None
+        held = self._held
+        self._held = None
         self.handler.on_stopped()
         if held is not None:
             # What was held counts as accepted now.
@@ -211,7 +243,7 @@ class ClientStream(RequestStream):
     def _take_head(self, fields: list[Field], end: bool) -> None:
         """Deliver a head, which is final or a 1xx one."""
         # A response has one pseudo-header, and those come first; the validator judges the rest.
-        status = fields[0][1] if fields and fields[0][0] == b":status" else b""
+        status = fields[0][1] if len(fields) > 0 and fields[0][0] == _STATUS else b""
         if len(status) == 3 and status.startswith(b"1"):
             self._take_informational(fields, status, end)
             return
@@ -220,7 +252,7 @@ class ClientStream(RequestStream):
         else:
             self._content_length = declared_length(fields)
         if end and self._content_length > 0:
-            self.fail(self._connection.ROLE.too_short, H3_MESSAGE_ERROR)
+            self.fail(reasons.UPSTREAM_BODY_CUT_SHORT, H3_MESSAGE_ERROR)
             return
         self._deliver_head(fields, end)
 
@@ -228,7 +260,7 @@ class ClientStream(RequestStream):
         self._informational += 1
         if end or status == b"101":  # RFC 9114 section 4.5: there is no Upgrade
             self.fail(reasons.UPSTREAM_BAD_RESPONSE, H3_MESSAGE_ERROR)
-        elif self._informational > self._connection.limits.max_informational:
+        elif self._informational > self._session.limits.max_informational:
             self.fail(reasons.UPSTREAM_PROTOCOL_ERROR, H3_EXCESSIVE_LOAD)
         else:
             self.handler.on_informational(fields)
