@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,10 @@ from spooky.control.peer import CREDENTIALS
 from spooky.control.places import SOCKET_VARIABLE, default_socket
 
 ANSWER_SECONDS: Final = 180.0
-"""How long an answer may take: workers may prepare for a minute, after a listener has drained."""
+"""How long an answer may take: workers may prepare for a minute, after the change before."""
+
+CONTENT: Final = re.compile("[0-9a-f]{64}")
+"""SHA-256 as ``sha256sum`` prints it."""
 
 
 def socket_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,14 +38,25 @@ def socket_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return option(command)
 
 
+def _expected(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
+    """Return what somebody believes in force: a generation's number, or the SHA-256 of its text."""
+    if value is None or CONTENT.fullmatch(value.lower()):
+        return value and value.lower()
+    if not value.isdecimal() or int(value) < 1:
+        text = f"{value!r} is neither a generation nor the SHA-256 of a text"
+        raise click.BadParameter(text, ctx, param)
+    return int(value)
+
+
 def asked_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that every change has."""
     reason = click.option("--reason", default="", help="Why, for the history.")
     expect = click.option(
         "--expect",
-        type=click.IntRange(min=1),
-        metavar="GENERATION",
-        help="Change nothing unless this generation is in force.",
+        callback=_expected,
+        metavar="GENERATION|SHA256",
+        help="Change nothing unless this generation is in force, or a configuration whose text "
+        "has this SHA-256.",
     )
     return reason(expect(command))
 

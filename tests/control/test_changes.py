@@ -1,6 +1,7 @@
 """Changing what runs: by signal and by command, all of it or nothing, and taken back."""
 
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -98,6 +99,10 @@ def test_a_change_is_planned_applied_listed_compared_and_taken_back(tmp_path: Pa
             assert "start" in oldest
             code, output = await proxy.command("diff", "1")
             assert "+    - /echo" in output
+            code, output = await proxy.command("diff", "1", "--json")
+            difference = json.loads(output)
+            assert (difference["generation"], difference["other"]) == (1, 2)
+            assert "+    - /echo" in difference["lines"]
 
             code, output = await proxy.command("rollback")
             assert code == 0, output
@@ -322,6 +327,17 @@ def test_a_change_that_expects_another_generation_is_refused(tmp_path: Path) -> 
             assert "generation 1 is in force, not 7" in output
             code, output = await proxy.command("reload", "--expect", "1")
             assert code == 0, output
+            # Or by what it says, as whoever wrote the file knows it.
+            content = hashlib.sha256(proxy.path.read_bytes()).hexdigest()
+            proxy.write(allow)
+            code, output = await proxy.command("reload", "--expect", "f" * 64)
+            assert code == 1
+            assert f"has the SHA-256 {content}, not ffff" in output
+            code, output = await proxy.command("reload", "--expect", content)
+            assert code == 0, output
+            code, output = await proxy.command("reload", "--expect", "none")
+            assert code == 2
+            assert "neither a generation nor the SHA-256" in output
 
     run(scenario)
 
