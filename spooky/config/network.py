@@ -250,11 +250,11 @@ def check_backends(
 
 
 def _names_of(configuration: Configuration) -> dict[str, list[Path]]:
-    """Return where each name of backends is."""
+    """Return where each name of backends is; nobody asks for those of disabled ones."""
     places: dict[str, list[Path]] = {}
     for name, upstream in configuration.upstream.items():
         for number, backend in enumerate(upstream.backends):
-            host = _name_in(backend.address)
+            host = _name_in(backend.address) if backend.is_listed else None
             if host is not None:
                 path = ("upstream", name, "backends", number, "address")
                 places.setdefault(host, []).append(path)

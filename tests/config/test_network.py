@@ -176,6 +176,13 @@ def test_a_name_that_does_not_resolve_is_a_warning_for_each_backend_that_has_it(
     assert '"gone.test" does not resolve: Name or service not known' in found[0].message
 
 
+def test_names_of_disabled_backends_are_not_asked_for():
+    asked = []
+    given = with_backends(["http://a.test", "http://b.test', state: 'disabled"])
+    check_backends(given, Report("x"), asked.append, 60.0)
+    assert asked == ["a.test"]
+
+
 def test_only_new_names_are_asked_for_by_a_change(monkeypatch):
     asked = []
     monkeypatch.setattr(network_module, "_ask_the_system", asked.append)

@@ -20,6 +20,7 @@ from tests.certificates import Credentials, ca, client_leaf, shared_server, writ
 from tests.edge.test_tls import client_context, resume_on_tcp
 from tests.generation.test_changes import Changes, Edit, limit, status, with_changes
 from tests.support.proxy import connect
+from tests.support.tls import plain_context
 from tests.support.waiting import until
 
 
@@ -245,6 +246,31 @@ def test_a_tls_1_2_session_is_not_resumed_under_another_authority(tmp_path: Path
         await changes.apply(authority(new))
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await resume(session)
+
+    with_changes(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_change_ends_no_session_over_tcp_but_one_of_certificates_does(
+    version: ssl.TLSVersion, tmp_path: Path
+) -> None:
+    context = plain_context()
+    context.maximum_version = version
+    kept = write(shared_server(), tmp_path, "kept")
+
+    def keep(settings: dict[str, Any]) -> None:
+        settings["listen"]["tls"] = {"cert": str(kept.certificate), "key": str(kept.key)}
+
+    async def scenario(changes: Changes) -> None:
+        session: ssl.SSLSession | None = None
+        edits = (keep, lambda settings: (keep(settings), limit(9)(settings)), lambda _: None)
+        resumed = []
+        for edit in edits:
+            await changes.apply(edit)
+            port = changes.setup.proxy.port
+            session, was = await asyncio.to_thread(resume_on_tcp, port, context, session)
+            resumed.append(was)
+        assert resumed == [False, True, False]
 
     with_changes(tmp_path, scenario)
 
