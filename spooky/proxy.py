@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 FIRST_GENERATION: Final = 1
 
+NOT_RUNNING: Final = "the proxy is not running; use `async with` or start()"
+
 FIXED_SECTIONS: Final = ("access_log", "log", "observability")
 """What is only read at the start."""
 
@@ -79,8 +81,10 @@ class Proxy:
         # Of removed listeners, which the worker closes when they have drained.
         self._removed: dict[int, ListenerSockets] = {}
         self._changing = asyncio.Lock()
+        self._ending = asyncio.Lock()
         self._access_log: AccessLog | None = None
         self._access_log_file: int | None = None
+        # There from the beginning of a start to the end of the stop.
         self._runtime: Runtime | None = None
         self._worker: Worker | None = None
         self._metrics: MetricsServer | None = None
@@ -96,7 +100,13 @@ class Proxy:
 
     @property
     def port(self) -> int:
-        """The port of the first listener, as bound."""
+        """The port of the first listener, as bound.
+
+        Raises:
+            RuntimeError: It does not run.
+        """
+        if not self._sockets:
+            raise RuntimeError(NOT_RUNNING)
         return self.addresses[0][1]
 
     @property
@@ -107,21 +117,32 @@ class Proxy:
             RuntimeError: It does not run.
         """
         if self._worker is None:
-            raise RuntimeError("the proxy is not running; use `async with` or start()")
+            raise RuntimeError(NOT_RUNNING)
         return self._worker
 
     async def start(self) -> None:
-        """Bind, start the applications, and serve.
+        """Bind, start the applications, and serve; if that fails or is cancelled, nothing is left.
 
         Raises:
             spooky.BindError: An address cannot be bound.
             spooky.MaterialError: A certificate or key cannot be used.
             spooky.CompileError: The configuration cannot be put in force.
-            RuntimeError: An application failed to start.
+            OSError: The access log cannot be opened.
+            RuntimeError: It runs already, or an application failed to start.
         """
+        if self._runtime is not None:
+            raise RuntimeError("the proxy runs already, or is being started or stopped")
+        runtime = self._runtime = Runtime(asyncio.get_running_loop())
+        try:
+            await self._start(runtime)
+        except BaseException:
+            await self.close()
+            await self._stop()
+            raise
+
+    async def _start(self, runtime: Runtime) -> None:
         configuration = self.configuration
         materials = read_materials(configuration)
-        runtime = Runtime(asyncio.get_running_loop())
         resolve = SystemResolver(runtime.loop)
         names = self._names = OwnNames(runtime, resolve)
         environment = Environment(runtime, self.counters, names.resolve, self._applications)
@@ -146,11 +167,8 @@ class Proxy:
                 Keys.generate(),
             )
         except BaseException:
-            await self._stop_metrics()
             generation.release(0.0)
-            self._release()
             raise
-        self._runtime = runtime
 
         def follow(host: str, port: int, addresses: tuple[str, ...]) -> None:
             names.changed(host, port, addresses)
@@ -233,11 +251,20 @@ class Proxy:
     async def drain(self) -> bool:
         """Stop accepting, finish what is in flight within ``shutdown_drain_timeout_ms``, and stop.
 
+        Cancelled, or while :meth:`close` is called, it stops at once.
+
         Returns:
             Whether everything in flight finished.
+
+        Raises:
+            RuntimeError: It does not run.
         """
         milliseconds = self.configuration.performance.shutdown_drain_timeout_ms
-        finished = await self.worker.drain(milliseconds / 1000)
+        try:
+            finished = await self.worker.drain(milliseconds / 1000)
+        except asyncio.CancelledError:
+            await self.close()
+            raise
         await self._stop()
         return finished
 
@@ -272,20 +299,25 @@ class Proxy:
             await self.close()
 
     async def _stop(self) -> None:
-        self._worker = None
-        if self._health is not None:
-            self._health.close()
-            self._health = None
-        if self._resources is not None:
-            self._resources.close()
-            self._resources = None
-        for lifespan in self._lifespans:
-            await lifespan.shutdown()
-        await self._stop_metrics()
-        self._release()
-        if self._runtime is not None:
-            await self._runtime.close()
-            self._runtime = None
+        # Whoever closes while another drains waits here for the end that both want.
+        async with self._ending:
+            if self._runtime is None:
+                return
+            self._worker = None
+            if self._health is not None:
+                self._health.close()
+                self._health = None
+            if self._resources is not None:
+                self._resources.close()
+                self._resources = None
+            try:
+                for lifespan in self._lifespans:
+                    await lifespan.shutdown()
+            finally:
+                await self._stop_metrics()
+                self._release()
+                await self._runtime.close()
+                self._runtime = None
 
     async def _start_metrics(self) -> None:
         settings = self.configuration.observability.metrics
