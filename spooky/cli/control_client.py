@@ -118,10 +118,15 @@ def _ask(path: Path, method: str, target: str, body: Mapping[str, Any] | None) -
         connection.request(method, target, body=content)
         response = connection.getresponse()
         status, answer = response.status, msgspec.json.decode(response.read())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
+        # Refused is what a socket file does that a killed process left.
         raise CommandError(
             f"no Spooky listens at {path}",
             "start one with `spooky serve`, or say with --socket where it listens",
+        ) from error
+    except PermissionError as error:
+        raise CommandError(
+            f"you may not ask the Spooky at {path}", "run this as the service's user, or as root"
         ) from error
     except TimeoutError as error:
         raise CommandError(
@@ -130,7 +135,11 @@ def _ask(path: Path, method: str, target: str, body: Mapping[str, Any] | None) -
             EXIT_NO_ANSWER,
         ) from error
     except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
-        raise CommandError(f"cannot talk to Spooky at {path}: {error}") from error
+        text = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        raise CommandError(
+            f"cannot talk to Spooky at {path}: {text or type(error).__name__}",
+            "see whether it is a Spooky that listens there, and what its log says",
+        ) from error
     finally:
         connection.close()
     if status < 400:

@@ -1,6 +1,7 @@
 """Running a supervisor from a command."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -36,10 +37,17 @@ def serve_until_stopped(make: "Callable[[], Candidate]", announce: Announce) -> 
     from spooky.generation.materials import MaterialError
 
     async def serve(candidate: "Candidate") -> bool:
+        starting = asyncio.current_task()
+        assert starting is not None
+        # Until the supervisor serves, and takes signals itself; SIGINT does so unasked.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, starting.cancel)
         return await Supervisor(candidate, announce).run()
 
     try:
         return _run(serve(make()))
+    except asyncio.CancelledError:
+        # SIGTERM before it served: nobody has lost anything.
+        return True
     except (BindError, ControlSocketError, HistoryError, MaterialError, StartError) as error:
         raise CommandError(str(error)) from error
 

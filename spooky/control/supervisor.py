@@ -300,7 +300,7 @@ class Supervisor:
         """Put into the history what it started with, now that it serves."""
         try:
             await self._changes.keep_first(inherited=self._heir is not None)
-        except HistoryError:
+        except (HistoryError, asyncio.CancelledError):
             await self._crew.stop()
             raise
 
