@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from aioquic.tls import SessionTicket
+
 from spooky._core import reasons
 from spooky._core.exchange import RESPONSE_FIELDS_MAX_BYTES, RESPONSE_FIELDS_MAX_COUNT
 from spooky._core.reasons import H3_NO_ERROR, Reason
@@ -24,6 +26,7 @@ from spooky.upstream.dial import (
     connect_timed_out,
 )
 from spooky.upstream.http3 import HandshakeError, Http3Connection
+from spooky.upstream.sessions import Resumption
 
 if TYPE_CHECKING:
     from spooky.upstream.pool import Pool
@@ -82,11 +85,12 @@ class QuicConnection(PooledConnection, Http3Connection):
 
     def __init__(self, pool: "Pool", udp: socket.socket) -> None:
         settings, http3 = pool.dial_settings, pool.settings.http3
+        self._resumption = Resumption(pool.quic_sessions, pool.runtime.now())
         Http3Connection.__init__(
             self,
             pool.runtime,
             udp,
-            _parameters(settings, http3),
+            _parameters(settings, http3, self._resumption),
             settings.origin.host,
             http3.engine,
             http3.limits,
@@ -147,6 +151,7 @@ class QuicConnection(PooledConnection, Http3Connection):
         if handshake.alpn != ALPN_HTTP3:
             self.http3.terminate(reasons.UPSTREAM_ALPN_MISMATCH)
             return
+        self._resumption.complete(handshake.resumed, self.runtime.now())
         super().on_established(handshake)
         self._schedule_ping()
 
@@ -283,7 +288,9 @@ def _failure(settings: DialSettings, address: str, error: OSError) -> DialError:
     return DialError(reasons.CONNECT_FAILED, f"{origin} at {address}: {error}")
 
 
-def _parameters(settings: DialSettings, http3: Http3Settings) -> ClientParameters:
+def _parameters(
+    settings: DialSettings, http3: Http3Settings, resumption: Resumption[SessionTicket]
+) -> ClientParameters:
     tls = settings.quic
     if tls is None:
         raise ValueError(f"HTTP/3 to {settings.origin} needs TLS")
@@ -293,6 +300,8 @@ def _parameters(settings: DialSettings, http3: Http3Settings) -> ClientParameter
         verify=False,
         verifier=tls.verifier,
         certificate=tls.certificate,
+        ticket=resumption.session,
+        on_ticket=resumption.keep,
         idle_timeout=IDLE_TIMEOUT_SECONDS,
         stream_window=http3.stream_window,
         stream_window_max=http3.stream_window,
