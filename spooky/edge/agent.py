@@ -239,6 +239,13 @@ class Agent:
         )
         self._preparing_number = change.number
 
+        def close_if_cancelled(task: asyncio.Task[None]) -> None:
+            # One that is cancelled before its first turn closes nothing itself.
+            if task.cancelled():
+                change.close()
+
+        self._preparing.add_done_callback(close_if_cancelled)
+
     async def _prepare_change(self, worker: Worker, message: Prepare, change: Change) -> None:
         try:
             await worker.prepare(await self._whole_change(worker, message, change))
