@@ -1,5 +1,6 @@
 """``spooky top``: what goes on, live."""
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -58,11 +59,15 @@ def command(once: bool, as_json: bool, interval: float, path: Path) -> int:
             if once or not (as_json or sys.stdout.isatty()):
                 return EXIT_OK
             before = now
-    with Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live,
+    ):
         while True:
             live.update(render(summarise(before, now := _sample(path))), refresh=True)
             before = now
             time.sleep(interval)
+    return EXIT_OK
 
 
 def _sample(path: Path) -> Sample:
