@@ -18,7 +18,8 @@ KERNELS: Final = (
     "h2_stream", "h2_sender", "h2", "h2_client", "routes", "decisions", "balance", "timers", "udp",
     "shared", "packets", "concurrency", "breaker", "outcomes", "turns", "terms", "gate",
     "admission", "access_record", "deadlines", "attempt", "accounts", "service", "exchange",
-    "stages", "hand_off", "quic_link", "dispatch",
+    "stages", "hand_off", "quic_link", "arrivals", "dispatch", "opening",
+    "client_connection",
 )  # fmt: skip
 
 

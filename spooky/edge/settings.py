@@ -1,5 +1,6 @@
 """What a configuration means for the connections of a listener."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -119,6 +120,7 @@ def quic_settings(
             congestion_control=performance.quic_congestion_control,
             listener=listener,
             reset_token=ResetTokens(keys, listener).of,
+            wall_clock=time.time,
         ),
         http3=http3,
         handshake_timeout=performance.client_head_timeout_ms / 1000,
@@ -141,7 +143,7 @@ def with_keys(settings: QuicSettings, keys: Keys) -> QuicSettings:
     wall_clock = settings.parameters.wall_clock
 
     def new_token(peer: Address) -> bytes:
-        return tokens.for_later(peer, wall_clock().timestamp())
+        return tokens.for_later(peer, wall_clock())
 
     return replace(
         settings,

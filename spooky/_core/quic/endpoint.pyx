@@ -68,6 +68,11 @@ cdef class Endpoint:
         return self.state == TERMINATED
 
     @property
+    def draining(self):
+        """Whether it only waits for what is on its way, as the peer ended it."""
+        return self.state == DRAINING
+
+    @property
     def peer(self):
         """The address packets are sent to."""
         return self.path.address

@@ -55,6 +55,7 @@ class AioquicSession:
         self.is_client = connection.configuration.is_client
         self.established = False
         self.terminated = False
+        self.draining = False
         self.peer = peer
         self._quic = connection
         self._requested_name = server_name
@@ -132,6 +133,9 @@ class AioquicSession:
                 self._goodbye = runs
         self._settle()
         return runs
+
+    def figures(self) -> None:
+        """Return nothing, as :meth:`statistics`."""
 
     def statistics(self) -> None:
         """Return nothing: this engine does not count what it loses."""
@@ -392,7 +396,6 @@ def server_session(
     peer: Address,
     now: float,
     new_connection_id: Callable[[], bytes],
-    *,
     original_destination_connection_id: bytes | None = None,
     retry_source_connection_id: bytes | None = None,
     address_validated: bool = False,
@@ -427,7 +430,7 @@ def server_session(
             alpn=list(parameters.alpn),
             certificates=certificates,
             tickets=parameters.tickets,
-            wall_clock=parameters.wall_clock,
+            date=parameters.date,
             logger=log,
         )
 
@@ -477,7 +480,7 @@ def client_session(
     def make_context(log: logging.LoggerAdapter[logging.Logger]) -> BoundedContext:
         return ClientContext(
             verifier=parameters.verifier,
-            wall_clock=parameters.wall_clock,
+            date=parameters.date,
             alpn_protocols=configuration.alpn_protocols,
             cadata=configuration.cadata,
             logger=log,

@@ -35,8 +35,8 @@ WINDOW_GROWTH_MAX: Final = 256 * 1024 * 1024
 """Bytes by which the windows of a worker's connections may grow together, unless told otherwise."""
 
 
-def _present() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)
+def _present() -> float:
+    return datetime.datetime.now(datetime.UTC).timestamp()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class EndpointParameters:
         congestion_control: ``cubic`` or ``reno``.
         limits: How far a connection goes along with its peer.
         secrets_log: Where traffic secrets are written for packet captures; never in production.
-        wall_clock: The date, for certificates, tickets and tokens.
+        wall_clock: The time of day, for certificates, tickets and tokens; Unix time, seconds.
     """
 
     alpn: tuple[str, ...] = ("h3",)
@@ -75,7 +75,7 @@ class EndpointParameters:
     congestion_control: str = "cubic"
     limits: Limits = DEFAULT_LIMITS
     secrets_log: TextIO | None = None
-    wall_clock: Callable[[], datetime.datetime] = _present
+    wall_clock: Callable[[], float] = _present
 
     @property
     def established(self) -> "EndpointParameters":
@@ -93,6 +93,10 @@ class EndpointParameters:
             raise ValueError(
                 f"datagrams have {INITIAL_DATAGRAM_MIN_SIZE} to {DATAGRAM_MAX_SIZE} bytes"
             )
+
+    def date(self) -> datetime.datetime:
+        """Return what the wall clock says, as certificates have it."""
+        return datetime.datetime.fromtimestamp(self.wall_clock(), datetime.UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
