@@ -3,7 +3,6 @@
 from spooky._core.pure.dispatch import (
     DATAGRAMS_PER_TURN,
     HANDSHAKES_PER_TURN,
-    LATE_MAX,
     READS_PER_TURN,
     UNSENT_MAX,
     WAITING_MAX,
@@ -11,13 +10,11 @@ from spooky._core.pure.dispatch import (
     HandshakeQueue,
     Listener,
     Opening,
-    ReceivedDatagram,
 )
 
 __all__ = [
     "DATAGRAMS_PER_TURN",
     "HANDSHAKES_PER_TURN",
-    "LATE_MAX",
     "READS_PER_TURN",
     "UNSENT_MAX",
     "WAITING_MAX",
@@ -25,5 +22,4 @@ __all__ = [
     "HandshakeQueue",
     "Listener",
     "Opening",
-    "ReceivedDatagram",
 ]

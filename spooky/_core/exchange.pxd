@@ -42,6 +42,8 @@ cdef class Exchange(Owner):
     cdef object _pending
     cdef list _trailers
     cdef bint _body_sent
+    cdef public int64_t _seen_taken
+    cdef public int64_t _seen_beside
     cdef int64_t _owed
     cdef readonly int64_t _held
 
@@ -83,10 +85,10 @@ cdef class Exchange(Owner):
     cdef object _on_response_trailers(self, Attempt attempt, list fields)
     @cython.locals(size=Py_ssize_t)
     cdef object _send_upstream(self, object upstream, bytes data, bint end)
-    @cython.locals(timeouts=Timeouts)
+    @cython.locals(timeouts=Timeouts, is_declared=bint)
     cdef object _expect_request_progress(self)
     cpdef object expect_first_byte(self)
-    cdef object _expect_client_to_read(self)
+    cpdef int64_t client_moved(self) except -1
     cdef object _hold(self, Py_ssize_t size)
     cdef object _release_held(self, Py_ssize_t size)
     @cython.locals(attempt=Attempt)

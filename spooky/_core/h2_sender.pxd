@@ -37,6 +37,7 @@ cdef class Sender:
     cpdef object drop(self, Stream stream)
     @cython.locals(window=Py_ssize_t)
     cpdef bint has_sent(self, Stream stream) except -1
+    cpdef bint is_held_up(self, Stream stream) except -1
     @cython.locals(held=Py_ssize_t, of_connection=Py_ssize_t)
     cdef bint _accepts(self, Stream stream, Py_ssize_t mark) except -1
     @cython.locals(of_connection=Py_ssize_t, of_stream=Py_ssize_t)

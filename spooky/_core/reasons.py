@@ -306,6 +306,14 @@ CLIENT_BODY_TIMEOUT = Reason(
     Stage.REQUEST, "client_body_timeout", 408, "The request body did not arrive in time.",
     Fault.CLIENT, h3_error=H3_REQUEST_CANCELLED,
 )  # fmt: skip
+CLIENT_BODY_SLOW = Reason(
+    Stage.REQUEST, "client_body_slow", 408, "The request body arrived too slowly.",
+    Fault.CLIENT, h3_error=H3_REQUEST_CANCELLED,
+)  # fmt: skip
+CLIENT_READ_SLOW = Reason(
+    Stage.RESPONSE, "client_read_slow", 0, "The client read the response too slowly.",
+    Fault.CLIENT, h3_error=H3_REQUEST_CANCELLED,
+)  # fmt: skip
 CLIENT_READ_TIMEOUT = Reason(
     Stage.RESPONSE, "client_read_timeout", 0, "The client did not read the response in time.",
     Fault.CLIENT, h3_error=H3_REQUEST_CANCELLED,

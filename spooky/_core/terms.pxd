@@ -6,11 +6,19 @@ from spooky._core.routes cimport RouteTable
 from spooky._core.validate cimport Limits
 
 
+cdef class Rates:
+    cdef readonly double request
+    cdef readonly double stream
+    cdef readonly double response
+    cdef readonly double grace
+
+
 cdef class Timeouts:
     cdef readonly double response_head
     cdef readonly double first_byte
     cdef readonly double response_idle
     cdef readonly double request_idle
+    cdef readonly Rates rates
     cdef readonly object total
     cdef readonly double admission
     cdef readonly double admission_target

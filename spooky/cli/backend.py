@@ -42,12 +42,7 @@ def _add(name: str, text: str) -> None:
     @click.argument("backend")
     @_options
     def act(
-        upstream: str,
-        backend: str,
-        reason: str,
-        expect: int | str | None,
-        as_json: bool,
-        path: Path,
+        upstream: str, backend: str, reason: str, expect: int | None, as_json: bool, path: Path
     ) -> int:
         return _act(path, upstream, backend, name, reason, expect, as_json)
 
@@ -98,7 +93,7 @@ def weight(
     backend: str,
     weight: int,
     reason: str,
-    expect: int | str | None,
+    expect: int | None,
     as_json: bool,
     path: Path,
 ) -> int:
@@ -112,7 +107,7 @@ def _act(
     backend: str,
     name: str,
     reason: str,
-    expect: int | str | None,
+    expect: int | None,
     as_json: bool,
     **more: int,
 ) -> int:

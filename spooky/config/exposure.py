@@ -32,11 +32,19 @@ LIMITS: Final = (
             "new_connections_per_source_burst", "quic_initial_max_streams_bidi",
             "global_inflight_limit", "per_upstream_inflight_limit", "per_backend_inflight_limit",
             "request_buffer_global_cap_bytes", "retry_buffer_global_cap_bytes",
+            "client_rate_grace_ms",
         )
     ),
     *(f"resilience.protocol.glitches.{key}" for key in ("connection_budget", "source_budget")),
 )  # fmt: skip
 """Limits on what clients can take; null is no limit."""
+
+RATES: Final = (
+    "performance.client_min_request_bytes_per_sec",
+    "performance.client_min_stream_bytes_per_sec",
+    "performance.client_min_response_bytes_per_sec",
+)
+"""Limits on how slow clients may be: the lower, the less; null is no limit."""
 
 _DEFAULTS: Final = Configuration(upstream={})
 
@@ -215,6 +223,14 @@ def _limits(configuration: Configuration) -> Iterator[Finding]:
                 tuple(key.split(".")),
                 "clients can take so much that nothing is left for others",
                 f"{default}, or what the machine was measured to bear",
+            )
+    for key in RATES:
+        value, default = attrgetter(key)(configuration), attrgetter(key)(_DEFAULTS)
+        if default is not None and (value is None or value * FAR_MORE <= default):
+            yield Finding(
+                tuple(key.split(".")),
+                "a client that moves a byte now and then keeps its request for ever",
+                str(default),
             )
     if configuration.performance.quic_retry == "never":
         yield Finding(

@@ -249,7 +249,44 @@ class Performance(Section, frozen=True):
         Milliseconds,
         described(
             "Longest time a client may stall: between two pieces of its request body (then 408), "
-            "or in reading the response (then the stream is reset)."
+            "or in reading the response (then the stream is reset; whether anything was read is "
+            "looked at as often as that)."
+        ),
+    ] = 60_000
+    client_min_request_bytes_per_sec: Annotated[
+        Count | None,
+        described(
+            "Slowest rate of a request body of declared length (`content-length`), beyond "
+            "`client_rate_grace_ms`; a slower one gets 408. Counted only while Spooky waits for "
+            "the client, from the first byte of the body to the response. Null for no such limit.",
+            unit="bytes/s",
+        ),
+    ] = 240
+    client_min_stream_bytes_per_sec: Annotated[
+        Count | None,
+        described(
+            "The same for a request body of undeclared length. It may be a stream that is silent "
+            "for long, as those of gRPC are: by default the idle timeout alone rules. Set it where "
+            "no client streams.",
+            unit="bytes/s",
+            hazard="Ends streams of clients that have little to say.",
+        ),
+    ] = None
+    client_min_response_bytes_per_sec: Annotated[
+        Count | None,
+        described(
+            "Slowest rate at which a client may take a response, beyond `client_rate_grace_ms`; "
+            "the stream of a slower one is reset. Counted only while there is something ready that "
+            "the client does not take: long polls and event streams are not slow. Null for no such "
+            "limit.",
+            unit="bytes/s",
+        ),
+    ] = 240
+    client_rate_grace_ms: Annotated[
+        Milliseconds,
+        described(
+            "How much longer than its bytes may take a client may be waited for in all, at the "
+            "beginning and again after it was fast."
         ),
     ] = 60_000
 

@@ -1,7 +1,6 @@
 """A configuration that may come in force, with everything that was read for it."""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -58,7 +57,7 @@ def read_candidate(
     *,
     files: bool = False,
     network: bool = False,
-    known: Mapping[str, str] | None = None,
+    known: Configuration | None = None,
 ) -> Candidate:
     """Read a configuration file, and the files that it names.
 
@@ -69,8 +68,7 @@ def read_candidate(
             than none.
         network: Also check whether addresses can be bound now, and names of backends resolve, which
             may take seconds.
-        known: Of the network, only check names of backends; those here are not asked for, and have
-            why they do not resolve, or nothing.
+        known: Of the network, only check names of backends that this configuration has not.
 
     Raises:
         ConfigurationError: It cannot be read or has errors; carries all of them.

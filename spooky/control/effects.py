@@ -215,6 +215,8 @@ _GROUPS: Final[tuple[_Group, ...]] = (
         (
             "backend_timeout_ms", "backend_body_idle_timeout_ms", "backend_body_total_timeout_ms",
             "backend_total_request_timeout_ms", "client_body_idle_timeout_ms",
+            "client_min_request_bytes_per_sec", "client_min_stream_bytes_per_sec",
+            "client_min_response_bytes_per_sec", "client_rate_grace_ms",
             "global_inflight_limit", "per_upstream_inflight_limit", "per_backend_inflight_limit",
             "inflight_acquire_wait_ms", "max_request_body_bytes", "max_response_body_bytes",
             "unknown_length_response_prebuffer_bytes", "request_buffer_global_cap_bytes",

@@ -357,6 +357,8 @@ def _lifts(change: Change) -> bool:
                 and isinstance(new, tuple)
                 and not (_drops(old) <= _drops(new))
             )
+    if change.path in exposure.RATES and isinstance(old, int):
+        return not isinstance(new, int) or new * exposure.FAR_MORE <= old
     if old is None or not (change.path in LIMITS or change.path.startswith(THRESHOLDS)):
         return False
     if new is None:

@@ -99,7 +99,8 @@ _KINDS: Final = (
     ),
     HazardKind(
         "limit_lifted",
-        "A limit is removed, switched off, made to exempt more, or raised at least tenfold.",
+        "A limit is removed, switched off, made to exempt more, or raised at least tenfold; or a "
+        "least rate is lowered so much.",
         "{key} goes from {old} to {new}",
     ),
     HazardKind(

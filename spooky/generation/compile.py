@@ -5,7 +5,7 @@ from collections.abc import Callable, Generator
 from typing import Final
 
 from spooky._core.routes import RouteTable
-from spooky._core.terms import BodyLimits, RequestPolicy, Timeouts
+from spooky._core.terms import BodyLimits, Rates, RequestPolicy, Timeouts
 from spooky._core.validate import (
     UNDERSCORES_DROP,
     UNDERSCORES_PASS,
@@ -50,7 +50,7 @@ UNDERSCORES: Final = {
 def compile_generation(
     configuration: Configuration, materials: Materials, environment: Environment, number: int
 ) -> Generation:
-    """Compile a configuration, without any effect until :attr:`Generation.activation` is taken.
+    """Compile a configuration, without any effect until :attr:`Generation.activate` is called.
 
     Arguments:
         materials: The files it names.
@@ -110,22 +110,11 @@ class _Compiler:
         self._parts: list[Part] = []
         self._releases: list[Callable[[float], object]] = []
 
-    def activation(self) -> Generator[None, None, None]:
-        """Return what puts in force what changed of things that were kept, in steps."""
-        # At once: whatever is compiled from now on comes later than the beginning.
+    def activate(self) -> None:
+        """Put in force what changed of things that were kept."""
         self._environment.has_begun = True
-        return self._activation_steps()
-
-    def _activation_steps(self) -> Generator[None, None, None]:
         for part in self._parts:
-            yield
-            while part.activations:
-                try:
-                    part.activations.pop()()
-                except Exception:
-                    # It is in force already: what else there is has to follow all the same.
-                    logger.exception("a part of a generation is not as it should be")
-                yield
+            part.activate()
 
     def release(self, seconds: float) -> None:
         """Give up everything acquired, at once."""
@@ -187,7 +176,7 @@ class _Compiler:
             routes=table,
             policy=self._policy(),
             listener_tls=tuple(listener_tls),
-            activation=self.activation,
+            activate=self.activate,
             release_steps=self.release_steps,
         )
 
@@ -274,6 +263,12 @@ def _timeouts(performance: Performance, queue: RouteQueue) -> Timeouts:
         total=total / 1000 if total is not None else None,
         admission=wait / 1000,
         admission_target=min(queue.target_ms or TARGET_MS, wait) / 1000,
+        rates=Rates(
+            request=performance.client_min_request_bytes_per_sec or 0,
+            stream=performance.client_min_stream_bytes_per_sec or 0,
+            response=performance.client_min_response_bytes_per_sec or 0,
+            grace=performance.client_rate_grace_ms / 1000,
+        ),
     )
 
 

@@ -97,3 +97,19 @@ class Stream(Protocol):
 
     def reset(self, reason: Reason) -> None:
         """End both directions abruptly, with the error code of ``reason``."""
+
+
+class ClientsStream(Stream, Protocol):
+    """A stream that a client opened: who answers on it can see how fast the client takes that."""
+
+    def unsent(self) -> int:
+        """Return how much of the body that was sent the client has not taken yet; bytes.
+
+        Between two calls it shrinks by what the client took, and grows by what was sent.
+        """
+
+    def taken_beside(self) -> int:
+        """Return what the client took on the whole connection so far; bytes.
+
+        Negative while it is the stream's own window that holds it up, and not the others' turn.
+        """

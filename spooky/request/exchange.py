@@ -105,20 +105,20 @@ class Exchange(RetryingExchange):
             self.fail(reasons.RESPONSE_TOO_LARGE)
             return
         if end:
-            self.release_prebuffer(True)
-            self.end_response(True)
+            self.end_response(self.release_prebuffer(True))
             return
         attempt.stream.consume(len(data))
         # The body has begun, so it is no longer its first byte that is waited for.
         idle = self.policy.timeouts.response_idle
         self.deadlines.expect_upstream(idle, reasons.UPSTREAM_BODY_TIMEOUT)
 
-    def release_prebuffer(self, end: bool) -> None:
-        """Send what was kept."""
+    def release_prebuffer(self, end: bool) -> bool:
+        """Send what was kept; return whether the client took it."""
         prebuffer, self.prebuffer = self.prebuffer, None
         self.response_started = True
         self.stream.send_head(prebuffer.head(end), False)
-        self.stream.send_data(prebuffer.body(), end)
+        accepted: bool = self.stream.send_data(prebuffer.body(), end)
+        return accepted
 
     @property
     def held_bytes(self) -> int:
@@ -129,6 +129,27 @@ class Exchange(RetryingExchange):
         kept = 0 if self.replay is None else self.replay.size
         back = 0 if self.prebuffer is None else self.prebuffer.size
         return max(self._held, kept) + back
+
+    def client_moved(self) -> int:
+        """Return how many bytes of the response the client took since this was last asked.
+
+        While its stream waits for its turn among others, what the client took of those counts:
+        the order is ours.
+        """
+        if not self.response_started:
+            return 0
+        # What it had taken when this was last asked is in ``_seen_taken`` and ``_seen_beside``.
+        taken: int = self.record.bytes_sent - self.stream.unsent()
+        moved = taken - self._seen_taken
+        self._seen_taken = taken
+        if moved < 0:
+            # Some of what it took is in a buffer that nobody can look into.
+            moved = 1
+        beside: int = self.stream.taken_beside()
+        if 0 <= self._seen_beside < beside:
+            moved = max(moved, beside - self._seen_beside)
+        self._seen_beside = beside
+        return moved
 
     # --- failure ------------------------------------------------------------------------------
 

@@ -202,6 +202,8 @@ class RetryingExchange(exchange.Exchange):
         tries.stop_timers()
         tries.cause = reason
         self.reviews_heads = True
+        # Until there is a backend again it is not the client who holds things up.
+        self.deadlines.client_acted()
         self.take_back()
 
     def _try_elsewhere(self, returns: bool) -> bool:

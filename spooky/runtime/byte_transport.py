@@ -1,7 +1,10 @@
 """Joins a byte-stream session to an asyncio transport; both client and upstream sides use it."""
 
 import asyncio
+import fcntl
 import ssl
+import struct
+import termios
 from typing import cast
 
 from spooky._core.reasons import Reason
@@ -10,6 +13,8 @@ from spooky.runtime.runtime import Runtime
 
 WRITE_BUFFER_HIGH_BYTES = 256 * 1024
 """Above this many unsent bytes in the transport a session is told to hold back."""
+
+_INT = struct.Struct("i")
 
 
 class ByteTransport(asyncio.Protocol):
@@ -61,6 +66,21 @@ class ByteTransport(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.session.set_transport_writable(True)
         self.wake()
+
+    def unwritten(self) -> int:
+        """Return how much of what was written the peer has not acknowledged; bytes."""
+        if self.transport is None:
+            return 0
+        waiting = self.transport.get_write_buffer_size()
+        stream = self.transport.get_extra_info("socket")
+        if stream is None:
+            return waiting
+        try:
+            answer = fcntl.ioctl(stream.fileno(), termios.TIOCOUTQ, _INT.pack(0))
+        except OSError:
+            # Not a socket of TCP, or gone: then only what is here is known.
+            return waiting
+        return waiting + int(_INT.unpack(answer)[0])
 
     def wake(self) -> None:
         """Flush at the end of this turn."""

@@ -36,6 +36,9 @@ CPU_BOUND_S = 20.0
 SHORT_MS = 3_000
 """The timeouts of the proxy, so that tests of them are short."""
 
+RATE = 1_000
+"""How fast clients have to be; bytes per second."""
+
 HALF_OPEN_MAX = 500
 BYSTANDERS_PATHS = ("size", "echo")
 BACKEND_MS = 5_000
@@ -63,6 +66,10 @@ def _configure(
     settings["performance"] |= {
         "client_head_timeout_ms": SHORT_MS,
         "client_body_idle_timeout_ms": SHORT_MS,
+        "client_min_request_bytes_per_sec": RATE,
+        "client_min_stream_bytes_per_sec": RATE,
+        "client_min_response_bytes_per_sec": RATE,
+        "client_rate_grace_ms": SHORT_MS,
         "quic_max_idle_timeout_ms": SHORT_MS,
         "backend_connect_timeout_ms": BACKEND_MS,
         "backend_timeout_ms": BACKEND_MS,

@@ -3,12 +3,12 @@
 import asyncio
 import socket
 
-from spooky._core.h3_frames import HEADERS, encode_varint
+from spooky._core.h3_frames import DATA, HEADERS, encode_frame, encode_varint
 from tests.attacks.floods_h2 import CONTINUATION, GET, POST, stream
 from tests.attacks.floods_h3 import LOCAL_POST
-from tests.attacks.ground import MIB, Ground, attacker_host
+from tests.attacks.ground import MIB, SHORT_MS, Ground, attacker_host
 from tests.attacks.wires import H2Wire, QuicWire, TcpWire, from_elsewhere
-from tests.protocol.h2.peers import raw_frame
+from tests.protocol.h2.peers import raw_frame, window_update
 from tests.protocol.h3.peers import headers
 from tests.support.proxy import run
 
@@ -95,7 +95,8 @@ async def unread_responses(port: int) -> None:
     for wire in wires:
         await wire.send(b"GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n")
         wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
-    await asyncio.sleep(6)
+    # The proxy looks after the timeout whether anything was read, and then once more.
+    await asyncio.sleep(2 * SHORT_MS / 1000 + 2)
     for wire in wires:
         wire.writer.transport.resume_reading()  # type: ignore[attr-defined]
         await wire.until_closed()
@@ -116,6 +117,68 @@ async def half_of_a_frame(port: int) -> None:
         await wire.close()
 
 
+PAUSE_SECONDS = 0.2
+"""Far shorter than the idle timeout: at five bytes a second, it never passes."""
+
+DRIPPING = 10
+"""Requests of each kind."""
+
+
+async def dripped_bodies(port: int) -> None:
+    """HTTP/2: uploads that go on by the byte."""
+    wire = await H2Wire.open(port)
+    streams = [stream(count) for count in range(DRIPPING)]
+    for each in streams:
+        await wire.send(wire.headers(each, POST))
+    while len(wire.statuses) < DRIPPING:
+        await wire.send(b"".join(raw_frame(0, 0, each, b"x") for each in streams))
+        await asyncio.sleep(PAUSE_SECONDS)
+    assert set(wire.statuses.values()) == {b"408"}
+    await wire.close()
+
+
+async def sipped_responses(port: int) -> None:
+    """HTTP/2: windows that open by the byte; for responses that end, and for one that does not."""
+    wire = await H2Wire.open(port, {4: 0})
+    streams = [stream(count) for count in range(DRIPPING)]
+    for count, each in enumerate(streams):
+        path = b"/size/100000" if count else b"/endless"
+        await wire.send(wire.headers(each, [*GET[:3], (b":path", path)], end=True))
+    while len(wire.resets) < DRIPPING and not wire.closed.is_set():
+        await wire.send(b"".join(window_update(each, 1) for each in streams))
+        await asyncio.sleep(PAUSE_SECONDS)
+    assert len(wire.resets) == DRIPPING
+    await wire.close()
+
+
+async def dripped_body(port: int) -> None:
+    """HTTP/1.1: a body that goes on by the byte."""
+    wire = await TcpWire.connect(port, "http/1.1")
+    await wire.send(b"POST /count HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n")
+    while not wire.closed.is_set():
+        await wire.send(b"0")
+        await asyncio.sleep(PAUSE_SECONDS)
+    assert wire.received.startswith(b"HTTP/1.1 408")
+    await wire.close()
+
+
+async def dripped_frames(port: int) -> None:
+    """HTTP/3: uploads that go on by the byte."""
+    with from_elsewhere(port) as on:
+        wire = await QuicWire(on).open()
+        uploads = [4 * number for number in range(DRIPPING)]
+        for each in uploads:
+            wire.say(each, headers(LOCAL_POST))
+        while not set(uploads) <= wire.ended.keys() | wire.answered:
+            for each in uploads:
+                wire.say(each, encode_frame(DATA, b"x"))
+            await wire.hear(PAUSE_SECONDS)
+        await wire.close()
+
+
+DRIPS = (dripped_bodies, sipped_responses, dripped_body, dripped_frames)
+
+
 SLOW = (
     head_without_end, dripping_bodies, uncollected_bombs, slow_heads, slow_body,
     stalled_handshakes, unread_responses, half_of_a_frame,
@@ -127,5 +190,21 @@ def test_who_takes_his_time_is_cut_off_and_holds_up_nobody(proxy: Ground) -> Non
         async with proxy.siege(64 * MIB) as siege:
             await asyncio.gather(*(each(proxy.port) for each in SLOW))
             assert siege.memory < 64 * MIB
+
+    run(scenario)
+
+
+def test_who_moves_a_byte_now_and_then_is_cut_off_for_that(proxy: Ground) -> None:
+    """Row 10: no idle timeout sees them."""
+
+    async def scenario() -> None:
+        too_slow = {
+            code: await proxy.counted("requests_total", reason=code)
+            for code in ("client_body_slow", "client_read_slow")
+        }
+        async with proxy.siege(64 * MIB):
+            await asyncio.gather(*(each(proxy.port) for each in DRIPS))
+        for code, before in too_slow.items():
+            assert await proxy.counted("requests_total", reason=code) >= before + DRIPPING
 
     run(scenario)

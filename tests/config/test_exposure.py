@@ -89,6 +89,15 @@ OPENED = [
         "performance.max_half_open_connections",
     ),
     ({"performance": {"quic_retry": "never"}}, "performance.quic_retry"),
+    *(
+        ({"performance": {key: value}}, f"performance.{key}")
+        for key, value in (
+            ("client_min_request_bytes_per_sec", None),
+            ("client_min_request_bytes_per_sec", 1),
+            ("client_min_response_bytes_per_sec", None),
+            ("client_rate_grace_ms", 86_400_000),
+        )
+    ),
     ({"resilience": {"overload": {"enabled": False}}}, "resilience.overload.enabled"),
     (
         {"resilience": {"protocol": {"enforce_authority_host_match": False}}},

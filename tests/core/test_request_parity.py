@@ -46,6 +46,7 @@ CLIENT_ACTS = st.one_of(
     st.tuples(st.just("trailers"), st.integers(0, 1)),
     st.sampled_from([("reset", reasons.CLIENT_RESET), ("stopped",), ("writable",), ("writable",)]),
     st.tuples(st.just("accepts"), st.booleans()),
+    st.tuples(st.just("takes"), st.integers(0, 30), st.integers(-1, 60)),
 )
 BACKEND_ACTS = st.one_of(
     st.tuples(st.just("head"), st.integers(-1, 3), st.booleans()),
@@ -197,6 +198,11 @@ def test_what_follows_a_head_whose_handler_failed_is_left(kernels: dict[str, Any
             st.tuples(st.just("expect_client"), st.floats(0, 3), st.just(1)),
             st.tuples(st.just("expect_upstream"), st.floats(0, 3), st.just(2)),
             st.tuples(st.just("limit_total"), st.floats(0, 3)),
+            st.tuples(
+                st.just("hold_to_rate"), st.sampled_from([0.0, 2.5]), st.floats(0, 3), st.just(3)
+            ),
+            st.tuples(st.just("expect_movement"), st.floats(0, 3), st.just(4), st.integers(0, 9)),
+            st.tuples(st.just("move"), st.integers(0, 9)),
             st.sampled_from([("client_acted",), ("upstream_acted",), ("close",)]),
             st.tuples(st.just("pass"), st.floats(0, 2)),
         ),
@@ -212,8 +218,11 @@ def test_deadlines(steps: list[tuple[Any, ...]]) -> None:
         for name, *arguments in steps:
             if name == "pass":
                 clock.pass_time(*arguments)
+            elif name == "move":
+                clock.moved += arguments[0]
             else:
                 getattr(deadlines, name)(*arguments)
+            clock.log.append(deadlines.allowance)
         clock.pass_time(10.0)
     assert logs[0] == logs[1]
 
@@ -225,6 +234,7 @@ class Clock(Turns):
         self._time = 0.0
         super().__init__(Loop(), lambda: self._time, 0.01)
         self.log: list[Any] = []
+        self.moved = 0
         self._wheel = TimerWheel(0.0)
 
     def report(self, flushable: Any) -> None:
@@ -237,6 +247,10 @@ class Clock(Turns):
 
     def on_deadline(self, reason: Any) -> None:
         self.log.append((self._time, reason))
+
+    def client_moved(self) -> int:
+        moved, self.moved = self.moved, 0
+        return moved
 
 
 @both

@@ -86,6 +86,8 @@ class Stream:
         delivered: Body bytes that its peer sent.
         credited: How many of them it was credited.
         accepts: Whether what it is given is accepted at once.
+        untaken: What its peer has not taken of what was sent.
+        beside: What the peer took on the connection; negative if it holds this stream up.
     """
 
     protocol = "h3"
@@ -100,6 +102,8 @@ class Stream:
         self.delivered = 0
         self.credited = 0
         self.accepts = True
+        self.untaken = 0
+        self.beside = -1
         self._log = log
         self._ended = False
 
@@ -113,6 +117,7 @@ class Stream:
         assert not self._ended, "data after the end"
         self._ended = end
         self.stuck = not self.accepts
+        self.untaken += len(data)
         self._log.append((self.name, "send_data", data, end))
         return self.accepts
 
@@ -123,6 +128,12 @@ class Stream:
 
     def send_informational(self, fields: Any) -> None:
         self._log.append((self.name, "send_informational", list(fields)))
+
+    def unsent(self) -> int:
+        return self.untaken
+
+    def taken_beside(self) -> int:
+        return self.beside
 
     def consume(self, count: int) -> None:
         self.credited += count
@@ -407,6 +418,9 @@ class World:
             return
         if name == "accepts":
             stream.accepts = arguments[0]
+        elif name == "takes":
+            stream.untaken = max(0, stream.untaken - arguments[0])
+            stream.beside = arguments[1]
         elif name == "writable":
             if stream.stuck:
                 stream.stuck = False
@@ -458,7 +472,16 @@ class World:
         wait = settings.wait
         return terms.RequestPolicy(
             limits=Limits(),
-            timeouts=terms.Timeouts(4.0, 3.0, 2.0, 2.5, settings.total, wait, wait / 4),
+            timeouts=terms.Timeouts(
+                4.0,
+                3.0,
+                2.0,
+                2.5,
+                settings.total,
+                wait,
+                wait / 4,
+                terms.Rates(4.0, 2.0, 8.0, 2.0),
+            ),
             bodies=terms.BodyLimits(
                 settings.request, settings.response, settings.prebuffer, settings.held
             ),

@@ -57,6 +57,8 @@ class FakeStream:
     def __init__(self) -> None:
         self.handler: Any = None
         self.accepts = True
+        self.untaken = 0
+        self.beside = -1
         self.heads: list[list[Field]] = []
         self.body = b""
         self.trailers: list[Field] | None = None
@@ -93,12 +95,20 @@ class FakeStream:
         assert self.heads, "a body comes after its head"
         self.body += data
         self.ended = end
+        if not self.accepts:
+            self.untaken += len(data)
         return self.accepts
 
     def send_trailers(self, fields: Fields) -> None:
         self._check()
         self.trailers = list(fields)
         self.ended = True
+
+    def unsent(self) -> int:
+        return self.untaken
+
+    def taken_beside(self) -> int:
+        return self.beside
 
     def consume(self, count: int) -> None:
         self.credited += count

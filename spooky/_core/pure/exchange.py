@@ -105,6 +105,8 @@ class Exchange(Owner):
         self._pending: deque[bytes] | None = None
         self._trailers: list[Field] | None = None
         self._body_sent = False
+        self._seen_taken = 0
+        self._seen_beside = -1
         self._owed = 0
         self._held = 0
 
@@ -160,8 +162,14 @@ class Exchange(Owner):
         """Keep a piece of a response that is held back."""
 
     @abstractmethod
-    def release_prebuffer(self, end: bool) -> None:
-        """Send what is held back of a response."""
+    def release_prebuffer(self, end: bool) -> bool:
+        """Send what is held back of a response; return whether the client took it."""
+        return True
+
+    @abstractmethod
+    def client_moved(self) -> int:
+        """Return how many bytes of the response the client took since this was last asked."""
+        return 0
 
     @abstractmethod
     def on_deadline(self, reason: Reason) -> None:
@@ -478,7 +486,7 @@ class Exchange(Owner):
         else:
             attempt.owed += size
             self.deadlines.upstream_acted()
-            self._expect_client_to_read()
+            self.deadlines.expect_reading(self.policy.timeouts)
 
     def _on_response_trailers(self, attempt: Attempt, fields: list[Field]) -> None:
         """Pass the response trailers on."""
@@ -488,7 +496,7 @@ class Exchange(Owner):
         if self.prebuffer is not None:
             self.release_prebuffer(False)
         self.stream.send_trailers(forward_trailers(fields))
-        self._end_response(True)
+        self._end_response(attempt.owed == 0)
 
     # --- the join -----------------------------------------------------------------------------
 
@@ -518,15 +526,12 @@ class Exchange(Owner):
             self.deadlines.expect_upstream(timeouts.response_idle, _UPSTREAM_HEAD_TIMEOUT)
         else:
             self.deadlines.upstream_acted()
-            self.deadlines.expect_client(timeouts.request_idle, reasons.CLIENT_BODY_TIMEOUT)
+            is_declared = self.request.content_length >= 0
+            self.deadlines.expect_body(timeouts, is_declared, self.record.bytes_received)
 
     def expect_first_byte(self) -> None:
         """Give the backend until its body begins."""
         self.deadlines.expect_upstream(self.policy.timeouts.first_byte, _UPSTREAM_BODY_TIMEOUT)
-
-    def _expect_client_to_read(self) -> None:
-        """Give the client until it reads on."""
-        self.deadlines.expect_client(self.policy.timeouts.request_idle, reasons.CLIENT_READ_TIMEOUT)
 
     def _hold(self, size: int) -> None:
         """Account request bytes that are kept here or by the upstream stream."""
@@ -552,7 +557,7 @@ class Exchange(Owner):
         if accepted:
             self._finish(_COMPLETED)
         else:
-            self._expect_client_to_read()
+            self.deadlines.expect_reading(self.policy.timeouts)
 
     def end_response(self, accepted: bool) -> None:
         """Note that the client was sent the end; ``accepted`` says whether it took all of it."""

@@ -74,6 +74,8 @@ class Session(h2_stream.Owner):
         want_read: Always true: windows hold the peer back.
         active_streams: Streams that have not ended.
         unanswered_pings: Pings of ours that the peer has not answered.
+        unwritten: Tells how many of the bytes from ``transmit`` the peer does not have yet; set by
+            a transport that knows.
     """
 
     EVENT_HANDLERS = MappingProxyType(
@@ -92,6 +94,8 @@ class Session(h2_stream.Owner):
         self.want_read = True
         self.active_streams = 0
         self.unanswered_pings = 0
+        self.unwritten: Callable[[], int] | None = None
+        self._transmitted = 0
         self._wake = wake
         self._limits = limits
         self._role = role
@@ -181,6 +185,7 @@ class Session(h2_stream.Owner):
         if self._last_words:
             output.append(self._last_words)
             self._last_words = b""
+        self._transmitted += size
         return output[0] if len(output) == 1 else b"".join(output)
 
     def set_transport_writable(self, writable: bool) -> None:
@@ -219,6 +224,12 @@ class Session(h2_stream.Owner):
             self._sender.send_trailers(stream)
         else:
             self._sender.send(stream, b"", True)
+
+    def taken_beside(self, stream: Stream) -> int:
+        """Return what the peer took on the connection; negative if it holds the stream up."""
+        if self._sender.is_held_up(stream):
+            return -1
+        return self._transmitted - (0 if self.unwritten is None else self.unwritten())
 
     def credit(self, stream_id: int, count: int) -> None:
         """Credit body bytes to the peer that were consumed, or that nobody will consume."""

@@ -81,7 +81,9 @@ class Sender:
             self._give(stream, data, end)
         elif data:
             self._keep(stream, data)
-        if self._accepts(stream, _STREAM_BACKLOG):
+        # Whoever sent all of a body thinks no more of it once that is accepted, and nobody else
+        # asks how long the peer takes to let it go.
+        if self._accepts(stream, _STREAM_BACKLOG) and not (end and stream.backlog):
             return True
         self._waiting[stream] = None
         return False
@@ -129,6 +131,8 @@ class Sender:
             return
         waiting = sorted(self._waiting, key=rank) if self.ordered else list(self._waiting)
         for stream in waiting:
+            if stream.local_ended and stream.backlog:
+                continue
             if stream in self._waiting and self._accepts(stream, _STREAM_BACKLOG // 2):
                 del self._waiting[stream]
                 stream.handler.on_writable()
@@ -157,6 +161,15 @@ class Sender:
             return bool(window > 0 and self._engine.remote_window_size > 0)
         except self._errors:
             return True
+
+    def is_held_up(self, stream: Stream) -> bool:
+        """Return whether a stream has something to send that its own window does not allow."""
+        if not stream.backlog:
+            return False
+        try:
+            return bool(self._engine.stream_remote_window_size(stream.id) <= 0)
+        except self._errors:
+            return False
 
     def _accepts(self, stream: Stream, mark: int) -> bool:
         """Return whether a stream may add to its backlog, given its high or low mark."""

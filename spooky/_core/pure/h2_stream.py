@@ -32,6 +32,10 @@ class Owner:
     def send_trailers(self, stream: "Stream", fields: Sequence[Field]) -> None:
         """Send trailers; if there are none left to send, just the end."""
 
+    def taken_beside(self, stream: "Stream") -> int:
+        """Return what the peer took on the connection; negative if it holds the stream up."""
+        return 0
+
     def credit(self, stream_id: int, count: int) -> None:
         """Credit body bytes to the peer that were consumed, or that nobody will consume."""
 
@@ -113,6 +117,14 @@ class Stream:
         """Send trailers, which end this direction."""
         if not (self.over or self.local_ended):
             self.session.send_trailers(self, fields)
+
+    def unsent(self) -> int:
+        """Return how much of the body waits for its turn or for the peer's window; bytes."""
+        return self.backlog_bytes
+
+    def taken_beside(self) -> int:
+        """Return what the peer took on the connection; negative if it holds this stream up."""
+        return self.session.taken_beside(self)
 
     def consume(self, count: int) -> None:
         """Credit ``count`` delivered body bytes back to the peer."""

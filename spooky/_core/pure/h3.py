@@ -519,7 +519,7 @@ class RequestStream(h3_frames.FrameReader):
         accepted = self._quic.send(self._stream_id, data, end)
         if accepted < len(data):
             self._held = deque()
-            self._hold(data[accepted:], end)
+            self._hold(data[accepted:] if accepted > 0 else data, end)
             return False
         if end:
             self._sending = False
@@ -533,6 +533,8 @@ class RequestStream(h3_frames.FrameReader):
             data[start : start + HELD_PIECE_BYTES]
             for start in range(0, len(data), HELD_PIECE_BYTES)
         )
+        if end and not self._held:
+            self._held.append(b"")
         self._end_held = end
 
     def _offer_held(self) -> bool:
@@ -544,7 +546,8 @@ class RequestStream(h3_frames.FrameReader):
             end = self._end_held and len(held) == 1
             accepted = self._quic.send(self._stream_id, data, end)
             if accepted < len(data):
-                held[0] = data[accepted:]
+                if accepted > 0:
+                    held[0] = data[accepted:]
                 return False
             held.popleft()
         self._held = None

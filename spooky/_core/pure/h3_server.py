@@ -111,6 +111,19 @@ class ServerStream(RequestStream):
                 self._session.priorities.override(self, value)
         self._send_fields(fields, end)
 
+    def unsent(self) -> int:
+        """Return how much of what was sent the client has not acknowledged; bytes."""
+        held = 0 if self._held is None else sum(map(len, self._held))
+        unacknowledged: int = self._quic.unacknowledged(self._stream_id)
+        return held + unacknowledged
+
+    def taken_beside(self) -> int:
+        """Return what the client took on the connection; negative if it holds this stream up."""
+        if self._quic.is_held_up(self._stream_id):
+            return -1
+        acknowledged: int = self._quic.acknowledged
+        return acknowledged
+
     def prioritize(self, priority: Priority) -> None:
         """Send with this priority from now on."""
         self._quic.set_priority(self._stream_id, priority[0], priority[1])

@@ -13,6 +13,23 @@ from spooky._core.validate import Limits
 Field = tuple[bytes, bytes]
 
 
+class Rates:
+    """How fast a client has to be where it is waited for; bytes per second, 0 for no limit.
+
+    Attributes:
+        request: In sending a body of declared length.
+        stream: In sending one of undeclared length.
+        response: In taking a response.
+        grace: How long a client may be waited for beyond what its bytes may take; seconds.
+    """
+
+    def __init__(self, request: float, stream: float, response: float, grace: float) -> None:
+        self.request = request
+        self.stream = stream
+        self.response = response
+        self.grace = grace
+
+
 class Timeouts:
     """How long an exchange may take; seconds, ``None`` for no limit.
 
@@ -22,6 +39,7 @@ class Timeouts:
         response_idle: Between pieces of the response body.
         request_idle: Between pieces of the request body, and between a client's reads.
         total: The whole exchange.
+        rates: How fast clients have to be.
         admission: How long a request may wait for a place in flight.
         admission_target: How long where the queue stands.
     """
@@ -35,6 +53,7 @@ class Timeouts:
         total: float | None,
         admission: float,
         admission_target: float,
+        rates: Rates,
     ) -> None:
         self.response_head = response_head
         self.first_byte = first_byte
@@ -43,6 +62,7 @@ class Timeouts:
         self.total = total
         self.admission = admission
         self.admission_target = admission_target
+        self.rates = rates
 
 
 class BodyLimits:

@@ -354,6 +354,19 @@ cdef class Connection(Receiving):
         return self.streams.held()
 
     @property
+    def acknowledged(self):
+        """How much of the streams' data the peer has acknowledged; bytes."""
+        return self.streams.acknowledged
+
+    def unacknowledged(self, uint64_t stream_id):
+        """Return how much of a stream is held that the peer has not acknowledged; bytes."""
+        return self.streams.unacknowledged(stream_id)
+
+    def is_held_up(self, uint64_t stream_id):
+        """Return whether a stream has something to send that its own window does not allow."""
+        return self.streams.is_held_up(stream_id)
+
+    @property
     def peer_stream_limit(self):
         """How many bidirectional streams the peer was allowed to open so far."""
         return self.streams.announced_streams()
@@ -395,16 +408,6 @@ cdef class Connection(Receiving):
     def close(self, uint64_t error_code, str phrase, bint is_application):
         """Close the connection."""
         self.fail(error_code, 0, phrase, is_application)
-
-    def figures(self):
-        """Return of :meth:`statistics` what is counted of every connection."""
-        return (
-            self.packets_sent,
-            self.packets_received,
-            self.packets_lost,
-            self.recovery.smoothed_rtt,
-            self.recovery.congestion.window,
-        )
 
     def statistics(self):
         """Return figures of the transport; times in seconds, sizes in bytes."""

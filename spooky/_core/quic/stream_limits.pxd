@@ -51,6 +51,8 @@ cdef class StreamLimits:
     cdef uint64_t _max_data
     cdef readonly uint64_t sent  # The sum of the highest offsets.
     cdef uint64_t _blocked_at
+    # Whether streams that were refused may have more room than when they were last looked at.
+    cdef bint _room_changed
     cdef uint64_t _peer_window_bidi_ours
     cdef uint64_t _peer_window_bidi_theirs
     cdef uint64_t _peer_window_uni

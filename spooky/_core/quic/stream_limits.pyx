@@ -252,6 +252,7 @@ cdef class StreamLimits:
         """Learn how much the peer lets us send on all streams together."""
         if limit > self._max_data:
             self._max_data = limit
+            self._room_changed = True
             self._control &= ~CONTROL_DATA_BLOCKED
         return 0
 
@@ -259,6 +260,7 @@ cdef class StreamLimits:
         """Learn how much the peer lets us send on a stream."""
         if limit > stream.limit:
             stream.limit = limit
+            self._room_changed = True
             self._cancel(stream, CONTROL_STREAM_DATA_BLOCKED)
             self._schedule(stream)
         return 0

@@ -26,21 +26,27 @@ cdef enum:
 
 cdef class StreamSender(StreamLimits):
     cdef readonly uint64_t buffered  # Bytes that all streams hold.
+    cdef uint64_t _promised  # Bytes that were accepted to be sent, of what the peer allows.
+    cdef readonly uint64_t acknowledged  # Bytes of streams that the peer has let us forget.
     cdef readonly Py_ssize_t ends_outstanding  # Ends and resets that the peer has not all of.
     cdef SendQueue _repeats
     cdef SendQueue _fresh
     cdef list _refused  # Streams of which a part was refused, in the order of that.
-    cdef bint _room_changed  # Since they were last looked at.
 
     cpdef Py_ssize_t send(self, uint64_t stream_id, bytes data, bint fin) except -1
     cpdef int reset(self, uint64_t stream_id, uint64_t error_code) except -1
     cpdef int set_priority(self, uint64_t stream_id, int urgency, bint incremental) except -1
+    cpdef uint64_t unacknowledged(self, uint64_t stream_id) except? 0
+    cpdef bint is_held_up(self, uint64_t stream_id) except -1
     cdef int tell_writable(self) except -1
     cdef int _reset(self, Stream stream, uint64_t error_code) except -1
     cdef uint64_t _stream_capacity(self) noexcept
     cdef uint64_t _room(self, Stream stream, uint64_t held) noexcept
+    cdef bint _overdraws(self, Stream stream) noexcept
+    cdef uint64_t _allowed(self, Stream stream) noexcept
     cdef bint _is_writable(self, Stream stream) noexcept
     cdef int _refuse(self, Stream stream) except -1
+    cdef int _refuse_end(self, Stream stream) except -1
     cdef int _leave_queue(self, Stream stream) except -1
     cdef int _pass_turn(self, Stream stream) except -1
     cdef int _note_blocked(self) except -1

@@ -55,9 +55,14 @@ cdef class StreamSender(StreamLimits):
 
         Data for a stream that is over, unknown, or of which our part has ended counts as accepted.
 
+        The last of a stream is accepted only as far as the peer lets us send: whoever sent all of
+        a stream thinks no more of it, and nobody else asks how long the peer takes to let the rest
+        go.
+
         Returns:
             How many bytes were accepted; if not all, ``on_stream_writable`` tells when to offer
-            the rest. ``fin`` counts only if all were accepted.
+            the rest. ``fin`` counts only if all were accepted; if it was not, and there were no
+            bytes, that is -1.
         """
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         cdef Stream stream = self._find(stream_id)
@@ -75,12 +80,24 @@ cdef class StreamSender(StreamLimits):
                 data = data[: <Py_ssize_t>room]
                 size = <Py_ssize_t>room
                 fin = False
+        stream.end_refused = False
+        if fin:
+            if self._overdraws(stream):
+                self._refuse_end(stream)
+                return 0 if size else -1
+            room = self._allowed(stream)
+            if <uint64_t>size > room:
+                self._refuse_end(stream)
+                data = data[: <Py_ssize_t>room]
+                size = <Py_ssize_t>room
+                fin = False
         if not (size or fin):
             return 0
         if stream.output is None:
             stream.output = SendBuffer()
         stream.output.append(data, fin)
         self.buffered += <uint64_t>size
+        self._promised += <uint64_t>size
         if fin:
             self.ends_outstanding += 1
         self._schedule(stream)
@@ -128,6 +145,7 @@ cdef class StreamSender(StreamLimits):
         if stream.output is not None:
             stream.reset_size = stream.output.next
             self.buffered -= stream.output.end - stream.output.base
+            self._promised -= stream.output.end - stream.output.next
             self._room_changed = True
             stream.output = None
         self._cancel(stream, CONTROL_STREAM_DATA_BLOCKED)
@@ -171,9 +189,22 @@ cdef class StreamSender(StreamLimits):
             room = max(room, STREAM_SHARE - held)
         return room
 
+    cdef bint _overdraws(self, Stream stream) noexcept:
+        """Return whether more was accepted, of a stream or of all, than the peer lets us send."""
+        if self._promised > self._max_data:
+            return True
+        return stream.output is not None and stream.output.end > stream.limit
+
+    cdef uint64_t _allowed(self, Stream stream) noexcept:
+        """Return how much more the peer lets us send of a stream that does not overdraw."""
+        cdef uint64_t end = 0 if stream.output is None else stream.output.end
+        return min(stream.limit - end, self._max_data - self._promised)
+
     cdef bint _is_writable(self, Stream stream) noexcept:
         """Return whether a stream once refused has so much room that it is worth offering again."""
         cdef uint64_t held = 0
+        if stream.end_refused and self._overdraws(stream):
+            return False
         if stream.output is not None:
             held = stream.output.end - stream.output.base
         return (
@@ -187,6 +218,39 @@ cdef class StreamSender(StreamLimits):
         if not stream.in_refused_list:
             stream.in_refused_list = True
             self._refused.append(stream)
+        return 0
+
+    cpdef uint64_t unacknowledged(self, uint64_t stream_id) except? 0:
+        """Return how much is held of a stream that the peer has not acknowledged; bytes."""
+        cdef Stream stream = self._find(stream_id)
+        if stream is None or stream.output is None:
+            return 0
+        return stream.output.end - stream.output.base
+
+    cpdef bint is_held_up(self, uint64_t stream_id) except -1:
+        """Return whether a stream has something to send that its own window does not allow."""
+        cdef Stream stream = self._find(stream_id)
+        if stream is None:
+            return False
+        if stream.output is None:
+            return stream.refused and stream.limit == 0
+        if stream.output.next < stream.limit:
+            return False
+        return stream.refused or stream.output.next < stream.output.end
+
+    cdef int _refuse_end(self, Stream stream) except -1:
+        """Have the application told when the peer lets us send more, and tell the peer."""
+        cdef uint64_t end = 0 if stream.output is None else stream.output.end
+        stream.end_refused = True
+        self._refuse(stream)
+        # Whichever of the two limits comes first.
+        if stream.limit <= end or stream.limit - end + self._promised <= self._max_data:
+            if stream.blocked_at != stream.limit:
+                stream.blocked_at = stream.limit
+                self._want(stream, CONTROL_STREAM_DATA_BLOCKED)
+        elif self._blocked_at != self._max_data:
+            self._blocked_at = self._max_data
+            self._control |= CONTROL_DATA_BLOCKED
         return 0
 
     cdef int tell_writable(self) except -1:
@@ -358,6 +422,7 @@ cdef class StreamSender(StreamLimits):
         freed = stream.output.on_acked(record.offset, record.offset + record.length, record.fin)
         if freed:
             self.buffered -= <uint64_t>freed
+            self.acknowledged += <uint64_t>freed
             self._room_changed = True
         if stream.output.complete():
             self._end_sending(stream)

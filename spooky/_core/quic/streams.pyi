@@ -27,6 +27,7 @@ class Streams(StreamReceiver):
         received: What the peer has used of the connection's limit; bytes.
         sent: What we have used of the peer's; bytes.
         buffered: What is held until the peer acknowledges it; bytes.
+        acknowledged: How much of what was held the peer has; bytes.
         gaps: Ranges of data that wait for what comes before them.
         control_count: Streams with control frames to write.
         ends_outstanding: Ends and resets of streams that the peer has not acknowledged.

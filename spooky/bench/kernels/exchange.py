@@ -21,7 +21,7 @@ from spooky._core.outcomes import Tally
 from spooky._core.routes import RouteTable, Rule
 from spooky._core.service import Service
 from spooky._core.shared import HISTOGRAM_VALUES
-from spooky._core.terms import BodyLimits, Client, InForce, RequestPolicy, Timeouts
+from spooky._core.terms import BodyLimits, Client, InForce, Rates, RequestPolicy, Timeouts
 from spooky._core.turns import Turns
 from spooky._core.validate import HTTP_3, Limits, Request, validate_request
 from spooky.bench.kernels.case import Case, Work
@@ -120,7 +120,7 @@ def _service(upstream: Upstream) -> Service:
     clockwork = Still()
     policy = RequestPolicy(
         Limits(),
-        Timeouts(30.0, 30.0, 60.0, 60.0, None, 0.0, 0.0),
+        Timeouts(30.0, 30.0, 60.0, 60.0, None, 0.0, 0.0, Rates(240.0, 0.0, 240.0, 60.0)),
         BodyLimits(None, None, 0, 1 << 30),
         frozenset({b"GET"}),
         1,

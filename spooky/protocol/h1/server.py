@@ -5,7 +5,7 @@ that breaks the rules of framing is answered here and the connection closes, bec
 know where the next request would begin. The content of heads is for the validator behind.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from spooky._core import reasons
@@ -48,6 +48,8 @@ class ServerSession:
         stopping: Whether ``shutdown`` was called.
         reusable: Whether responses that begin now leave the connection open.
         outbox: What is to be transmitted.
+        unwritten: Tells how many of the bytes from ``transmit`` the client does not have yet; set
+            by a transport that knows.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class ServerSession:
         self.stopping = False
         self.reusable = True
         self.outbox = Outbox()
+        self.unwritten: Callable[[], int] | None = None
         self._on_stream = on_stream
         self._wake = wake
         self._limits = limits
@@ -178,6 +181,10 @@ class ServerSession:
             yield Holding(size, None, self.terminate)
 
     # --- what the stream calls ----------------------------------------------------------------
+
+    def unsent(self) -> int:
+        """Return how much of what was written the client has not taken; bytes."""
+        return self.outbox.size + (0 if self.unwritten is None else self.unwritten())
 
     def write(self, *pieces: bytes) -> None:
         """Put bytes up for transmission."""

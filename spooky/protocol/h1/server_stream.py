@@ -18,7 +18,7 @@ from spooky.protocol.h1.body import (
 from spooky.protocol.h1.framing import declared_length
 from spooky.protocol.h1.head import RequestHead
 from spooky.protocol.h1.limits import LINGER_BYTES
-from spooky.protocol.stream import Fields, Stream, StreamHandler
+from spooky.protocol.stream import ClientsStream, Fields, StreamHandler
 
 if TYPE_CHECKING:
     from spooky.protocol.h1.server import ServerSession
@@ -28,7 +28,7 @@ _WITHOUT_BODY: Final = frozenset((b"204", b"304"))
 
 
 class ServerStream:
-    """A :class:`spooky.protocol.stream.Stream`.
+    """A :class:`spooky.protocol.stream.ClientsStream`.
 
     Arguments:
         session: Where it lives.
@@ -134,6 +134,14 @@ class ServerStream:
             return
         self._finish(fields)
 
+    def unsent(self) -> int:
+        """Return how much of what was sent the client has not taken; bytes."""
+        return self._session.unsent()
+
+    def taken_beside(self) -> int:
+        """Return a negative number: nothing else is sent on the connection."""
+        return -1
+
     def consume(self, count: int) -> None:
         """Credit body bytes: reading resumes at half of what suspends it."""
         if self.dead or self.dropping:
@@ -208,4 +216,4 @@ class ServerStream:
 
 
 if TYPE_CHECKING:
-    _guard: type[Stream] = ServerStream
+    _guard: type[ClientsStream] = ServerStream

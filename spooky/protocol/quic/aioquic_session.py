@@ -55,7 +55,6 @@ class AioquicSession:
         self.is_client = connection.configuration.is_client
         self.established = False
         self.terminated = False
-        self.draining = False
         self.peer = peer
         self._quic = connection
         self._requested_name = server_name
@@ -133,9 +132,6 @@ class AioquicSession:
                 self._goodbye = runs
         self._settle()
         return runs
-
-    def figures(self) -> None:
-        """Return nothing, as :meth:`statistics`."""
 
     def statistics(self) -> None:
         """Return nothing: this engine does not count what it loses."""
@@ -256,7 +252,6 @@ class AioquicSession:
         if not self.is_client:
             chain = quic.server_context.client_chain
             certificate = chain[0].public_bytes(Encoding.DER) if chain else None
-            _let_go_of_certificates(quic)
         self.established = True
         self.peer = quic.get_peer_address() or self.peer
         self.handler.on_handshake(
@@ -328,6 +323,23 @@ class AioquicSession:
         """Return the streams for which data is held, with how much; bytes."""
         return self._quic.held()
 
+    @property
+    def acknowledged(self) -> int:
+        """How much of the streams' data the peer has acknowledged; bytes."""
+        return self._quic.work.acknowledged
+
+    def unacknowledged(self, stream_id: int) -> int:
+        """Return how much of a stream is held that the peer has not acknowledged; bytes."""
+        stream = self._quic.stream(stream_id)
+        return 0 if stream is None else stream.sender.buffered
+
+    def is_held_up(self, stream_id: int) -> bool:
+        """Return whether a stream has something to send that its own window does not allow."""
+        stream = self._quic.stream(stream_id)
+        if stream is None or stream.sender.buffer_is_empty:
+            return False
+        return stream.sender.next_offset >= stream.max_stream_data_remote
+
     # --- the connection -------------------------------------------------------------------------
 
     def ping(self) -> None:
@@ -382,20 +394,13 @@ def _configuration(parameters: EndpointParameters, *, is_client: bool) -> QuicCo
     )
 
 
-def _let_go_of_certificates(quic: Connection) -> None:
-    """Keep none of a server's after the handshake, as they may be replaced."""
-    quic._parameters = quic._parameters.established
-    quic._configuration.certificate = quic._configuration.private_key = None
-    del quic._make_context
-    quic.server_context.let_go_of_certificates()
-
-
 def server_session(
     parameters: ServerParameters,
     header: PacketHeader,
     peer: Address,
     now: float,
     new_connection_id: Callable[[], bytes],
+    *,
     original_destination_connection_id: bytes | None = None,
     retry_source_connection_id: bytes | None = None,
     address_validated: bool = False,
@@ -419,18 +424,16 @@ def server_session(
     """
     configuration = _configuration(parameters, is_client=False)
     # What aioquic insists on having; the hello decides.
-    certificates = parameters.certificates
-    assert certificates is not None
-    chain = certificates.chains[0]
+    chain = parameters.certificates.chains[0]
     configuration.certificate = chain.certificate
     configuration.private_key = chain.key
 
     def make_context(log: logging.LoggerAdapter[logging.Logger]) -> BoundedContext:
         return ServerContext(
             alpn=list(parameters.alpn),
-            certificates=certificates,
+            certificates=parameters.certificates,
             tickets=parameters.tickets,
-            date=parameters.date,
+            wall_clock=parameters.wall_clock,
             logger=log,
         )
 
@@ -480,7 +483,7 @@ def client_session(
     def make_context(log: logging.LoggerAdapter[logging.Logger]) -> BoundedContext:
         return ClientContext(
             verifier=parameters.verifier,
-            date=parameters.date,
+            wall_clock=parameters.wall_clock,
             alpn_protocols=configuration.alpn_protocols,
             cadata=configuration.cadata,
             logger=log,

@@ -42,14 +42,16 @@ class StreamWork:
     Attributes:
         changed: IDs of streams that may have something to send or may have ended.
         buffered: Bytes they hold that the peer has not acknowledged.
+        acknowledged: Bytes that it has.
         gaps: Their waiting ranges.
     """
 
-    __slots__ = ("buffered", "changed", "gaps")
+    __slots__ = ("acknowledged", "buffered", "changed", "gaps")
 
     def __init__(self, pieces_max: int = DEFAULT_LIMITS.stream_pieces) -> None:
         self.changed: dict[int, None] = {}
         self.buffered = 0
+        self.acknowledged = 0
         self.gaps = GapBudget(pieces_max)
 
 
@@ -106,6 +108,7 @@ class TrackedSender(QuicStreamSender):
         held = len(self._buffer)
         super().on_data_delivery(delivery, start, stop, fin)
         self._work.buffered -= held - len(self._buffer)
+        self._work.acknowledged += held - len(self._buffer)
         if self.is_finished or delivery is QuicDeliveryState.LOST:
             self._work.changed[self._stream_id] = None
 

@@ -136,21 +136,19 @@ class QuicSession(Protocol):
         is_client: Which role it has.
         established: Whether the handshake completed.
         terminated: Whether it is over and may be forgotten: nothing to send, no deadline.
-        draining: Whether the peer ended it: nothing is sent any more, and what comes until
-            :meth:`deadline` is dropped. An engine may not say so, and be terminated in time.
         peer: The address packets are sent to; changes when the peer migrates.
         server_name: Of a server: the name its client asked for (SNI), once its hello was read.
         all_acknowledged: Whether the peer has everything that was sent on streams, ends and resets
             included; closing before that loses some of it.
         peer_stream_limit: How many bidirectional streams the peer was allowed to open so far.
         idle_timeout: After which silence the connection ends, as agreed on; seconds, 0 for never.
+        acknowledged: How much of the streams' data the peer has acknowledged; bytes.
     """
 
     handler: QuicHandler
     is_client: bool
     established: bool
     terminated: bool
-    draining: bool
     peer: Address
 
     @property
@@ -165,6 +163,9 @@ class QuicSession(Protocol):
     @property
     def idle_timeout(self) -> float: ...
 
+    @property
+    def acknowledged(self) -> int: ...
+
     def receive(self, batch: Sequence[ReceivedDatagram], now: float) -> None:
         """Take datagrams, in order, and make the upcalls they cause."""
 
@@ -176,7 +177,9 @@ class QuicSession(Protocol):
 
         Returns:
             How many bytes were accepted; if not all, ``on_stream_writable`` tells when to offer
-            the rest. ``fin`` counts only if all were accepted.
+            the rest. ``fin`` counts only if all were accepted; if it was not, and there were no
+            bytes, that is -1. An engine may accept the last of a stream only as far as the peer
+            lets it send.
         """
 
     def consume(self, stream_id: int, count: int) -> None:
@@ -211,6 +214,12 @@ class QuicSession(Protocol):
         That is what the peer has not acknowledged, and what it sent ahead of its turn.
         """
 
+    def unacknowledged(self, stream_id: int) -> int:
+        """Return how much of a stream is held that the peer has not acknowledged; bytes."""
+
+    def is_held_up(self, stream_id: int) -> bool:
+        """Return whether a stream has something to send that its own window does not allow."""
+
     def ping(self) -> None:
         """Send a PING, to keep the connection or to probe it."""
 
@@ -225,14 +234,6 @@ class QuicSession(Protocol):
 
         ``on_closed`` follows at the end of the ``receive`` or ``expire`` that is under way, else
         from the next ``receive``, ``expire`` or ``flush``.
-        """
-
-    def figures(self) -> tuple[int, int, int, float, int] | None:
-        """Return what is counted of the transport; ``None`` where :meth:`statistics` is.
-
-        Returns:
-            Packets sent, received and lost; the smoothed round trip, seconds; the congestion
-            window, bytes.
         """
 
     def statistics(self) -> dict[str, Any] | None:
