@@ -17,7 +17,7 @@ def kernels() -> list[Extension]:
 
     # SPOOKY_SANITIZE=1: bounds checks on and AddressSanitizer, for `make test-sanitize`.
     sanitize = os.environ.get("SPOOKY_SANITIZE", "0") not in ("", "0")
-    flags = ["-O1", "-g", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
+    flags = ["-O1", "-g1", "-fsanitize=address,undefined", "-fno-omit-frame-pointer"]
     # SPOOKY_COVERAGE=1: every block of the kernels is counted, for `make fuzz`.
     covered = os.environ.get("SPOOKY_COVERAGE", "0") not in ("", "0")
     counted = ["-O1", "-fsanitize-coverage=trace-pc,trace-cmp"]

@@ -1,8 +1,9 @@
-"""Requests through the real exchange, route table, balancer, pool and HTTP/2 client session.
+"""Requests through the real exchange, route table, balancer, pool and upstream session.
 
 The client's side is the least that the stream contract asks for, the backend an ngh2 connection in
-memory, the event loop a queue. The :class:`Stopwatch` stands still while client and backend work,
-so what it shows is the proxy's own: everything between a client's stream and the upstream socket.
+memory or one of HTTP/3, the event loop a queue. The :class:`Stopwatch` stands still while client
+and backend work, so what it shows is the proxy's own: everything between a client's stream and the
+upstream socket.
 
 ``python -m benchmarks.proxied`` prints the cost by stage; with ``--profile`` the calls instead.
 """
@@ -22,6 +23,7 @@ from typing import Any, Final, cast
 
 import ngh2
 
+from benchmarks.http3_upstream import Http3Upstream, Stage
 from spooky import config
 from spooky._core.reasons import Reason
 from spooky._core.terms import Client
@@ -45,6 +47,9 @@ SOCKET_READ_BYTES: Final = 256 * 1024
 
 UPLOAD_PIECE_BYTES: Final = 16_384
 """How much of an upload a client's session delivers at once."""
+
+PROTOCOLS: Final = {"http2": "http://127.0.0.1:8080", "http3": "https://127.0.0.1:8080"}
+"""What an upstream speaks, with an address of a backend for it."""
 
 
 class Stopwatch:
@@ -173,9 +178,9 @@ SHAPES: Final = {
 class Backend:
     """An HTTP/2 server whose responses are all alike."""
 
-    def __init__(self, shape: Shape) -> None:
-        self._shape = shape
-        self._body = bytes(shape.response_bytes)
+    def __init__(self, head: list[Field], body: bytes) -> None:
+        self._head = head
+        self._body = body
         self._connection = ngh2.Connection(ngh2.Role.SERVER)
         self._connection.initiate_connection({ngh2.Setting.MAX_CONCURRENT_STREAMS: 250})
 
@@ -186,9 +191,44 @@ class Backend:
             connection.receive_data(data)
         for event in connection.events():
             if getattr(event, "end_stream", False):
-                connection.send_response(event.stream_id, self._shape.response_head)
+                connection.send_response(event.stream_id, self._head)
                 connection.send_data(event.stream_id, self._body, end_stream=True)
         return connection.data_to_send()
+
+
+class Http2Upstream:
+    """A connection of a pool to a backend of its own.
+
+    Arguments:
+        pool: Whose it is.
+        head: Of each response.
+        body: Of each response.
+    """
+
+    def __init__(self, pool: Pool, head: list[Field], body: bytes) -> None:
+        self._backend = Backend(head, body)
+        self._socket = Socket()
+        self._connection = TcpConnection(pool)
+        self._connection.connection_made(cast(asyncio.Transport, self._socket))
+        pool.on_room(self._connection)
+
+    def exchange(self, stage: Stage) -> None:
+        """Have the backend answer what was written, and receive that."""
+        output = self._backend.answer(self._socket.take())
+        for at in range(0, len(output), SOCKET_READ_BYTES):
+            piece = output[at : at + SOCKET_READ_BYTES]
+            with stage("response"):
+                self._connection.data_received(piece)
+
+
+class QuietLoop(Loop):
+    """A loop that reads no socket."""
+
+    def create_future(self) -> "asyncio.Future[Any]":
+        return asyncio.Future(loop=cast(asyncio.AbstractEventLoop, self))
+
+    def add_reader(self, descriptor: int, callback: object) -> None:
+        pass
 
 
 RESILIENCE: Final[dict[str, dict[str, Any]]] = {
@@ -224,6 +264,7 @@ class Proxied:
         access_log: Whether each request leaves a line in ``/dev/null``.
         watch: What measures it; its own if not given.
         resilience: Which of :data:`RESILIENCE`.
+        protocol: Which of :data:`PROTOCOLS`.
     """
 
     def __init__(
@@ -232,17 +273,16 @@ class Proxied:
         access_log: bool = False,
         watch: Stopwatch | None = None,
         resilience: str = "default",
+        protocol: str = "http2",
     ) -> None:
         self.watch = watch or Stopwatch()
         self._shape = shape
-        self._loop = Loop()
-        self._socket = Socket()
-        self._backend = Backend(shape)
+        self._loop = QuietLoop()
         runtime = Runtime(cast(asyncio.AbstractEventLoop, self._loop))
         counters = Counters()
         self.environment = Environment(runtime, counters, _resolve, {})
         with TemporaryDirectory() as directory:
-            settings = configuration(Path(directory), "http://127.0.0.1:8080", protocol="http2")
+            settings = configuration(Path(directory), PROTOCOLS[protocol], protocol=protocol)
             more = RESILIENCE[resilience]
             settings |= {name: more[name] for name in more if name != "upstream"}
             settings["upstream"]["backend"] |= more.get("upstream", {})
@@ -258,7 +298,9 @@ class Proxied:
         log = AccessLog(os.open("/dev/null", os.O_WRONLY), as_json=True) if access_log else None
         self.service = RequestService(runtime, self.generation, counters, log, slot=0)
         self._client = Client(b"192.0.2.1", 50_000, HTTP_3, b"\0" * 8, (), b"192.0.2.1")
-        self._connect(runtime)
+        self._upstream = self._connect(protocol)
+        self._turn()
+        self._turn()
         self.run(1)
         self.watch.stages.clear()
 
@@ -299,23 +341,21 @@ class Proxied:
 
     def _turn(self) -> None:
         """Flush, have the backend answer, and receive what it wrote."""
+        self._flush()
+        self._upstream.exchange(self.watch.stage)
+
+    def _flush(self) -> None:
         with self.watch.stage("flush"):
             self._loop.turn()
-        output = self._backend.answer(self._socket.take())
-        for at in range(0, len(output), SOCKET_READ_BYTES):
-            piece = output[at : at + SOCKET_READ_BYTES]
-            with self.watch.stage("response"):
-                self._connection.data_received(piece)
 
-    def _connect(self, runtime: Runtime) -> None:
+    def _connect(self, protocol: str) -> Http2Upstream | Http3Upstream:
         """Give the pool a connection that is dialled already."""
         upstream = self.generation.routes.lookup(b"www.example.com", b"/", b"GET")
         pool = cast(Pool, cast(Any, upstream).backends[0].pool)
-        self._connection = TcpConnection(pool)
-        self._connection.connection_made(cast(asyncio.Transport, self._socket))
-        pool.on_room(self._connection)
-        self._turn()
-        self._turn()
+        head, body = self._shape.response_head, bytes(self._shape.response_bytes)
+        if protocol == "http3":
+            return Http3Upstream(pool, head, body, self._flush)
+        return Http2Upstream(pool, head, body)
 
 
 async def _resolve(host: str, port: int) -> list[str]:
@@ -330,9 +370,15 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=32_000)
     parser.add_argument("--access-log", action="store_true")
     parser.add_argument("--resilience", choices=RESILIENCE, default="default")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="http2")
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
-    proxied = Proxied(SHAPES[options.shape], options.access_log, resilience=options.resilience)
+    proxied = Proxied(
+        SHAPES[options.shape],
+        options.access_log,
+        resilience=options.resilience,
+        protocol=options.protocol,
+    )
     rounds = max(1, options.requests // options.concurrency)
     requests = rounds * options.concurrency
     pace()  # As a worker does.

@@ -14,9 +14,8 @@ import contextlib
 import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -64,7 +63,12 @@ KILLED_SHARE: Final = 0.6
 OVERLOAD: Final = 5
 CALM_SECONDS: Final = 8.0
 KILL_AFTER_SECONDS: Final = 5.0
-KILLED_SECONDS: Final = 15.0
+AFTERMATH_SECONDS: Final = 10.0
+"""After the death of a backend errors are counted for so long."""
+
+FIRST_SECONDS: Final = 2.0
+"""Those of so long after it are told apart: later nobody should ask that backend any more."""
+
 RECOVERY_SECONDS: Final = 2.0
 WINDOW_SECONDS: Final = 5.0
 """Goodput has to be there in each time of so long."""
@@ -263,6 +267,15 @@ class Load(NamedTuple):
         """99th percentile of the latency of what succeeded; milliseconds."""
         return Histogram.of_buckets(self.result.latencies).percentile(0.99) / 1000
 
+    def failed_by(self, seconds: float) -> int:
+        """Return how many requests had failed by a time, as far as it was told then."""
+        return next((one.failed for one in self.progress if one.seconds >= seconds), self.failed)
+
+    @property
+    def failed(self) -> int:
+        """Requests that failed."""
+        return sum(self.result.errors.values())
+
     @property
     def least(self) -> float:
         """Requests that succeeded in a second, in the worst window."""
@@ -274,8 +287,14 @@ class Load(NamedTuple):
         )
 
 
-def load(proxy: Proxy, rate: float, seconds: float, warmup: float = 1.0) -> Load:
-    """Return what came of so much load."""
+def load(
+    proxy: Proxy,
+    rate: float,
+    seconds: float,
+    warmup: float = 1.0,
+    watch: Callable[[Progress], None] = lambda progress: None,
+) -> Load:
+    """Return what came of so much load, and tell of its progress meanwhile."""
     plan = LoadPlan(
         host=LOOPBACK,
         port=proxy.port,
@@ -289,31 +308,55 @@ def load(proxy: Proxy, rate: float, seconds: float, warmup: float = 1.0) -> Load
         warmup=warmup,
         rate=rate,
     )
+    progress: list[Progress] = []
+    with generating(plan) as lines:
+        for line in lines:
+            match msgspec.json.decode(line, type=Progress | Finished | Failed):
+                case Progress() as one:
+                    # What it said while warming up is not of the time that is measured.
+                    progress = [*(progress if one.seconds else []), one]
+                    watch(one)
+                case Finished(result):
+                    return Load(result, progress)
+                case Failed(message):
+                    raise BenchError(message)
+    raise BenchError("the load ended early")
+
+
+@contextlib.contextmanager
+def generating(plan: LoadPlan) -> Iterator[Iterable[bytes]]:
+    """Run the load generator, and yield the lines that it says."""
     arguments = [sys.executable, "-m", "spooky.bench.generator"]
     with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        output, _ = process.communicate(msgspec.json.encode(plan))
-    *said, last = (
-        msgspec.json.decode(line, type=Progress | Finished | Failed) for line in output.splitlines()
-    )
-    if not isinstance(last, Finished):
-        raise BenchError(last.message if isinstance(last, Failed) else "the load ended early")
-    # What it says while warming up is not of the time that is measured.
-    progress = [one for one in said if isinstance(one, Progress)]
-    begin = [at for at, one in enumerate(progress) if one.seconds < progress[at - 1].seconds]
-    return Load(last.result, progress[begin[-1] if begin else 0 :])
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(msgspec.json.encode(plan))
+        process.stdin.close()
+        yield process.stdout
 
 
 def killed(proxy: Proxy, backends: Backends, _: float) -> Iterator[Row]:
     """One of four backends is killed under load."""
     rate = KILLED_SHARE * backends.capacity
     calm = load(proxy, rate, CALM_SECONDS)
-    timer = threading.Timer(KILL_AFTER_SECONDS + 1.0, backends.kill, (1,))
-    timer.start()
-    around = load(proxy, rate, KILLED_SECONDS)
-    timer.join()
-    errors = sum(around.result.errors.values())
-    yield Row("requests offered", f"{rate * KILLED_SECONDS:,.0f}")
-    yield Row("errors", f"{errors} ({100 * errors / (rate * KILLED_SECONDS):.3f} %)")
+    deaths: list[Progress] = []
+
+    def kill(progress: Progress) -> None:
+        if progress.seconds >= KILL_AFTER_SECONDS and not deaths:
+            backends.kill(1)
+            deaths.append(progress)
+
+    around = load(proxy, rate, KILL_AFTER_SECONDS + AFTERMATH_SECONDS, watch=kill)
+    death = deaths[0]
+    first = around.failed_by(death.seconds + FIRST_SECONDS) - death.failed
+    after = around.failed - death.failed
+    offered = rate * (KILL_AFTER_SECONDS + AFTERMATH_SECONDS - death.seconds)
+    yield Row("errors before the death", str(death.failed))
+    yield Row(f"in the first {FIRST_SECONDS:.0f} s after it", str(first))
+    yield Row(
+        f"in {AFTERMATH_SECONDS:.0f} s after it",
+        f"{after} of {offered:,.0f} ({100 * after / offered:.3f} %)",
+    )
     yield Row("by kind", _kinds(around))
     yield Row("goodput", f"{around.goodput:,.0f}/s")
     yield Row("p99 before", f"{calm.p99:.1f} ms")

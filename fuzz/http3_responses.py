@@ -1,4 +1,5 @@
-"""What a backend sends on an HTTP/3 connection with two requests under way, cut anywhere.
+"""What a backend sends on an HTTP/3 connection with two requests under way: kernel against twin,
+and cut anywhere.
 
 An input is pieces as in ``http3_frames``, on the streams of a server.
 """
@@ -7,6 +8,7 @@ import itertools
 from collections.abc import Iterator
 
 from fuzz.http3_frames import Piece, cut
+from spooky._core.h3_client import ClientSession
 from spooky._core.h3_frames import GOAWAY, MAX_PUSH_ID, encode_frame, encode_varint
 from tests.protocol.h3.peers import (
     OK,
@@ -20,11 +22,17 @@ from tests.protocol.h3.peers import (
     headers,
     make_client,
 )
+from tests.support.twins import twins
 
 REQUESTS = (0, 4)
 STREAMS = (*REQUESTS, SERVER_CONTROL, SERVER_OTHER, 11, 15)
 END = 0x80
 PIECES_MAX = 100
+
+TWINS = twins(
+    "h3_frames", "h3_fields", "h3_budget", "h3", "h3_unidirectional", "h3_session", "h3_client"
+)
+Twin: type[ClientSession] = TWINS["h3_client"].ClientSession
 
 
 def piece(stream_id: int, payload: bytes, end: bool = False) -> bytes:
@@ -60,9 +68,11 @@ def pieces_of(data: bytes) -> Iterator[Piece]:
         position += length
 
 
-def converse(pieces: Iterator[Piece]) -> tuple[Client, list[Recorder]]:
+def converse(
+    pieces: Iterator[Piece], session_class: type[ClientSession] = ClientSession
+) -> tuple[Client, list[Recorder]]:
     """Deliver pieces to a client with two requests until it closes."""
-    client = make_client()
+    client = make_client(session_class=session_class)
     requests = [client.request(), client.request(POST, end=False)]
     ended = set()
     for stream_id, payload, end in pieces:
@@ -82,10 +92,23 @@ def outcome(recorder: Recorder) -> tuple[object, ...]:
     return recorder.head, body, recorder.trailers, recorder.ended, recorder.reset
 
 
+def noted(client: Client, requests: list[Recorder]) -> tuple[object, ...]:
+    """Return everything that came of a connection."""
+    quic, session = client.quic, client.session
+    return (
+        [recorder.events for recorder in requests],
+        [outcome(recorder) for recorder in requests],
+        (quic.sent, quic.resets, quic.stops, quic.credited, quic.closed),
+        (session.capacity, session.reusable, session.drained, session.active_streams),
+    )
+
+
 def run(data: bytes) -> None:
     """Deliver an input whole and cut, and compare."""
     pieces = list(itertools.islice(pieces_of(data), PIECES_MAX))
     whole, requests = converse(iter(pieces))
+    twin, same = converse(iter(pieces), Twin)
+    assert noted(whole, requests) == noted(twin, same)
     bytewise, again = converse(cut(pieces))
     closed, other = whole.quic.closed, bytewise.quic.closed
     assert (closed is None) == (other is None), (closed, other)

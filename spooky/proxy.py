@@ -20,10 +20,10 @@ from spooky.control.facts import (
 from spooky.control.health import Health
 from spooky.control.own_names import OwnNames
 from spooky.control.resources import ResourceWatch
-from spooky.control.sockets import BindError, ListenerSockets, bind_listener, listen
+from spooky.control.sockets import BindError, ListenerSockets, bind_again, bind_listener, listen
 from spooky.edge.change import Change
 from spooky.edge.listener import WorkerSockets
-from spooky.edge.listener_numbers import ListenerIdentity, number_listeners
+from spooky.edge.listener_numbers import ListenerIdentity, listener_identities, number_listeners
 from spooky.edge.worker import Worker
 from spooky.generation.compile import CompileError, Environment, compile_in_turns
 from spooky.generation.materials import Materials, read_materials
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 
 FIRST_GENERATION: Final = 1
+
+NOT_RUNNING: Final = "the proxy is not running; use `async with` or start()"
 
 FIXED_SECTIONS: Final = ("access_log", "log", "observability")
 """What is only read at the start."""
@@ -76,9 +78,13 @@ class Proxy:
         # By number, in the order of the configuration.
         self._sockets: dict[int, ListenerSockets] = {}
         self._numbers: dict[ListenerIdentity, int] = {}
+        # Of removed listeners, which the worker closes when they have drained.
+        self._removed: dict[int, ListenerSockets] = {}
         self._changing = asyncio.Lock()
+        self._ending = asyncio.Lock()
         self._access_log: AccessLog | None = None
         self._access_log_file: int | None = None
+        # There from the beginning of a start to the end of the stop.
         self._runtime: Runtime | None = None
         self._worker: Worker | None = None
         self._metrics: MetricsServer | None = None
@@ -94,7 +100,13 @@ class Proxy:
 
     @property
     def port(self) -> int:
-        """The port of the first listener, as bound."""
+        """The port of the first listener, as bound.
+
+        Raises:
+            RuntimeError: It does not run.
+        """
+        if not self._sockets:
+            raise RuntimeError(NOT_RUNNING)
         return self.addresses[0][1]
 
     @property
@@ -105,21 +117,32 @@ class Proxy:
             RuntimeError: It does not run.
         """
         if self._worker is None:
-            raise RuntimeError("the proxy is not running; use `async with` or start()")
+            raise RuntimeError(NOT_RUNNING)
         return self._worker
 
     async def start(self) -> None:
-        """Bind, start the applications, and serve.
+        """Bind, start the applications, and serve; if that fails or is cancelled, nothing is left.
 
         Raises:
             spooky.BindError: An address cannot be bound.
             spooky.MaterialError: A certificate or key cannot be used.
             spooky.CompileError: The configuration cannot be put in force.
-            RuntimeError: An application failed to start.
+            OSError: The access log cannot be opened.
+            RuntimeError: It runs already, or an application failed to start.
         """
+        if self._runtime is not None:
+            raise RuntimeError("the proxy runs already, or is being started or stopped")
+        runtime = self._runtime = Runtime(asyncio.get_running_loop())
+        try:
+            await self._start(runtime)
+        except BaseException:
+            await self.close()
+            await self._stop()
+            raise
+
+    async def _start(self, runtime: Runtime) -> None:
         configuration = self.configuration
         materials = read_materials(configuration)
-        runtime = Runtime(asyncio.get_running_loop())
         resolve = SystemResolver(runtime.loop)
         names = self._names = OwnNames(runtime, resolve)
         environment = Environment(runtime, self.counters, names.resolve, self._applications)
@@ -127,7 +150,7 @@ class Proxy:
         try:
             self._open_access_log()
             numbers = number_listeners(configuration.active_listeners, {}, ())
-            self._sockets = self._bind(configuration, numbers)
+            self._sockets = self._bind(configuration, numbers, {})
             for sockets in self._sockets.values():
                 listen(sockets)
             self._numbers = numbers
@@ -144,11 +167,8 @@ class Proxy:
                 Keys.generate(),
             )
         except BaseException:
-            await self._stop_metrics()
             generation.release(0.0)
-            self._release()
             raise
-        self._runtime = runtime
 
         def follow(host: str, port: int, addresses: tuple[str, ...]) -> None:
             names.changed(host, port, addresses)
@@ -190,13 +210,20 @@ class Proxy:
     async def _apply(self, worker: Worker, configuration: Configuration) -> None:
         number = worker.service.generation.number + 1
         materials = read_materials(configuration)
+        removed = {number: self._removed[number] for number in worker.removed}
+        back = {
+            identity: number
+            for identity in listener_identities(configuration.active_listeners)
+            for number, sockets in removed.items()
+            if sockets.are_at(identity.address, identity.port)
+        }
         try:
             numbers = number_listeners(
-                configuration.active_listeners, self._numbers, worker.removed
+                configuration.active_listeners, back | self._numbers, removed
             )
         except ValueError as error:
             raise CompileError(str(error)) from error
-        opened = self._bind(configuration, numbers)
+        opened = self._bind(configuration, numbers, removed)
         await worker.prepare(self._change(number, configuration, materials, numbers, opened))
         try:
             for sockets in opened.values():
@@ -214,17 +241,30 @@ class Proxy:
             self._resources.follow(configuration)
         self.configuration = configuration
         self._numbers = numbers
-        every = self._sockets | opened
-        self._sockets = {listener: every[listener] for listener in numbers.values()}
+        for listener in opened.keys() & removed.keys():
+            # The worker goes on with the sockets that it has.
+            opened[listener].udp = removed[listener].udp
+        every = removed | self._sockets | opened
+        self._sockets = {listener: every.pop(listener) for listener in numbers.values()}
+        self._removed = every
 
     async def drain(self) -> bool:
         """Stop accepting, finish what is in flight within ``shutdown_drain_timeout_ms``, and stop.
 
+        Cancelled, or while :meth:`close` is called, it stops at once.
+
         Returns:
             Whether everything in flight finished.
+
+        Raises:
+            RuntimeError: It does not run.
         """
         milliseconds = self.configuration.performance.shutdown_drain_timeout_ms
-        finished = await self.worker.drain(milliseconds / 1000)
+        try:
+            finished = await self.worker.drain(milliseconds / 1000)
+        except asyncio.CancelledError:
+            await self.close()
+            raise
         await self._stop()
         return finished
 
@@ -259,20 +299,25 @@ class Proxy:
             await self.close()
 
     async def _stop(self) -> None:
-        self._worker = None
-        if self._health is not None:
-            self._health.close()
-            self._health = None
-        if self._resources is not None:
-            self._resources.close()
-            self._resources = None
-        for lifespan in self._lifespans:
-            await lifespan.shutdown()
-        await self._stop_metrics()
-        self._release()
-        if self._runtime is not None:
-            await self._runtime.close()
-            self._runtime = None
+        # Whoever closes while another drains waits here for the end that both want.
+        async with self._ending:
+            if self._runtime is None:
+                return
+            self._worker = None
+            if self._health is not None:
+                self._health.close()
+                self._health = None
+            if self._resources is not None:
+                self._resources.close()
+                self._resources = None
+            try:
+                for lifespan in self._lifespans:
+                    await lifespan.shutdown()
+            finally:
+                await self._stop_metrics()
+                self._release()
+                await self._runtime.close()
+                self._runtime = None
 
     async def _start_metrics(self) -> None:
         settings = self.configuration.observability.metrics
@@ -308,6 +353,7 @@ class Proxy:
         for sockets in self._sockets.values():
             sockets.close()
         self._sockets.clear()
+        self._removed.clear()
         if self._access_log is not None:
             self._access_log.flush()
             self._access_log = None
@@ -325,15 +371,20 @@ class Proxy:
         return config.load(Path(configuration), apps=self._applications)
 
     def _bind(
-        self, configuration: Configuration, numbers: Mapping[ListenerIdentity, int]
+        self,
+        configuration: Configuration,
+        numbers: Mapping[ListenerIdentity, int],
+        removed: Mapping[int, ListenerSockets],
     ) -> dict[int, ListenerSockets]:
-        """Bind the listeners that are not there yet; none if one cannot be."""
+        """Bind the listeners that are not there yet, or drain; none if one cannot be."""
         opened: dict[int, ListenerSockets] = {}
         try:
             for listener, number in zip(
                 configuration.active_listeners, numbers.values(), strict=True
             ):
-                if number not in self._sockets:
+                if number in removed:
+                    opened[number] = bind_again(removed[number], configuration.performance)
+                elif number not in self._sockets:
                     opened[number] = bind_listener(listener, configuration.performance)
         except BindError:
             for sockets in opened.values():

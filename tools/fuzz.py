@@ -28,7 +28,7 @@ RECORD = FOUND / "record.jsonl"
 
 CORPUS = Path("fuzz/corpus")
 CORPUS_FILES, CORPUS_FILE_BYTES = 24, 600
-"""Most of a target's inputs that ``--save`` keeps, and the longest: all corpora are small."""
+"""Most of a target's inputs that ``--save`` keeps, and the longest: the suite runs all of them."""
 
 EXECUTIONS = re.compile(r"stat::number_of_executed_units: (\d+)")
 COVERAGE = re.compile(r"cov: (\d+) ft: (\d+) corp: (\d+)")
@@ -158,16 +158,19 @@ def rows() -> Iterator[str]:
     yield f"| all | {total:,} | {sanitized:,} | {took:,.0f} | | |"
 
 
-def save(name: str) -> None:
+def save(name: str, count: int) -> None:
     """Keep some of what was found for a target: one input for each thing it reaches, the shortest.
 
     They are chosen evenly by length, so that there are some that reach deep.
+
+    Arguments:
+        count: How many at most.
     """
     merged = FOUND / name / "merged"
     merged.mkdir(parents=True, exist_ok=True)
     found = [path for path in merged.iterdir() if path.stat().st_size <= CORPUS_FILE_BYTES]
     found.sort(key=lambda path: (path.stat().st_size, path.name))
-    step = max(1, -(-len(found) // CORPUS_FILES))
+    step = max(1, -(-len(found) // count))
     folder = CORPUS / name
     folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
@@ -186,6 +189,7 @@ def main() -> None:
     parser.add_argument("--sanitize", action="store_true", help="check memory and arithmetic too")
     parser.add_argument("--report", action="store_true", help="only say what all runs came to")
     parser.add_argument("--save", action="store_true", help="only keep found inputs in fuzz/corpus")
+    parser.add_argument("--keep", type=int, default=CORPUS_FILES, help="so many of each target")
     options = parser.parse_args()
     if options.report:
         print("\n".join(rows()))
@@ -195,7 +199,7 @@ def main() -> None:
         if options.save:
             if fuzz(built, name, ["--merge"]):
                 sys.exit(f"{name}: the inputs cannot be merged")
-            save(name)
+            save(name, options.keep)
             continue
         limits = ["--time", str(options.time), "--runs", str(options.runs)]
         status = fuzz(built, name, [*limits, "--seed", str(options.seed)])

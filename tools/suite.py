@@ -32,13 +32,13 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("test-install", 120, needed=True),
-    Part("lint", 30),
-    Part("build", 150, needed=True),
-    Part("test-pure", 420),
+    Part("test-install", 90, needed=True),
+    Part("lint", 20),
+    Part("build", 140, needed=True),
+    Part("test-pure", 360),
     Part("test-sanitize", 540),
-    Part("test-packaging", 150),
-    Part("test-compiled", 990),
+    Part("test-packaging", 170),
+    Part("test-compiled", 1080),
 )
 
 

@@ -3,11 +3,12 @@
 cimport cython
 from libc.stdint cimport uint64_t
 
+from spooky._core.arrivals cimport Cap
 from spooky._core.packets cimport PacketHeader, parse_header
 from spooky._core.timers cimport Timer
 from spooky._core.turns cimport Turns
 
-cdef Py_ssize_t _DATAGRAMS_PER_TURN, _UNSENT_MAX
+cdef Py_ssize_t _DATAGRAMS_PER_TURN, _UNSENT_MAX, _LATE_MAX
 cdef int _READS_PER_TURN, _HANDSHAKES_PER_TURN
 cdef object _H3_NO_ERROR
 cdef bytes _PROXY_HEADER
@@ -36,11 +37,14 @@ cdef class Listener:
     cdef readonly Turns runtime
     cdef public tuple kin
     cdef public object settings
+    cdef public Cap cap
+    cdef public object measures
     cdef public object _handover
     cdef public object _udp
     cdef int _descriptor
     cdef public dict _by_connection_id
     cdef public set _connections
+    cdef readonly dict _late
     cdef public HandshakeQueue _handshakes
     cdef bint _handshakes_due
     cdef list _unsent
@@ -64,12 +68,18 @@ cdef class Listener:
         self, object datagram, dict batches, double now, bint handed_over, bint returned
     )
     cdef object _wait(self, bint kept)
-    @cython.locals(now=double, batch=list, openings=list)
+    @cython.locals(runtime=Turns)
     cpdef object _go_on_with_handshakes(self)
+    @cython.locals(batch=list, openings=list)
+    cdef object _take_handshakes(self, double now)
     @cython.locals(batch=list, header=PacketHeader)
     cdef object _open(self, list openings, double now)
     cpdef object route(self, bytes connection_id, object connection)
     cpdef object unroute(self, bytes connection_id)
+    @cython.locals(connection_id=bytes)
+    cpdef object outlive(self, list connection_ids, double until)
+    cdef bint _is_late(self, bytes connection_id, double now) except -1
+    cpdef object forget(self, object connection, bint was_established)
     cpdef object transmit(self, list runs)
     @cython.locals(length=Py_ssize_t, segment=Py_ssize_t, sent=Py_ssize_t)
     cdef bytes _send(self, object run)
@@ -91,7 +101,9 @@ cdef class Connection:
     cdef bint _marked
     cdef public bint _shutting_down
     cdef public bint _forgotten
+    cdef readonly double _late_until
 
+    cpdef object forget(self)
     cpdef object receive(self, list batch, double now)
     cpdef object wake(self)
     cpdef object flush(self)

@@ -3,6 +3,7 @@
 from spooky._core.pure.dispatch import (
     DATAGRAMS_PER_TURN,
     HANDSHAKES_PER_TURN,
+    LATE_MAX,
     READS_PER_TURN,
     UNSENT_MAX,
     WAITING_MAX,
@@ -10,11 +11,13 @@ from spooky._core.pure.dispatch import (
     HandshakeQueue,
     Listener,
     Opening,
+    ReceivedDatagram,
 )
 
 __all__ = [
     "DATAGRAMS_PER_TURN",
     "HANDSHAKES_PER_TURN",
+    "LATE_MAX",
     "READS_PER_TURN",
     "UNSENT_MAX",
     "WAITING_MAX",
@@ -22,4 +25,5 @@ __all__ = [
     "HandshakeQueue",
     "Listener",
     "Opening",
+    "ReceivedDatagram",
 ]

@@ -4,11 +4,14 @@ cimport cython
 
 
 cdef class Connection:
+    cdef public object pool
+    cdef public object _idle_timer
     cdef public object session
     cdef public Py_ssize_t served
     cdef public bint ready
 
     cpdef object open(self, object caller)
+    cpdef object on_progress(self)
 
 
 cdef class Pool:

@@ -5,6 +5,9 @@ cimport cython
 from spooky._core.timers cimport Timer, TimerWheel
 
 
+cdef double _SHORTEST_WAIT
+
+
 cdef class Turns:
     cdef public object loop
     cdef public object now
@@ -18,4 +21,8 @@ cdef class Turns:
     cpdef double clock(self) except? -1
     cpdef Timer schedule(self, double deadline, object callback)
     cpdef object mark(self, object flushable)
+    cpdef object hold(self)
+    cpdef object flush(self)
+    cpdef object _flush(self)
+    @cython.locals(delay=double)
     cdef object _set_wakeup(self)

@@ -21,7 +21,8 @@ CONNECTION_WINDOW: Final = 64 * 1024 * 1024
 """The same of a connection; bytes."""
 
 IDLE_TIMEOUT: Final = 60.0
-"""Seconds; servers may have a shorter one."""
+"""Seconds, and as many more as the load takes, so that the client never ends what a scenario keeps
+idle; servers may have a shorter one."""
 
 CONTROL_STREAM: Final = b"\x00\x04\x00"
 """The HTTP/3 control stream with empty SETTINGS (RFC 9114 section 6.2.1)."""
@@ -43,6 +44,7 @@ class Entrance:
     def __init__(self, plan: LoadPlan) -> None:
         self.address: Address = (plan.host, plan.port)
         self._name = plan.server_name
+        self._idle_timeout = IDLE_TIMEOUT + plan.seconds
         self._begin = chosen_engine(None).client_session
         self._parameters = self.parameters()
 
@@ -56,7 +58,7 @@ class Entrance:
         """Return what sessions are made with; windows do not grow."""
         return ClientParameters(
             verify=False,
-            idle_timeout=IDLE_TIMEOUT,
+            idle_timeout=self._idle_timeout,
             stream_window=stream_window,
             stream_window_max=stream_window,
             connection_window=connection_window,

@@ -95,12 +95,15 @@ class Load:
                     now = loop.turn(until)
                 if now >= report_at:
                     report_at += PROGRESS_SECONDS
-                    report(Progress(now - begun, self._tally.requests))
+                    failed = sum(self._tally.errors.values())
+                    report(Progress(now - begun, self._tally.requests, failed))
                     if all(client.closed for client in clients):
                         raise LoadError(f"all connections ended: {self._errors()}")
 
         pass_time(time.monotonic() + plan.warmup)
         self._tally.reset()
+        # From where on what follows is measured, and no longer of the load before that.
+        report(Progress(0.0, 0))
         meter = Meter(self._watched)
         pass_time(time.monotonic() + plan.seconds)
         measured = meter.read()

@@ -130,15 +130,17 @@ class LoadResult(msgspec.Struct, frozen=True):
 
 
 class Progress(msgspec.Struct, frozen=True, tag="progress"):
-    """What the load generator says while it measures.
+    """What the load generator says meanwhile; it begins again at 0 as it begins to measure.
 
     Attributes:
-        seconds: Since measuring began.
+        seconds: Since measuring began, or the load before that.
         done: Requests, or connections where those are the load.
+        failed: How many of them failed; 0 where connections are the load.
     """
 
     seconds: float
     done: int
+    failed: int = 0
 
 
 class Finished(msgspec.Struct, frozen=True, tag="finished"):

@@ -120,7 +120,12 @@ def spooky(setting: Setting) -> Iterator[Proxy]:
     }
     path = write_configuration(setting.directory / "spooky.yaml", configuration)
     arguments = [sys.executable, "-m", "spooky.cli.main", "serve", "--config", path]
-    with running("spooky", arguments, setting.directory, setting.cores) as program:
+    # Else its generations would be in the history of a Spooky that serves on this machine.
+    environment = {
+        "STATE_DIRECTORY": str(setting.directory / "state"),
+        "XDG_RUNTIME_DIR": str(setting.directory),
+    }
+    with running("spooky", arguments, setting.directory, setting.cores, environment) as program:
         yield Proxy("spooky", port, program)
 
 

@@ -16,7 +16,12 @@ from spooky.config.schema import DEFAULT_PATH
 @click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON.")
 @socket_option
 def command(
-    file: Path, reason: str, expect: int | None, probation: int | None, as_json: bool, path: Path
+    file: Path,
+    reason: str,
+    expect: int | str | None,
+    probation: int | None,
+    as_json: bool,
+    path: Path,
 ) -> int:
     """Put a configuration file in force, in all workers at one instant.
 

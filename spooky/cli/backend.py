@@ -42,7 +42,12 @@ def _add(name: str, text: str) -> None:
     @click.argument("backend")
     @_options
     def act(
-        upstream: str, backend: str, reason: str, expect: int | None, as_json: bool, path: Path
+        upstream: str,
+        backend: str,
+        reason: str,
+        expect: int | str | None,
+        as_json: bool,
+        path: Path,
     ) -> int:
         return _act(path, upstream, backend, name, reason, expect, as_json)
 
@@ -93,7 +98,7 @@ def weight(
     backend: str,
     weight: int,
     reason: str,
-    expect: int | None,
+    expect: int | str | None,
     as_json: bool,
     path: Path,
 ) -> int:
@@ -107,7 +112,7 @@ def _act(
     backend: str,
     name: str,
     reason: str,
-    expect: int | None,
+    expect: int | str | None,
     as_json: bool,
     **more: int,
 ) -> int:

@@ -36,24 +36,50 @@ def _names(value: str | None) -> tuple[str, ...]:
     "--scenario", "scenarios", metavar="NAMES", help="Scenarios, separated by commas; or all."
 )
 @click.option("--against", metavar="NAMES", help="Peers, separated by commas: caddy, envoy.")
-@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="NUMBER",
+    help="Rounds; in each, every proxy has one turn.",
+)
 @click.option(
     "--seconds",
     type=click.FloatRange(min=0.1),
     default=4.0,
     show_default=True,
+    metavar="SECONDS",
     help="Length of a round of one proxy.",
 )
-@click.option("--connections", type=click.IntRange(min=1), help="Instead of the scenario's.")
-@click.option("--streams", type=click.IntRange(min=1), help="Instead of the scenario's.")
+@click.option(
+    "--connections",
+    type=click.IntRange(min=1),
+    metavar="NUMBER",
+    help="Connections, instead of the scenario's.",
+)
+@click.option(
+    "--streams",
+    type=click.IntRange(min=1),
+    metavar="NUMBER",
+    help="Streams at once on each connection, instead of the scenario's.",
+)
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
+    metavar="PER_SECOND",
     help="Open loop: requests begun in a second, whatever becomes of them.",
 )
-@click.option("--workers", type=click.IntRange(min=1), help="Of each proxy; 1 unless given.")
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="NUMBER",
+    help="Workers of each proxy; 1 unless given.",
+)
 @click.option("--target", metavar="URL", help="Put load on a server that is there already.")
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Save the run.")
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Save the run as JSON in a file."
+)
 @click.option(
     "--html",
     "html_path",
@@ -92,6 +118,9 @@ def run(
 
     Each worker of a proxy has a core of its own, load generator and backend share another; where
     there are too few, all share all. Peers take turns with Spooky in every round.
+
+    Exit codes: 0 if it measured, and with --compare nothing is worse; 1 if it could not measure or
+    compare; 2 for wrong usage; 3 if something is worse.
     """
     if target is not None and against:
         raise click.UsageError("--target measures one server, so there is nothing for --against")
@@ -99,6 +128,9 @@ def run(
         raise click.UsageError("--workers is about proxies that are started, and --target is there")
     if tolerance is not None and saved_path is None:
         raise click.UsageError("--tolerance is about --compare")
+    for path in (json_path, html_path):
+        if path is not None:
+            _check_place(path)
     try:
         from spooky.bench.campaign import Campaign, Options
     except ImportError as error:
@@ -186,6 +218,16 @@ class Comparison:
                 "measure again before you believe it: the machine may have been busy",
                 EXIT_REGRESSION,
             )
+
+
+def _check_place(path: Path) -> None:
+    """See that a file can be written, before the run that it is for.
+
+    Raises:
+        CommandError: Its directory is not there.
+    """
+    if not path.parent.is_dir():
+        raise CommandError(f"there is no directory {path.parent}", f"mkdir -p {path.parent}")
 
 
 def _moment(moment: "Moment") -> str:

@@ -15,6 +15,7 @@ from spooky.cli.errors import CommandError
     type=click.FloatRange(min=0),
     default=0.2,
     show_default=True,
+    metavar="SECONDS",
     help="For each kernel's operation and side.",
 )
 @click.option("--json", "json_path", type=click.Path(path_type=Path), help="Save the costs.")

@@ -28,8 +28,8 @@ def command(ctx: click.Context, file: Path, as_json: bool, security: bool) -> No
     With --security, a good file's settings are looked through for what they leave open: each with
     its key, what others can do because of it, and what would be safe.
 
-    Exits with 0 if the file can be used (there may be warnings) and with 1 if not. With --security,
-    1 also if something is left open.
+    Exit codes: 0 if the file can be used (there may be warnings), 1 if not, or with --security if
+    something is left open, 2 for wrong usage.
     """
     diagnosis = diagnose(file, files=True, network=True)
     if security and diagnosis.configuration is not None:

@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,10 @@ from spooky.control.peer import CREDENTIALS
 from spooky.control.places import SOCKET_VARIABLE, default_socket
 
 ANSWER_SECONDS: Final = 180.0
-"""How long an answer may take: workers may prepare for a minute, after a listener has drained."""
+"""How long an answer may take: workers may prepare for a minute, after the change before."""
+
+CONTENT: Final = re.compile("[0-9a-f]{64}")
+"""SHA-256 as ``sha256sum`` prints it."""
 
 
 def socket_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,14 +38,25 @@ def socket_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return option(command)
 
 
+def _expected(ctx: click.Context, param: click.Parameter, value: str | None) -> int | str | None:
+    """Return what somebody believes in force: a generation's number, or the SHA-256 of its text."""
+    if value is None or CONTENT.fullmatch(value.lower()):
+        return value and value.lower()
+    if not value.isdecimal() or int(value) < 1:
+        text = f"{value!r} is neither a generation nor the SHA-256 of a text"
+        raise click.BadParameter(text, ctx, param)
+    return int(value)
+
+
 def asked_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the options that every change has."""
     reason = click.option("--reason", default="", help="Why, for the history.")
     expect = click.option(
         "--expect",
-        type=click.IntRange(min=1),
-        metavar="GENERATION",
-        help="Change nothing unless this generation is in force.",
+        callback=_expected,
+        metavar="GENERATION|SHA256",
+        help="Change nothing unless this generation is in force, or a configuration whose text "
+        "has this SHA-256.",
     )
     return reason(expect(command))
 
@@ -103,10 +118,15 @@ def _ask(path: Path, method: str, target: str, body: Mapping[str, Any] | None) -
         connection.request(method, target, body=content)
         response = connection.getresponse()
         status, answer = response.status, msgspec.json.decode(response.read())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
+        # Refused is what a socket file does that a killed process left.
         raise CommandError(
             f"no Spooky listens at {path}",
             "start one with `spooky serve`, or say with --socket where it listens",
+        ) from error
+    except PermissionError as error:
+        raise CommandError(
+            f"you may not ask the Spooky at {path}", "run this as the service's user, or as root"
         ) from error
     except TimeoutError as error:
         raise CommandError(
@@ -115,7 +135,11 @@ def _ask(path: Path, method: str, target: str, body: Mapping[str, Any] | None) -
             EXIT_NO_ANSWER,
         ) from error
     except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
-        raise CommandError(f"cannot talk to Spooky at {path}: {error}") from error
+        text = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        raise CommandError(
+            f"cannot talk to Spooky at {path}: {text or type(error).__name__}",
+            "see whether it is a Spooky that listens there, and what its log says",
+        ) from error
     finally:
         connection.close()
     if status < 400:

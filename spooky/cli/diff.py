@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from spooky.cli.control_client import get, socket_option
 from spooky.cli.errors import EXIT_OK, printable
@@ -13,8 +14,9 @@ from spooky.cli.errors import EXIT_OK, printable
 @click.command()
 @click.argument("generation", type=click.IntRange(min=1))
 @click.argument("other", type=click.IntRange(min=1), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @socket_option
-def command(generation: int, other: int | None, path: Path) -> int:
+def command(generation: int, other: int | None, as_json: bool, path: Path) -> int:
     """Show how the configuration of GENERATION differs from that of OTHER, line by line.
 
     Without OTHER it is the one in force. What was set at run time follows the text.
@@ -24,7 +26,12 @@ def command(generation: int, other: int | None, path: Path) -> int:
     if other is None:
         other = get(path, "/admin/runtime")["generation"]["number"]
     old, new = (get(path, f"/admin/runtime/history/{number}") for number in (generation, other))
-    for line in difflib.unified_diff(_lines(old), _lines(new), _name(old), _name(new), lineterm=""):
+    lines = difflib.unified_diff(_lines(old), _lines(new), _name(old), _name(new), lineterm="")
+    if as_json:
+        answer = {"generation": generation, "other": other, "lines": list(lines)}
+        click.echo(msgspec.json.format(msgspec.json.encode(answer)))
+        return EXIT_OK
+    for line in lines:
         click.echo(printable(line))
     return EXIT_OK
 

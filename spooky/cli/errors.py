@@ -158,8 +158,11 @@ def _width(text: str) -> int:
 
 
 def shows_colour(stream: TextIO) -> bool:
-    """Return whether a stream is a terminal whose user wants colour (https://no-color.org)."""
-    return stream.isatty() and "NO_COLOR" not in os.environ
+    """Return whether a stream is a terminal whose user wants colour (https://no-color.org).
+
+    An empty ``NO_COLOR`` is none, as it is said there.
+    """
+    return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _print_error(message: str, remedy: str) -> None:

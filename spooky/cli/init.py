@@ -27,6 +27,10 @@ def command(path: Path, force: bool) -> None:
         raise CommandError(
             f"{path} exists", "give --force to overwrite it, or another path"
         ) from None
+    except FileNotFoundError:
+        raise CommandError(
+            f"there is no directory {path.parent}", f"mkdir -p {shlex.quote(str(path.parent))}"
+        ) from None
     name = shlex.quote(str(path))
     click.echo(
         f"wrote {path}\n\n"

@@ -73,6 +73,10 @@ def spooky() -> None:
 
     `spooky proxy --to http://127.0.0.1:8080` is the shortest way to see it work; `spooky init`
     writes a configuration for `spooky serve`.
+
+    Exit codes of every command: 0 if it did what was asked, 1 if it could not, 2 for wrong usage, 4
+    if a running Spooky gave no answer in time (it may be done all the same), 130 if interrupted.
+    Those with a 3 say in their own help what that means.
     """
 
 

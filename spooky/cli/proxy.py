@@ -44,10 +44,13 @@ def command(backend: str, listen: str, cert: str | None, key: str | None, insecu
 
     Without --cert a certificate for localhost is made that no client trusts: use it to try things
     out, with `spooky request --insecure`, and never in earnest.
+
+    Signals and exit codes are those of `spooky serve`.
     """
     if (cert is None) != (key is None):
         raise click.UsageError("--cert and --key go together: give both or neither")
     address, port = _parse_listen(listen)
+    from spooky.config.hosts import parse_backend_address
 
     with tempfile.TemporaryDirectory(prefix="spooky-") as directory:
         made = cert is None or key is None
@@ -56,13 +59,15 @@ def command(backend: str, listen: str, cert: str | None, key: str | None, insecu
         configuration = _configuration(
             {"address": address, "port": port, "tls": {"cert": cert, "key": key}}, backend, insecure
         )
+        # As it is asked: an address without a scheme is https.
+        origin = parse_backend_address(backend)
         if made:
             click.echo(f"made a certificate for this run: {cert}", err=True)
 
         def announce(addresses: list[tuple[str, int]]) -> None:
             for host, bound_port in addresses:
                 shown = f"[{host}]" if ":" in host else host
-                click.echo(f"https://{shown}:{bound_port} -> {backend}", err=True)
+                click.echo(f"https://{shown}:{bound_port} -> {origin}", err=True)
 
         from spooky.control.candidate import make_candidate
 

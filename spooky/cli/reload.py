@@ -21,7 +21,7 @@ def command(
     certificates: bool,
     workers: bool,
     reason: str,
-    expect: int | None,
+    expect: int | str | None,
     probation: int | None,
     as_json: bool,
     path: Path,

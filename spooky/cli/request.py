@@ -163,6 +163,11 @@ def command(
             f"no complete response from {target.url.netloc} within {timeout:g} s",
             "is something listening on that UDP port, and does a firewall let it through?",
         ) from error
+    except ConnectionRefusedError as error:
+        raise CommandError(
+            f"{target.url.netloc}: nothing listens on that UDP port",
+            "HTTP/3 is QUIC, over UDP: see whether the server has it, and on which port",
+        ) from error
     except OSError as error:
         raise CommandError(f"{target.url.netloc}: {error.strerror or error}") from error
 

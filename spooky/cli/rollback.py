@@ -14,7 +14,7 @@ from spooky.cli.control_client import asked_options, post, socket_option
 @click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON.")
 @socket_option
 def command(
-    generation: int | None, reason: str, expect: int | None, as_json: bool, path: Path
+    generation: int | None, reason: str, expect: int | str | None, as_json: bool, path: Path
 ) -> int:
     """Put an earlier generation in force again, as a new one.
 

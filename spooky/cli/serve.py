@@ -1,5 +1,6 @@
 """``spooky serve``: run the proxy that a configuration file describes."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +36,14 @@ if TYPE_CHECKING:
     help="Where --resume finds the history, if the broken file named a place (control.state_dir).",
 )
 @click.option("--take-over", "descriptor", type=int, hidden=True)
-def command(path: Path, resume: bool, state_dir: Path | None, descriptor: int | None) -> int:
+@click.argument("misplaced", metavar="", required=False)
+def command(
+    path: Path,
+    resume: bool,
+    state_dir: Path | None,
+    descriptor: int | None,
+    misplaced: str | None,
+) -> int:
     """Run the proxy that a configuration file describes.
 
     SIGTERM and SIGINT let requests in flight finish for up to
@@ -45,6 +53,8 @@ def command(path: Path, resume: bool, state_dir: Path | None, descriptor: int | 
     Exit codes: 0 after an orderly end, 1 if requests were cut or it could not start, 2 for wrong
     usage.
     """
+    if misplaced is not None:
+        raise click.UsageError(f"the file goes with --config: --config {shlex.quote(misplaced)}")
     if descriptor is not None:
         # For `spooky upgrade`: what to serve comes from the program that serves it now.
         return EXIT_OK if take_over(descriptor, _announce) else EXIT_FAILED
@@ -90,7 +100,11 @@ def _last_good(path: Path, state_dir: Path | None) -> "Candidate":
         )
     if last is not None and last is not newest:
         click.echo(f"generation {last.number} was on probation, and is not used", err=True)
-    click.echo(f"{path} is broken: starting with generation {newest.number}", err=True)
+    click.echo(
+        f"{path} is broken: starting with generation {newest.number} of {newest.path}, "
+        f"from the history in {directory}",
+        err=True,
+    )
     return restore_candidate(newest.text, newest.path)
 
 

@@ -1,8 +1,10 @@
 """Running a supervisor from a command."""
 
+import asyncio
+import signal
 import socket
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 from spooky.cli.errors import CommandError
 
@@ -27,8 +29,6 @@ def serve_until_stopped(make: "Callable[[], Candidate]", announce: Announce) -> 
         CommandError: It could not start.
         ConfigurationError: The configuration has errors.
     """
-    import uvloop
-
     from spooky.control.control_socket import ControlSocketError
     from spooky.control.history import HistoryError
     from spooky.control.slots import StartError
@@ -37,10 +37,17 @@ def serve_until_stopped(make: "Callable[[], Candidate]", announce: Announce) -> 
     from spooky.generation.materials import MaterialError
 
     async def serve(candidate: "Candidate") -> bool:
+        starting = asyncio.current_task()
+        assert starting is not None
+        # Until the supervisor serves, and takes signals itself; SIGINT does so unasked.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, starting.cancel)
         return await Supervisor(candidate, announce).run()
 
     try:
-        return uvloop.run(serve(make()))
+        return _run(serve(make()))
+    except asyncio.CancelledError:
+        # SIGTERM before it served: nobody has lost anything.
+        return True
     except (BindError, ControlSocketError, HistoryError, MaterialError, StartError) as error:
         raise CommandError(str(error)) from error
 
@@ -58,8 +65,6 @@ def take_over(descriptor: int, announce: Announce) -> bool:
     Raises:
         CommandError: It could not.
     """
-    import uvloop
-
     from spooky.config import ConfigurationError
     from spooky.control.control_socket import ControlSocketError
     from spooky.control.heir import Heir
@@ -89,6 +94,19 @@ def take_over(descriptor: int, announce: Announce) -> bool:
         raise CommandError(text)
 
     try:
-        return uvloop.run(serve())
+        return _run(serve())
     except OSError as error:
         raise CommandError(f"cannot take over: {error}") from error
+
+
+def _run(serving: Coroutine[Any, Any, bool]) -> bool:
+    """Run a supervisor; what it plans and reads must not keep workers from their clients."""
+    import uvloop
+
+    from spooky.runtime.gentle_threads import gentle_threads
+
+    async def gently() -> bool:
+        asyncio.get_running_loop().set_default_executor(gentle_threads())
+        return await serving
+
+    return uvloop.run(gently())

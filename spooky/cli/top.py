@@ -1,5 +1,6 @@
 """``spooky top``: what goes on, live."""
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -17,6 +18,9 @@ from spooky.cli.errors import EXIT_OK, printable
 from spooky.observe.quantiles import milliseconds
 
 QUANTILES: Final = (0.5, 0.95, 0.99)
+
+WHOLE_WIDTH: Final = 1000
+"""Columns that are enough for every table."""
 
 _OF_BACKEND: Final = ("upstream", "id", "state", "health", "breaker", "in_flight", "limit")
 
@@ -50,15 +54,20 @@ def command(once: bool, as_json: bool, interval: float, path: Path) -> int:
             if as_json:
                 click.echo(msgspec.json.encode(view).decode())
             else:
-                Console(highlight=False).print(render(view))
+                # Whole, however narrow: what is cut would say less, or something else.
+                Console(highlight=False, width=WHOLE_WIDTH).print(render(view))
             if once or not (as_json or sys.stdout.isatty()):
                 return EXIT_OK
             before = now
-    with Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live:
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        Live(console=Console(highlight=False), screen=True, auto_refresh=False) as live,
+    ):
         while True:
             live.update(render(summarise(before, now := _sample(path))), refresh=True)
             before = now
             time.sleep(interval)
+    return EXIT_OK
 
 
 def _sample(path: Path) -> Sample:
@@ -148,15 +157,18 @@ def render(view: dict[str, Any]) -> Group:
         f"generation {view['generation']}; {view['in_flight']} requests in flight of "
         f"{view['limit']}; connections: {connections or 'none'}; over {view['seconds']:.1f} s"
     )
+    # Only where there is one: with them, 80 columns are not enough.
+    has_adaptive = any(one["adaptive"] for one in view["upstreams"])
     upstreams = _table("UPSTREAM", "REQ/S", "5XX/S", "CUT/S", "P50 MS", "P95 MS", "P99 MS",
-                       "IN FLIGHT", "LIMIT", "UNANSWERED", "ADAPTIVE LIMIT")  # fmt: skip
+                       "IN FLIGHT", "LIMIT",
+                       *(("UNANSWERED", "ADAPTIVE LIMIT") if has_adaptive else ()))  # fmt: skip
     for one in view["upstreams"]:
         adaptive = one["adaptive"]
         upstreams.add_row(
             _name(one["name"] or "(none)"), *_shown_rates(one),
             *(_number(one[f"p{quantile * 100:g}_ms"]) for quantile in QUANTILES),
             str(one["in_flight"]), str(one["limit"]),
-            *((str(adaptive["unanswered"]), str(adaptive["limit"])) if adaptive else ("-", "-")),
+            *_shown_adaptive(adaptive, has_adaptive),
         )  # fmt: skip
     backends = _table(
         "BACKEND", "STATE", "BREAKER", "REQ/S", "5XX/S", "CUT/S", "IN FLIGHT", "LIMIT"
@@ -181,6 +193,12 @@ def _table(*titles: str) -> Table:
     for number, title in enumerate(titles):
         table.add_column(title, justify="right" if number else "left", no_wrap=True)
     return table
+
+
+def _shown_adaptive(adaptive: dict[str, Any] | None, has_columns: bool) -> tuple[str, ...]:
+    if not has_columns:
+        return ()
+    return (str(adaptive["unanswered"]), str(adaptive["limit"])) if adaptive else ("-", "-")
 
 
 def _shown_rates(one: dict[str, Any]) -> list[str]:

@@ -133,10 +133,9 @@ def read_yaml(text: str, report: Report) -> Node | None:
         report.broken((), error.message, error.remedy, error.place)
         return None
     except yaml.MarkedYAMLError as error:
-        context = f" ({error.context})" if error.context else ""
         report.broken(
             (),
-            f"this is not valid YAML: {error.problem}{context}",
+            f"this is not valid YAML: {error.problem}{_context(error)}",
             _syntax_remedy(error, text),
             _place(error.problem_mark or error.context_mark),
         )
@@ -289,6 +288,16 @@ def _place_after(text: str) -> Place:
     return Place(len(lines), len(lines[-1]))
 
 
+def _context(error: yaml.MarkedYAMLError) -> str:
+    """Return what was being read, and where that begins: a quote is missed only much later."""
+    if not error.context:
+        return ""
+    begun, found = error.context_mark, error.problem_mark
+    if begun is None or found is None or begun.line == found.line:
+        return f" ({error.context})"
+    return f" ({error.context}, which begins on line {begun.line + 1})"
+
+
 def _syntax_remedy(error: yaml.MarkedYAMLError, text: str) -> str:
     """Return what most often mends a syntax error, or nothing."""
     mark = error.problem_mark
@@ -298,9 +307,19 @@ def _syntax_remedy(error: yaml.MarkedYAMLError, text: str) -> str:
         return "indent with spaces: YAML does not allow tabs"
     if "mapping values are not allowed" in (error.problem or ""):
         return 'put the text in quotes if it has ": " in it; else check the indentation'
-    if mark is not None and line[mark.column : mark.column + 1] in ("*", "&", "%", "@", "`"):
+    # libyaml finds the fault after a star or an ampersand that begins no name.
+    here = line[mark.column :][:1] if mark is not None else ""
+    if any(c in "*&%@`" for c in here + _begun(error, line)):
         return "put a text that starts with this character in quotes"
     return "check the indentation, brackets and quotes here and on the line above"
+
+
+def _begun(error: yaml.MarkedYAMLError, line: str) -> str:
+    """Return the character at which what was being read begins, if it is on the same line."""
+    begun, found = error.context_mark, error.problem_mark
+    if begun is None or found is None or begun.line != found.line:
+        return ""
+    return line[begun.column :][:1]
 
 
 def from_python(value: object, report: Report) -> Node:

@@ -28,30 +28,17 @@ def check_listeners(configuration: Configuration, report: Report) -> None:
             "this listener is not used, because there are listeners",
             "remove it, or move it to listeners",
         )
-    bound: dict[tuple[str, int], Path] = {}
     for path, listener in active:
-        _check_listener(path, listener, bound, report)
+        _check_listener(path, listener, report)
 
 
-def _check_listener(
-    path: Path, listener: Listener, bound: dict[tuple[str, int], Path], report: Report
-) -> None:
+def _check_listener(path: Path, listener: Listener, report: Report) -> None:
     _check_listener_tls((*path, "tls"), listener.tls, report)
     check_client_address((*path, "client_address"), listener.client_address, report)
     try:
-        address = parse_listener_address(listener.address)
+        parse_listener_address(listener.address)
     except InvalidValueError as error:
         report.error((*path, "address"), error.message, error.remedy)
-        return
-    if listener.port == 0 or report.is_broken((*path, "address"), (*path, "port")):
-        return
-    other = bound.setdefault((address, listener.port), path)
-    if other != path:
-        report.error(
-            (*path, "port"),
-            f"{address} port {listener.port} is the place of {format_path(other)} already",
-            "give each listener an address and port of its own",
-        )
 
 
 def _check_listener_tls(path: Path, tls: ListenerTLS, report: Report) -> None:

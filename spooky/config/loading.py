@@ -94,7 +94,7 @@ def diagnose(
     *,
     files: bool = False,
     network: bool = False,
-    known: Configuration | None = None,
+    known: Mapping[str, str] | None = None,
 ) -> Diagnosis:
     """Load a configuration file and say all that is wrong with it.
 
@@ -103,7 +103,8 @@ def diagnose(
         apps: As for ``load``.
         files: Also check the files that it names as they are now, certificates above all.
         network: Also check whether addresses can be bound now, and names of backends resolve.
-        known: Of the network, only check names of backends that this configuration has not.
+        known: Of the network, only check names of backends; those here are not asked for, and have
+            why they do not resolve, or nothing.
     """
     path = Path(path)
     report = Report(str(path))
@@ -149,7 +150,7 @@ def _diagnose_text(
     report: Report,
     files: bool = False,
     network: bool = False,
-    known: Configuration | None = None,
+    known: Mapping[str, str] | None = None,
 ) -> Diagnosis:
     root = read_yaml(text, report)
     if root is None:
@@ -165,7 +166,7 @@ def _diagnose(
     source: str,
     files: bool = False,
     network: bool = False,
-    known: Configuration | None = None,
+    known: Mapping[str, str] | None = None,
 ) -> Diagnosis:
     report.positions.add((), None, root.place)
     configuration = read_configuration(root, directory, report)

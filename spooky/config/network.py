@@ -10,11 +10,12 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path as FilePath
 from queue import Empty, SimpleQueue
 from threading import Thread
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from spooky.config.hosts import EMBEDDED_SCHEME, parse_backend_address
@@ -46,19 +47,17 @@ def check_network(configuration: Configuration, report: Report) -> None:
     check_backends(configuration, report, _ask_the_system, RESOLVE_SECONDS)
 
 
-def check_new_names(configuration: Configuration, known: Configuration, report: Report) -> None:
-    """Report backends whose names do not resolve, of those that another configuration has not.
+def check_new_names(configuration: Configuration, known: Mapping[str, str], report: Report) -> None:
+    """Report backends whose names do not resolve, and ask only for those that are new.
 
-    Those that it has are followed already, and a silent resolver is not waited for because of them.
+    The others are followed already, and a silent resolver is not waited for because of them.
 
     Arguments:
         configuration: As read; values that could not be read have stand-ins.
-        known: What is in force.
+        known: Why each name that is followed does not resolve; empty if it does.
         report: Where problems go.
     """
-    check_backends(
-        configuration, report, _ask_the_system, RESOLVE_SECONDS, frozenset(_names_of(known))
-    )
+    check_backends(configuration, report, _ask_the_system, RESOLVE_SECONDS, known)
 
 
 # --- addresses --------------------------------------------------------------------------------
@@ -227,7 +226,7 @@ def check_backends(
     report: Report,
     resolve: Resolve,
     seconds: float,
-    known: Collection[str] = (),
+    known: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Warn of backends whose names do not resolve; the others are served all the same.
 
@@ -236,23 +235,26 @@ def check_backends(
         report: Where problems go.
         resolve: Called from other threads.
         seconds: How long all names together have.
-        known: Names that are not asked for.
+        known: Names that are not asked for, each with why it does not resolve; empty if it does.
     """
-    places = {host: at for host, at in _names_of(configuration).items() if host not in known}
-    for host, failure in _resolve_all(list(places), resolve, seconds).items():
-        for path in places[host]:
+    places = _names_of(configuration)
+    new = [host for host in places if host not in known]
+    found = {**known, **_resolve_all(new, resolve, seconds)}
+    for host, at in places.items():
+        failure = found.get(host)
+        hint = "the addresses that it had are used" if host in known else "its requests fail"
+        for path in at if failure else ():
             report.warning(
-                path, f"{quoted(host)} does not resolve: {failure}",
-                "until it does, requests for this backend fail",
-            )  # fmt: skip
+                path, f"{quoted(host)} does not resolve: {failure}", f"until it does, {hint}"
+            )
 
 
 def _names_of(configuration: Configuration) -> dict[str, list[Path]]:
-    """Return where each name of backends is."""
+    """Return where each name of backends is; nobody asks for those of disabled ones."""
     places: dict[str, list[Path]] = {}
     for name, upstream in configuration.upstream.items():
         for number, backend in enumerate(upstream.backends):
-            host = _name_in(backend.address)
+            host = _name_in(backend.address) if backend.is_listed else None
             if host is not None:
                 path = ("upstream", name, "backends", number, "address")
                 places.setdefault(host, []).append(path)

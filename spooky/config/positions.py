@@ -26,6 +26,10 @@ class Positions:
         if value is not None:
             self._values[path] = value
 
+    def has(self, path: Path) -> bool:
+        """Return whether the text says the value at a path."""
+        return path in self._values
+
     def of_key(self, path: Path) -> Place | None:
         """Return the place of the key at a path, or of the value if it has no key (lists)."""
         return self._keys.get(path) or self.of_value(path)

@@ -12,6 +12,7 @@ from spooky.config.overload_manager import check_overload_manager
 from spooky.config.overload_rules import check_overload
 from spooky.config.paths import canonical_path_prefix
 from spooky.config.performance import Performance
+from spooky.config.places import check_places
 from spooky.config.problems import InvalidValueError, quoted
 from spooky.config.report import Report
 from spooky.config.resilience import ProtocolLimits
@@ -34,6 +35,7 @@ def check(configuration: Configuration, apps: Collection[str], report: Report) -
         report: Where problems go.
     """
     check_listeners(configuration, report)
+    check_places(configuration, report)
     _check_performance(configuration.performance, report)
     _check_protocol_limits(configuration.resilience.protocol, report)
     _check_early_data(configuration, report)
@@ -60,6 +62,12 @@ _NOT_GREATER: Final = (
 )
 """Pairs of which the first must not exceed the second, where both are set."""
 
+_NEVER_REACHED: Final = (
+    ("per_backend_inflight_limit", "per_upstream_inflight_limit"),
+    ("per_upstream_inflight_limit", "global_inflight_limit"),
+)
+"""Pairs of which the first never acts where it exceeds the second."""
+
 
 def _check_performance(performance: Performance, report: Report) -> None:
     if performance.quic_engine == "native" and not _core.COMPILED:
@@ -77,6 +85,18 @@ def _check_performance(performance: Performance, report: Report) -> None:
                 f"{low} is more than {greater}, which is {high}",
                 f"lower it to {high} or less, or raise {greater}",
                 related=(("performance", greater),),
+            )
+    for lesser, greater in _NEVER_REACHED:
+        path, above = ("performance", lesser), ("performance", greater)
+        low, high = getattr(performance, lesser), getattr(performance, greater)
+        # Who lowers one and leaves the other at its default contradicts nothing.
+        if low > high and report.positions.has(path) and report.positions.has(above):
+            report.warning(
+                path,
+                f"{low} is more than {greater}, which is {high}: so many are never in flight, and "
+                "the limit never acts",
+                f"lower it to {high} or less, or raise {greater}",
+                related=(above,),
             )
 
 

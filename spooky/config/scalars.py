@@ -1,5 +1,6 @@
 """From single YAML values to typed ones, with errors that name YAML 1.1's traps."""
 
+import difflib
 import math
 import re
 from typing import Final, TypeAlias
@@ -110,8 +111,12 @@ def _read_choice(node: Scalar, type_: inspect.LiteralType) -> object:
         value = node.text if node.kind == "str" or node.plain else None
     if value in type_.values:
         return value
-    near = next((v for v in type_.values if str(v).lower() == node.text.strip().lower()), None)
+    word = node.text.strip().lower()
+    near = next((v for v in type_.values if str(v).lower() == word), None)
     remedy = f"write {near}" if near is not None else ""
+    if near is None:
+        likely = difflib.get_close_matches(word, map(str, type_.values), n=1)
+        remedy = f"did you mean {likely[0]}?" if likely else ""
     raise InvalidValueError(f"expected {expected(type_)}, found {found(node)}", remedy)
 
 

@@ -92,6 +92,13 @@ def _check_backends(
                 "applications are given to spooky.Proxy; for a host of this name write "
                 f"https://{backend.address}",
             )
+        if address.scheme == "https" and "://" not in backend.address and address.port != 443:
+            # Port 443 says what is meant.
+            report.warning(
+                address_path,
+                f"{quoted(backend.address)} has no scheme, so the backend is asked over TLS",
+                f"write https://{backend.address}, or http://{backend.address} if it has no TLS",
+            )
         other = origins.setdefault(address, address_path)
         if other != address_path:
             report.error(

@@ -14,6 +14,7 @@ TEXT_MAX = 1024
 """Longest reason and requester that the history keeps; characters."""
 
 Generation = Annotated[int, Meta(ge=1, le=10**18 - 1)]
+Content = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 FilePath = Annotated[str, Meta(pattern=r"^/[^\x00]*$", max_length=4096)]
 Text = Annotated[str, Meta(max_length=TEXT_MAX)]
 
@@ -28,7 +29,7 @@ class ChangeBody(Body, frozen=True, kw_only=True):
 
     requested_by: Text = ""
     reason: Text = ""
-    expected_generation: Generation | None = None
+    expected_generation: Generation | Content | None = None
 
 
 class UpgradeBody(Body, frozen=True, kw_only=True):

@@ -1,6 +1,8 @@
 """The control API: what runs, what would change, and changing it; JSON over HTTP."""
 
+import hashlib
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -23,10 +25,12 @@ from spooky.control.changes import (
     Asked,
     Changes,
     Outcome,
+    StaleError,
     UnknownBackendError,
     UnknownGenerationError,
 )
 from spooky.control.endpoints import ENDPOINTS, OPEN, UPGRADE, Endpoint
+from spooky.control.history import Record
 from spooky.control.inspection import Inspection
 from spooky.control.lives import Lives
 from spooky.control.overrides import overridden_settings
@@ -41,6 +45,12 @@ logger = logging.getLogger(__name__)
 
 BODY_MAX_BYTES: Final = 64 * 1024
 """A request names files; it carries none."""
+
+CONTENT_DIGITS: Final = 64
+"""Of a SHA-256, hexadecimal; no number of a generation has so many."""
+
+EXPECTED: Final = re.compile(r"[0-9]{1,18}|[0-9a-f]{64}")
+"""What somebody believes in force: a generation, or the SHA-256 of its text."""
 
 Body = TypeVar("Body", bound=answers.Body)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -262,26 +272,26 @@ class ControlApi:
 
     async def _activate(self, request: web.Request) -> web.Response:
         wanted = await self._body(request, answers.ActivateBody)
-        asked = _asked(request, wanted, wanted.probation_seconds)
+        asked = self._asked(request, wanted, wanted.probation_seconds)
         path = self._allowed(request, wanted.config_path)
         return self._outcome(await self._changes.apply(path, asked))
 
     async def _reload(self, request: web.Request) -> web.Response:
         wanted = await self._body(request, answers.ReloadBody)
-        asked = _asked(request, wanted, wanted.probation_seconds)
+        asked = self._asked(request, wanted, wanted.probation_seconds)
         return self._outcome(await self._changes.reload(asked))
 
     async def _reload_certificates(self, request: web.Request) -> web.Response:
         wanted = await self._body(request, ChangeBody)
-        return self._outcome(await self._changes.renew_now(_asked(request, wanted)))
+        return self._outcome(await self._changes.renew_now(self._asked(request, wanted)))
 
     async def _restart(self, request: web.Request) -> web.Response:
         wanted = await self._body(request, ChangeBody)
-        return self._outcome(await self._changes.restart(_asked(request, wanted)))
+        return self._outcome(await self._changes.restart(self._asked(request, wanted)))
 
     async def _rollback(self, request: web.Request) -> web.Response:
         wanted = await self._body(request, answers.RollbackBody)
-        asked = _asked(request, wanted)
+        asked = self._asked(request, wanted)
         return self._outcome(await self._changes.rollback(wanted.target_generation, asked))
 
     async def _set_state(self, request: web.Request) -> web.Response:
@@ -298,7 +308,7 @@ class ControlApi:
         return await self._override(request, wanted, reset_act(*_names(request)))
 
     async def _override(self, request: web.Request, wanted: ChangeBody, act: Act) -> web.Response:
-        asked = _asked(request, wanted)
+        asked = self._asked(request, wanted)
         return self._outcome(await self._changes.override(*_names(request), act, asked))
 
     async def _take_over(self, request: web.Request) -> web.Response:
@@ -306,6 +316,30 @@ class ControlApi:
         upgraded = await self._upgrade(wanted.program)
         milliseconds = round(1000 * upgraded.seconds, 1)
         return json_answer(answers.UpgradeAnswer(upgraded.version, upgraded.pid, milliseconds))
+
+    def _asked(
+        self, request: web.Request, wanted: ChangeBody, probation_seconds: float | None = None
+    ) -> Asked:
+        """Return who asks for a change, and which generation they know.
+
+        Raises:
+            StaleError: They know another text than is in force.
+        """
+        if probation_seconds is not None and 0 < probation_seconds < PROBATION_MIN:
+            text = f"a probation of less than {PROBATION_MIN} s tells nothing"
+            raise web.HTTPBadRequest(text=text)
+        known = wanted.expected_generation
+        if (match := request.headers.get("If-Match", "*")) != "*":
+            known = match.removeprefix('"').removesuffix('"')
+            if not EXPECTED.fullmatch(known):
+                text = 'If-Match is neither a generation, such as "12", nor the SHA-256 of a text'
+                raise web.HTTPBadRequest(text=text)
+            if len(known) < CONTENT_DIGITS:
+                known = int(known)
+        generation = _number(known, self._changes.record) if isinstance(known, str) else known
+        name = request[CALLER].name
+        by = f"{wanted.requested_by} ({name})" if wanted.requested_by else name
+        return Asked(by, wanted.reason, generation, probation_seconds)
 
     def _outcome(self, outcome: Outcome) -> web.Response:
         status = self._probation.status
@@ -416,18 +450,12 @@ def _names(request: web.Request) -> tuple[str, str]:
     return request.match_info["upstream"], request.match_info["backend"]
 
 
-def _asked(
-    request: web.Request, wanted: ChangeBody, probation_seconds: float | None = None
-) -> Asked:
-    """Return who asks for a change, and which generation they know."""
-    if probation_seconds is not None and 0 < probation_seconds < PROBATION_MIN:
-        raise web.HTTPBadRequest(text=f"a probation of less than {PROBATION_MIN} s tells nothing")
-    generation = wanted.expected_generation
-    if (match := request.headers.get("If-Match", "*")) != "*":
-        number = match.removeprefix('"').removesuffix('"')
-        if not number.isascii() or not number.isdigit() or len(number) > 18:
-            raise web.HTTPBadRequest(text='If-Match is not a generation, such as "12"')
-        generation = int(number)
-    name = request[CALLER].name
-    by = f"{wanted.requested_by} ({name})" if wanted.requested_by else name
-    return Asked(by, wanted.reason, generation, probation_seconds)
+def _number(content: str, in_force: Record) -> int:
+    """Return the number of what is in force, if that is its content."""
+    now = hashlib.sha256(in_force.text.encode()).hexdigest()
+    if content != now:
+        raise StaleError(
+            f"generation {in_force.number} is in force, whose text has the SHA-256 {now}, not "
+            f"{content}: look at it first"
+        )
+    return in_force.number

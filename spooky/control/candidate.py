@@ -1,6 +1,7 @@
 """A configuration that may come in force, with everything that was read for it."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_candidate(
     *,
     files: bool = False,
     network: bool = False,
-    known: Configuration | None = None,
+    known: Mapping[str, str] | None = None,
 ) -> Candidate:
     """Read a configuration file, and the files that it names.
 
@@ -68,7 +69,8 @@ def read_candidate(
             than none.
         network: Also check whether addresses can be bound now, and names of backends resolve, which
             may take seconds.
-        known: Of the network, only check names of backends that this configuration has not.
+        known: Of the network, only check names of backends; those here are not asked for, and have
+            why they do not resolve, or nothing.
 
     Raises:
         ConfigurationError: It cannot be read or has errors; carries all of them.

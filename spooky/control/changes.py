@@ -11,7 +11,7 @@ import contextlib
 import datetime
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeAlias, TypeVar
@@ -20,7 +20,7 @@ import msgspec
 
 from spooky._core.shared import LIMITS_MAX, Segment
 from spooky.config.problems import Problem
-from spooky.config.schema import Backend, Configuration
+from spooky.config.schema import Backend
 from spooky.config.shared_room import shared_entries
 from spooky.control.candidate import Candidate, read_candidate, restore_candidate
 from spooky.control.change_counts import ChangeCounts, counted
@@ -221,6 +221,8 @@ class Changes:
         starting: Whether the service starts, and nothing is changed yet.
         ending: Whether the service ends, and nothing is changed any more.
         on_committed: Called after each commit.
+        known_names: Returns the names of backends that are followed, each with why it does not
+            resolve, or nothing.
     """
 
     def __init__(
@@ -239,6 +241,7 @@ class Changes:
         self.starting = True
         self.ending = False
         self.on_committed: Callable[[Committed], None] = lambda _: None
+        self.known_names: Callable[[], Mapping[str, str]] = dict
         self._tried = 0
         self._segment = segment
         self.participants = participants
@@ -407,11 +410,9 @@ class Changes:
                 if self.record is record:
                     self.record = proven
 
-    async def _read(
-        self, path: Path, *, network: bool = False, new_names: bool = False
-    ) -> Candidate:
+    async def _read(self, path: Path, *, network: bool = False, names: bool = False) -> Candidate:
         """Read a file, with what is overridden now, and ask the network or only for new names."""
-        known = self.running.configuration if new_names else None
+        known = self.known_names() if names else None
         read = await _in_thread(lambda: _read(path, network, known))
         return read.overridden(self.running.overrides)
 
@@ -430,7 +431,7 @@ class Changes:
     async def _change_to(self, path: Path, source: Source, asked: Asked) -> Outcome:
         async with self._one_at_a_time:
             # New addresses are bound when listeners prepare; of the network, only names are left.
-            candidate = await self._read(path, new_names=True)
+            candidate = await self._read(path, names=True)
             before = self.running.warnings
             outcome = await self._make(candidate, source, asked, None)
             self.source = candidate.path
@@ -566,7 +567,7 @@ async def _in_thread(read: Callable[[], Read]) -> Read:
         raise ChangeError(f"the files cannot be used: {error.strerror or error}") from error
 
 
-def _read(path: Path, network: bool, known: Configuration | None) -> Candidate:
+def _read(path: Path, network: bool, known: Mapping[str, str] | None) -> Candidate:
     """Read a file that may be read again, and is there at once."""
     if path.exists() and not path.is_file():
         # A pipe would keep every other change waiting without end.

@@ -161,7 +161,12 @@ class Crew:
             self._open_inbox(slot)
         for slot in self._slots.active:
             self._spawn(slot)
-        if not await self._wait(lambda: self.all_ready or self._ending, READY_SECONDS):
+        try:
+            begun = await self._wait(lambda: self.all_ready or self._ending, READY_SECONDS)
+        except asyncio.CancelledError:
+            await self.stop()
+            raise
+        if not begun:
             self._fail(f"the workers did not begin within {READY_SECONDS:.0f} s")
         if self._failure:
             await self.stop()

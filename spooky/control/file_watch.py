@@ -27,7 +27,8 @@ REVIEW_SECONDS: Final = 3600.0
 """How often expiry is looked at; and what could not be used, again, as its time may have come."""
 
 RETRY_SECONDS: Final = 30.0
-"""How long to wait where certificates are good but the change is not made, as a worker died."""
+"""How long to wait where certificates are good but the change is not made, as a worker died; and
+after a defect of ours."""
 
 
 class CertificateWatch:
@@ -140,27 +141,31 @@ class FileWatch:
 
     def __init__(self, changes: Changes, is_busy: Callable[[], bool]) -> None:
         self._watches = (ConfigurationWatch(changes), CertificateWatch(changes, is_busy))
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin."""
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(_look_on(watch)) for watch in self._watches]
 
     def close(self) -> None:
         """End; idempotent."""
-        if self._task is not None:
-            self._task.cancel()
+        for task in self._tasks:
+            task.cancel()
 
-    async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            for watch in self._watches:
-                try:
-                    await watch.look(loop.time())
-                except Exception:
-                    # A defect of ours in one look must not end all that come.
-                    logger.exception("cannot look at files: %s", type(watch).__name__)
+
+async def _look_on(watch: ConfigurationWatch | CertificateWatch) -> None:
+    """Look again and again."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(LOOK_SECONDS)
+        try:
+            await watch.look(loop.time())
+        except Exception:
+            # A defect of ours in one look must not end all that come. Said first, and in its time:
+            # it would fill the log with each look.
+            logger.exception("cannot look at files: %s", type(watch).__name__)
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 def _digest(content: bytes) -> bytes:

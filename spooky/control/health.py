@@ -6,6 +6,7 @@ from spooky._core.shared import Segment
 from spooky._core.stages import BROWNOUT_STEP_SECONDS
 from spooky._core.timers import Timer
 from spooky.config.schema import Configuration
+from spooky.config.slow_start import SlowStart
 from spooky.control.admission_state import AdmissionState
 from spooky.control.health_checks import HealthChecks
 from spooky.control.name_refresh import NameRefresh, OnChanged
@@ -14,7 +15,7 @@ from spooky.generation.materials import Materials
 from spooky.observe.metrics import Fact
 from spooky.runtime import Runtime
 from spooky.upstream.dial import Resolve
-from spooky.upstream.health import BackendHealth
+from spooky.upstream.health import FULL_SHARE, BackendHealth, share_of
 
 
 class Health:
@@ -32,6 +33,7 @@ class Health:
     ) -> None:
         self._segment = segment
         self._enabled: dict[str, list[tuple[str, BackendHealth]]] = {}
+        self._slow_starts: dict[str, SlowStart] = {}
         self._admission = AdmissionState(segment, runtime.now)
         self._checks = HealthChecks(runtime, segment, resolve)
         self._ejection = OutlierEjection(runtime, segment)
@@ -46,6 +48,10 @@ class Health:
             return False
         shares = self.ready().values()
         return not shares or any(shares)
+
+    def names(self) -> dict[str, str]:
+        """Return each name of backends that is followed, with why it does not resolve, if so."""
+        return self._names.failures
 
     def ready(self) -> dict[str, float]:
         """Return which share of each upstream's enabled backends can serve."""
@@ -79,6 +85,11 @@ class Health:
             ]
             for name, upstream in configuration.upstream.items()
         }
+        self._slow_starts = {
+            name: upstream.slow_start
+            for name, upstream in configuration.upstream.items()
+            if upstream.slow_start is not None
+        }
 
     def facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell of it."""
@@ -86,6 +97,14 @@ class Health:
         yield from self._ejection.facts()
         yield from self._names.facts()
         yield from self._admission.facts()
+        for name, slow_start in self._slow_starts.items():
+            for backend, health in self._enabled[name]:
+                yield Fact(
+                    "backend_slow_start_ratio",
+                    "Share of its weight that a backend has by its slow start, from 0 to 1.",
+                    share_of(slow_start, health, self._runtime.now()) / FULL_SHARE,
+                    (("upstream", name), ("backend", backend)),
+                )
 
     def close(self) -> None:
         """Stop; what was found stays, for whoever takes over."""

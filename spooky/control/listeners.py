@@ -16,6 +16,7 @@ from spooky.control.slots import Slots
 from spooky.control.sockets import (
     BindError,
     ListenerSockets,
+    bind_again,
     bind_listener,
     listen,
     share_port,
@@ -34,11 +35,19 @@ kernel tells slots apart by the order of the sockets, and none may go before the
 
 @dataclass(frozen=True, slots=True)
 class _Draining:
-    """A removed listener whose sockets workers may still read."""
+    """A removed listener whose sockets workers may still read.
+
+    Attributes:
+        identity: Which it was.
+        sockets: Its sockets.
+        readers: The slots of those workers.
+        closing: Closes the sockets in time.
+    """
 
     identity: ListenerIdentity
     sockets: ListenerSockets
-    gone: asyncio.Event
+    readers: set[int]
+    closing: asyncio.TimerHandle
 
 
 class Listeners:
@@ -82,7 +91,7 @@ class Listeners:
     # --- from one program to another ----------------------------------------------------------
 
     def inheritance(self) -> tuple[tuple[InheritedListener, ...], dict[str, int]]:
-        """Return the listeners in force, and their descriptors by name."""
+        """Return the listeners in force and those that drain, and their descriptors by name."""
         listeners, descriptors = [], {}
         for identity, number in self.numbers.items():
             sockets = self._sockets[number]
@@ -92,6 +101,16 @@ class Listeners:
             unread = tuple(sockets.unread)
             listeners.append(
                 InheritedListener(identity, number, len(sockets.udp), sockets.steered, unread)
+            )
+        for number, draining in self._draining.items():
+            sockets, seconds = draining.sockets, draining.closing.when() - self._loop.time()
+            for position, udp in enumerate(sockets.udp):
+                descriptors[f"udp:{number}:{position}"] = udp.fileno()
+            unread = tuple({*self._slots.active, *self._slots.leaving} - draining.readers)
+            listeners.append(
+                InheritedListener(
+                    draining.identity, number, len(sockets.udp), sockets.steered, unread, seconds
+                )
             )
         return tuple(listeners), descriptors
 
@@ -104,12 +123,18 @@ class Listeners:
         """
         for listener in heir.left.listeners:
             number = listener.number
-            tcp = heir.take(f"tcp:{number}")
+            seconds = listener.drains_for
+            # Of one that drains there is none.
+            tcp = heir.take(f"tcp:{number}") if seconds is None else _closed()
             udp = [heir.take(f"udp:{number}:{position}") for position in range(listener.sockets)]
             there = [one for one in udp if one is not None]
             if tcp is None or len(there) < len(udp):
                 raise TakeOverError(f"a socket of listener {number} is missing")
             sockets = ListenerSockets(there, tcp, listener.steered, set(listener.unread))
+            if seconds is not None:
+                readers = {*heir.slots} - sockets.unread
+                self._drain(number, listener.identity, sockets, readers, seconds)
+                continue
             self._sockets[number] = sockets
             self.numbers[listener.identity] = number
             self._inherited[number] = len(there)
@@ -159,11 +184,6 @@ class Listeners:
             PrepareError: An address cannot be bound.
         """
         configuration = change.candidate.configuration
-        wanted = listener_identities(configuration.active_listeners)
-        for draining in list(self._draining.values()):
-            if draining.identity in wanted:
-                logger.info("waiting until port %d has drained", draining.identity.port)
-                await draining.gone.wait()
         try:
             self._bind(configuration)
         except (BindError, OSError, ValueError) as error:
@@ -174,7 +194,7 @@ class Listeners:
                 share_port(sockets.tcp, False)
             kept = set(self._bound_numbers.values())
             removed = {one for one, number in self.numbers.items() if number not in kept}
-            self._retire(removed, change.drain_seconds)
+            self._retire(removed, change)
             self._adopt()
             for number in self.numbers.values():
                 self._sockets[number].use_buffers(configuration.performance)
@@ -200,6 +220,8 @@ class Listeners:
 
     def left(self, slot: int) -> None:
         """Have the kernel give nothing to a slot any more whose worker is gone."""
+        for draining in self._draining.values():
+            draining.readers.discard(slot)
         for sockets in self._sockets.values():
             sockets.unread.discard(slot)
         self.steer()
@@ -207,8 +229,8 @@ class Listeners:
     def close(self) -> None:
         """Close all; idempotent."""
         self._discard()
-        for draining in self._draining.values():
-            draining.sockets.close()
+        for number in list(self._draining):
+            self._forget(number)
         for sockets in self._sockets.values():
             sockets.close()
 
@@ -227,24 +249,56 @@ class Listeners:
         )
         in_force = self._known_as(listeners)
         leaving = [self._sockets[in_force[one]] for one in in_force.keys() - listeners.keys()]
-        numbers = number_listeners(listeners.values(), in_force, self._draining)
-        count, table = self._slots.count, steering_table(self._slots.active)
+        back = self._draining_at(listeners.keys() - in_force.keys())
+        numbers = number_listeners(listeners.values(), in_force | back, self._draining)
         performance = configuration.performance
         try:
             for identity, number in numbers.items():
                 if identity in in_force:
-                    self._sockets[number].grow(count, performance)
+                    self._sockets[number].grow(self._slots.count, performance)
                 else:
                     place = identity.address, identity.port
-                    beside = (one for one in leaving if one.overlaps(*place))
-                    self._bound[number] = bind_listener(
-                        listeners[identity], performance, count, table, beside=next(beside, None)
+                    beside = next((one for one in leaving if one.overlaps(*place)), None)
+                    self._bound[number] = self._bind_one(
+                        listeners[identity], performance, self._draining.get(number), beside
                     )
-                    self._bound[number].unread.update(self._slots.leaving)
         except BaseException:
             self._discard()
             raise
         self._bound_numbers = numbers
+
+    def _bind_one(
+        self,
+        listener: Listener,
+        performance: Performance,
+        before: _Draining | None,
+        beside: ListenerSockets | None,
+    ) -> ListenerSockets:
+        """Bind what is not in force.
+
+        Arguments:
+            before: The same, if it was removed and drains.
+            beside: What overlaps with it and ends with the change.
+        """
+        count, leaving = self._slots.count, self._slots.leaving
+        if before is None:
+            table = steering_table(self._slots.active)
+            bound = bind_listener(listener, performance, count, table, beside=beside)
+            bound.unread.update(leaving)
+        else:
+            table = steering_table(self._slots.active, leaving & before.readers)
+            bound = bind_again(before.sockets, performance, count, table, beside=beside)
+            bound.unread.update(leaving - before.readers)
+        return bound
+
+    def _draining_at(self, wanted: Iterable[ListenerIdentity]) -> dict[ListenerIdentity, int]:
+        """Return the numbers of those that drain where one is wanted again."""
+        return {
+            identity: number
+            for identity in wanted
+            for number, draining in self._draining.items()
+            if draining.sockets.are_at(identity.address, identity.port)
+        }
 
     def _known_as(self, wanted: Iterable[ListenerIdentity]) -> dict[ListenerIdentity, int]:
         """Return the numbers in force, under another identity if that names the same place.
@@ -269,6 +323,9 @@ class Listeners:
                 raise PrepareError(str(error)) from error
 
     def _adopt(self) -> None:
+        for number in self._bound.keys() & self._draining.keys():
+            # What is bound has the same sockets, by descriptors of its own.
+            self._forget(number)
         self._sockets |= self._bound
         self.numbers = self._bound_numbers
         self._bound, self._bound_numbers = {}, {}
@@ -281,20 +338,39 @@ class Listeners:
             sockets.close()
         self._bound, self._bound_numbers = {}, {}
 
-    def _retire(self, removed: set[ListenerIdentity], drain_seconds: float) -> None:
+    def _retire(self, removed: set[ListenerIdentity], change: NextGeneration) -> None:
+        readers = set(self._slots.leaving)
+        if not change.rolling:
+            # Those that begin with the change never have what it removes.
+            readers.update(self._slots.active)
         for identity in removed:
             number = self.numbers[identity]
             sockets = self._sockets.pop(number)
-            # Nobody of ours accepts there any more.
-            sockets.tcp.close()
-            self._draining[number] = _Draining(identity, sockets, asyncio.Event())
-            seconds = drain_seconds + CLOSE_SECONDS + CLOSE_MARGIN_SECONDS
-            self._loop.call_later(seconds, self._forget, number)
+            sockets.refuse()
+            seconds = change.drain_seconds + CLOSE_SECONDS + CLOSE_MARGIN_SECONDS
+            self._drain(number, identity, sockets, readers - sockets.unread, seconds)
+
+    def _drain(
+        self,
+        number: int,
+        identity: ListenerIdentity,
+        sockets: ListenerSockets,
+        readers: set[int],
+        seconds: float,
+    ) -> None:
+        closing = self._loop.call_later(seconds, self._forget, number)
+        self._draining[number] = _Draining(identity, sockets, readers, closing)
 
     def _forget(self, number: int) -> None:
         draining = self._draining.pop(number)
+        draining.closing.cancel()
         draining.sockets.close()
-        draining.gone.set()
+
+
+def _closed() -> socket.socket:
+    closed = socket.socket()
+    closed.close()
+    return closed
 
 
 def _named(sockets: Mapping[int, ListenerSockets], slot: int) -> dict[str, int]:

@@ -46,13 +46,21 @@ class NameRefresh:
         self._on_changed = on_changed
         self._random = random.Random()
         self._known: dict[Name, frozenset[str]] = {}
-        self._failing: set[Name] = set()
+        # Why names do not resolve.
+        self._failing: dict[Name, str] = {}
         self._outcomes: Counter[str] = Counter()
         self._resolved_at: dict[Name, float] = {}
         self._interval = 0.0
         self._task: asyncio.Task[None] | None = None
         self._room = asyncio.Semaphore(AT_ONCE_MAX)
         self._running: set[Name] = set()
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Each host that is followed, with why it does not resolve; empty if it does."""
+        failures = dict.fromkeys((host for host, _ in self._known), "")
+        failures.update({host: why for (host, _), why in self._failing.items()})
+        return failures
 
     def follow(self, configuration: Configuration) -> None:
         """Ask for the names of a configuration, those that are new at once."""
@@ -64,7 +72,7 @@ class NameRefresh:
         if names == self._known.keys() and interval == self._interval:
             return
         self._known = {name: self._known.get(name, frozenset()) for name in names}
-        self._failing &= names
+        self._failing = {name: why for name, why in self._failing.items() if name in names}
         self._resolved_at = {
             name: when for name, when in self._resolved_at.items() if name in names
         }
@@ -142,8 +150,9 @@ class NameRefresh:
     def _failed(self, name: Name, outcome: str, why: str) -> None:
         """Keep the addresses that the name had, and say so the first time."""
         self._outcomes[outcome] += 1
-        if name not in self._failing:
-            self._failing.add(name)
+        is_new = name not in self._failing
+        self._failing[name] = why
+        if is_new:
             kept = ", ".join(sorted(self._known.get(name, ()))) or "none"
             logger.warning("%s does not resolve: %s; addresses kept: %s", name[0], why, kept)
 
@@ -152,7 +161,7 @@ class NameRefresh:
         if before is None:
             return  # It was removed while it was asked for.
         if name in self._failing:
-            self._failing.discard(name)
+            del self._failing[name]
             logger.info("%s resolves again", name[0])
         self._known[name] = now
         self._resolved_at[name] = time.time()

@@ -73,8 +73,9 @@ def _operation(endpoint: Endpoint, answer: Any, body: Any, problem: Any) -> dict
             {
                 "name": "If-Match",
                 "in": "header",
-                "description": "The generation that must be in force, as `ETag` gives it.",
-                "schema": {"type": "string", "pattern": '^("[0-9]{1,18}"|\\*)$'},
+                "description": "The generation that must be in force, as `ETag` gives it, or "
+                "the SHA-256 of the text of what must be.",
+                "schema": {"type": "string", "pattern": '^("([0-9]{1,18}|[0-9a-f]{64})"|\\*)$'},
             }
         )
     if parameters:

@@ -1,9 +1,11 @@
 """The sockets of a listener, made and bound before any worker sees them."""
 
+import contextlib
 import ctypes
 import errno
 import ipaddress
 import logging
+import os
 import socket
 import struct
 from collections.abc import Callable
@@ -99,6 +101,11 @@ class ListenerSockets:
             ours == wanted or ours.is_unspecified or wanted.is_unspecified
         )
 
+    def are_at(self, address: str, port: int) -> bool:
+        """Return whether they are bound to this address and port."""
+        ours, wanted = ipaddress.ip_address(self.address[0]), ipaddress.ip_address(address)
+        return (ours, self.address[1]) == (wanted, port)
+
     def steer(self, table: bytes) -> bool:
         """Have the kernel give each datagram to the slot that a table names.
 
@@ -122,6 +129,14 @@ class ListenerSockets:
         """Ask the kernel for buffers of a size; a bound socket's may be changed at any time."""
         for one in self.udp:
             _use_buffers(one, performance)
+
+    def refuse(self) -> None:
+        """Have the system refuse TCP connections at once, in whatever processes have the socket."""
+        if self.tcp.fileno() >= 0:
+            with contextlib.suppress(OSError):
+                # Closed alone, it would listen until the last worker has closed it too.
+                self.tcp.shutdown(socket.SHUT_RDWR)
+            self.tcp.close()
 
     def close(self) -> None:
         """Close all; idempotent."""
@@ -154,17 +169,13 @@ def bind_listener(
     Raises:
         BindError: The address cannot be bound.
     """
-    family = socket.AF_INET6 if ":" in listener.address else socket.AF_INET
     tries = 1 if listener.port else FREE_PORT_TRIES
     while True:
         tries -= 1
         # TCP first: it shares its port with no other program, so that two of us cannot meet there.
-        tcp = _made(socket.SOCK_STREAM, family, shared=beside is not None)
-        if beside is not None:
-            share_port(beside.tcp, True)
-        _bind(tcp, listener.address, listener.port, "TCP")
+        tcp = _bound_tcp(listener.address, listener.port, beside)
         port = listener.port or tcp.getsockname()[1]
-        udp = _made(socket.SOCK_DGRAM, family, shared=bool(table) or beside is not None)
+        udp = _made(socket.SOCK_DGRAM, tcp.family, shared=bool(table) or beside is not None)
         if beside is not None:
             sockets = ListenerSockets([udp], tcp, steered=beside.steered)
             sockets.use_buffers(performance)
@@ -189,6 +200,44 @@ def bind_listener(
                 sockets.close()
                 raise
         return sockets
+
+
+def bind_again(
+    removed: ListenerSockets,
+    performance: Performance,
+    slots: int = 1,
+    table: bytes = b"",
+    *,
+    beside: ListenerSockets | None = None,
+) -> ListenerSockets:
+    """Bind what a removed listener had, for one that takes its place while it drains.
+
+    The UDP sockets are the same, by other descriptors: the kernel tells slots apart by their order,
+    and connections that finish have theirs there. Arguments and errors are those of
+    :func:`bind_listener`.
+    """
+    tcp = _bound_tcp(*removed.address, beside)
+    # Not by `dup`: of a socket that was inherited it would let all who have it block.
+    udp = [socket.socket(fileno=os.dup(one.fileno())) for one in removed.udp]
+    again = ListenerSockets(udp, tcp, removed.steered)
+    try:
+        again.grow(slots, performance)
+        if again.steered and not again.steer(table):
+            raise BindError(f"the kernel steers no datagrams on port {again.address[1]}")
+    except BindError:
+        again.close()
+        raise
+    return again
+
+
+def _bound_tcp(address: str, port: int, beside: ListenerSockets | None) -> socket.socket:
+    """Return a TCP socket, bound; what listens there now shares its port with it from now on."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    tcp = _made(socket.SOCK_STREAM, family, shared=beside is not None)
+    if beside is not None:
+        share_port(beside.tcp, True)
+    _bind(tcp, address, port, "TCP")
+    return tcp
 
 
 def bind_endpoint(

@@ -282,10 +282,8 @@ class Supervisor:
                 history.remember(one)
         else:
             self._candidate, record = begin_with(self._candidate, history, self._started)
-        participants: list[Participant] = [
-            self._slots, self._logs, self._listeners, self, self._metrics,
-        ]  # fmt: skip
-        self._changes = Changes(self._candidate, record, history, self._segment, participants)
+        parts: list[Participant] = [self._slots, self._logs, self._listeners, self, self._metrics]
+        self._changes = Changes(self._candidate, record, history, self._segment, parts)
         self._probation = Probation(
             TrafficReader(self._segment, self._health.ready),
             self._changes.restore,
@@ -293,6 +291,7 @@ class Supervisor:
             lambda number: self._begin(self._changes.prove(number)),
         )
         self._changes.on_committed = self._on_committed
+        self._changes.known_names = self._health.names
         self._upgrade = Upgrade(self, self._changes)
         if self._heir is not None:
             self._changes.source = self._heir.left.source
@@ -301,7 +300,7 @@ class Supervisor:
         """Put into the history what it started with, now that it serves."""
         try:
             await self._changes.keep_first(inherited=self._heir is not None)
-        except HistoryError:
+        except (HistoryError, asyncio.CancelledError):
             await self._crew.stop()
             raise
 

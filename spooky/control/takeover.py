@@ -17,7 +17,7 @@ from spooky.edge.listener_numbers import ListenerIdentity
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.steering import Steering
 
-VERSION: Final = 2
+VERSION: Final = 3
 """Of these messages, and of what workers of both programs hand over to each other. A program that
 speaks another cannot take over."""
 
@@ -31,7 +31,7 @@ class Message(msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True)
 
 
 class InheritedListener(msgspec.Struct, frozen=True):
-    """A listener in force.
+    """A listener in force, or one that was removed and drains.
 
     Attributes:
         identity: Which it is.
@@ -39,6 +39,7 @@ class InheritedListener(msgspec.Struct, frozen=True):
         sockets: How many UDP sockets it has.
         steered: Whether the kernel gives each datagram to its slot.
         unread: Slots whose workers do not serve it.
+        drains_for: How long its sockets are still needed, if it was removed; seconds.
     """
 
     identity: ListenerIdentity
@@ -46,6 +47,7 @@ class InheritedListener(msgspec.Struct, frozen=True):
     sockets: int
     steered: bool
     unread: tuple[int, ...]
+    drains_for: float | None = None
 
 
 # --- from the old program ---------------------------------------------------------------------
@@ -60,11 +62,11 @@ class TakeOver(Message, frozen=True):
         history: The generations that are kept, if they are not on disk.
         keys: The secrets that all workers share.
         steering: Which slots there are; their workers all run.
-        listeners: In the order of the configuration.
-        descriptors: ``segment``; ``tcp:N`` and ``udp:N:K`` for the K-th socket of each listener of
-            number N; ``inbox:S``, ``way:S`` and ``process:S`` for each slot S; ``control`` and
-            ``lock`` for the control socket, ``admin`` for the control API over TCP, ``metrics`` for
-            the metrics, ``history`` for its lock, as far as there are such.
+        listeners: In the order of the configuration, and then those that drain.
+        descriptors: ``segment``; ``tcp:N``, if it is in force, and ``udp:N:K`` for the K-th socket
+            of each listener of number N; ``inbox:S``, ``way:S`` and ``process:S`` for each slot S;
+            ``control`` and ``lock`` for the control socket, ``admin`` for the control API over TCP,
+            ``metrics`` for the metrics, ``history`` for its lock, as far as there are such.
     """
 
     record: Record

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from spooky.config.schema import Configuration
@@ -36,7 +37,7 @@ from spooky.edge.messages import (
     UseLogs,
 )
 from spooky.edge.names import AskedNames
-from spooky.edge.reduced import ReductionError, restored
+from spooky.edge.reduced import ReductionError, restoring
 from spooky.edge.worker import Worker
 from spooky.generation.compile import CompileError, Environment, compile_generation
 from spooky.generation.materials import MaterialError, Materials
@@ -46,6 +47,7 @@ from spooky.observe.counters import Counters
 from spooky.observe.segment import open_segment
 from spooky.runtime import Runtime
 from spooky.runtime.channel import Channel, ChannelFullError
+from spooky.runtime.in_turns import in_turns
 
 logger = logging.getLogger(__name__)
 
@@ -226,24 +228,27 @@ class Agent:
     def _prepare(self, message: Prepare, descriptors: list[int]) -> None:
         """Prepare a change in a task of its own; one under way gives up."""
         named = dict(zip(message.descriptors, descriptors, strict=True))
+        change = _change_of(message, named, message.configuration)
         if self._worker is None:
-            _change_of(message, named, message.configuration).close()
+            change.close()
             return
-        try:
-            configuration = _whole(message, self._worker)
-        except ReductionError as error:
-            _change_of(message, named, message.configuration).close()
-            self._send(PrepareFailed(message.generation, str(error)))
-            return
-        change = _change_of(message, named, configuration)
         if self._preparing is not None:
             self._preparing.cancel()
-        self._preparing = self._loop.create_task(self._prepare_change(self._worker, change))
+        self._preparing = self._loop.create_task(
+            self._prepare_change(self._worker, message, change)
+        )
         self._preparing_number = change.number
 
-    async def _prepare_change(self, worker: Worker, change: Change) -> None:
+        def close_if_cancelled(task: asyncio.Task[None]) -> None:
+            # One that is cancelled before its first turn closes nothing itself.
+            if task.cancelled():
+                change.close()
+
+        self._preparing.add_done_callback(close_if_cancelled)
+
+    async def _prepare_change(self, worker: Worker, message: Prepare, change: Change) -> None:
         try:
-            await worker.prepare(change)
+            await worker.prepare(await self._whole_change(worker, message, change))
         except (CompileError, MaterialError, OSError, ValueError) as error:
             logger.error("generation %d cannot be prepared: %s", change.number, error)
             self._send(PrepareFailed(change.number, str(error)[: messages.TEXT_MAX]))
@@ -253,6 +258,15 @@ class Agent:
             self._send(PrepareFailed(change.number, repr(error)[: messages.TEXT_MAX]))
         else:
             self._send(Prepared(change.number))
+
+    async def _whole_change(self, worker: Worker, message: Prepare, change: Change) -> Change:
+        """Return a change with the whole configuration that its message means."""
+        try:
+            whole = await in_turns(_whole(message, worker), self._runtime)
+        except BaseException:
+            change.close()
+            raise
+        return replace(change, configuration=whole)
 
     def _discard(self, generation: int) -> None:
         if self._preparing is not None and self._preparing_number == generation:
@@ -344,8 +358,8 @@ class Agent:
                 os.close(old)
 
 
-def _whole(message: Prepare, worker: Worker) -> Configuration:
-    """Return the whole configuration that a message means.
+def _whole(message: Prepare, worker: Worker) -> Generator[None, None, Configuration]:
+    """Return the whole configuration that a message means, in steps that are short each.
 
     Raises:
         ReductionError: It is told in terms of a generation that this worker does not have.
@@ -359,7 +373,7 @@ def _whole(message: Prepare, worker: Worker) -> Configuration:
             f"it has generation {known.number}, and was told what differs from "
             f"{message.base.generation}"
         )
-    return restored(message.configuration, message.base, known.configuration)
+    return (yield from restoring(message.configuration, message.base, known.configuration))
 
 
 def _change_of(

@@ -30,11 +30,11 @@ class Change:
     listeners: tuple[int, ...]
     sockets: Mapping[int, WorkerSockets] = field(default_factory=dict)
     drain_seconds: float = 0.0
-    logs: Mapping[str, int] = field(default_factory=dict)
+    logs: dict[str, int] = field(default_factory=dict)
 
     def close(self) -> None:
-        """Close what came with a change that does not come in force."""
-        for descriptor in self.logs.values():
-            os.close(descriptor)
+        """Close what came with a change that does not come in force; idempotent."""
+        while self.logs:
+            os.close(self.logs.popitem()[1])
         for sockets in self.sockets.values():
             sockets.close()

@@ -44,6 +44,8 @@ class EarlyPackets:
 
     def claim(self, connection_id: bytes) -> list[ReceivedDatagram]:
         """Take what waits for a hello that came."""
+        if not self._waiting:
+            return []
         _, waiting = self._waiting.pop(connection_id, (0.0, []))
         self._count -= len(waiting)
         return waiting

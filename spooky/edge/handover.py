@@ -100,6 +100,8 @@ class Handover:
         Returns:
             Whether it was; if not, it is ours to answer.
         """
+        if not self._ways:
+            return False
         payload = datagram[0]
         table = self._table
         if self._table_before and has_long_header(payload):

@@ -1,27 +1,26 @@
 """Limits on client connections: how many, how many half-open, how fast, and from whom."""
 
-import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
-from spooky._core import reasons
-from spooky._core.balance import hash_key
-from spooky._core.reasons import Reason
+from spooky._core.arrivals import SECOND, Cap, Rate, source_of
 from spooky._core.shared import Segment
 from spooky.observe.counters import Counters
 from spooky.overload.places import shared_places
 
-SECOND: Final = 1_000_000_000
-"""In nanoseconds."""
+__all__ = [
+    "BURST_MAX",
+    "SECOND",
+    "ConnectionCap",
+    "ConnectionRate",
+    "RateLimits",
+    "address_text",
+    "bucket",
+    "source_of",
+]
 
 BURST_MAX: Final = 1 << 62
 """Time that a bucket may save up; nanoseconds, so that a sum of two fits a word of the segment."""
-
-ALL_SOURCES: Final = hash_key(b"rate of new connections")
-"""The bucket for connections from everywhere."""
-
-IPV6_SOURCE_PREFIX: Final = 64
-"""One customer usually holds at least a /64, so addresses within it are one source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,7 @@ class RateLimits:
     source_burst: float
 
 
-class ConnectionRate:
+class ConnectionRate(Rate):
     """The rate of new connections, over all listeners of all workers.
 
     Arguments:
@@ -49,24 +48,18 @@ class ConnectionRate:
         segment: What the workers share.
     """
 
+    __slots__ = ()
+
     def __init__(self, limits: RateLimits, segment: Segment) -> None:
-        self._segment = segment
+        super().__init__(segment)
         self.use(limits)
 
     def use(self, limits: RateLimits) -> None:
         """Go by other limits; what was counted stays."""
-        self._all = bucket(limits.per_second, limits.burst)
-        self._source = bucket(limits.source_per_second, limits.source_burst)
-
-    def admit(self, address: str, now: float) -> Reason | None:
-        """Count a new connection; return why it is refused, or ``None``."""
-        nanoseconds = int(now * SECOND)
-        key = hash_key(source_of(address).encode())
-        if not self._segment.take_source_rate(key, nanoseconds, *self._source):
-            return reasons.SOURCE_CONNECTION_RATE
-        if not self._segment.take_rate(ALL_SOURCES, nanoseconds, *self._all):
-            return reasons.NEW_CONNECTION_RATE
-        return None
+        self.set_buckets(
+            bucket(limits.per_second, limits.burst),
+            bucket(limits.source_per_second, limits.source_burst),
+        )
 
 
 def bucket(per_second: float, burst: float) -> tuple[int, int]:
@@ -75,10 +68,8 @@ def bucket(per_second: float, burst: float) -> tuple[int, int]:
     return interval, min(int(burst), BURST_MAX // interval)
 
 
-class ConnectionCap:
-    """How many connections of one transport are open, and how many of them half-open.
-
-    The limits are for all workers together; what is counted here is this worker's.
+class ConnectionCap(Cap):
+    """The connections of one transport, of which there is a most.
 
     Arguments:
         counters: The worker's.
@@ -87,63 +78,19 @@ class ConnectionCap:
         half_open_maximum: Connections whose handshake is under way.
     """
 
+    __slots__ = ()
+
     def __init__(
         self, counters: Counters, transport: str, maximum: int, half_open_maximum: int
     ) -> None:
+        super().__init__(
+            shared_places(counters, "connections", transport),
+            shared_places(counters, "half-open connections", transport),
+            counters.values,
+            counters.slot("connections_active", {"transport": transport}),
+        )
         self.maximum = maximum
         self.half_open_maximum = half_open_maximum
-        self.active = 0
-        self.half_open = 0
-        self._places = shared_places(counters, "connections", transport)
-        self._half_open_places = shared_places(counters, "half-open connections", transport)
-        self._values = counters.values
-        self._gauge = counters.slot("connections_active", {"transport": transport})
-
-    @property
-    def share(self) -> float:
-        """Which share of the connections that may be open are, in all workers."""
-        return self._places.total / self.maximum
-
-    @property
-    def half_open_share(self) -> float:
-        """Which share of the half-open connections that may be are, in all workers."""
-        return self._half_open_places.total / self.half_open_maximum
-
-    def open(self) -> Reason | None:
-        """Count a connection, half-open at first; return why it is refused, or ``None``."""
-        if not self._places.take(self.maximum):
-            return reasons.CONNECTION_CAP
-        if not self._half_open_places.take(self.half_open_maximum):
-            self._places.give()
-            return reasons.HALF_OPEN_CAP
-        self.active += 1
-        self.half_open += 1
-        self._values[self._gauge] += 1
-        return None
-
-    def established(self) -> None:
-        """Count a handshake as complete."""
-        self.half_open -= 1
-        self._half_open_places.give()
-
-    def closed(self, was_established: bool) -> None:
-        """Count a connection as gone."""
-        self.active -= 1
-        self._places.give()
-        self._values[self._gauge] -= 1
-        if not was_established:
-            self.established()
-
-
-def source_of(address: str) -> str:
-    """Return what counts as one source: an IPv4 address, or an IPv6 prefix."""
-    if ":" not in address:
-        return address
-    parsed = ipaddress.IPv6Address(address.partition("%")[0])
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    shift = 128 - IPV6_SOURCE_PREFIX
-    return f"{int(parsed) >> shift:x}/{IPV6_SOURCE_PREFIX}"
 
 
 def address_text(address: str) -> bytes:

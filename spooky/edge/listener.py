@@ -7,6 +7,7 @@ from typing import Final
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
+from spooky._core.timers import Timer
 from spooky.config.schema import Configuration
 from spooky.edge.handover import Handover
 from spooky.edge.limits import ConnectionCap, ConnectionRate
@@ -22,16 +23,12 @@ from spooky.protocol.quic.windows import WindowAccount
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
 
-REMOVAL_POLL_SECONDS: Final = 0.02
-"""How often a removed listener looks whether its last connection has gone."""
-
 CLOSE_SECONDS: Final = 0.2
 """How long connections that were closed by force have for their last packets."""
 
-
-KIN_SECONDS: Final = 2.0
-"""How much longer one is read in whose place there is another: until the supervisor has closed its
-sockets too, the kernel goes on giving them datagrams that are the other's."""
+READ_SECONDS: Final = 2.0
+"""How much longer a removed listener is read: until the supervisor has closed its sockets too, the
+kernel goes on giving them datagrams, which may be another's on the same port."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +104,8 @@ class Listener:
     ) -> None:
         self.number = number
         self._on_gone: Callable[[Listener], None] = lambda _: None
-        self._cut_at = self._close_at = 0.0
-        self._is_cut = False
+        # The next step of a removal.
+        self._removal: Timer | None = None
         self._runtime = around.runtime
         self._account = around.account
         self._register = around.counters.segment
@@ -191,6 +188,8 @@ class Listener:
 
     def close(self) -> None:
         """Drop every connection, and close the sockets; idempotent."""
+        if self._removal is not None:
+            self._removal.cancel()
         self.tcp.stop_accepting()
         self.tcp.abort()
         self.quic.close()
@@ -198,27 +197,47 @@ class Listener:
     def remove(self, seconds: float, on_gone: Callable[["Listener"], None]) -> None:
         """Drain, cut what does not finish within so many seconds, and close.
 
+        It is read to the end, also without a connection: it may come back, or another listener on
+        the port may be who its datagrams are for.
+
         Arguments:
             on_gone: Called when that is done.
         """
         self.drain()
         self._on_gone = on_gone
-        self._cut_at = self._runtime.now() + seconds
-        self._close_at = self._cut_at + CLOSE_SECONDS
-        self._watch_removal()
+        self._remove_in(seconds, self._cut)
 
-    def _watch_removal(self) -> None:
-        now = self._runtime.now()
-        idle = not self.tcp.active and not self.quic.active
-        over = idle or now >= self._close_at
-        if over and (not self.quic.kin or now >= self._close_at + KIN_SECONDS):
-            self.close()
-            self._on_gone(self)
-            return
-        if now >= self._cut_at and not self._is_cut:
-            self._is_cut = True
-            self.terminate(reasons.REMOVED)
-        self._runtime.schedule(now + REMOVAL_POLL_SECONDS, self._watch_removal)
+    def bring_back(
+        self, sockets: WorkerSockets, configuration: Configuration, terms: Terms, keys: Keys
+    ) -> None:
+        """Serve again after a removal whose connections may not have finished yet.
+
+        They were told to end, and go on to do so in peace: they are on no removed listener any
+        more. Arguments and errors are those of a new listener; its UDP socket is the one it has.
+        """
+        if self._removal is not None:
+            self._removal.cancel()
+            self._removal = None
+        sockets.udp.close()
+        self.use(configuration, terms, keys)
+        self.quic.accept_again()
+        self.tcp.accept_again(sockets.tcp)
+
+    def _remove_in(self, seconds: float, step: Callable[[], None]) -> None:
+        self._removal = self._runtime.schedule(self._runtime.now() + seconds, step)
+
+    def _cut(self) -> None:
+        self.terminate(reasons.REMOVED)
+        self._remove_in(CLOSE_SECONDS, self._abort)
+
+    def _abort(self) -> None:
+        for one in (self.tcp, self.quic):
+            one.abort()
+        self._remove_in(READ_SECONDS, self._end)
+
+    def _end(self) -> None:
+        self.close()
+        self._on_gone(self)
 
     def _quic_settings(
         self,

@@ -23,7 +23,8 @@ from spooky.protocol.h1.engine import field_parser
 from spooky.protocol.h2.engine import engine_class
 from spooky.runtime.confinement import Confined, Identity, confine, forbid_io_uring
 
-logger = logging.getLogger(__name__)
+# By its name: a worker's module is run as ``__main__``, which no log is configured for.
+logger = logging.getLogger("spooky.edge.process")
 
 
 class IdentityRefusedError(OSError):

@@ -6,7 +6,8 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from spooky._core import dispatch, reasons
+from spooky._core import reasons
+from spooky._core.opening import OpeningListener
 from spooky._core.reasons import Reason
 from spooky._core.udp import UdpSocket
 from spooky.config.glitches import Glitches
@@ -18,10 +19,10 @@ from spooky.edge.limits import ConnectionCap, ConnectionRate
 from spooky.edge.peers import Forgetting
 from spooky.edge.proxy_headers import AnnouncedFlows
 from spooky.edge.quic_connection import QuicConnection
-from spooky.edge.quic_measures import QuicMeasures
+from spooky.edge.quic_measures import quic_measures
 from spooky.edge.retry_switch import RetrySwitch
 from spooky.edge.source_rules import SourceRules
-from spooky.edge.stateless import AddressSettings, AddressUnprovenError, StatelessAnswers
+from spooky.edge.stateless import AddressSettings, StatelessAnswers
 from spooky.generation.authorities import Authorities
 from spooky.observe.counters import Counters
 from spooky.overload.largest import Held
@@ -29,20 +30,34 @@ from spooky.overload.manager import Action, Measures, action_slots
 from spooky.protocol.h3.limits import Limits as Http3Limits
 from spooky.protocol.quic.engines import Engine
 from spooky.protocol.quic.packet import (
-    CLIENT_CONNECTION_ID_MIN_LENGTH,
-    INITIAL_DATAGRAM_MIN_SIZE,
     ConnectionIds,
     PacketHeader,
-    initial_token,
 )
 from spooky.protocol.quic.parameters import ServerParameters
-from spooky.protocol.quic.session import Address, ReceivedDatagram
+from spooky.protocol.quic.session import Address, QuicSession, ReceivedDatagram
 from spooky.protocol.quic.tokens import AddressProof
 from spooky.request.client_address import Place, TrustedProxies
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EstablishedQuicSettings:
+    """How QUIC connections of a listener behave after their handshake.
+
+    They keep this and no more: the rest would keep certificates and keys that were replaced.
+
+    Attributes:
+        idle_timeout: After which a silent connection ends; seconds.
+        glitches: How odd clients may be.
+        proxies: Whose word is taken for where clients are.
+    """
+
+    idle_timeout: float
+    glitches: Glitches
+    proxies: TrustedProxies
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +71,8 @@ class QuicSettings:
         handshake_timeout: For the handshake; seconds.
         address: How clients prove their addresses.
         sources: Who is dropped, or asked to prove its address, by where it is.
-        glitches: How odd clients may be.
-        proxies: Whose word is taken for where clients are.
         authorities: What may be asked for over a connection.
+        established: What counts after the handshake.
     """
 
     engine: Engine
@@ -67,12 +81,11 @@ class QuicSettings:
     handshake_timeout: float
     address: AddressSettings
     sources: SourceRules
-    glitches: Glitches
-    proxies: TrustedProxies
     authorities: Authorities
+    established: EstablishedQuicSettings
 
 
-class QuicListener(dispatch.Listener):
+class QuicListener(OpeningListener):
     """A UDP socket and the connections that came through it.
 
     Arguments:
@@ -87,9 +100,6 @@ class QuicListener(dispatch.Listener):
         number: The listener's number, the same in all workers as long as it lives.
         handover: The ways to other workers, if there are any.
         overload: What is done against overload.
-
-    Attributes:
-        draining: Whether new connections are refused.
     """
 
     def __init__(
@@ -107,29 +117,34 @@ class QuicListener(dispatch.Listener):
         handover: Handover | None = None,
     ) -> None:
         descriptor = udp.fileno()
-        super().__init__(runtime, UdpSocket(descriptor, udp.family), descriptor, counters, handover)
+        super().__init__(
+            runtime,
+            UdpSocket(descriptor, udp.family),
+            descriptor,
+            counters,
+            handover,
+            rate,
+            overload,
+            ConnectionIds(slot).make,
+            counters.slot("connections_total", {"transport": "quic"}),
+        )
         self.settings = settings
-        self.overload = overload
         self.service = service
         self.cap = cap
         self._socket = udp
-        self._make_connection_id = ConnectionIds(slot).make
-        self._rate = rate
         self._number = number
-        self.draining = False
         self._bound_address = bound_address(udp)
         self._early = EarlyPackets()
         self._retry_switch = RetrySwitch(runtime, cap, counters)
         self.glitches = GlitchBook(counters, overload, "quic")
         self._flows = AnnouncedFlows()
         self._values = counters.values
-        self._accepted = counters.slot("connections_total", {"transport": "quic"})
         self._failed = counters.slot("handshakes_failed_total", {"transport": "quic"})
         self._early_data = {
             taken: counters.slot("early_data_total", {"outcome": outcome})
             for taken, outcome in ((True, "accepted"), (False, "refused"))
         }
-        self.measures = QuicMeasures(counters)
+        self.measures = quic_measures(counters)
         self._stateless = StatelessAnswers(
             listener_name(udp), counters, lambda answer: self.transmit([answer])
         )
@@ -154,6 +169,10 @@ class QuicListener(dispatch.Listener):
     def stop_accepting(self) -> None:
         """Refuse new connections."""
         self.draining = True
+
+    def accept_again(self) -> None:
+        """Take new connections; those that were told to finish do so."""
+        self.draining = False
 
     def shutdown(self) -> None:
         """Let every connection finish gracefully."""
@@ -187,13 +206,17 @@ class QuicListener(dispatch.Listener):
         for connection in list(self._connections):
             connection.terminate(reason)
 
-    def close(self) -> None:
-        """Forget every connection and close the socket; idempotent."""
-        if self._socket.fileno() < 0:
-            return
+    def abort(self) -> None:
+        """Drop every connection."""
         for connection in list(self._connections):
             connection.forget()
         self._handshakes.clear()
+
+    def close(self) -> None:
+        """Drop every connection and close the socket; idempotent."""
+        if self._socket.fileno() < 0:
+            return
+        self.abort()
         self._forgetting.close()
         self._retry_switch.close()
         self.runtime.loop.remove_reader(self._socket.fileno())
@@ -219,7 +242,7 @@ class QuicListener(dispatch.Listener):
 
     def _unwrap(self, datagram: ReceivedDatagram) -> ReceivedDatagram | None:
         """Take a datagram out of its PROXY header, if it has one that we believe."""
-        unwrapped = self._flows.unwrap(datagram, self.settings.proxies)
+        unwrapped = self._flows.unwrap(datagram, self.settings.established.proxies)
         if isinstance(unwrapped, Reason):
             self._stateless.count(unwrapped)
             return None
@@ -241,10 +264,7 @@ class QuicListener(dispatch.Listener):
             return True
         if to_kin and self._given_to_kin(datagram, header, known=False):
             return True
-        if self.settings.sources.action(source[0]) == "drop":
-            self._stateless.count(reasons.SOURCE_DROPPED)
-            return True
-        return False
+        return self._is_dropped(source)
 
     def _given_to_kin(
         self, datagram: ReceivedDatagram, header: PacketHeader, *, known: bool
@@ -302,7 +322,7 @@ class QuicListener(dispatch.Listener):
         self._stateless.count(reason)
 
     def _answer_unknown(self, header: PacketHeader, source: Address, now: float) -> None:
-        if self.settings.proxies.refuses(source[0]):
+        if self.settings.established.proxies.refuses(source[0]):
             # Nobody there can have had a connection, or be told of one.
             self._stateless.count(reasons.PROXY_HEADER_UNTRUSTED)
             return
@@ -323,124 +343,54 @@ class QuicListener(dispatch.Listener):
         else:
             logger.debug("cannot send to %s: %s", destination[0], error)
 
-    def _begin(
-        self, datagram: ReceivedDatagram, header: PacketHeader, now: float
-    ) -> QuicConnection | None:
-        """Begin a connection with its first Initial, or refuse to."""
-        payload, source, _ = datagram
-        parameters = self.settings.parameters
-        if len(payload) < INITIAL_DATAGRAM_MIN_SIZE:
-            self._stateless.count(reasons.BAD_PACKET)
-            return None
-        client = self._flows.client_of(source, self.settings.proxies)
-        if isinstance(client, Reason):
-            self._stateless.count(client)
-            return None
-        if header.version not in parameters.versions:
-            self._stateless.negotiate_version(header, parameters, source)
-            return None
-        if not header.is_initial:
-            self._stateless.count(reasons.UNKNOWN_CONNECTION)
-            return None
-        token = initial_token(payload)
-        if token is None or len(header.destination_connection_id) < CLIENT_CONNECTION_ID_MIN_LENGTH:
-            self._stateless.count(reasons.BAD_PACKET)
-            return None
-        if self.draining:
-            self._stateless.count(reasons.DRAINING)
-            return None
-        overload, address = self.overload, self.settings.address
-        wall_clock = parameters.wall_clock().timestamp()
-        if overload.refuses_connections:
-            self._stateless.refuse(header, token, source, address.tokens, wall_clock)
-            self._count_action(Action.REFUSE_CONNECTIONS)
-            return None
-        try:
-            proof = self._stateless.prove_address(
-                header,
-                token,
-                source,
-                address.tokens,
-                self._make_connection_id,
-                wall_clock,
-                lambda: self._must_prove(header, source, now),
-            )
-        except AddressUnprovenError as error:
-            self._stateless.count(error.reason)
-            if error.reason is reasons.OVERLOAD_UNPROVEN:
-                self._count_action(Action.PROVE_ADDRESSES)
-            return None
-        refused = self._admit(client, now)
-        if refused is not None:
-            self._stateless.count(refused)
-            return None
-        try:
-            connection = self._accept(header, source, client, proof, now)
-        except Exception:
-            self.cap.closed(was_established=False)
-            raise
-        self._connections.add(connection)
-        self._values[self._accepted] += 1
-        connection.start()
-        return connection
+    def _client_of(self, source: Address) -> Place | Reason:
+        return self._flows.client_of(source, self.settings.established.proxies)
 
-    def _must_prove(self, header: PacketHeader, source: Address, now: float) -> Reason | None:
-        """Return why a client without a token has to prove its address, if it has to."""
-        address = self.settings.address
-        flooded = address.retry == "auto" and self._retry_switch.note_attempt(
-            header.destination_connection_id, now, address.new_connections_rate
+    def _negotiate_version(self, header: PacketHeader, source: Address) -> None:
+        self._stateless.negotiate_version(header, self.settings.parameters, source)
+
+    def _refuse(self, header: PacketHeader, token: bytes, source: Address, reason: Reason) -> None:
+        tokens = self.settings.address.tokens
+        self._stateless.refuse(header, token, source, tokens, self._wall_clock(), reason)
+        self._count_action(Action.REFUSE_CONNECTIONS)
+
+    def _check_token(
+        self, header: PacketHeader, token: bytes, source: Address
+    ) -> AddressProof | Reason | None:
+        tokens = self.settings.address.tokens
+        return self._stateless.check_token(header, token, source, tokens, self._wall_clock())
+
+    def _send_retry(self, header: PacketHeader, source: Address, reason: Reason) -> None:
+        tokens, connection_id = self.settings.address.tokens, self._make_connection_id()
+        self._stateless.retry(header, source, tokens, connection_id, self._wall_clock(), reason)
+        if reason is reasons.OVERLOAD_UNPROVEN:
+            self._count_action(Action.PROVE_ADDRESSES)
+
+    def _is_flooded(self, header: PacketHeader, now: float) -> bool:
+        return self._retry_switch.note_attempt(
+            header.destination_connection_id, now, self.settings.address.new_connections_rate
         )
-        action = self.settings.sources.action(source[0])
-        if action == "allow":
-            return None
-        if address.retry == "always" or action == "retry":
-            return reasons.ADDRESS_UNPROVEN
-        if self.overload.proves_addresses:
-            return reasons.OVERLOAD_UNPROVEN
-        return reasons.FLOOD_UNPROVEN if flooded else None
 
-    def _admit(self, client: Place, now: float) -> Reason | None:
-        """Take a place for a new connection; return why there is none, or ``None``."""
-        settings: QuicSettings = self.settings
-        if not settings.proxies.trusts(client[0]) and self.glitches.refuses(
-            settings.glitches, client[0], now
-        ):
-            return reasons.CLIENT_GLITCHES
-        refused = self.cap.open()
-        if refused is None:
-            refused = self._rate.admit(client[0], now)
-            if refused is not None:
-                self.cap.closed(was_established=False)
-        return refused
+    def _is_odd(self, client: Place, now: float) -> bool:
+        settings: EstablishedQuicSettings = self.settings.established
+        policy, book = settings.glitches, self.glitches
+        return (
+            book.is_pressed(policy)
+            and not settings.proxies.trusts(client[0])
+            and book.refuses(policy, client[0], now)
+        )
 
-    def _accept(
-        self,
-        header: PacketHeader,
-        source: Address,
-        client: Place,
-        proof: AddressProof | None,
-        now: float,
+    def _use(self, proof: AddressProof) -> None:
+        self._stateless.use(proof)
+
+    def _connect(
+        self, session: QuicSession, client_initial_id: bytes, announced: Place | None
     ) -> QuicConnection:
-        """Make a connection that has its place."""
-        original = retry_source = None
-        if proof is not None:
-            self._stateless.use(proof)
-            original = proof.original_destination_connection_id
-        if original is not None:
-            # The client addresses what follows a Retry to where that came from.
-            retry_source = header.destination_connection_id
-        session = self.settings.engine.server_session(
-            self.settings.parameters,
-            header,
-            source,
-            now,
-            self._make_connection_id,
-            original_destination_connection_id=original,
-            retry_source_connection_id=retry_source,
-            address_validated=proof is not None,
-        )
-        announced = client if self.settings.proxies.expects_header(source[0]) else None
-        return QuicConnection(self, session, header.destination_connection_id, announced)
+        return QuicConnection(self, session, client_initial_id, announced)
+
+    def _wall_clock(self) -> float:
+        settings: QuicSettings = self.settings
+        return settings.parameters.wall_clock()
 
     # --- what connections need ----------------------------------------------------------------
 
@@ -455,12 +405,8 @@ class QuicListener(dispatch.Listener):
         """Count a handshake whose client offered 0-RTT data."""
         self._values[self._early_data[taken]] += 1
 
-    def forget(self, connection: QuicConnection, was_established: bool) -> None:
-        """Forget a connection that is over."""
-        self._connections.discard(connection)
-        self.cap.closed(was_established)
-        if not was_established:
-            self._values[self._failed] += 1
+    def _count_failed(self) -> None:
+        self._values[self._failed] += 1
 
 
 def listener_name(udp: socket.socket) -> str:

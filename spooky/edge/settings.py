@@ -1,15 +1,16 @@
 """What a configuration means for the connections of a listener."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from spooky.config.schema import Configuration
 from spooky.config.source_rules import parse_source_rule
-from spooky.edge.quic import QuicSettings
+from spooky.edge.quic import EstablishedQuicSettings, QuicSettings
 from spooky.edge.source_rules import SourceRules
 from spooky.edge.stateless import AddressSettings
-from spooky.edge.tcp_settings import TcpSettings
+from spooky.edge.tcp_settings import EstablishedSettings, TcpSettings
 from spooky.generation.authorities import Authorities
 from spooky.generation.certificates import ListenerTls
 from spooky.protocol.h1.limits import Limits as Http1Limits
@@ -119,6 +120,7 @@ def quic_settings(
             congestion_control=performance.quic_congestion_control,
             listener=listener,
             reset_token=ResetTokens(keys, listener).of,
+            wall_clock=time.time,
         ),
         http3=http3,
         handshake_timeout=performance.client_head_timeout_ms / 1000,
@@ -126,9 +128,10 @@ def quic_settings(
             performance.quic_retry, AddressTokens(keys), performance.new_connections_per_sec
         ),
         sources=terms.sources,
-        glitches=configuration.resilience.protocol.glitches,
-        proxies=terms.proxies,
         authorities=terms.authorities,
+        established=EstablishedQuicSettings(
+            performance.quic_max_idle_timeout_ms / 1000, limits.glitches, terms.proxies
+        ),
     )
     return with_keys(settings, keys)
 
@@ -140,7 +143,7 @@ def with_keys(settings: QuicSettings, keys: Keys) -> QuicSettings:
     wall_clock = settings.parameters.wall_clock
 
     def new_token(peer: Address) -> bytes:
-        return tokens.for_later(peer, wall_clock().timestamp())
+        return tokens.for_later(peer, wall_clock())
 
     return replace(
         settings,
@@ -168,20 +171,24 @@ def tcp_settings(configuration: Configuration, terms: Terms, port: int) -> TcpSe
     )
     return TcpSettings(
         tls=terms.tls.tcp,
-        sources=terms.sources,
-        glitches=limits.glitches,
-        handshake_timeout=performance.client_head_timeout_ms / 1000,
-        head_timeout=performance.client_head_timeout_ms / 1000,
-        idle_timeout=performance.quic_max_idle_timeout_ms / 1000,
-        response_fields=((b"alt-svc", alt_svc.encode()),),
-        http1=Http1Limits(max_headers_count=limits.max_headers_count, max_headers_bytes=head_bytes),
-        http2=Http2Limits(
-            max_headers_count=limits.max_headers_count,
-            max_headers_bytes=limits.max_headers_bytes,
-            max_concurrent_streams=performance.quic_initial_max_streams_bidi,
-            stream_window_bytes=performance.quic_initial_max_stream_data,
-            connection_window_bytes=performance.quic_initial_max_data,
-        ),
-        proxies=terms.proxies,
         authorities=terms.authorities,
+        sources=terms.sources,
+        handshake_timeout=performance.client_head_timeout_ms / 1000,
+        established=EstablishedSettings(
+            glitches=limits.glitches,
+            head_timeout=performance.client_head_timeout_ms / 1000,
+            idle_timeout=performance.quic_max_idle_timeout_ms / 1000,
+            response_fields=((b"alt-svc", alt_svc.encode()),),
+            http1=Http1Limits(
+                max_headers_count=limits.max_headers_count, max_headers_bytes=head_bytes
+            ),
+            http2=Http2Limits(
+                max_headers_count=limits.max_headers_count,
+                max_headers_bytes=limits.max_headers_bytes,
+                max_concurrent_streams=performance.quic_initial_max_streams_bidi,
+                stream_window_bytes=performance.quic_initial_max_stream_data,
+                connection_window_bytes=performance.quic_initial_max_data,
+            ),
+            proxies=terms.proxies,
+        ),
     )

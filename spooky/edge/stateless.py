@@ -43,14 +43,6 @@ class AddressSettings:
     new_connections_rate: float
 
 
-class AddressUnprovenError(Exception):
-    """A client has to prove its address and did not; ``reason`` says how."""
-
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason.text)
-        self.reason = reason
-
-
 class StatelessAnswers:
     """Answers of a listener to packets of no connection; each is counted.
 
@@ -96,37 +88,27 @@ class StatelessAnswers:
         if answer is not None:
             self._answer(answer, source)
 
-    def prove_address(
+    def retry(
         self,
         header: PacketHeader,
-        token: bytes,
         source: Address,
         tokens: AddressTokens,
-        new_connection_id: Callable[[], bytes],
+        connection_id: bytes,
         now: float,
-        must_prove: Callable[[], Reason | None],
-    ) -> AddressProof | None:
-        """Return what proves a client's address, or ``None`` where it need not be proven.
+        reason: Reason,
+    ) -> None:
+        """Have a client prove its address (RFC 9000 section 8.1.2).
 
         Arguments:
             header: Of its Initial packet.
-            token: Of that packet; may be empty.
             tokens: What proves an address.
-            new_connection_id: Makes what the client addresses its next packets to.
+            connection_id: What the client addresses its next packets to.
             now: Seconds since the epoch.
-            must_prove: Returns why it has to be proven, if it has to; asked where no token does.
-
-        Raises:
-            AddressUnprovenError: It has to be proven and is not; the client was told.
+            reason: Why it has to.
         """
-        proof = self._check_token(header, token, source, tokens, now)
-        reason = must_prove() if proof is None else None
-        if reason is not None:
-            connection_id = new_connection_id()
-            token = tokens.for_retry(source, header.destination_connection_id, connection_id, now)
-            self._answer(retry_packet(header, connection_id, token), source)
-            raise AddressUnprovenError(reason)
-        return proof
+        token = tokens.for_retry(source, header.destination_connection_id, connection_id, now)
+        self._answer(retry_packet(header, connection_id, token), source)
+        self.count(reason)
 
     def refuse(
         self,
@@ -135,6 +117,7 @@ class StatelessAnswers:
         source: Address,
         tokens: AddressTokens,
         now: float,
+        reason: Reason,
     ) -> None:
         """Refuse a connection, and say so to a client whose token proves its address.
 
@@ -142,27 +125,40 @@ class StatelessAnswers:
 
         Arguments:
             now: Seconds since the epoch.
+            reason: Why.
         """
-        self.count(reasons.OVERLOAD_REFUSED)
+        self.count(reason)
         with contextlib.suppress(InvalidTokenError):
             proof = tokens.check(token, source, header.destination_connection_id, now)
             if proof is not None:
                 self._answer(refusal_close(header), source)
 
-    def _check_token(
+    def check_token(
         self, header: PacketHeader, token: bytes, source: Address, tokens: AddressTokens, now: float
-    ) -> AddressProof | None:
-        """Return what a token proves, or ``None`` for nothing; a Retry's has to hold."""
+    ) -> AddressProof | Reason | None:
+        """Return what the token of an Initial packet proves.
+
+        Arguments:
+            now: Seconds since the epoch.
+
+        Returns:
+            ``None`` if that is nothing; a reason if it is a Retry's and does not hold, which the
+            client was told.
+        """
         try:
             proof = tokens.check(token, source, header.destination_connection_id, now)
-            if proof is None or proof not in self._used:
-                return proof
-            if proof.original_destination_connection_id is None:
-                return None
-            raise InvalidTokenError("a Retry token was used before")
-        except InvalidTokenError as error:
-            self._answer(invalid_token_close(header), source)
-            raise AddressUnprovenError(reasons.INVALID_TOKEN) from error
+        except InvalidTokenError:
+            return self._refuse_token(header, source)
+        if proof is None or proof not in self._used:
+            return proof
+        if proof.original_destination_connection_id is None:
+            return None
+        # A Retry's token was used before.
+        return self._refuse_token(header, source)
+
+    def _refuse_token(self, header: PacketHeader, source: Address) -> Reason:
+        self._answer(invalid_token_close(header), source)
+        return reasons.INVALID_TOKEN
 
     def use(self, proof: AddressProof) -> None:
         """Count a token as the beginning of a connection; it serves for no other."""

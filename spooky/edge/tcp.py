@@ -1,6 +1,7 @@
 """HTTP/2 and HTTP/1.1 over TLS: accepting connections."""
 
 import asyncio
+import errno
 import itertools
 import logging
 import socket
@@ -78,7 +79,7 @@ class TcpListener:
         self._glitches = GlitchBook(counters, overload, "tcp")
         self._actions = action_slots(counters)
         self._runtime = runtime
-        self._socket: socket.socket | None = listening
+        self._socket: socket.socket | None = None
         self._service = service
         self._cap = cap
         self._rate = rate
@@ -94,9 +95,13 @@ class TcpListener:
         self._connections: set[TcpConnection] = set()
         self._handshakes = 0
         self._is_patient = False
+        self._listen(listening)
+
+    def _listen(self, listening: socket.socket) -> None:
         # All workers say so to the socket that they share; it begins with the first.
         listening.listen(TCP_BACKLOG)
-        runtime.loop.add_reader(listening.fileno(), self._on_acceptable)
+        self._socket = listening
+        self._runtime.loop.add_reader(listening.fileno(), self._on_acceptable)
 
     @property
     def active(self) -> int:
@@ -105,6 +110,16 @@ class TcpListener:
 
     def _authorities(self) -> Authorities:
         return self.settings.authorities
+
+    def accept_again(self, listening: socket.socket) -> None:
+        """Accept connections from another socket; those that were told to finish do so.
+
+        Raises:
+            OSError: It cannot listen.
+        """
+        self.stop_accepting()
+        self._is_patient = False
+        self._listen(listening)
 
     def stop_accepting(self) -> None:
         """Close the listening socket; connections stay."""
@@ -170,6 +185,10 @@ class TcpListener:
             except BlockingIOError:
                 return
             except OSError as error:
+                if error.errno == errno.EINVAL:
+                    # The supervisor has shut it: what says so is in force, and seen in a moment.
+                    self.stop_accepting()
+                    return
                 # Out of descriptors, or the client was gone already: try again next turn.
                 logger.warning("cannot accept a connection: %s", error)
                 return
@@ -202,7 +221,7 @@ class TcpListener:
 
         Those of trusted proxies count against the rate of their client's address, once it is known.
         """
-        proxies = self.settings.proxies
+        proxies = self.settings.established.proxies
         if proxies.refuses(peer[0]):
             return reasons.PROXY_HEADER_UNTRUSTED
         refused = self._cap.open()
@@ -217,7 +236,7 @@ class TcpListener:
         established, began = False, self._runtime.now()
         try:
             async with asyncio.timeout(settings.handshake_timeout):
-                client = await self._client_of(accepted, peer[:2], settings.proxies)
+                client = await self._client_of(accepted, peer[:2], settings.established.proxies)
                 if client is None:
                     return
                 context = await self._choose_context(accepted, settings.tls)
@@ -289,7 +308,7 @@ class TcpListener:
         """Count a connection of a client; return why it is refused, or ``None``."""
         now = self._runtime.now()
         if not proxies.trusts(address) and self._glitches.refuses(
-            self.settings.glitches, address, now
+            self.settings.established.glitches, address, now
         ):
             return reasons.CLIENT_GLITCHES
         return self._rate.admit(address, now)

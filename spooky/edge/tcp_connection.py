@@ -73,7 +73,9 @@ class TcpConnection(ByteTransport):
         self._authorities = authorities
         self._overload = overload
         self._on_told_to_end = on_told_to_end
-        self._settings = settings
+        self._settings = settings.established
+        # Until the handshake is complete.
+        self._handshake: TcpSettings | None = settings
         self._service = service
         self._peer = client
         self._on_gone = on_gone
@@ -86,15 +88,20 @@ class TcpConnection(ByteTransport):
         self._last_active = runtime.now()
         self._told_to_close = False
         self._glitches = GlitchAccount(
-            glitches, settings.glitches, client[0], settings.proxies.trusts(client[0])
+            glitches,
+            self._settings.glitches,
+            client[0],
+            self._settings.proxies.trusts(client[0]),
         )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Speak what ALPN chose; the handshake is complete by now."""
         tls = transport.get_extra_info("ssl_object")
         agreed = tls.selected_alpn_protocol()
-        settings = self._settings
-        identity = settings.tls.identity(tls.context)
+        settings, began_with = self._settings, self._handshake
+        assert began_with is not None
+        self._handshake = None
+        identity = began_with.tls.identity(tls.context)
         self.speaks_http1 = agreed != "h2"
         version = HTTP_1 if self.speaks_http1 else HTTP_2
         address = address_text(self._peer[0])
@@ -106,7 +113,7 @@ class TcpConnection(ByteTransport):
             settings.response_fields,
             address,
             proxies=settings.proxies.speaks_for(self._peer[0]),
-            covered=self._covered(identity, tls),
+            covered=self._covered(began_with.authorities, identity, tls),
         )
         if self.speaks_http1:
             self.session = Http1Session(
@@ -126,10 +133,10 @@ class TcpConnection(ByteTransport):
         super().connection_made(transport)
 
     def _covered(
-        self, identity: ServerIdentity | None, tls: ssl.SSLObject
+        self, authorities: Authorities, identity: ServerIdentity | None, tls: ssl.SSLObject
     ) -> ConnectionAuthority | None:
         """Return the hosts that the connection is good for; ``None`` for all."""
-        handshake = self._settings.authorities.handshake(
+        handshake = authorities.handshake(
             identity,
             has_server_name=isinstance(tls, ServerTls) and tls.has_server_name,
         )

@@ -13,31 +13,44 @@ from spooky.request.client_address import TrustedProxies
 
 
 @dataclass(frozen=True, slots=True)
-class TcpSettings:
-    """How TCP connections of a listener behave.
+class EstablishedSettings:
+    """How TCP connections of a listener behave after their handshake.
+
+    They keep this and no more: the rest would keep certificates and keys that were replaced.
 
     Attributes:
-        tls: The contexts that new connections use.
-        sources: Who is dropped, by where it is.
         glitches: How odd clients may be.
-        handshake_timeout: For the TLS handshake; seconds.
         head_timeout: For a complete HTTP/1.1 request head, from its first byte; seconds.
         idle_timeout: For a connection without a request; seconds.
         response_fields: Fields added to every response, such as ``alt-svc``.
         http1: Limits of HTTP/1.1 sessions.
         http2: Limits of HTTP/2 sessions.
         proxies: Whose word is taken for where clients are.
-        authorities: What may be asked for over a connection.
     """
 
-    tls: TcpContexts
-    sources: SourceRules
     glitches: Glitches
-    handshake_timeout: float
     head_timeout: float
     idle_timeout: float
     response_fields: tuple[Field, ...]
     http1: Http1Limits
     http2: Http2Limits
     proxies: TrustedProxies
+
+
+@dataclass(frozen=True, slots=True)
+class TcpSettings:
+    """How TCP connections of a listener behave.
+
+    Attributes:
+        tls: The contexts that new connections use.
+        authorities: What may be asked for over a connection.
+        sources: Who is dropped, by where it is.
+        handshake_timeout: For the TLS handshake; seconds.
+        established: What counts after it.
+    """
+
+    tls: TcpContexts
     authorities: Authorities
+    sources: SourceRules
+    handshake_timeout: float
+    established: EstablishedSettings

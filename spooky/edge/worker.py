@@ -104,8 +104,9 @@ class Worker:
         self._forget_at = 0.0
         # A switch whose rest is still to be done: its change, and the generation before.
         self._switched: tuple[Change, Generation] | None = None
-        # What generations that are in force no more still have to let go of.
-        self._given_up: deque[Generator[None, None, None]] = deque()
+        # What generations that came in force still have to change of what is kept, and others to
+        # let go of; one after the other, as they came.
+        self._afterwards: deque[Generator[None, None, None]] = deque()
         self.service = RequestService(
             runtime, generation, self.counters, access_log, slot, self._switch, self._fall_behind
         )
@@ -167,7 +168,7 @@ class Worker:
         self._overload.start()
         if self._handover is not None:
             self._handover.start(self._take_over)
-        self.service.generation.activate()
+        self._do_in_turns(self.service.generation.activation())
 
     @property
     def idle(self) -> bool:
@@ -242,7 +243,7 @@ class Worker:
         generation, self.service.prepared = self.service.prepared, None
         change.close()
         if generation is not None:
-            self._give_up(generation, 0.0)
+            self._do_in_turns(generation.release_steps(0.0))
 
     def look(self) -> None:
         """Switch if what was prepared is in force, and do now all that follows."""
@@ -275,7 +276,7 @@ class Worker:
             return
         (change, superseded), self._switched = self._switched, None
         generation = self.service.generation
-        generation.activate()
+        self._do_in_turns(generation.activation())
         self.service.keep_decisions(change.configuration.observability.decisions.bytes)
         performance = change.configuration.performance
         for cap in (self.quic_cap, self.tcp_cap):
@@ -292,20 +293,20 @@ class Worker:
             removed = self._removed[number] = self._listeners.pop(number)
             removed.remove(change.drain_seconds, self._forget)
         self._introduce()
-        self._give_up(superseded, change.drain_seconds)
+        self._do_in_turns(superseded.release_steps(change.drain_seconds))
         self._forget_counts_later(change.drain_seconds)
         self._on_switched(change)
 
-    def _give_up(self, generation: Generation, seconds: float) -> None:
-        """Let go of what a generation refers to, between other turns of the loop."""
-        self._given_up.append(generation.release_steps(seconds))
-        if len(self._given_up) == 1:
-            self.runtime.start_task(self._give_up_in_turns())
+    def _do_in_turns(self, steps: Generator[None, None, None]) -> None:
+        """Do what follows a change between other turns of the loop, after what came before."""
+        self._afterwards.append(steps)
+        if len(self._afterwards) == 1:
+            self.runtime.start_task(self._do_afterwards())
 
-    async def _give_up_in_turns(self) -> None:
-        while self._given_up:
-            await in_turns(self._given_up[0], self.runtime)
-            self._given_up.popleft()
+    async def _do_afterwards(self) -> None:
+        while self._afterwards:
+            await in_turns(self._afterwards[0], self.runtime)
+            self._afterwards.popleft()
 
     def _forget_counts_later(self, drain_seconds: float) -> None:
         """Give up the counts of what this change removed, or one before it."""
@@ -340,17 +341,14 @@ class Worker:
         """Begin the listeners that are new, and have the others go by the new configuration."""
         terms = terms_of(change.configuration, generation.listener_tls)
         for number, own in zip(change.listeners, terms, strict=True):
-            if number in change.sockets:
-                self._listeners[number] = Listener(
-                    number,
-                    change.sockets[number],
-                    self._around,
-                    change.configuration,
-                    own,
-                    self._keys,
-                )
+            sockets, settings = change.sockets.get(number), (change.configuration, own, self._keys)
+            if sockets is None:
+                self._listeners[number].use(*settings)
+            elif number in self._removed:
+                listener = self._listeners[number] = self._removed.pop(number)
+                listener.bring_back(sockets, *settings)
             else:
-                self._listeners[number].use(change.configuration, own, self._keys)
+                self._listeners[number] = Listener(number, sockets, self._around, *settings)
 
     def _forget(self, removed: Listener) -> None:
         if self._removed.get(removed.number) is removed:
@@ -434,8 +432,8 @@ class Worker:
             listener.close()
         if self._handover is not None:
             self._handover.close()
-        self._given_up.append(self.service.generation.release_steps(0.0))
-        for steps in self._given_up:
+        self._afterwards.append(self.service.generation.release_steps(0.0))
+        for steps in self._afterwards:
             deque(steps, maxlen=0)
 
     def _all_listeners(self) -> list[Listener]:

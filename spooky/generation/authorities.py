@@ -124,13 +124,11 @@ class ConnectionAuthority:
         in_force: Returns the authorities of its listener.
     """
 
-    __slots__ = ("_asked", "_covered", "_handshake", "_in_force")
+    __slots__ = ("_handshake", "_in_force")
 
     def __init__(self, handshake: Handshake, in_force: Callable[[], Authorities]) -> None:
         self._handshake = handshake
         self._in_force = in_force
-        self._asked: Authorities | None = None
-        self._covered: CoveredHosts | None = None
 
     def includes(self, host: bytes) -> bool:
         """Return whether a host may be asked for.
@@ -138,11 +136,9 @@ class ConnectionAuthority:
         Arguments:
             host: In lowercase, without a port.
         """
-        authorities = self._in_force()
-        if authorities is not self._asked:
-            self._asked = authorities
-            self._covered = authorities.of(self._handshake)
-        return self._covered is None or self._covered.includes(host)
+        # Asked for each time: what is remembered would keep certificates that were replaced.
+        covered = self._in_force().of(self._handshake)
+        return covered is None or covered.includes(host)
 
 
 class CoveredHosts:

@@ -50,7 +50,7 @@ UNDERSCORES: Final = {
 def compile_generation(
     configuration: Configuration, materials: Materials, environment: Environment, number: int
 ) -> Generation:
-    """Compile a configuration, without any effect until :attr:`Generation.activate` is called.
+    """Compile a configuration, without any effect until :attr:`Generation.activation` is taken.
 
     Arguments:
         materials: The files it names.
@@ -110,11 +110,22 @@ class _Compiler:
         self._parts: list[Part] = []
         self._releases: list[Callable[[float], object]] = []
 
-    def activate(self) -> None:
-        """Put in force what changed of things that were kept."""
+    def activation(self) -> Generator[None, None, None]:
+        """Return what puts in force what changed of things that were kept, in steps."""
+        # At once: whatever is compiled from now on comes later than the beginning.
         self._environment.has_begun = True
+        return self._activation_steps()
+
+    def _activation_steps(self) -> Generator[None, None, None]:
         for part in self._parts:
-            part.activate()
+            yield
+            while part.activations:
+                try:
+                    part.activations.pop()()
+                except Exception:
+                    # It is in force already: what else there is has to follow all the same.
+                    logger.exception("a part of a generation is not as it should be")
+                yield
 
     def release(self, seconds: float) -> None:
         """Give up everything acquired, at once."""
@@ -176,7 +187,7 @@ class _Compiler:
             routes=table,
             policy=self._policy(),
             listener_tls=tuple(listener_tls),
-            activate=self.activate,
+            activation=self.activation,
             release_steps=self.release_steps,
         )
 

@@ -20,14 +20,15 @@ class Generation(InForce):
         routes: Leads to the upstreams of the admission kernel.
         policy: For all requests alike.
         listener_tls: What each active listener presents and demands, in their order.
-        activate: Puts what changed in force on things that were kept; call it once, when it is
-            in force. Until then the generation has no effect.
+        activation: Returns what puts in force what changed of things that were kept, in steps that
+            are short each; call it once, when the generation is in force, and take all of them
+            before those of its release. Until then the generation has no effect.
         release_steps: Gives up what the generation refers to, in force or not, in steps that are
             short each; call it once, with the seconds that the streams of removed backends have
             until they are cut.
     """
 
-    __slots__ = ("activate", "configuration", "listener_tls", "release_steps")
+    __slots__ = ("activation", "configuration", "listener_tls", "release_steps")
 
     def __init__(
         self,
@@ -36,14 +37,19 @@ class Generation(InForce):
         routes: RouteTable,
         policy: RequestPolicy,
         listener_tls: tuple[ListenerTls, ...],
-        activate: Callable[[], None],
+        activation: Callable[[], Generator[None, None, None]],
         release_steps: Callable[[float], Generator[None, None, None]],
     ) -> None:
         super().__init__(number, policy, routes)
         self.configuration = configuration
         self.listener_tls = listener_tls
-        self.activate = activate
+        self.activation = activation
         self.release_steps = release_steps
+
+    def activate(self) -> None:
+        """Take all steps of :attr:`activation` at once, which of a large one takes long."""
+        for _ in self.activation():
+            pass
 
     def release(self, seconds: float) -> None:
         """Take all steps of :attr:`release_steps` at once, which of a large one takes long."""

@@ -138,11 +138,6 @@ class Part:
     activations: list[Callable[[], None]] = field(default_factory=list)
     releases: list[Callable[[float], object]] = field(default_factory=list)
 
-    def activate(self) -> None:
-        """Put in force what changed of things that were kept."""
-        while self.activations:
-            self.activations.pop()()
-
     def release(self, seconds: float) -> None:
         """Give up everything acquired."""
         while self.releases:

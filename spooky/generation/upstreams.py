@@ -82,6 +82,8 @@ class _PartCompiler:
         self._environment = environment
         self._balancing = configuration.load_balancing_of(identity.name)
         self._tls = self._common.upstream_tls(self._upstream)
+        # Whether no generation knows the loads of the balancer.
+        self._loads_are_new = False
 
     def compile(self) -> Generator[None, None, Part]:
         """Return the part."""
@@ -165,6 +167,8 @@ class _PartCompiler:
         health = UpstreamHealth(
             balancer, backends, upstream.panic_threshold_percent, upstream.slow_start, new
         )
+        if self._loads_are_new:
+            health.prepare(self._environment.runtime.now())
         self.part.activations.append(lambda: watch.add(health))
         self.part.releases.append(lambda _: watch.remove(health))
         if isinstance(balancer, LatencyAware):
@@ -195,7 +199,9 @@ class _PartCompiler:
         balancers, registry = self._environment.balancers, self._environment.loads
         seed = self._environment.seed
         key = name, balancing.type
+        before = len(registry)
         loads = registry.acquire(key, lambda: Loads(seed))
+        self._loads_are_new = len(registry) > before
 
         def release(_: float) -> None:
             unused = registry.release(key)

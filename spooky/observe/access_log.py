@@ -1,6 +1,7 @@
 """The access log: one line for each request, JSON or plain."""
 
 import json
+import logging
 import os
 import time
 from typing import Final
@@ -8,6 +9,8 @@ from typing import Final
 import msgspec
 
 from spooky._core.access_record import AccessRecord
+
+logger = logging.getLogger(__name__)
 
 BUFFER_MAX_BYTES: Final = 1024 * 1024
 """What is kept for a log that takes no more (a full pipe); lines beyond it are only counted."""
@@ -31,6 +34,8 @@ class AccessLog:
         self._size = 0
         self._flush_expected = False
         self.dropped_lines = 0
+        # Of them, those since the log was last written.
+        self._lost = 0
 
     def write(self, record: AccessRecord) -> bool:
         """Add a line.
@@ -40,7 +45,7 @@ class AccessLog:
         """
         line = _json_line(record) if self._as_json else _plain_line(record)
         if self._size + len(line) > BUFFER_MAX_BYTES:
-            self.dropped_lines += 1
+            self._lose(1, "whoever reads it is too slow")
         else:
             self._lines.append(line)
             self._size += len(line)
@@ -57,13 +62,24 @@ class AccessLog:
             written = os.write(self._descriptor, content)
         except BlockingIOError:
             written = 0
-        except OSError:
+        except OSError as error:
             # The log is gone (a closed pipe, a full disk): serving goes on without it.
-            self.dropped_lines += len(self._lines)
+            self._lose(len(self._lines), error.strerror or str(error))
             written = len(content)
+        else:
+            if self._lost:
+                logger.warning("the access log is written again; %d lines were lost", self._lost)
+                self._lost = 0
         rest = content[written:]
         self._lines = [rest] if rest else []
         self._size = len(rest)
+
+    def _lose(self, lines: int, why: str) -> None:
+        """Count lines that are lost, and say so once."""
+        if not self._lost:
+            logger.error("the access log cannot be written, and lines are lost: %s", why)
+        self._lost += lines
+        self.dropped_lines += lines
 
     def reopen(self, descriptor: int) -> None:
         """Go on in another descriptor, after writing what is pending to the old one."""

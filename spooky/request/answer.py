@@ -2,13 +2,12 @@
 
 from email.utils import formatdate
 
-from spooky._core.reasons import Reason, Stage
+from spooky._core.reasons import Reason
+from spooky.observe.outcomes import is_shed
 from spooky.protocol.stream import Field
 
 RETRY_AFTER_SECONDS = 1
 """What those who were shed for want of room are told to wait, if no policy says otherwise."""
-
-_SHEDDING_STAGES = frozenset({Stage.ADMIT, Stage.BALANCE, Stage.CONNECTION})
 
 
 def answer_fields(
@@ -30,6 +29,6 @@ def answer_fields(
         (b"x-content-type-options", b"nosniff"),
         *extra,
     ]
-    if reason.status == 503 and reason.stage in _SHEDDING_STAGES:
+    if is_shed(reason):
         fields.append((b"retry-after", b"%d" % retry_after))
     return fields, body

@@ -6,8 +6,9 @@ from typing import Final, TypeVar
 
 from spooky.runtime.runtime import Runtime
 
-HOLD_SECONDS: Final = 0.001
-"""How long work holds the loop at a time: requests under way wait no longer for it."""
+HOLD_SECONDS: Final = 0.000_25
+"""How long work holds the loop at a time. A request takes several turns, and waits in each; to turn
+costs a twentieth of this."""
 
 Result = TypeVar("Result")
 

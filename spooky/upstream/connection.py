@@ -1,6 +1,7 @@
 """The connections of a pool: what they have in common, and those over TCP."""
 
 import asyncio
+import ssl
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,7 @@ from spooky.protocol.h1.client import ClientSession as Http1Session
 from spooky.protocol.h2.client import client_session as http2_session
 from spooky.runtime.byte_transport import ByteTransport
 from spooky.upstream.dial import ALPN_HTTP2, agreed_protocol
+from spooky.upstream.sessions import Resumption
 
 if TYPE_CHECKING:
     from spooky.upstream.pool import Pool
@@ -29,11 +31,13 @@ class PooledConnection(hand_off.Connection):
         expected_streams: How many requests one like it can be expected to carry.
     """
 
+    pool: "Pool"
+
     def __init__(self, pool: "Pool") -> None:
-        super().__init__()
+        # By its name: what carries it is initialised apart.
+        hand_off.Connection.__init__(self)
         self.pool = pool
         self.expected_streams = 1
-        self._idle_timer: Timer | None = None
         self._idle_since = 0.0
         self._served_at_idle = 0
         self._ping_timer: Timer | None = None
@@ -53,16 +57,12 @@ class PooledConnection(hand_off.Connection):
     def wake(self) -> None:
         """Flush at the end of this turn."""
 
+    def offer_session(self) -> None:
+        """Let the pool resume the TLS session of this connection, if there is one for it."""
+
     @abstractmethod
     def on_ping_due(self) -> None:
         """Ask for a sign of life if there was none, and drop what was asked in vain."""
-
-    def on_progress(self) -> None:
-        """Take more requests if there is room, and note when there are none."""
-        if not self.ready and self.session.capacity > 0:
-            self.pool.on_room(self)
-        if self.session.active_streams == 0 and self._idle_timer is None:
-            self._begin_idle()
 
     @property
     def is_barren(self) -> bool:
@@ -133,13 +133,18 @@ class TcpConnection(PooledConnection, ByteTransport):
     lost_reason = reasons.UPSTREAM_CONNECTION_LOST
     wake = ByteTransport.wake
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: "Pool", resumption: Resumption[ssl.SSLSession] | None = None) -> None:
         PooledConnection.__init__(self, pool)
         ByteTransport.__init__(self, pool.runtime)
         self._received_at_ping = 0
+        self._resumption = resumption
+        self._tls: ssl.SSLObject | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Speak what ALPN chose; TLS is complete by now, and the peer may speak first."""
+        self._tls = transport.get_extra_info("ssl_object")
+        if self._tls is not None and self._resumption is not None:
+            self._resumption.complete(bool(self._tls.session_reused), self.runtime.now())
         if agreed_protocol(transport, self.pool.dial_settings.protocol) == ALPN_HTTP2:
             self.session = http2_session(self.wake, limits=self.pool.settings.http2)
             self.expected_streams = EXPECTED_STREAMS
@@ -159,8 +164,19 @@ class TcpConnection(PooledConnection, ByteTransport):
         peer = self.transport.get_extra_info("peername") if self.transport is not None else None
         return str(peer[0]) if peer else ""
 
+    def offer_session(self) -> None:
+        """Let the pool resume the TLS session that the backend gave, once it did."""
+        if self._tls is None or self._resumption is None:
+            return
+        session = self._tls.session
+        if session is not None and session.has_ticket:
+            self._resumption.keep(session)
+            self._tls = None
+
     def on_closed(self) -> None:
-        """Leave the pool."""
+        """Leave the pool, and leave it what the next one may resume."""
+        self.offer_session()
+        self._tls = None
         self.leave_pool()
 
     def on_ping_due(self) -> None:

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, cast
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
@@ -15,6 +15,7 @@ from spooky.protocol.quic.certificates import CertificateChain
 from spooky.protocol.quic.server_verifier import ServerVerifier
 from spooky.runtime.memory_file import memory_file
 from spooky.upstream.origin import Origin
+from spooky.upstream.sessions import ResumingContext
 
 ALPN_HTTP1: Final = "http/1.1"
 ALPN_HTTP2: Final = "h2"
@@ -171,11 +172,13 @@ async def dial(
     loop: asyncio.AbstractEventLoop,
     make_protocol: Callable[[], asyncio.Protocol],
     seconds: float,
+    session: ssl.SSLSession | None = None,
 ) -> None:
     """Connect to an origin.
 
     Arguments:
         seconds: For resolving, connecting and TLS together.
+        session: Of TLS, to be resumed.
         make_protocol: Makes the protocol object for the connection; it asks
             :func:`agreed_protocol` what to speak.
 
@@ -185,7 +188,7 @@ async def dial(
     origin = settings.origin
     try:
         async with asyncio.timeout(seconds):
-            transport = await _connect_any(settings, resolve, loop, make_protocol)
+            transport = await _connect_any(settings, resolve, loop, make_protocol, session)
     except TimeoutError as error:
         raise connect_timed_out(origin, seconds) from error
     agreed = agreed_protocol(transport, settings.protocol)
@@ -232,9 +235,13 @@ async def _connect_any(
     resolve: Resolve,
     loop: asyncio.AbstractEventLoop,
     make_protocol: Callable[[], asyncio.Protocol],
+    session: ssl.SSLSession | None,
 ) -> asyncio.Transport:
     """Connect to the first address that accepts."""
     origin = settings.origin
+    tls = settings.tls
+    if tls is not None and session is not None:
+        tls = cast(ssl.SSLContext, ResumingContext(tls, session))
     failure = DialError(reasons.NAME_RESOLUTION_FAILED, f"{origin.host} has no address")
     for address in await addresses_of(origin, resolve):
         try:
@@ -242,7 +249,7 @@ async def _connect_any(
                 make_protocol,
                 address,
                 origin.port,
-                ssl=settings.tls,
+                ssl=tls,
                 server_hostname=origin.host if settings.tls is not None else None,
             )
         except ssl.SSLCertVerificationError as error:

@@ -177,6 +177,16 @@ class UpstreamHealth:
         """Whether the weight of any backend still grows."""
         return self._is_growing
 
+    def prepare(self, now: float) -> None:
+        """Put the balancer in the state of now, before it comes in force.
+
+        Only if no other balancer has the same loads: else theirs would change too.
+        """
+        self.apply(now)
+        if self._slow_start is not None:
+            for position in self._new:
+                self._balancer.set_share(position, share_after(self._slow_start, 0.0))
+
     def begin(self, now: float) -> None:
         """Come in force."""
         for position in self._new:
@@ -186,6 +196,7 @@ class UpstreamHealth:
         for position in self._backends:
             # What grew under the generation before may not have to any more.
             self._balancer.set_share(position, FULL_SHARE)
+            self._shares[position] = FULL_SHARE
         self.apply(now)
 
     def apply(self, now: float) -> None:
@@ -205,13 +216,18 @@ class UpstreamHealth:
         if self._slow_start is None:
             return
         for position, health in self._backends.items():
-            since = health.serving_since if health is not None else 0.0
-            share = share_after(self._slow_start, now - since) if since else FULL_SHARE
+            share = share_of(self._slow_start, health, now) if health is not None else FULL_SHARE
             before = self._shares[position]
             if share == FULL_SHARE or share < before or share >= before * SHARE_STEP:
                 self._shares[position] = share
                 self._balancer.set_share(position, share)
         self._is_growing = any(share < FULL_SHARE for share in self._shares.values())
+
+
+def share_of(slow_start: SlowStart, health: BackendHealth, now: float) -> int:
+    """Return the share of its weight that a backend has by now; percent."""
+    since = health.serving_since
+    return share_after(slow_start, now - since) if since else FULL_SHARE
 
 
 def share_after(slow_start: SlowStart, seconds: float) -> int:

@@ -1,28 +1,21 @@
 """A client's HTTP/3 connection over a UDP socket of its own."""
 
 import asyncio
-import errno
 import socket
 from typing import Final
 
 from spooky._core import reasons
+from spooky._core.h3_client import ClientSession
+from spooky._core.quic_link import Link
 from spooky._core.reasons import H3_NO_ERROR, Reason
-from spooky._core.timers import Timer
 from spooky._core.udp import UdpSocket
-from spooky.protocol.h3.client import ClientSession
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.quic.engines import chosen_engine
 from spooky.protocol.quic.parameters import ClientParameters
-from spooky.protocol.quic.session import Close, Handshake, Transmit
+from spooky.protocol.quic.session import Close, Handshake
 from spooky.runtime import Runtime
 
-DATAGRAMS_PER_TURN: Final = 64
-"""Datagrams read in one turn of the loop."""
-
 DEFAULT_LIMITS: Final = Limits()
-
-LOSSES: Final = (errno.EMSGSIZE, errno.ENOBUFS, errno.ENOMEM)
-"""What the kernel says of a datagram that, to QUIC, is lost; the server may be there."""
 
 
 class HandshakeError(ConnectionError):
@@ -37,7 +30,7 @@ class HandshakeError(ConnectionError):
         self.reason = reason
 
 
-class Http3Connection:
+class Http3Connection(Link):
     """Joins a QUIC session, its HTTP/3 session and a UDP socket.
 
     Arguments:
@@ -56,6 +49,8 @@ class Http3Connection:
         closed: Done when the connection is over.
     """
 
+    runtime: Runtime
+
     def __init__(
         self,
         runtime: Runtime,
@@ -65,17 +60,12 @@ class Http3Connection:
         engine: str | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self.runtime = runtime
-        self._socket = udp
-        self._udp = UdpSocket(udp.fileno(), udp.family)
-        self.quic = chosen_engine(engine).client_session(
+        quic = chosen_engine(engine).client_session(
             parameters, udp.getpeername(), server_name, runtime.now()
         )
-        self.http3 = ClientSession(self.quic, limits, self)
-        self.datagrams_received = 0
-        self._timer: Timer | None = None
-        self._marked = False
-        self._has_socket = True
+        Link.__init__(self, runtime, UdpSocket(udp.fileno(), udp.family), quic)
+        self._socket = udp
+        self.http3 = ClientSession(quic, limits, self)
         self.established: asyncio.Future[Handshake] = runtime.loop.create_future()
         self.closed: asyncio.Future[Close] = runtime.loop.create_future()
         runtime.loop.add_reader(udp.fileno(), self._on_readable)
@@ -91,31 +81,10 @@ class Http3Connection:
         if not self._has_socket:
             return
         self._has_socket = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._cancel_timer()
         self.runtime.loop.remove_reader(self._socket.fileno())
         self._udp.release()
         self._socket.close()
-
-    def wake(self) -> None:
-        """Flush at the end of this turn."""
-        if not self._marked:
-            self._marked = True
-            self.runtime.mark(self)
-
-    def flush(self) -> None:
-        """Send what is pending, and set the timer for what comes next."""
-        self._marked = False
-        if not self._has_socket:
-            return
-        self.http3.settle()
-        for run in self.quic.flush(self.runtime.now()):
-            self._send(run)
-        if self.quic.terminated:
-            self.close()
-        else:
-            self._set_timer()
 
     # --- the session's upcalls ----------------------------------------------------------------
 
@@ -132,6 +101,7 @@ class Http3Connection:
 
     def on_closed(self, close: Close, reason: Reason) -> None:
         """Tell whoever waits."""
+        self.ended = True
         if not self.established.done():
             self.established.set_exception(HandshakeError(reason, close.phrase))
         if not self.closed.done():
@@ -143,46 +113,7 @@ class Http3Connection:
         if not self.established.done():
             self.established.set_exception(error)
 
-    # --- the socket ---------------------------------------------------------------------------
-
-    def _on_readable(self) -> None:
-        try:
-            batch = self._udp.receive(DATAGRAMS_PER_TURN)
-        except OSError as error:
-            self.on_unreachable(error)
-            return
-        if batch:
-            self.datagrams_received += len(batch)
-            try:
-                self.quic.receive(batch, self.runtime.now())
-            except Exception:
-                # A defect in what it carries ends this connection, and what it carries.
-                self.runtime.report(self)
-                self.http3.terminate(reasons.UPSTREAM_CONNECTION_LOST)
-            self.wake()
-
-    def _send(self, run: Transmit) -> None:
-        payload, segment_size, _, ecn = run
-        try:
-            # What the kernel has no room for is, to QUIC, lost packets.
-            self._udp.send(payload, segment_size, None, ecn)
-        except OSError as error:
-            if error.errno not in LOSSES:
-                self.on_unreachable(error)
-
-    def _set_timer(self) -> None:
-        """Have :meth:`_on_timer` called when the session wants to be."""
-        deadline, timer = self.quic.deadline(), self._timer
-        if timer is not None:
-            if deadline is not None and deadline >= timer.deadline:
-                timer.postpone(deadline)
-                return
-            timer.cancel()
-            self._timer = None
-        if deadline is not None:
-            self._timer = self.runtime.schedule(deadline, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self.quic.expire(self.runtime.now())
-        self.wake()
+    def on_broken(self) -> None:
+        """End this connection, and what it carries, for a defect in that."""
+        self.runtime.report(self)
+        self.http3.terminate(reasons.UPSTREAM_CONNECTION_LOST)

@@ -27,29 +27,37 @@ class Lifespan:
         """Tell the application to start.
 
         Raises:
-            RuntimeError: It reported that it failed to.
+            RuntimeError: It reported that it failed to; its task is over, as if this is cancelled.
         """
         if isinstance(self._application, PlainApplication):
             return
         self._asked, self._failure = False, None
-        self._task = asyncio.create_task(self._run())
-        await self._ask("lifespan.startup")
+        # What an earlier run of the application left unread is not for this one.
+        self._to_application = asyncio.Queue()
+        task = self._task = asyncio.create_task(self._run())
+        await self._ask("lifespan.startup", task)
         if self._failure is not None:
+            await _end(task)
             raise RuntimeError(f"the application failed to start: {self._failure}")
 
     async def shutdown(self) -> None:
         """Tell the application to stop, and wait until it has."""
-        if self._task is None or self._task.done():
+        task = self._task
+        if task is None or task.done():
             return
-        await self._ask("lifespan.shutdown")
-        await self._task
+        await self._ask("lifespan.shutdown", task)
+        await asyncio.wait({task})
         if self._failure is not None:
             logger.error("the application failed to stop: %s", self._failure)
 
-    async def _ask(self, event: str) -> None:
+    async def _ask(self, event: str, task: asyncio.Task[None]) -> None:
         self._answered.clear()
         self._to_application.put_nowait({"type": event})
-        await self._answered.wait()
+        try:
+            await self._answered.wait()
+        except asyncio.CancelledError:
+            await _end(task)
+            raise
 
     async def _run(self) -> None:
         scope: Scope = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
@@ -73,3 +81,9 @@ class Lifespan:
         if message["type"].endswith(".failed"):
             self._failure = message.get("message", "no message")
         self._answered.set()
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    """Cancel a task, and wait until it is over."""
+    task.cancel()
+    await asyncio.wait({task})

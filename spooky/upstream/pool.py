@@ -1,11 +1,14 @@
 """The connections to one backend: reused, grown when full, closed when idle."""
 
 import logging
+import ssl
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
+
+from aioquic.tls import SessionTicket
 
 from spooky._core import hand_off, reasons
 from spooky._core.reasons import Reason
@@ -17,6 +20,7 @@ from spooky.runtime import Runtime
 from spooky.upstream.connection import PooledConnection, TcpConnection
 from spooky.upstream.dial import HTTP_3, DialError, DialSettings, Resolve, dial
 from spooky.upstream.quic import Http3Settings, QuicConnection, dial_http3
+from spooky.upstream.sessions import Resumption, Sessions
 
 logger = logging.getLogger(__name__)
 
@@ -76,6 +80,10 @@ class Pool(hand_off.Pool):
         dial_settings: How to connect.
         settings: How to behave.
         resolve: Gives the origin's addresses.
+
+    Attributes:
+        quic_sessions: TLS sessions that the origin lets us resume over QUIC.
+        tls_sessions: Those over TCP.
     """
 
     def __init__(
@@ -89,6 +97,8 @@ class Pool(hand_off.Pool):
         self.runtime = runtime
         self.dial_settings = dial_settings
         self.settings = settings
+        self.quic_sessions: Sessions[SessionTicket] = Sessions()
+        self.tls_sessions: Sessions[ssl.SSLSession] = Sessions()
         self._resolve = resolve
         self._connections: set[PooledConnection] = set()
         self._waiting: deque[Caller] = deque()
@@ -246,16 +256,33 @@ class Pool(hand_off.Pool):
             self.runtime.start_task(self._dial())
 
     async def _connect(self) -> PooledConnection:
-        """Return a new connection.
+        """Return a new connection; what fails to resume a TLS session is tried without.
 
         Raises:
             DialError: There can be none.
         """
-        settings, seconds = self.dial_settings, self.settings.connect_timeout
+        for each in self._connections:
+            each.offer_session()
+        resumes = len(self.tls_sessions) > 0 or len(self.quic_sessions) > 0
+        deadline = self.runtime.now() + self.settings.connect_timeout
+        try:
+            return await self._connect_once(self.settings.connect_timeout)
+        except DialError as error:
+            if not resumes or error.reason is not reasons.UPSTREAM_TLS_FAILED:
+                raise
+        now = self.runtime.now()
+        self.tls_sessions.suspend(now)
+        self.quic_sessions.suspend(now)
+        return await self._connect_once(max(0.0, deadline - now))
+
+    async def _connect_once(self, seconds: float) -> PooledConnection:
+        settings = self.dial_settings
         if settings.protocol == HTTP_3:
             return await dial_http3(settings, self._resolve, partial(QuicConnection, self), seconds)
-        connection = TcpConnection(self)
-        await dial(settings, self._resolve, self.runtime.loop, lambda: connection, seconds)
+        resumption = Resumption(self.tls_sessions, self.runtime.now())
+        connection = TcpConnection(self, resumption)
+        loop, session = self.runtime.loop, resumption.session
+        await dial(settings, self._resolve, loop, lambda: connection, seconds, session)
         return connection
 
     async def _dial(self) -> None:

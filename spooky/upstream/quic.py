@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from aioquic.tls import SessionTicket
+
 from spooky._core import reasons
 from spooky._core.exchange import RESPONSE_FIELDS_MAX_BYTES, RESPONSE_FIELDS_MAX_COUNT
 from spooky._core.reasons import H3_NO_ERROR, Reason
@@ -24,6 +26,7 @@ from spooky.upstream.dial import (
     connect_timed_out,
 )
 from spooky.upstream.http3 import HandshakeError, Http3Connection
+from spooky.upstream.sessions import Resumption
 
 if TYPE_CHECKING:
     from spooky.upstream.pool import Pool
@@ -81,31 +84,31 @@ class QuicConnection(PooledConnection, Http3Connection):
     wake = Http3Connection.wake
 
     def __init__(self, pool: "Pool", udp: socket.socket) -> None:
-        PooledConnection.__init__(self, pool)
-        self.expected_streams = EXPECTED_STREAMS
-        self._peer = str(udp.getpeername()[0])
-        self._received_at_ping = 0
-        self._received_at_doubt = 0
-        self._is_pinged = False
-        self._doubt_timer: Timer | None = None
-        self._finish_timer: Timer | None = None
         settings, http3 = pool.dial_settings, pool.settings.http3
+        self._resumption = Resumption(pool.quic_sessions, pool.runtime.now())
         Http3Connection.__init__(
             self,
             pool.runtime,
             udp,
-            _parameters(settings, http3),
+            _parameters(settings, http3, self._resumption),
             settings.origin.host,
             http3.engine,
             http3.limits,
         )
+        PooledConnection.__init__(self, pool)
         self.session = self.http3
+        self.expected_streams = EXPECTED_STREAMS
+        self._peer = str(udp.getpeername()[0])
+        self._received_at_ping = 0
+        self._is_pinged = False
+        self._doubt_timer: Timer | None = None
+        self._finish_timer: Timer | None = None
         pool.runtime.keep(self)
 
     @property
     def is_open(self) -> bool:
         """Whether it can still be used."""
-        return not self.closed.done()
+        return not self.ended
 
     @property
     def address(self) -> str:
@@ -119,17 +122,6 @@ class QuicConnection(PooledConnection, Http3Connection):
         Once it served, credit for more may be under way any time; who needs it now dials.
         """
         return self.served == 0 and super().is_barren
-
-    def flush(self) -> None:
-        """Send what is pending, end if nothing will follow, and take more requests if it can."""
-        if self.http3.held_back and self.datagrams_received != self._received_at_doubt:
-            self.http3.held_back = False
-            self._forget_doubt()
-        if self.http3.drained:
-            self._finish()
-        Http3Connection.flush(self)
-        if self.is_open and self.quic.established:
-            self.on_progress()
 
     def _finish(self) -> None:
         """Close once the backend has all of the requests: QUIC drops the rest when it closes."""
@@ -159,6 +151,7 @@ class QuicConnection(PooledConnection, Http3Connection):
         if handshake.alpn != ALPN_HTTP3:
             self.http3.terminate(reasons.UPSTREAM_ALPN_MISMATCH)
             return
+        self._resumption.complete(handshake.resumed, self.runtime.now())
         super().on_established(handshake)
         self._schedule_ping()
 
@@ -295,7 +288,9 @@ def _failure(settings: DialSettings, address: str, error: OSError) -> DialError:
     return DialError(reasons.CONNECT_FAILED, f"{origin} at {address}: {error}")
 
 
-def _parameters(settings: DialSettings, http3: Http3Settings) -> ClientParameters:
+def _parameters(
+    settings: DialSettings, http3: Http3Settings, resumption: Resumption[SessionTicket]
+) -> ClientParameters:
     tls = settings.quic
     if tls is None:
         raise ValueError(f"HTTP/3 to {settings.origin} needs TLS")
@@ -305,6 +300,8 @@ def _parameters(settings: DialSettings, http3: Http3Settings) -> ClientParameter
         verify=False,
         verifier=tls.verifier,
         certificate=tls.certificate,
+        ticket=resumption.session,
+        on_ticket=resumption.keep,
         idle_timeout=IDLE_TIMEOUT_SECONDS,
         stream_window=http3.stream_window,
         stream_window_max=http3.stream_window,

@@ -1,5 +1,6 @@
 """Floods and bombs of HTTP/3 (rows 1 to 11, 24 to 27) against a running proxy."""
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ from tests.attacks.floods_h3 import (
 )
 from tests.attacks.ground import MIB, Ground
 from tests.attacks.wires import QuicWire, from_elsewhere
+from tests.edge.test_stateless import Wire
 from tests.protocol.h3.peers import GET, POST, Server, block, control, data, headers, make_server
 from tests.protocol.h3.test_h3_limits import POLICY
 from tests.support.proxy import run
@@ -205,25 +207,29 @@ def test_what_breaks_a_rule_ends_its_connection_with_the_error_for_it(proxy: Gro
 def test_bytes_at_the_edge_of_windows_hold_nothing(proxy: Ground) -> None:
     """Row 11: one byte at the end of each of many windows (CVE-2026-44433)."""
 
+    async def begin(on: Wire) -> QuicWire:
+        wire = await QuicWire(on).open()
+        edge = wire.quic._remote_max_stream_data_bidi_remote - 1
+        for number in range(3):
+            stream = encode_varint(4 * number) + encode_varint(edge)
+            wire.force(b"\x0e" + stream + encode_varint(1) + b"x")
+            await wire.hear()
+        return wire
+
+    async def ask(wire: QuicWire) -> None:
+        await wire.hear(0.05)
+        assert wire.closed is None
+        # What else it has to say is served: its windows are as large as before.
+        wire.say(16, headers(LOCAL_GET), True)
+        await wire.until(lambda: 16 in wire.answered)
+
     async def scenario() -> None:
         async with proxy.siege() as siege:
             with contextlib.ExitStack() as stack:
-                wires = []
-                for _ in range(20):
-                    on = stack.enter_context(from_elsewhere(proxy.port))
-                    wires.append(await QuicWire(on).open())
-                for wire in wires:
-                    edge = wire.quic._remote_max_stream_data_bidi_remote - 1
-                    for number in range(3):
-                        stream = encode_varint(4 * number) + encode_varint(edge)
-                        wire.force(b"\x0e" + stream + encode_varint(1) + b"x")
-                        await wire.hear()
-                for wire in wires:
-                    await wire.hear(0.05)
-                    assert wire.closed is None
-                    # What else it has to say is served: its windows are as large as before.
-                    wire.say(16, headers(LOCAL_GET), True)
-                    await wire.until(lambda wire=wire: 16 in wire.answered)
+                sources = [stack.enter_context(from_elsewhere(proxy.port)) for _ in range(20)]
+                # Side by side: one that waited for all the others would be idle for too long.
+                wires = await asyncio.gather(*map(begin, sources))
+                await asyncio.gather(*map(ask, wires))
                 for wire in wires:
                     await wire.close()
             assert siege.memory < 8 * MIB

@@ -247,9 +247,10 @@ class QuicWire:
         self._note()
 
     async def until(self, seen: Callable[[], Any], seconds: float = ANSWER_SECONDS) -> None:
-        """Hear until something is so."""
+        """Hear until something is so; nothing more comes once the connection is closed."""
         async with asyncio.timeout(seconds):
             while not seen():
+                assert self.closed is None, self.quic._close_event
                 await self.hear(0.02)
 
     async def until_closed(self) -> int:

@@ -40,7 +40,7 @@ def test_no_kernel_is_without_a_case() -> None:
     # What a session of HTTP/3 or HTTP/2 consists of is measured as part of its server.
     parts = {
         "h3_wire", "h3_frames", "h3_fields", "h3_session", "h3_unidirectional", "h3_budget",
-        "h3_server", "h2_client", "h2_gate", "h2_sender", "h2_stream",
+        "h3_server", "h3_client", "h2_client", "h2_gate", "h2_sender", "h2_stream",
     }  # fmt: skip
     # And what a request passes, as part of its exchange.
     of_exchange = {
@@ -48,7 +48,7 @@ def test_no_kernel_is_without_a_case() -> None:
         "hand_off",
     }  # fmt: skip
     # And what a connection and a turn of the loop are, as part of a worker.
-    of_worker = {"turns", "dispatch"}
+    of_worker = {"turns", "dispatch", "quic_link"}
     assert set(_core.KERNELS) - measured == parts | of_exchange | of_worker
     assert len({case.name for case in CASES}) == len(CASES)
 

@@ -29,9 +29,11 @@ pytestmark = pytest.mark.interop
 PEERS = ("caddy", "envoy")
 
 
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+def bench(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "spooky.cli.main", "bench", "run", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **environment}
+    )
 
 
 def test_spooky_and_its_peers_take_turns_and_every_figure_is_there(tmp_path: Path) -> None:
@@ -39,8 +41,11 @@ def test_spooky_and_its_peers_take_turns_and_every_figure_is_there(tmp_path: Pat
     done = bench(
         "--scenario=small", f"--against={','.join(PEERS)}", "--rounds=1", "--seconds=0.5",
         f"--json={saved}", f"--html={tmp_path / 'report.html'}",
+        STATE_DIRECTORY=str(tmp_path / "state"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    # The history is that of a Spooky that serves here.
+    assert not (tmp_path / "state").exists()
     assert (tmp_path / "report.html").read_text().count("<svg") == 4
     (scenario,) = json.loads(saved.read_text())["scenarios"]
     assert [proxy["name"] for proxy in scenario["proxies"]] == ["spooky", *PEERS]
@@ -143,6 +148,12 @@ def test_a_target_gets_the_load_at_its_path(tmp_path: Path) -> None:
     assert "worker" not in done.stdout
     assert missing.returncode == 1
     assert "no request succeeded: status 404" in missing.stderr
+
+
+def test_a_place_that_is_not_there_is_said_before_the_run(tmp_path: Path) -> None:
+    done = bench("--rounds=1000", f"--json={tmp_path / 'none' / 'run.json'}")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"there is no directory {tmp_path / 'none'}" in done.stderr
 
 
 def test_a_target_that_nobody_listens_at_is_told_at_once() -> None:

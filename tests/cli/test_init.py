@@ -37,4 +37,6 @@ def test_a_file_that_exists_is_kept_unless_forced(tmp_path, capsys):
 def test_a_directory_that_is_missing_is_named(tmp_path, capsys):
     path = tmp_path / "none" / "spooky.yaml"
     assert run(["init", str(path)]) == 1
-    assert f"{path}: No such file or directory" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"there is no directory {path.parent}" in said
+    assert f"mkdir -p {path.parent}" in said

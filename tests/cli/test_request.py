@@ -56,4 +56,4 @@ def test_a_closed_port_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     assert run(["request", f"https://127.0.0.1:{port}", "--timeout", "10"]) == 1
-    assert f"127.0.0.1:{port}: Connection refused" in capsys.readouterr().err
+    assert f"127.0.0.1:{port}: nothing listens on that UDP port" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """``spooky serve``: from a file to traffic, and to an orderly end."""
 
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,30 @@ def test_it_says_what_is_wrong_with_its_file_as_check_does(
     assert f"{file}:2:1: error: upstrem: there is no such key" in err
     assert "did you mean upstream?" in err
     assert "listen.port" in err
+
+
+def test_a_file_without_config_before_it_is_usage_that_says_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["serve", "spooky.yaml"]) == 2
+    assert "--config spooky.yaml" in capsys.readouterr().err
+
+
+def test_told_to_stop_before_it_serves_it_ends_in_good_order(tmp_path: Path) -> None:
+    socket = tmp_path / "control.sock"
+    file = configuration(tmp_path, "http://127.0.0.1:1")
+    places = f"control: {{socket: {socket}, state_dir: {tmp_path / 'state'}}}\n"
+    file.write_text(file.read_text() + places)
+    with process("serve", "--config", str(file)) as running:
+        # There before the workers are; where they are quicker, it ends as at any time.
+        while not socket.exists():
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.terminate()
+        _, said = running.communicate(timeout=END_SECONDS)
+    assert running.returncode == 0
+    assert "supervisor is gone" not in said
+    assert not socket.exists()
 
 
 def test_without_config_it_reads_the_usual_file(capsys: pytest.CaptureFixture[str]) -> None:

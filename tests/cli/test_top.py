@@ -78,3 +78,12 @@ def test_the_view_shows_all_of_it_and_nothing_that_a_terminal_obeys(view: dict[s
         "64", "41",
     ):  # fmt: skip
         assert part in text
+
+
+def test_without_adaptive_limits_no_number_is_cut_in_80_columns(view: dict[str, Any]) -> None:
+    for one in view["upstreams"]:
+        one["adaptive"] = None
+    output = io.StringIO()
+    Console(file=output, width=80).print(render(view))
+    assert "…" not in output.getvalue()
+    assert "ADAPTIVE" not in output.getvalue()

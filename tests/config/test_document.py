@@ -48,6 +48,14 @@ def test_a_document_that_is_no_mapping_says_what_it_is(text, found):
     assert where(problem) == (1, 1, "")
 
 
+def test_a_star_without_quotes_gets_a_remedy():
+    assert "in quotes" in only("host: *.example.org\n").remedy
+
+
+def test_a_quote_that_is_not_closed_is_named_by_the_line_of_its_beginning():
+    assert "which begins on line 2" in only('version: 1\nid: "one\nlog: {}\n').message
+
+
 def test_tabs_get_a_remedy():
     assert "spaces" in only("listen:\n\tport: 1\n").remedy
 

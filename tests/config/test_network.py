@@ -3,7 +3,7 @@
 import errno
 import socket
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
@@ -132,7 +132,7 @@ def test_a_probe_never_joins_a_group_that_shares_its_port():
 
 # --- names ------------------------------------------------------------------------------------
 def backends(
-    addresses: list[str], resolve, seconds: float = 60.0, known: Collection[str] = ()
+    addresses: list[str], resolve, seconds: float = 60.0, known: Mapping[str, str] = {}
 ) -> list[Problem]:
     """Check backends; if all names are answered nobody waits for so many seconds."""
     report = Report("x")
@@ -176,14 +176,25 @@ def test_a_name_that_does_not_resolve_is_a_warning_for_each_backend_that_has_it(
     assert '"gone.test" does not resolve: Name or service not known' in found[0].message
 
 
+def test_names_of_disabled_backends_are_not_asked_for():
+    asked = []
+    given = with_backends(["http://a.test", "http://b.test', state: 'disabled"])
+    check_backends(given, Report("x"), asked.append, 60.0)
+    assert asked == ["a.test"]
+
+
 def test_only_new_names_are_asked_for_by_a_change(monkeypatch):
     asked = []
     monkeypatch.setattr(network_module, "_ask_the_system", asked.append)
     report = Report("x")
-    known = with_backends(["http://a.test", "http://c.test"])
-    check_new_names(with_backends(["http://a.test:81", "http://b.test"]), known, report)
+    known = {"a.test": "", "c.test": "no answer", "gone.test": "Name or service not known"}
+    given = ["http://a.test:81", "http://b.test", "http://gone.test"]
+    check_new_names(with_backends(given), known, report)
     assert asked == ["b.test"]
-    assert report.problems == []
+    # What is known of the others is told all the same.
+    (problem,) = report.problems
+    assert problem.path == "upstream.api.backends[2].address"
+    assert '"gone.test" does not resolve: Name or service not known' in problem.message
 
 
 def test_more_names_than_threads_are_all_resolved():

@@ -125,6 +125,41 @@ def test_two_listeners_cannot_have_one_place():
     check(text, "listeners[1].port", "is the place of listeners[0] already")
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("0.0.0.0", "127.0.0.1"),
+        ("127.0.0.1", "0.0.0.0"),
+        ("::", "0.0.0.0"),
+        ("::", "::1"),
+        ("0.0.0.0", "::"),
+    ],
+)
+def test_one_of_two_listeners_on_all_addresses_is_in_the_way(first, second):
+    tls = "tls: {cert: c, key: k}"
+    text = (
+        f"listeners:\n  - {{address: '{first}', port: 1000, {tls}}}\n"
+        f"  - {{address: '{second}', port: ⟦1000, {tls}}}\n{UPSTREAM}"
+    )
+    check(text, "listeners[1].port", f"in the way of listeners[0], which has {first}")
+
+
+def test_all_of_ipv4_is_not_in_the_way_of_ipv6():
+    listeners = ", ".join(
+        f"{{address: '{address}', port: 1000, tls: {{cert: c, key: k}}}}"
+        for address in ("0.0.0.0", "::1")
+    )
+    assert len(load_text(f"listeners: [{listeners}]\n{UPSTREAM}").active_listeners) == 2
+
+
+def test_metrics_have_no_place_of_a_listener():
+    text = (
+        "listen: {address: 127.0.0.1, port: 9901, tls: {cert: c, key: k}}\n"
+        f"observability: {{metrics: {{enabled: true, port: ⟦9901}}}}\n{UPSTREAM}"
+    )
+    check(text, "observability.metrics.port", "is the place of listen already")
+
+
 @pytest.mark.parametrize("second", ["address: '::1', port: 1001", "address: '::2', port: 1000"])
 def test_listeners_may_share_an_address_or_a_port(second):
     tls = "tls: {cert: c, key: k}"
@@ -467,7 +502,7 @@ def test_backends_may_be_embedded_applications_that_were_given():
         ("http://a:80", "HTTP://A."),
         ("https://a", "a"),
         ("a:443", "https://a"),
-        ("'[::1]:1'", "'[0:0::1]:1'"),
+        ("'[::1]:443'", "'[0:0::1]:443'"),
     ],
 )
 def test_one_server_is_one_backend_of_an_upstream(first, second):
@@ -480,6 +515,18 @@ def test_one_server_is_one_backend_of_an_upstream(first, second):
     problem = only(text)
     assert problem.message.startswith("upstream.api.backends[0] is the same server, http")
     assert where(problem) == (line, column, "upstream.api.backends[1].address")
+
+
+def test_an_address_without_a_scheme_is_asked_over_tls_and_says_so():
+    text = minimal("route: {path_prefix: /}\nbackends: [{id: a, address: ⟦'10.0.0.1:8080'}]")
+    check(text, "upstream.api.backends[0].address", "over TLS", Severity.WARNING)
+
+
+def test_limits_that_never_act_beside_another_are_warned_of():
+    limits = "global_inflight_limit: 10, per_upstream_inflight_limit: ⟦100"
+    text = f"{minimal()}performance: {{{limits}}}\n"
+    check(text, "performance.per_upstream_inflight_limit", "never acts", Severity.WARNING)
+    assert not problems(f"{minimal()}performance: {{global_inflight_limit: 10}}\n")
 
 
 def test_upstreams_may_share_a_server():

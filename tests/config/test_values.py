@@ -94,6 +94,9 @@ CASES = [
     # choices
     ("log: {level: ⟦verbose}", "log.level",
      'expected one of debug, error, info, off, trace, warn, found the text "verbose"', ""),
+    ("log: {level: ⟦warning}", "log.level",
+     'expected one of debug, error, info, off, trace, warn, found the text "warning"',
+     "did you mean warn?"),
     ("log: {level: ⟦INFO}", "log.level",
      'expected one of debug, error, info, off, trace, warn, found the text "INFO"', "write info"),
     ('version: ⟦"1"', "version", 'expected 1, found the text "1"', "write 1"),

@@ -55,9 +55,9 @@ class Served:
 
     def write(self, change: Callable[[dict[str, Any]], None]) -> None:
         """Change the configuration file."""
-        settings = yaml.safe_load(self.path.read_text())
+        settings = yaml.load(self.path.read_text(), yaml.CSafeLoader)
         change(settings)
-        self.path.write_text(yaml.safe_dump(settings))
+        self.path.write_text(written(settings))
 
     async def command(self, *arguments: str) -> tuple[int, str]:
         """Run a command of ours beside it; return the exit code and all that it printed."""
@@ -80,6 +80,12 @@ class Served:
     async def exited(self) -> int:
         """Return the supervisor's exit code."""
         return await self.process.wait()
+
+
+def written(settings: dict[str, Any]) -> str:
+    """Return settings as YAML; of large ones Python alone takes ten seconds."""
+    text: str = yaml.dump(settings, Dumper=yaml.CSafeDumper)
+    return text
 
 
 def generous(settings: dict[str, Any]) -> None:
@@ -112,7 +118,7 @@ async def served(
         if change is not None:
             change(settings)
         path = directory / "spooky.yaml"
-        path.write_text(yaml.safe_dump(settings))
+        path.write_text(written(settings))
         with (directory / "stderr").open("wb") as stderr:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "spooky.cli.main", "serve", "--config", str(path),

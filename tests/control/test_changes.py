@@ -1,6 +1,7 @@
 """Changing what runs: by signal and by command, all of it or nothing, and taken back."""
 
 import asyncio
+import hashlib
 import json
 import os
 import shutil
@@ -98,6 +99,10 @@ def test_a_change_is_planned_applied_listed_compared_and_taken_back(tmp_path: Pa
             assert "start" in oldest
             code, output = await proxy.command("diff", "1")
             assert "+    - /echo" in output
+            code, output = await proxy.command("diff", "1", "--json")
+            difference = json.loads(output)
+            assert (difference["generation"], difference["other"]) == (1, 2)
+            assert "+    - /echo" in difference["lines"]
 
             code, output = await proxy.command("rollback")
             assert code == 0, output
@@ -217,14 +222,19 @@ def test_the_metrics_endpoint_moves_and_its_port_in_use_stops_only_its_own_chang
 
 
 def test_listeners_come_and_go_while_others_keep_their_connections(tmp_path: Path) -> None:
+    """Also back while they drain: they serve at once, and what drains is not cut any more."""
+
+    def patient(settings: dict[str, Any]) -> None:
+        times = ("shutdown_drain_timeout_ms", "backend_timeout_ms", "backend_body_idle_timeout_ms")
+        settings["performance"] |= dict.fromkeys(times, 120_000)
+
     async def scenario() -> None:
-        async with served(tmp_path, WORKERS) as proxy:
+        async with served(tmp_path, WORKERS, patient) as proxy:
             clients = await connected(proxy)
             with socket.create_server(("127.0.0.1", 0)) as free:
                 port = free.getsockname()[1]
 
             def add(settings: dict[str, Any]) -> None:
-                settings["performance"]["shutdown_drain_timeout_ms"] = 1000
                 first = settings.pop("listen")
                 settings["listeners"] = [first, {**first, "port": port}]
 
@@ -236,24 +246,41 @@ def test_listeners_come_and_go_while_others_keep_their_connections(tmp_path: Pat
                 for _ in range(2 * WORKERS)
             ]
             assert await statuses(fresh) == {200}
-            proxy.write(lambda settings: settings["listeners"].pop())
-            code, output = await proxy.command("reload")
-            assert code == 0, output
-            assert await statuses(clients) == {200}
-            with pytest.raises(OSError, match="refused"):
-                socket.create_connection(("127.0.0.1", port))
-            # Taken back: it waits until the removed listener has drained.
-            code, output = await proxy.command("rollback")
-            assert code == 0, output
             again = Served(proxy.process, port, proxy.origin, tmp_path)
-            assert await statuses([await again.client(one) for one in INGRESSES]) == {200}
-            assert await statuses(clients) == {200}
+            both = tmp_path / "both.yaml"
+            shutil.copy(proxy.path, both)
+            proxy.write(lambda settings: settings["listeners"].pop())
+            streams: list[ClientStream] = []
+            # The second time by workers that never had it, beside those that did and leave.
+            renew = [["reload", "--workers"]] if COMPILED else []
+            for commands in ([["rollback"]], [*renew, ["apply", str(both)]]):
+                streams += [await client.open("GET", "/wait") for client in fresh]
+                await until(lambda: proxy.origin.gate.requests["/wait"] == len(streams))  # noqa: B023
+                code, output = await proxy.command("apply", str(proxy.path))
+                assert code == 0, output
+                assert await statuses(clients) == {200}
+                with pytest.raises(OSError, match="refused"):
+                    socket.create_connection(("127.0.0.1", port))
+                for command in commands:
+                    code, output = await proxy.command(*command)
+                    assert code == 0, output
+                fresh = await connected(again)
+                assert await statuses(fresh) == {200}
+            proxy.origin.gate.opened.set()
+            responses = [await stream.whole() for stream in streams]
+            assert {(one.status, one.cut) for one in responses} == {(200, None)}
+            assert await statuses(fresh) == {200}
+            assert await statuses(await connected(proxy)) == {200}
+            assert "died" not in proxy.log
 
     run(scenario)
 
 
 def test_an_address_is_widened_and_narrowed_on_the_same_port(tmp_path: Path) -> None:
-    """Sockets with the more specific address get what is sent there, whoever has the connection."""
+    """Sockets with the more specific address get what is sent there, whoever has the connection.
+
+    The last is there again while its first time drains.
+    """
 
     def patient(settings: dict[str, Any]) -> None:
         times = ("shutdown_drain_timeout_ms", "backend_timeout_ms", "backend_body_idle_timeout_ms")
@@ -273,7 +300,7 @@ def test_an_address_is_widened_and_narrowed_on_the_same_port(tmp_path: Path) -> 
             assert (await proxy.command("reload"))[0] == 0
             assert await statuses(clients) == {200}
             streams: list[ClientStream] = []
-            for address in ("127.0.0.1", "::"):
+            for address in ("127.0.0.1", "::", "127.0.0.1"):
                 streams += [await client.open("GET", "/wait") for client in clients]
                 await until(lambda: proxy.origin.gate.requests["/wait"] == len(streams))  # noqa: B023
                 proxy.write(listen_on(address))
@@ -300,6 +327,17 @@ def test_a_change_that_expects_another_generation_is_refused(tmp_path: Path) -> 
             assert "generation 1 is in force, not 7" in output
             code, output = await proxy.command("reload", "--expect", "1")
             assert code == 0, output
+            # Or by what it says, as whoever wrote the file knows it.
+            content = hashlib.sha256(proxy.path.read_bytes()).hexdigest()
+            proxy.write(allow)
+            code, output = await proxy.command("reload", "--expect", "f" * 64)
+            assert code == 1
+            assert f"has the SHA-256 {content}, not ffff" in output
+            code, output = await proxy.command("reload", "--expect", content)
+            assert code == 0, output
+            code, output = await proxy.command("reload", "--expect", "none")
+            assert code == 2
+            assert "neither a generation nor the SHA-256" in output
 
     run(scenario)
 
@@ -505,6 +543,11 @@ def test_plans_and_changes_tell_what_the_file_warns_of_and_what_this_machine_lac
                 assert 'warning: upstream.backend.backends[0].address: "no-such-host.inv' in output
                 assert "is in force" in output
                 assert '"no-such-host.invalid" does not resolve' in proxy.log
+                # In force, it is followed, and what is known of it is told by each change.
+                await until(lambda: "no-such-host.invalid does not resolve" in proxy.log)
+                code, output = await proxy.command("reload")
+                assert code == 0, output
+                assert 'warning: upstream.backend.backends[0].address: "no-such-host.inv' in output
                 proxy.write(lambda settings: settings["listen"].update(port=port))
                 code, output = await proxy.command("plan", str(proxy.path))
                 assert code == 1, output

@@ -76,6 +76,15 @@ def test_a_stranger_who_listens_is_not_believed(tmp_path: Path) -> None:
             control_client.get(path, "/health")
 
 
+def test_what_a_killed_process_left_is_nobody_who_listens(tmp_path: Path) -> None:
+    path = tmp_path / "control.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    with pytest.raises(CommandError, match="no Spooky listens at") as raised:
+        control_client.get(path, "/health")
+    assert "spooky serve" in raised.value.remedy
+
+
 def test_no_answer_in_time_has_an_exit_code_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

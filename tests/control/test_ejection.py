@@ -96,6 +96,35 @@ def test_what_is_known_of_a_backend_is_kept_while_the_way_to_it_is_the_same(
     run(scenario)
 
 
+def test_how_far_a_slow_start_has_come_is_told() -> None:
+    async def scenario() -> None:
+        runtime, segment = Runtime(asyncio.get_running_loop()), private_segment()
+        now = 1000.0
+        runtime.now = lambda: now
+        health = Health(runtime, segment, SystemResolver(runtime.loop), lambda *_: None)
+
+        def shares() -> list[float]:
+            found = [one for one in health.facts() if one.name == "backend_slow_start_ratio"]
+            assert [one.labels[0] for one in found] == [("upstream", "api")] * len(found)
+            return [one.value for one in found]
+
+        health.follow(configured(*THREE, slow_start={"window_ms": 10_000}), MATERIALS)
+        assert shares() == [1, 1, 1]
+        returning = BackendHealth(segment, "api", "b1")
+        returning.set_failing(True, now)
+        returning.set_failing(False, now)
+        now += 4.0
+        assert shares() == [1, 0.4, 1]
+        now += 6.0
+        assert shares() == [1, 1, 1]
+        health.follow(configured(*THREE), MATERIALS)
+        assert shares() == []
+        health.close()
+        await runtime.close()
+
+    run(scenario)
+
+
 def test_it_is_known_which_share_of_the_backends_can_serve() -> None:
     async def scenario() -> None:
         runtime, segment = Runtime(asyncio.get_running_loop()), private_segment()

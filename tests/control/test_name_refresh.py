@@ -119,12 +119,14 @@ def test_a_name_that_does_not_resolve_keeps_its_addresses_and_the_log_says_so_on
         resolver.answers["a"] = answer
         assert await asking.round() == await asking.round() == []
         assert asking.outcomes[outcome] == 2
+        assert asking.refresh.failures == {"a.test": said}
         resolver.answers["a"] = ["10.0.0.1"]
         assert await asking.round() == []
         assert [record.getMessage() for record in caplog.records] == [
             f"a.test does not resolve: {said}; addresses kept: 10.0.0.1",
             "a.test resolves again",
         ]
+        assert asking.refresh.failures == {"a.test": ""}
         await asking.runtime.close()
 
     run(scenario)

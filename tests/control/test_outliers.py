@@ -42,17 +42,15 @@ def test_a_backend_that_is_killed_is_ejected_at_once(tmp_path: Path) -> None:
             served(tmp_path, WORKERS, to_fleet(members, {})) as proxy,
             Load(proxy.port, clients=16, rate=200) as load,
         ):
-            await until(lambda: len(load.samples) >= 100)
-            assert load.failures(0) == []
-            killed_at = time.monotonic()
+            # A fifth of them may be tried again: more than clients there are, and tries until then.
+            await until(lambda: len(load.samples) >= 300)
             await members[1].kill()
             await until(lambda: "backend b1 of backend is ejected for 30 s" in proxy.log)
             # The log tells of it as it is decided; workers follow within a tenth of a second.
             await asyncio.sleep(1)
-            seen, now = len(load.samples), time.monotonic()
-            await until(lambda: len(load.samples) >= seen + 200)
-            assert load.failures(now) == []
-            assert len(load.failures(killed_at)) <= 60
+            seen = len(load.samples)
+            await until(lambda: len(load.samples) >= seen + 100)
+            assert load.failures(0) == []
 
     run(scenario)
 

@@ -43,8 +43,12 @@ async def told(client: Client) -> bool:
 
 
 def test_workers_come_and_go_and_those_before_finish_what_they_have(tmp_path: Path) -> None:
+    def patient(settings: dict[str, Any]) -> None:
+        times = ("shutdown_drain_timeout_ms", "backend_timeout_ms", "backend_body_idle_timeout_ms")
+        settings["performance"] |= dict.fromkeys(times, 60_000)
+
     async def scenario() -> None:
-        async with served(tmp_path, WORKERS) as proxy:
+        async with served(tmp_path, WORKERS, patient) as proxy:
             before = proxy.workers
             streams = [
                 await (await proxy.client(ingress)).open("GET", "/wait") for ingress in INGRESSES

@@ -323,9 +323,10 @@ def converse(
     seed: int,
     calls: list[tuple[Any, ...]],
     end: bool,
+    log: Log | None = None,
 ) -> list[Any]:
     """Deliver a message in pieces between calls; return everything that came of it."""
-    log = Log()
+    log = log or Log()
     stream = make(log)
     steps: list[tuple[Any, ...]] = [("receive", piece, False) for piece in pieces(message, seed)]
     if end:

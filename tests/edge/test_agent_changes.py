@@ -100,6 +100,12 @@ def test_an_agent_prepares_switches_and_ends_when_it_is_behind(tmp_path: Path) -
         assert await heard.get() == Prepared(4)
         tell(Discard(4))
         await asyncio.sleep(0.05)
+        # Read in one turn, so that the first has not begun when the second comes.
+        before = os.listdir("/proc/self/fd")
+        tell(Prepare(5, loaded, files, authorities, (0,), 1.0, ("log",)), memory)
+        tell(Discard(5))
+        await asyncio.sleep(0.05)
+        assert os.listdir("/proc/self/fd") == before
         segment.commit(4)
         assert (await client.fetch("GET", "/")).status == 503
         assert isinstance(await heard.get(), Failed)

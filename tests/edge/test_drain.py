@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.edge.test_ingress import LATE_SECONDS
 from tests.support.client import Http2Client, Http3Client
 from tests.support.proxy import INGRESSES, Setup, connect, run, running
-from tests.support.waiting import until
+from tests.support.waiting import LATE_SECONDS, until
 
 
 @pytest.fixture(params=INGRESSES)

@@ -47,7 +47,7 @@ class Log:
         for connection in listener._connections:
             connection._quic = self
 
-    terminated = False
+    terminated = draining = False
 
     def flush(self, now: float) -> list[Transmit]:
         return []
@@ -55,7 +55,7 @@ class Log:
     def deadline(self) -> None:
         return None
 
-    def statistics(self) -> None:
+    def figures(self) -> None:
         return None
 
     def begin(self, datagram: ReceivedDatagram, header: PacketHeader, now: float) -> None:

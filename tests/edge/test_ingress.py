@@ -22,10 +22,7 @@ from spooky._core import reasons
 from tests.support.client import Http3Client
 from tests.support.proxy import INGRESSES, Setup, connect, run, running
 from tests.support.tls import plain_context
-from tests.support.waiting import until
-
-LATE_SECONDS = 8.0
-"""Sooner than any timeout by default, however busy the machine is."""
+from tests.support.waiting import LATE_SECONDS, until
 
 TRIED_AT_ONCE = 10
 

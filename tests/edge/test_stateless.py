@@ -19,8 +19,6 @@ from aioquic.quic.packet import QuicErrorCode, QuicProtocolVersion
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
-from spooky.config.client_address import ClientAddress
-from spooky.config.glitches import Glitches
 from spooky.edge.limits import RateLimits
 from spooky.edge.quic import QuicSettings
 from spooky.edge.settings import with_keys
@@ -38,7 +36,6 @@ from spooky.protocol.quic.packet import PacketHeader, PacketType, parse_header
 from spooky.protocol.quic.session import Transmit
 from spooky.protocol.quic.stateless import RESET_MAX_BYTES, RESET_MIN_BYTES
 from spooky.protocol.quic.tokens import RETRY_TOKEN_SECONDS, AddressTokens
-from spooky.request.client_address import TrustedProxies
 from tests.edge.test_ingress import counted, run_with
 from tests.protocol.quic.support import server_parameters
 from tests.support.client import Http3Client
@@ -60,7 +57,7 @@ def test_tokens_are_given_and_checked_by_one_clock() -> None:
     """Where the date is not that of the machine, as in a test, new tokens would be of no use."""
     date = datetime.datetime(2040, 1, 1, tzinfo=datetime.UTC)
     keys = Keys.generate()
-    parameters = server_parameters(wall_clock=lambda: date)
+    parameters = server_parameters(wall_clock=lambda: date.timestamp())
     address = AddressSettings("auto", AddressTokens(keys), 1.0)
     settings = QuicSettings(
         chosen_engine(None),
@@ -69,8 +66,7 @@ def test_tokens_are_given_and_checked_by_one_clock() -> None:
         10.0,
         address,
         SourceRules(()),
-        Glitches(),
-        TrustedProxies(ClientAddress()),
+        MagicMock(),
         MagicMock(),
     )
     settings = with_keys(settings, keys)
@@ -258,7 +254,7 @@ def test_the_token_of_a_retry_serves_no_other_connection(
                 on.address,
                 b"original",
                 b"\0retried",
-                listener.settings.parameters.wall_clock().timestamp(),
+                listener.settings.parameters.wall_clock(),
             )
             thief = RawClient(token=token, original_version=version)
             on.send(*thief.begin(on))
@@ -301,7 +297,7 @@ def test_the_token_of_a_retry_that_is_too_old_is_refused(tmp_path: Path) -> None
     async def scenario(setup: Setup) -> None:
         listener = setup.proxy.worker.listeners[0].quic
         with wire(setup.proxy.port) as on:
-            now = listener.settings.parameters.wall_clock().timestamp()
+            now = listener.settings.parameters.wall_clock()
             client = RawClient()
             on.send(*client.begin(on))
             await on.receive()

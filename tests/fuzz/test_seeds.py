@@ -13,9 +13,6 @@ from spooky.observe.decisions import decode
 
 TARGETS = sorted(path.stem for path in Path("fuzz").glob("*.py") if path.stem[0] != "_")
 
-CORPORA_MAX_BYTES = 1 << 20
-"""All corpora and dictionaries together: they are read in every clone."""
-
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_seeds_and_kept_inputs_pass(name: str) -> None:
@@ -32,11 +29,3 @@ def test_records_that_a_target_begins_from_are_read() -> None:
     """Else it would fuzz only what refuses them."""
     for count in range(3):
         assert decode(1, decision_records.record(count, count)) is not None
-
-
-def test_what_is_kept_is_small_and_belongs_to_a_target() -> None:
-    corpora = [path for path in Path("fuzz/corpus").rglob("*") if path.is_file()]
-    dictionaries = list(Path("fuzz/dictionaries").iterdir())
-    assert {path.parent.name for path in corpora} <= {*TARGETS}
-    assert {path.stem for path in dictionaries} <= {*TARGETS}
-    assert sum(path.stat().st_size for path in (*corpora, *dictionaries)) <= CORPORA_MAX_BYTES

@@ -52,7 +52,7 @@ class Changes:
 
     async def given_up(self) -> None:
         """Wait until generations that are not in force refer to nothing; that is done in slices."""
-        while self.worker._given_up:
+        while self.worker._afterwards:
             await asyncio.sleep(0)
 
     def commit(self, number: int) -> None:
@@ -279,6 +279,29 @@ def test_another_change_prepared_takes_the_place_of_the_one_before(tmp_path: Pat
         client = await changes.setup.client()
         assert await status(client, "/two") == 404
         assert changes.worker.service.generation.number == 3
+
+    with_changes(tmp_path, scenario)
+
+
+def test_a_switch_leaves_what_follows_to_later_turns_of_the_loop(tmp_path: Path) -> None:
+    async def scenario(changes: Changes) -> None:
+        def edit(settings: dict[str, Any]) -> None:
+            moved("/elsewhere")(settings)
+            settings["performance"]["backend_connect_timeout_ms"] = 77
+
+        parts = changes.worker._environment.parts
+        (before,) = parts.values()
+        pool = changes.pool()
+        await changes.worker.prepare(changes.change(2, edit))
+        changes.commit(2)
+        changes.worker.look()
+        # It is in force at once, however much there is to follow.
+        assert changes.worker.service.generation.number == 2
+        assert pool.settings.connect_timeout != 0.077
+        assert before in parts.values()
+        await changes.given_up()
+        assert pool.settings.connect_timeout == 0.077
+        assert before not in parts.values()
 
     with_changes(tmp_path, scenario)
 

@@ -15,10 +15,13 @@ from spooky.edge import messages
 from spooky.edge.listener_numbers import listener_identities, number_listeners
 from spooky.edge.messages import Discard, Prepare, Prepared, PrepareFailed
 from spooky.generation.generation import Generation
+from spooky.protocol.quic.engines import ENGINES
 from tests.certificates import Credentials, ca, client_leaf, shared_server, write
 from tests.edge.test_tls import client_context, resume_on_tcp
 from tests.generation.test_changes import Changes, Edit, limit, status, with_changes
 from tests.support.proxy import connect
+from tests.support.tls import plain_context
+from tests.support.waiting import until
 
 
 def test_a_listener_keeps_its_number_when_others_come_and_go() -> None:
@@ -71,11 +74,8 @@ def test_a_listener_that_is_added_serves_and_one_that_is_removed_refuses(
         assert await status(old, "/size/1") == 200
         await changes.apply(listeners(port))
         assert list(changes.worker.listeners) == [1]
-        # What is idle is told to go, and then the listener is gone.
-        async with asyncio.timeout(30):
-            while changes.worker.removed:
-                await asyncio.sleep(0.005)
-        assert kept.tcp.active == kept.quic.active == 0
+        # What is idle is told to go.
+        await until(lambda: kept.tcp.active == kept.quic.active == 0)
 
     with_changes(tmp_path, scenario, ingress)
 
@@ -96,9 +96,73 @@ def test_a_request_on_a_removed_listener_finishes(ingress: str, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("ingress", ["h3", "h2", "h1"])
-def test_a_request_on_a_removed_listener_is_cut_after_the_bound(
+def test_a_removed_listener_is_back_at_once_and_cuts_nothing_of_before(
     ingress: str, tmp_path: Path
 ) -> None:
+    other, port = free_port(), free_port()
+
+    async def scenario(changes: Changes) -> None:
+        await changes.apply(listeners(other, port))
+        number = max(changes.worker.listeners)
+        kept = changes.worker.listeners[number]
+        streams = []
+        for there, here in ((other, "/size/1"), (port, "/wait"), (port, "/wait")):
+            client = await connect(ingress, there)
+            streams.append((client, await client.open("GET", here)))
+        gate = changes.setup.origin.gate
+        await until(lambda: gate.requests["/wait"] == 2)
+        for _ in range(2):
+            await changes.apply(listeners(other))
+            assert number in changes.worker.removed
+            await changes.apply(listeners(other, port))
+            assert number not in changes.worker.removed
+            assert changes.worker.listeners[number] is kept
+            fresh = await connect(ingress, port)
+            assert await status(fresh, "/size/1") == 200
+            await fresh.close()
+        gate.opened.set()
+        for client, stream in streams:
+            response = await asyncio.wait_for(stream.whole(), 30)
+            assert (response.status, response.cut) == (200, None)
+            await client.close()
+
+    with_changes(tmp_path, scenario, ingress)
+
+
+@pytest.mark.parametrize("ingress", ["h3", "h2", "h1"])
+@pytest.mark.parametrize("engine", ENGINES)
+def test_connections_keep_no_certificates_that_were_replaced(
+    engine: str, ingress: str, tmp_path: Path
+) -> None:
+    if ingress != "h3" and engine != "native":
+        pytest.skip("there is no QUIC in it")
+
+    def with_engine(settings: dict[str, Any]) -> None:
+        settings["performance"]["quic_engine"] = engine
+
+    async def scenario(changes: Changes) -> None:
+        await changes.apply(with_engine)
+        client = await changes.setup.client()
+        assert await status(client, "/size/1") == 200
+        (tls,) = changes.worker.service.generation.listener_tls
+        replaced = [weakref.ref(each) for each in (tls.selector, tls.tcp)]
+        del tls
+        # The edit has new certificates.
+        await changes.apply(with_engine)
+        await changes.given_up()
+        gc.collect()
+        assert [each() for each in replaced] == [None, None]
+        assert await status(client, "/size/1") == 200
+
+    with_changes(tmp_path, scenario, ingress)
+
+
+@pytest.mark.parametrize("ingress", ["h3", "h2", "h1"])
+def test_a_request_on_a_removed_listener_is_cut_after_the_bound(
+    ingress: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spooky.edge.listener.READ_SECONDS", 0.0)
+
     async def scenario(changes: Changes) -> None:
         client = await changes.setup.client()
         stream = await client.open("GET", "/wait")
@@ -112,6 +176,7 @@ def test_a_request_on_a_removed_listener_is_cut_after_the_bound(
         await changes.apply(edit)
         await asyncio.wait_for(stream.whole(), 30)
         assert ended_for(changes, "removed") == 1
+        await until(lambda: not changes.worker.removed)
 
     with_changes(tmp_path, scenario, ingress)
 
@@ -181,6 +246,31 @@ def test_a_tls_1_2_session_is_not_resumed_under_another_authority(tmp_path: Path
         await changes.apply(authority(new))
         with pytest.raises((ssl.SSLError, ConnectionError)):
             await resume(session)
+
+    with_changes(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_a_change_ends_no_session_over_tcp_but_one_of_certificates_does(
+    version: ssl.TLSVersion, tmp_path: Path
+) -> None:
+    context = plain_context()
+    context.maximum_version = version
+    kept = write(shared_server(), tmp_path, "kept")
+
+    def keep(settings: dict[str, Any]) -> None:
+        settings["listen"]["tls"] = {"cert": str(kept.certificate), "key": str(kept.key)}
+
+    async def scenario(changes: Changes) -> None:
+        session: ssl.SSLSession | None = None
+        edits = (keep, lambda settings: (keep(settings), limit(9)(settings)), lambda _: None)
+        resumed = []
+        for edit in edits:
+            await changes.apply(edit)
+            port = changes.setup.proxy.port
+            session, was = await asyncio.to_thread(resume_on_tcp, port, context, session)
+            resumed.append(was)
+        assert resumed == [False, True, False]
 
     with_changes(tmp_path, scenario)
 

@@ -1,6 +1,7 @@
 """The access log."""
 
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -102,6 +103,25 @@ def test_a_closed_log_costs_lines_and_not_the_worker() -> None:
     log.flush()
     assert log.dropped_lines == 1
     os.close(writer)
+
+
+def test_a_full_disk_is_told_once_and_so_is_its_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("spooky"), "propagate", True)
+    full = os.open("/dev/full", os.O_WRONLY)
+    log = AccessLog(full, as_json=True)
+    for _ in range(3):
+        log.write(finished_record())
+        log.flush()
+    log.reopen(os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT))
+    for _ in range(2):
+        log.write(finished_record())
+        log.flush()
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert "No space left on device" in caplog.records[0].getMessage()
+    assert "3 lines were lost" in caplog.records[1].getMessage()
+    os.close(full)
 
 
 def test_lines_go_to_the_new_file_after_a_reopen(tmp_path: Path) -> None:

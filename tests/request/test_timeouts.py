@@ -11,12 +11,9 @@ from tests.support.client import ClientStream, Http3Client
 from tests.support.origin import pattern
 from tests.support.proxy import Setup
 from tests.support.tried import World
+from tests.support.waiting import LATE_SECONDS
 
 RESET_CODES = {"h3": "RESET_STREAM 0x102", "h2": "RST_STREAM 2", "h1": "connection closed"}
-
-
-LATE_SECONDS = 8.0
-"""Sooner than any timeout that a test does not set, however busy the machine is."""
 
 
 async def whole_after(stream: ClientStream, least: float) -> None:

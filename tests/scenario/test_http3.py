@@ -6,7 +6,7 @@ import pytest
 
 from spooky._core import h3_errors as errors
 from spooky._core import reasons
-from spooky.protocol.h3.client import ClientSession
+from spooky._core.h3_client import ClientSession
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.h3.server import ServerSession
 from spooky.protocol.quic.aioquic_session import AioquicSession

@@ -285,7 +285,7 @@ class TestClientCertificate:
         late = now() + datetime.timedelta(days=40)
         pair = Scenario(
             (AIOQUIC, engine),
-            server={"client_verifier": self.REQUIRED, "wall_clock": lambda: late},
+            server={"client_verifier": self.REQUIRED, "wall_clock": lambda: late.timestamp()},
             client={"certificate": chain_of(client_leaf("alice", CLIENTS))},
         )
         refused(pair, AlertDescription.certificate_expired)
@@ -424,7 +424,7 @@ class TestResumption:
             {"client_verifier": ClientVerifier([ca("New root").certificate], required=True)},
             {
                 "client_verifier": REQUIRED,
-                "wall_clock": lambda: now() + datetime.timedelta(days=40),
+                "wall_clock": lambda: (now() + datetime.timedelta(days=40)).timestamp(),
             },
         ],
         ids=["authority changed", "certificate expired"],

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from tests.support.tls import plain_context
 
 REQUEST_END = b"\r\n\r\n"
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class Backend:
@@ -34,10 +35,12 @@ class Backend:
         self.arrivals: list[float] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer the requests of a connection, which have no bodies."""
+        """Answer the requests of a connection, whose bodies say how long they are."""
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
-                await reader.readuntil(REQUEST_END)
+                head = await reader.readuntil(REQUEST_END)
+                if length := CONTENT_LENGTH.search(head):
+                    await reader.readexactly(int(length[1]))
                 self.arrivals.append(time.monotonic())
                 async with self._room:
                     await asyncio.sleep(self._service_seconds)
@@ -182,7 +185,7 @@ class Load:
         try:
             writer.write(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
             head = await reader.readuntil(REQUEST_END)
-            length = re.search(rb"content-length: (\d+)", head)
+            length = CONTENT_LENGTH.search(head)
             assert length is not None
             await reader.readexactly(int(length[1]))
             self._note(start, int(head.split(b" ", 2)[1]))

@@ -233,6 +233,8 @@ class Origin:
         self.protocol = protocol
         self.gate = Gate()
         self.connections = 0
+        # For each connection with TLS whether its session began with an earlier one.
+        self.resumed: list[bool] = []
         self._tls = tls
         self._server: asyncio.Server
         self._tasks: set[asyncio.Task[None]] = set()
@@ -279,6 +281,8 @@ class Origin:
         self._tasks.add(task)
         self._writers.add(writer)
         self.connections += 1
+        if self._tls is not None:
+            self.resumed.append(writer.get_extra_info("ssl_object").session_reused)
         serve = serve_h1 if self.protocol == "h1" else serve_h2
         try:
             await serve(reader, writer, self.gate)

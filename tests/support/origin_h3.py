@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from aioquic.quic.events import (
     StopSendingReceived,
     StreamReset,
 )
+from aioquic.tls import SessionTicket
 
 from tests.support.origin import PIECE, Gate, behave
 
@@ -187,6 +188,11 @@ class Http3Origin:
         self.errors: list[BaseException] = []
         self.servers: list[Http3Server] = []
         self.streams_max = 128
+        # Each is good for one connection.
+        self._tickets: dict[bytes, SessionTicket] = {}
+        self.find_session: Callable[[bytes], SessionTicket | None] = lambda ticket: (
+            self._tickets.pop(ticket, None)
+        )
         self.configuration = QuicConfiguration(
             is_client=False, alpn_protocols=H3_ALPN, max_data=16 * PIECE, max_stream_data=4 * PIECE
         )
@@ -213,8 +219,20 @@ class Http3Origin:
             self._port,
             configuration=self.configuration,
             create_protocol=self._make,
+            session_ticket_fetcher=self.find_session,
+            session_ticket_handler=lambda ticket: self._tickets.update({ticket.ticket: ticket}),
         )
         return self
+
+    @property
+    def resumed(self) -> list[bool]:
+        """For each connection whether its TLS session began with an earlier one."""
+        return [server._quic.tls.session_resumed for server in self.servers]
+
+    def close_connections(self) -> None:
+        """End every connection."""
+        for server in self.servers:
+            server.close()
 
     def vanish(self) -> None:
         """Leave the port without a word."""

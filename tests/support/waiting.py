@@ -7,6 +7,9 @@ from typing import Any
 PATIENCE_SECONDS = 60.0
 """A bound for what never comes: a busy machine takes many seconds for what takes one."""
 
+LATE_SECONDS = 8.0
+"""Sooner than any timeout that a test does not set, however busy the machine is."""
+
 
 async def until(reached: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> None:
     """Wait for a state."""

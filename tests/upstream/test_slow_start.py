@@ -97,8 +97,19 @@ class Compiled:
         )
         self.generation: Generation | None = None
 
-    def put_in_force(self, *backends: Any, slow_start: Any = None) -> Any:
+    def put_in_force(self, *backends: Any, **more: Any) -> Any:
         """Return the balancer of a new generation with backends by id, address and more."""
+        before = self.generation
+        self.generation, balancer = self.prepared(*backends, **more)
+        self.generation.activate()
+        if before is not None:
+            before.release(0.0)
+        return balancer
+
+    def prepared(
+        self, *backends: Any, slow_start: Any = None, type: str = "round-robin"
+    ) -> tuple[Generation, Any]:
+        """Return a new generation that is not in force, and its balancer."""
         settings = {
             "listen": {"tls": {"cert": "c", "key": "k"}},
             "upstream": {
@@ -109,18 +120,15 @@ class Compiled:
                         for id_, address, more in backends
                     ],
                     "slow_start": slow_start or {"window_ms": 10_000},
+                    "load_balancing": {"type": type},
                 }
             },
         }
         configuration = from_mapping(settings)
-        before = self.generation
-        number = before.number + 1 if before is not None else 1
-        self.generation = compile_without_tls(configuration, self.environment, number)
-        self.generation.activate()
-        if before is not None:
-            before.release(0.0)
-        upstream = self.generation.routes.lookup(b"x", b"/", b"GET")
-        return upstream.balancer
+        number = self.generation.number + 1 if self.generation is not None else 1
+        generation = compile_without_tls(configuration, self.environment, number)
+        upstream: Any = generation.routes.lookup(b"x", b"/", b"GET")
+        return generation, upstream.balancer
 
 
 def compile_without_tls(configuration: Any, environment: Environment, number: int) -> Generation:
@@ -156,6 +164,24 @@ def test_a_new_backend_begins_slowly_and_those_of_the_start_do_not() -> None:
         assert percent_of(balancer, 1) == 0
         balancer = worker.put_in_force(A, ("b", "10.0.0.9", {}))
         assert percent_of(balancer, 1) == pytest.approx(9.1, abs=0.5)
+        await worker.runtime.close()
+
+    run(scenario)
+
+
+def test_another_way_of_balancing_is_as_slow_before_it_is_in_force_and_after() -> None:
+    async def scenario() -> None:
+        worker = Compiled()
+        worker.put_in_force(A, B)
+        worker.put_in_force(A, B, ("c", "10.0.0.3", {}))
+        worker.now += 5
+        backends = A, B, ("c", "10.0.0.3", {}), ("d", "10.0.0.4", {})
+        generation, balancer = worker.prepared(*backends, type="random")
+        assert percent_of(balancer, 2) == pytest.approx(100 * 50 / 260, abs=3)
+        assert percent_of(balancer, 3) == pytest.approx(100 * 10 / 260, abs=3)
+        generation.activate()
+        assert percent_of(balancer, 2) == pytest.approx(100 * 50 / 260, abs=3)
+        assert percent_of(balancer, 3) == pytest.approx(100 * 10 / 260, abs=3)
         await worker.runtime.close()
 
     run(scenario)

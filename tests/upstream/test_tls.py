@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from spooky.protocol.h3.client import TLS_CERTIFICATE_ERRORS
+from spooky._core.h3_client import TLS_CERTIFICATE_ERRORS
 from spooky.protocol.quic.certificates import CertificateSelector
 from spooky.protocol.quic.engines import ENGINES, Engine
 from spooky.upstream.dial import UpstreamTls

@@ -10,6 +10,7 @@ are those of ``protocol/quic/session.py``.
 from abc import abstractmethod
 from typing import Any, Final
 
+from spooky._core.arrivals import Cap
 from spooky._core.h3_errors import H3_NO_ERROR
 from spooky._core.packets import PacketHeader, parse_header
 from spooky._core.reasons import BAD_PACKET, HANDSHAKE_BACKLOG, Reason
@@ -34,6 +35,10 @@ MiB at most. At 1,000 handshakes a second they wait for a second, when clients s
 UNSENT_MAX: Final = 1024
 """Datagrams kept while the socket takes none; more are dropped, as a router would."""
 
+LATE_MAX: Final = 8192
+"""Connection IDs whose late packets are dropped; beyond it the oldest are forgotten, and a packet
+of these might be answered with a stateless reset. A connection has five, and 1 MiB is all."""
+
 ReceivedDatagram = tuple[bytes, Any, int]
 
 Opening = tuple[ReceivedDatagram, PacketHeader]
@@ -44,6 +49,7 @@ _DATAGRAMS_PER_TURN = DATAGRAMS_PER_TURN
 _READS_PER_TURN = READS_PER_TURN
 _HANDSHAKES_PER_TURN = HANDSHAKES_PER_TURN
 _UNSENT_MAX = UNSENT_MAX
+_LATE_MAX = LATE_MAX
 _H3_NO_ERROR = H3_NO_ERROR
 
 # What PROXY headers begin with.
@@ -149,6 +155,8 @@ class Listener:
         # Every connection ID in use, issued by us or chosen by a client for its first packets.
         self._by_connection_id: dict[bytes, Any] = {}
         self._connections: set[Any] = set()
+        # Connection IDs of those that clients closed, and until when packets may be on their way.
+        self._late: dict[bytes, float] = {}
         self._handshakes = HandshakeQueue()
         self._handshakes_due = False
         self._unsent: list[Any] = []
@@ -165,6 +173,9 @@ class Listener:
 
     # May be replaced at any time; see ``edge/quic.py``.
     settings: Any
+    # How many connections there may be, and what is counted of them.
+    cap: Cap
+    measures: Any
 
     @abstractmethod
     def _unwrap(self, datagram: ReceivedDatagram) -> ReceivedDatagram | None:
@@ -206,6 +217,10 @@ class Listener:
     @abstractmethod
     def _count(self, reason: Reason) -> None:
         """Count a datagram that is dropped."""
+
+    @abstractmethod
+    def _count_failed(self) -> None:
+        """Count a connection that ended before its handshake was complete."""
 
     @abstractmethod
     def _answer_unknown(self, header: PacketHeader, source: Any, now: float) -> None:
@@ -292,6 +307,9 @@ class Listener:
             return
         connection = self._by_connection_id.get(header.destination_connection_id)
         if connection is None:
+            if self._is_late(header.destination_connection_id, now):
+                self._counts[self._received] += 1
+                return
             if self._is_others(whole, header, datagram[1], handed_over, returned):
                 return
             if header.is_long:
@@ -320,7 +338,20 @@ class Listener:
     def _go_on_with_handshakes(self) -> None:
         """Take a turn's share of the waiting handshakes; sockets are read before the next."""
         self._handshakes_due = False
-        now = self.runtime.now()
+        runtime = self.runtime
+        # What they have to say leaves now: a turn of the loop just for that asks the kernel for
+        # news of all sockets.
+        runtime.hold()
+        try:
+            self._take_handshakes(runtime.clock())
+        finally:
+            runtime.flush()
+        if len(self._handshakes) > 0:
+            self._handshakes_due = True
+            self.runtime.loop.call_soon(self._go_on_with_handshakes)
+
+    def _take_handshakes(self, now: float) -> None:
+        """Go on with some of the handshakes that wait."""
         for _ in range(_HANDSHAKES_PER_TURN):
             connection = self._handshakes.next_under_way()
             if connection is not None:
@@ -336,9 +367,6 @@ class Listener:
                 self._open(openings, now)
             except Exception:
                 self.runtime.report(self)
-        if len(self._handshakes) > 0:
-            self._handshakes_due = True
-            self.runtime.loop.call_soon(self._go_on_with_handshakes)
 
     def _open(self, openings: list[Opening], now: float) -> None:
         """Begin a connection with the first of its datagrams that can, and give it the rest."""
@@ -364,6 +392,38 @@ class Listener:
     def unroute(self, connection_id: bytes) -> None:
         """Stop sending packets with this connection ID anywhere."""
         self._by_connection_id.pop(connection_id, None)
+
+    def outlive(self, connection_ids: list[bytes], until: float) -> None:
+        """Drop what still comes for a connection that its client closed.
+
+        It belongs to no other, and is not answered (RFC 9000 section 10.2.2).
+
+        Arguments:
+            connection_ids: Of the connection.
+            until: When nothing comes any more; seconds on the runtime's clock.
+        """
+        for connection_id in connection_ids:
+            self._by_connection_id.pop(connection_id, None)
+            self._late[connection_id] = until
+        while len(self._late) > _LATE_MAX:
+            self._late.pop(next(iter(self._late)))
+
+    def _is_late(self, connection_id: bytes, now: float) -> bool:
+        """Return whether a packet is one of a connection that its client closed a moment ago."""
+        until = self._late.get(connection_id)
+        if until is None:
+            return False
+        if now < until:
+            return True
+        del self._late[connection_id]
+        return False
+
+    def forget(self, connection: "Connection", was_established: bool) -> None:
+        """Forget a connection that is over."""
+        self._connections.discard(connection)
+        self.cap.closed(was_established)
+        if not was_established:
+            self._count_failed()
 
     def transmit(self, runs: list[Any]) -> None:
         """Send runs of datagrams."""
@@ -438,6 +498,8 @@ class Connection:
         self._marked = False
         self._shutting_down = False
         self._forgotten = False
+        # Until when packets may still come after the client closed it; 0 if it did not.
+        self._late_until = 0.0
 
     @abstractmethod
     def forget(self) -> None:
@@ -478,6 +540,10 @@ class Connection:
                 self._listener.transmit(runs)
         finally:
             if quic.terminated:
+                self.forget()
+            elif quic.draining:
+                # Nothing is ever sent again, and to drop what still comes it takes no connection.
+                self._late_until = quic.deadline()
                 self.forget()
             else:
                 self._set_timer()

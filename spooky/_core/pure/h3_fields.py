@@ -16,6 +16,9 @@ LENGTH_MAX_DIGITS: Final = 19
 FIELD_SIZE_OVERHEAD: Final = 32
 """What each field counts beside its name and value (RFC 9114 section 4.2.2)."""
 
+# A C number, where that above is an object.
+_FIELD_SIZE_OVERHEAD = FIELD_SIZE_OVERHEAD
+
 
 def field_value(fields: Sequence[Field], name: bytes) -> bytes | None:
     """Return the value of a field, several lines joined as one (RFC 9110 section 5.3)."""
@@ -44,5 +47,5 @@ def section_size(fields: Sequence[Field]) -> int:
     """Return the size of a field section (RFC 9114 section 4.2.2)."""
     size = 0
     for name, value in fields:
-        size += FIELD_SIZE_OVERHEAD + len(name) + len(value)
+        size += _FIELD_SIZE_OVERHEAD + len(name) + len(value)
     return size

@@ -13,12 +13,15 @@ class Connection:
     """A connection of a pool, as far as it gives streams away.
 
     Attributes:
+        pool: Whose it is.
         session: What speaks on it; see ``ClientByteSession`` of ``protocol/session.py``.
         served: How many requests it was given.
         ready: Whether the pool has it among those with room.
     """
 
     def __init__(self) -> None:
+        self.pool: Any = None
+        self._idle_timer: Any = None
         self.session: Any = None
         self.served = 0
         self.ready = False
@@ -28,6 +31,17 @@ class Connection:
         reused = self.served > 0
         self.served += 1
         caller.on_connected(self.session.open(caller), reused)
+
+    def on_progress(self) -> None:
+        """Take more requests if there is room, and note when there are none."""
+        session = self.session
+        if not self.ready and session.capacity > 0:
+            self.pool.on_room(self)
+        if self._idle_timer is None and session.active_streams == 0:
+            self._begin_idle()
+
+    def _begin_idle(self) -> None:
+        """Note that it serves nobody from now on; for those that a pool keeps."""
 
 
 class Pool:

@@ -24,6 +24,13 @@ CONNECTION_ID_MAX_LENGTH: Final = 20
 """Longest connection ID in versions 1 and 2 (RFC 9000 section 17.2); bytes."""
 
 
+CLIENT_CONNECTION_ID_MIN_LENGTH: Final = 8
+"""Shortest connection ID that a client may choose for its first packets (RFC 9000 section 7.2)."""
+
+INITIAL_DATAGRAM_MIN_SIZE: Final = 1200
+"""Least size of a datagram that may begin a connection (RFC 9000 section 14.1); bytes."""
+
+
 class PacketType(IntEnum):
     """What kind of packet a header announces."""
 

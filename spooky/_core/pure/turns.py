@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 from spooky._core.timers import Timer, TimerWheel
 
+_SHORTEST_WAIT = 0.0005
+
 
 class Flushable(Protocol):
     """What has output pending until the end of the turn."""
@@ -60,6 +62,14 @@ class Turns:
             self._flush_scheduled = True
             self.loop.call_soon(self._flush)
 
+    def hold(self) -> None:
+        """Flush nothing that is marked from now on until :meth:`flush`, which has to follow."""
+        self._flush_scheduled = True
+
+    def flush(self) -> None:
+        """Flush what was marked, now and not at the end of the turn."""
+        self._flush()
+
     def stop(self) -> None:
         """Fire no timer any more."""
         self._closed = True
@@ -91,8 +101,11 @@ class Turns:
         if deadline is None or self._closed:
             return
         self._wakeup_at = deadline
-        delay = max(0.0, deadline - self.clock())
-        self._wakeup = self.loop.call_later(delay, self._advance)
+        delay = deadline - self.clock()
+        if delay > _SHORTEST_WAIT:
+            # Loops count milliseconds: a timer that was rounded down comes to nothing, twice.
+            delay += _SHORTEST_WAIT
+        self._wakeup = self.loop.call_later(max(0.0, delay), self._advance)
 
     def _advance(self) -> None:
         self._wakeup = None

@@ -25,6 +25,7 @@ class Connection:
     is_client: bool
     established: bool
     terminated: bool
+    draining: bool
     version: int
     original_version: int
     peer: Any
@@ -107,5 +108,6 @@ class Connection:
         """Bear only so many packets that do not authenticate, fewer than the AEAD; for tests."""
 
     def close(self, error_code: int, phrase: str, is_application: bool) -> None: ...
+    def figures(self) -> tuple[int, int, int, float, int]: ...
     def statistics(self) -> dict[str, Any]:
         """Return figures of the transport; times in seconds, sizes in bytes."""

@@ -409,6 +409,16 @@ cdef class Connection(Receiving):
         """Close the connection."""
         self.fail(error_code, 0, phrase, is_application)
 
+    def figures(self):
+        """Return of :meth:`statistics` what is counted of every connection."""
+        return (
+            self.packets_sent,
+            self.packets_received,
+            self.packets_lost,
+            self.recovery.smoothed_rtt,
+            self.recovery.congestion.window,
+        )
+
     def statistics(self):
         """Return figures of the transport; times in seconds, sizes in bytes."""
         return {

@@ -100,6 +100,18 @@ def next_secret(cipher_suite: int, version: int, secret: bytes) -> bytes:
         ValueError: Unknown cipher suite or version.
     """
 
+class Hmac:
+    """Makes HMACs of texts that begin alike, with SHA-256 (RFC 2104).
+
+    Arguments:
+        key: The secret.
+        prefix: What each text begins with.
+        length: How much of each is given; bytes, 32 at most.
+    """
+
+    def __init__(self, key: bytes, prefix: bytes, length: int) -> None: ...
+    def __call__(self, text: bytes) -> bytes: ...
+
 def hkdf_extract(hash_name: str, salt: bytes, material: bytes) -> bytes:
     """Return the pseudorandom key of RFC 5869 section 2.2.
 

@@ -400,6 +400,21 @@ cpdef bytes hkdf_extract(str hash_name, bytes salt, bytes material):
     )
 
 
+@cython.final
+cdef class Hmac:
+    cdef bytes key
+    cdef bytes prefix
+    cdef Py_ssize_t length
+
+    def __init__(self, bytes key not None, bytes prefix not None, Py_ssize_t length):
+        self.key = key
+        self.prefix = prefix
+        self.length = length
+
+    def __call__(self, bytes text not None):
+        return hkdf_extract("sha256", self.key, self.prefix + text)[: self.length]
+
+
 cpdef bytes hkdf_expand_label(
     str hash_name, bytes secret, bytes label, bytes context, Py_ssize_t length
 ):

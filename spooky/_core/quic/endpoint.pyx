@@ -68,6 +68,11 @@ cdef class Endpoint:
         return self.state == TERMINATED
 
     @property
+    def draining(self):
+        """Whether it only waits for what is on its way, as the peer ended it."""
+        return self.state == DRAINING
+
+    @property
     def peer(self):
         """The address packets are sent to."""
         return self.path.address
@@ -166,6 +171,7 @@ cdef class Endpoint:
     def on_handshake_complete(self):
         """Learn from TLS that the handshake is complete."""
         self.established = self.streams_open = True
+        self.parameters = self.parameters.established
         if self.early_keys is not None:
             self.end_early_data()
         if not self.is_client:

@@ -38,6 +38,8 @@ cdef class ServerHandshake(NativeTls):
 
     cpdef _send_hello(self, int group, bytes own_share, bytes shared)
     cpdef _send_flight(self, bytes parameters, bytes certificates, int scheme, object sign)
+    cpdef _on_hello(self, bytes message)
     cpdef _on_finished(self, bytes message)
+    cpdef _complete(self)
     cdef bytes encrypted_extensions(self, bytes parameters)
     cdef bytes finished(self, bytes secret)

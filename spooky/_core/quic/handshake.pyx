@@ -168,6 +168,12 @@ cdef class ServerHandshake(NativeTls):
         else:
             self._on_certificate_verify(message)
 
+    cpdef _on_hello(self, bytes message):
+        raise TypeError("a hello is answered by a subclass")
+
+    cpdef _complete(self):
+        """Do nothing more at the end of the handshake."""
+
     cpdef _send_hello(self, int group, bytes own_share, bytes shared):
         cdef KeySchedule schedule = self._schedule
         cdef Py_ssize_t share = PyBytes_GET_SIZE(own_share)

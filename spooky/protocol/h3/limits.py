@@ -1,6 +1,7 @@
 """What a peer may send before it is refused; the same for both roles."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from spooky._core.h3_fields import FIELD_SIZE_OVERHEAD
@@ -12,7 +13,7 @@ SECTION_PREFIX_BYTES: Final = 16
 """Room for the prefix of a field section (RFC 9204 section 4.5.1)."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Limits:
     """What a message, a stream and a connection may be.
 
@@ -39,7 +40,7 @@ class Limits:
     max_aborted_requests: int = 500
     max_concurrent_streams: int = 100
 
-    @property
+    @cached_property
     def max_headers_frame_bytes(self) -> int:
         """Longest HEADERS frame that is buffered: no field section within limits needs more."""
         return (
@@ -48,7 +49,7 @@ class Limits:
             + FIELD_LINE_OVERHEAD * self.max_headers_count
         )
 
-    @property
+    @cached_property
     def max_decoded_bytes(self) -> int:
         """What a field section may expand to by the count of :func:`spooky._core.qpack.scan`.
 
@@ -58,7 +59,7 @@ class Limits:
         """
         return self.max_headers_bytes * 8 // 5
 
-    @property
+    @cached_property
     def max_field_section_size(self) -> int:
         """The limit in the terms of SETTINGS_MAX_FIELD_SECTION_SIZE (RFC 9114 section 4.2.2)."""
         return self.max_headers_bytes + FIELD_SIZE_OVERHEAD * self.max_headers_count

@@ -55,6 +55,7 @@ class AioquicSession:
         self.is_client = connection.configuration.is_client
         self.established = False
         self.terminated = False
+        self.draining = False
         self.peer = peer
         self._quic = connection
         self._requested_name = server_name
@@ -132,6 +133,9 @@ class AioquicSession:
                 self._goodbye = runs
         self._settle()
         return runs
+
+    def figures(self) -> None:
+        """Return nothing, as :meth:`statistics`."""
 
     def statistics(self) -> None:
         """Return nothing: this engine does not count what it loses."""
@@ -252,6 +256,7 @@ class AioquicSession:
         if not self.is_client:
             chain = quic.server_context.client_chain
             certificate = chain[0].public_bytes(Encoding.DER) if chain else None
+            _let_go_of_certificates(quic)
         self.established = True
         self.peer = quic.get_peer_address() or self.peer
         self.handler.on_handshake(
@@ -394,13 +399,20 @@ def _configuration(parameters: EndpointParameters, *, is_client: bool) -> QuicCo
     )
 
 
+def _let_go_of_certificates(quic: Connection) -> None:
+    """Keep none of a server's after the handshake, as they may be replaced."""
+    quic._parameters = quic._parameters.established
+    quic._configuration.certificate = quic._configuration.private_key = None
+    del quic._make_context
+    quic.server_context.let_go_of_certificates()
+
+
 def server_session(
     parameters: ServerParameters,
     header: PacketHeader,
     peer: Address,
     now: float,
     new_connection_id: Callable[[], bytes],
-    *,
     original_destination_connection_id: bytes | None = None,
     retry_source_connection_id: bytes | None = None,
     address_validated: bool = False,
@@ -424,16 +436,18 @@ def server_session(
     """
     configuration = _configuration(parameters, is_client=False)
     # What aioquic insists on having; the hello decides.
-    chain = parameters.certificates.chains[0]
+    certificates = parameters.certificates
+    assert certificates is not None
+    chain = certificates.chains[0]
     configuration.certificate = chain.certificate
     configuration.private_key = chain.key
 
     def make_context(log: logging.LoggerAdapter[logging.Logger]) -> BoundedContext:
         return ServerContext(
             alpn=list(parameters.alpn),
-            certificates=parameters.certificates,
+            certificates=certificates,
             tickets=parameters.tickets,
-            wall_clock=parameters.wall_clock,
+            date=parameters.date,
             logger=log,
         )
 
@@ -483,7 +497,7 @@ def client_session(
     def make_context(log: logging.LoggerAdapter[logging.Logger]) -> BoundedContext:
         return ClientContext(
             verifier=parameters.verifier,
-            wall_clock=parameters.wall_clock,
+            date=parameters.date,
             alpn_protocols=configuration.alpn_protocols,
             cadata=configuration.cadata,
             logger=log,

@@ -116,7 +116,7 @@ class ClientContext(BoundedContext):
 
     Arguments:
         verifier: Judges the server's certificate; ``None`` leaves it to aioquic.
-        wall_clock: The date.
+        date: Returns the date.
         server_name: The name or address that the server is asked for by.
         options: Of aioquic's context.
     """
@@ -125,13 +125,13 @@ class ClientContext(BoundedContext):
         self,
         *,
         verifier: ServerVerifier | None,
-        wall_clock: Callable[[], datetime.datetime],
+        date: Callable[[], datetime.datetime],
         server_name: str,
         **options: Any,
     ) -> None:
         super().__init__(is_client=True, server_name=server_name, **options)
         self._verifier = verifier
-        self._wall_clock = wall_clock
+        self._date = date
         self._name = server_name
 
     def _client_handle_certificate_verify(self, input_buf: Buffer) -> None:
@@ -141,7 +141,7 @@ class ClientContext(BoundedContext):
             return
         chain = (leaf, *self._peer_certificate_chain)
         try:
-            self._verifier.verify(chain, self._name, self._wall_clock())
+            self._verifier.verify(chain, self._name, self._date())
         except ServerCertificateError as error:
             raise SERVER_FAULT_ALERTS[error.fault](str(error)) from error
 
@@ -161,7 +161,7 @@ class ServerContext(BoundedContext):
         alpn: list[str],
         certificates: CertificateSelector,
         tickets: TicketStore | None,
-        wall_clock: Callable[[], datetime.datetime],
+        date: Callable[[], datetime.datetime],
         logger: logging.LoggerAdapter[logging.Logger] | None,
     ) -> None:
         # No early data: max_early_data goes into tickets (RFC 8446 section 4.6.1).
@@ -171,10 +171,16 @@ class ServerContext(BoundedContext):
         self._certificates = certificates
         self._identity: ServerIdentity
         self._tickets = tickets
-        self._wall_clock = wall_clock
+        self._date = date
         if tickets is not None:
             self.get_session_ticket_cb = self._find_session
             self.new_session_ticket_cb = self._keep_session
+
+    def let_go_of_certificates(self) -> None:
+        """Keep none after the handshake, as they may be replaced."""
+        del self._certificates, self._identity
+        self.certificate = self.certificate_private_key = None
+        self.certificate_chain = []
 
     def _server_handle_hello(
         self, input_buf: Buffer, initial_buf: Buffer, handshake_buf: Buffer
@@ -220,7 +226,7 @@ class ServerContext(BoundedContext):
 
     def _verify(self, verifier: ClientVerifier, chain: tuple[x509.Certificate, ...]) -> None:
         try:
-            verifier.verify(chain, self._wall_clock())
+            verifier.verify(chain, self._date())
         except ClientCertificateError as error:
             raise FAULT_ALERTS[error.fault](str(error)) from error
 
@@ -240,7 +246,7 @@ class ServerContext(BoundedContext):
         verifier = self._identity.client_verifier
         if verifier is not None and session.client_chain:
             try:
-                verifier.verify(session.client_chain, self._wall_clock())
+                verifier.verify(session.client_chain, self._date())
             except ClientCertificateError:
                 return None
             self.client_chain = session.client_chain

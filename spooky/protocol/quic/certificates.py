@@ -71,7 +71,7 @@ class CertificateChain:
         key: Its private key.
         certificate_pem: Certificate and intermediates.
         key_pem: The private key, unencrypted.
-        schemes: What its key can sign with, by their numbers in TLS, the preferred first.
+        schemes: What its key can sign with, see :func:`.signatures.fitting_schemes`.
         message: The TLS message that presents it, the same in every handshake.
         names: The DNS names and IP addresses it covers, lowercase.
         fingerprint: SHA-256 of the certificate, hexadecimal.
@@ -174,6 +174,7 @@ class CertificateSelector:
         if default is None and (not by_name or not strict):
             raise ValueError("a default certificate is needed unless server names are strict")
         self._by_name = {name.lower().rstrip("."): each for name, each in by_name.items()}
+        self._has_wildcards = any(name.startswith("*.") for name in self._by_name)
         self.default = default
         self.strict = strict
         self.names = frozenset(self._by_name)
@@ -200,7 +201,9 @@ class CertificateSelector:
             server_name: As the client sent it, normalized by :func:`normalize_server_name`.
         """
         if server_name is not None:
-            found = self._by_name.get(server_name) or self._by_name.get(wildcard_of(server_name))
+            found = self._by_name.get(server_name)
+            if found is None and self._has_wildcards:
+                found = self._by_name.get(wildcard_of(server_name))
             if found is not None:
                 return found
         return None if self.strict else self.default

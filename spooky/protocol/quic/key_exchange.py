@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from cryptography.hazmat.primitives.asymmetric import ec, x448, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, x448
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from spooky._core.quic.errors import Alert, TlsAlert
+from spooky._core.quic.negotiation import exchange_x25519
 
 X25519: Final = 0x001D
 SECP256R1: Final = 0x0017
@@ -15,12 +16,6 @@ X448: Final = 0x001E
 
 UNCOMPRESSED: Final = b"\x04"
 """What the only form of a point begins with that TLS 1.3 knows (RFC 8446 section 4.2.8.2)."""
-
-
-def _x25519(peer: bytes) -> tuple[bytes, bytes]:
-    key = x25519.X25519PrivateKey.generate()
-    shared = key.exchange(x25519.X25519PublicKey.from_public_bytes(peer))
-    return key.public_key().public_bytes_raw(), shared
 
 
 def _x448(peer: bytes) -> tuple[bytes, bytes]:
@@ -42,7 +37,7 @@ def _on_curve(curve: ec.EllipticCurve) -> Callable[[bytes], tuple[bytes, bytes]]
 
 
 GROUPS: Final[dict[int, Callable[[bytes], tuple[bytes, bytes]]]] = {
-    X25519: _x25519,
+    X25519: exchange_x25519,
     SECP256R1: _on_curve(ec.SECP256R1()),
     SECP384R1: _on_curve(ec.SECP384R1()),
     X448: _x448,

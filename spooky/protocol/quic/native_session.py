@@ -112,7 +112,6 @@ def server_session(
     peer: Address,
     now: float,
     new_connection_id: Callable[[], bytes],
-    *,
     original_destination_connection_id: bytes | None = None,
     retry_source_connection_id: bytes | None = None,
     address_validated: bool = False,

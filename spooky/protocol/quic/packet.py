@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from spooky._core.packets import (
+    CLIENT_CONNECTION_ID_MIN_LENGTH,
     CONNECTION_ID_LENGTH,
     CONNECTION_ID_MAX_LENGTH,
+    INITIAL_DATAGRAM_MIN_SIZE,
     VERSION_1,
     VERSION_2,
     ConnectionIds,
@@ -32,12 +34,6 @@ __all__ = [
     "parse_header",
     "version_negotiation",
 ]
-
-CLIENT_CONNECTION_ID_MIN_LENGTH: Final = 8
-"""Shortest connection ID that a client may choose for its first packets (RFC 9000 section 7.2)."""
-
-INITIAL_DATAGRAM_MIN_SIZE: Final = 1200
-"""Least size of a datagram that may begin a connection (RFC 9000 section 14.1); bytes."""
 
 LONG_HEADER: Final = 0x80
 FIXED_BIT: Final = 0x40

@@ -2,7 +2,8 @@
 
 import datetime
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final, TextIO
 
 from aioquic.tls import SessionTicket
@@ -34,8 +35,8 @@ WINDOW_GROWTH_MAX: Final = 256 * 1024 * 1024
 """Bytes by which the windows of a worker's connections may grow together, unless told otherwise."""
 
 
-def _present() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)
+def _present() -> float:
+    return datetime.datetime.now(datetime.UTC).timestamp()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +58,7 @@ class EndpointParameters:
         congestion_control: ``cubic`` or ``reno``.
         limits: How far a connection goes along with its peer.
         secrets_log: Where traffic secrets are written for packet captures; never in production.
-        wall_clock: The date, for certificates, tickets and tokens.
+        wall_clock: The time of day, for certificates, tickets and tokens; Unix time, seconds.
     """
 
     alpn: tuple[str, ...] = ("h3",)
@@ -74,7 +75,12 @@ class EndpointParameters:
     congestion_control: str = "cubic"
     limits: Limits = DEFAULT_LIMITS
     secrets_log: TextIO | None = None
-    wall_clock: Callable[[], datetime.datetime] = _present
+    wall_clock: Callable[[], float] = _present
+
+    @property
+    def established(self) -> "EndpointParameters":
+        """What counts after the handshake, which connections keep in place of this."""
+        return self
 
     def __post_init__(self) -> None:
         if not self.alpn:
@@ -88,13 +94,18 @@ class EndpointParameters:
                 f"datagrams have {INITIAL_DATAGRAM_MIN_SIZE} to {DATAGRAM_MAX_SIZE} bytes"
             )
 
+    def date(self) -> datetime.datetime:
+        """Return what the wall clock says, as certificates have it."""
+        return datetime.datetime.fromtimestamp(self.wall_clock(), datetime.UTC)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServerParameters(EndpointParameters):
     """How a server treats its connections.
 
     Attributes:
-        certificates: Which certificate to present, and what to ask clients for.
+        certificates: Which certificate to present, and what to ask clients for; ``None`` after the
+            handshake.
         tickets: Sessions that clients may resume; ``None`` allows none. An engine that seals its
             tickets keeps nothing there.
         early_data: How 0-RTT data is taken in resumed sessions; ``None`` takes none.
@@ -106,13 +117,18 @@ class ServerParameters(EndpointParameters):
         reset_token: The stateless reset token of a connection ID; ``None`` for random ones.
     """
 
-    certificates: CertificateSelector
+    certificates: CertificateSelector | None
     tickets: TicketStore | None = None
     early_data: EarlyData | None = None
     keys: Keys | None = None
     listener: str = ""
     new_token: Callable[[Address], bytes] | None = None
     reset_token: Callable[[bytes], bytes] | None = None
+
+    @cached_property
+    def established(self) -> "ServerParameters":
+        """The same without certificates: connections would keep those that were replaced."""
+        return replace(self, certificates=None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,6 +136,8 @@ class QuicSession(Protocol):
         is_client: Which role it has.
         established: Whether the handshake completed.
         terminated: Whether it is over and may be forgotten: nothing to send, no deadline.
+        draining: Whether the peer ended it: nothing is sent any more, and what comes until
+            :meth:`deadline` is dropped. An engine may not say so, and be terminated in time.
         peer: The address packets are sent to; changes when the peer migrates.
         server_name: Of a server: the name its client asked for (SNI), once its hello was read.
         all_acknowledged: Whether the peer has everything that was sent on streams, ends and resets
@@ -149,6 +151,7 @@ class QuicSession(Protocol):
     is_client: bool
     established: bool
     terminated: bool
+    draining: bool
     peer: Address
 
     @property
@@ -234,6 +237,14 @@ class QuicSession(Protocol):
 
         ``on_closed`` follows at the end of the ``receive`` or ``expire`` that is under way, else
         from the next ``receive``, ``expire`` or ``flush``.
+        """
+
+    def figures(self) -> tuple[int, int, int, float, int] | None:
+        """Return what is counted of the transport; ``None`` where :meth:`statistics` is.
+
+        Returns:
+            Packets sent, received and lost; the smoothed round trip, seconds; the congestion
+            window, bytes.
         """
 
     def statistics(self) -> dict[str, Any] | None:

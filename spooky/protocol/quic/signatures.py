@@ -1,6 +1,6 @@
 """Signatures of TLS 1.3: which scheme fits a key, and what it signs (RFC 8446 section 4.2.3)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from cryptography import x509
@@ -58,36 +58,17 @@ SCHEMES: Final = (*HANDSHAKE_SCHEMES, *RSA_PKCS1)
 """What clients are told that we verify."""
 
 
-def fitting_schemes(key: "PrivateKey") -> tuple[int, ...]:
-    """Return the schemes that a key can sign with, the preferred first."""
-    return tuple(number for number, scheme in HANDSHAKE_SCHEMES.items() if scheme.fits(key))
+def fitting_schemes(key: "PrivateKey") -> dict[int, tuple[Any, ...]]:
+    """Return the schemes that a key can sign with, the preferred first.
 
-
-def choose_scheme(fitting: Sequence[int], offered: Sequence[int] | None) -> int:
-    """Return the scheme that a client can verify.
-
-    Arguments:
-        fitting: What the key can sign with, from :func:`fitting_schemes`.
-        offered: What the client can verify.
-
-    Raises:
-        TlsAlert: There is none.
+    Returns:
+        By their numbers, what the key is told beside the data to sign.
     """
-    if offered is None:
-        raise TlsAlert(Alert.MISSING_EXTENSION, "no signature algorithms")
-    for number in fitting:
-        if number in offered:
-            return number
-    raise TlsAlert(Alert.HANDSHAKE_FAILURE, "no signature algorithm in common")
-
-
-def sign(key: "PrivateKey", number: int, content: bytes) -> bytes:
-    """Return the signature of a handshake.
-
-    Arguments:
-        number: A scheme from :func:`choose_scheme`.
-    """
-    return key.sign(content, *HANDSHAKE_SCHEMES[number].parameters)
+    return {
+        number: scheme.parameters
+        for number, scheme in HANDSHAKE_SCHEMES.items()
+        if scheme.fits(key)
+    }
 
 
 def verify(certificate: x509.Certificate, number: int, signature: bytes, content: bytes) -> None:

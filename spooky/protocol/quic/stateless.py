@@ -42,28 +42,25 @@ class ResetTokens:
         keys: The secrets that all workers share.
         listener: Names the listener. Another that was asked for a reset of this one's connection
             must not give the right token, lest it be an oracle (RFC 9000 section 21.11).
+
+    Attributes:
+        of: Returns the token of a connection ID; 16 bytes.
     """
 
-    __slots__ = ("_hmac", "_key", "_prefix")
+    __slots__ = ("of",)
 
     def __init__(self, keys: Keys, listener: str) -> None:
-        self._key = keys.derived_fixed(RESET)
-        self._prefix = listener.encode() + b"\0"
-        self._hmac = _hmac()
-
-    def of(self, connection_id: bytes) -> bytes:
-        """Return the token of a connection ID; 16 bytes."""
         # A handshake makes four in a row, and the kernel keeps the key from one to the next.
-        return self._hmac("sha256", self._key, self._prefix + connection_id)[:RESET_TOKEN_BYTES]
+        self.of = _hmac(keys.derived_fixed(RESET), listener.encode() + b"\0", RESET_TOKEN_BYTES)
 
 
-def _hmac() -> Callable[[str, bytes, bytes], bytes]:
-    """Return what makes an HMAC of a hash, a key and a text: HKDF-Extract is one (RFC 5869)."""
+def _hmac(key: bytes, prefix: bytes, length: int) -> Callable[[bytes], bytes]:
+    """Return what makes an HMAC of a text after a prefix, cut to a length."""
     if not COMPILED:
-        return lambda name, key, text: hmac.digest(key, text, name)
-    from spooky._core.quic.crypto import hkdf_extract
+        return lambda text: hmac.digest(key, prefix + text, "sha256")[:length]
+    from spooky._core.quic.crypto import Hmac
 
-    return hkdf_extract
+    return Hmac(key, prefix, length)
 
 
 def random_reset_token(connection_id: bytes) -> bytes:

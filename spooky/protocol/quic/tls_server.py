@@ -7,17 +7,16 @@ key shares is refused.
 
 import os
 import struct
-from functools import partial
 from hmac import compare_digest
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from spooky._core.quic.client_hello import ClientHello, parse_client_hello
-from spooky._core.quic.errors import Alert, QuicError, TlsAlert, TransportError
-from spooky._core.quic.handshake import ServerHandshake
+from spooky._core.quic.client_hello import ClientHello
+from spooky._core.quic.errors import Alert, TlsAlert
 from spooky._core.quic.key_schedule import KeySchedule
+from spooky._core.quic.negotiation import ServerNegotiation
 from spooky.protocol.quic.certificates import (
     ClientCertificateError,
     ClientCertificateFault,
@@ -32,12 +31,10 @@ from spooky.protocol.quic.sealed_tickets import (
     TicketSealer,
     ticket_sealer,
 )
-from spooky.protocol.quic.signatures import SCHEMES, choose_scheme, sign, verify
+from spooky.protocol.quic.signatures import SCHEMES, verify
 from spooky.protocol.quic.tls_endpoint import (
     APPLICATION,
-    CRYPTO_FRAME,
     EARLY,
-    HANDSHAKE,
     TlsEvents,
 )
 from spooky.protocol.quic.tls_messages import (
@@ -48,14 +45,6 @@ from spooky.protocol.quic.tls_messages import (
     parse_certificate,
     parse_certificate_verify,
 )
-
-TLS_1_3: Final = 0x0304
-
-CIPHER_SUITES: Final = (0x1301, 0x1302, 0x1303)
-"""In our order: AES in hardware is everywhere, and its shorter keys do."""
-
-NULL_COMPRESSION: Final = b"\0"
-"""All that a hello of TLS 1.3 may list (RFC 8446 section 4.1.2)."""
 
 PSK_DHE_KE: Final = 1
 """The mode that keeps forward secrecy; the other is not offered (RFC 8446 section 4.2.9)."""
@@ -89,80 +78,34 @@ FAULT_ALERTS: Final[dict[ClientCertificateFault, Alert]] = {
 }
 
 
-class ServerTls(ServerHandshake):
+class ServerTls(ServerNegotiation):
     """The server's side of a handshake."""
 
-    __slots__ = ("_client_chain", "_identity", "_parameters", "_tickets")
+    __slots__ = ()
+
+    CERTIFICATE_REQUEST = CERTIFICATE_REQUEST
 
     _events: TlsEvents
+    _parameters: ServerParameters
+    _identity: ServerIdentity
+    _tickets: TicketSealer | None
 
-    def __init__(self, parameters: ServerParameters, events: TlsEvents) -> None:
-        super().__init__(events, parameters.secrets_log)
-        self._parameters = parameters
-        self._identity: ServerIdentity
-        self._client_chain: tuple[x509.Certificate, ...] = ()
-        # Seals the ticket of this session, if its client can resume it.
-        self._tickets: TicketSealer | None = None
+    # --- the hello ------------------------------------------------------------------------------
+
+    def _meet(self, server_name: str | None) -> None:
+        self.server_name = normalize_server_name(server_name)
+        selector = self._parameters.certificates
+        assert selector is not None
+        identity = selector.select(self.server_name)
+        if identity is None:
+            raise TlsAlert(Alert.UNRECOGNIZED_NAME, "no certificate for this server name")
+        self._identity = identity
 
     def _sealer(self) -> TicketSealer | None:
         parameters = self._parameters
         if parameters.tickets is None:
             return None
         return ticket_sealer(parameters.keys, parameters.listener)
-
-    # --- the hello ------------------------------------------------------------------------------
-
-    def _on_hello(self, message: bytes) -> None:
-        hello = parse_client_hello(message)
-        self._client_random = hello.random
-        self.server_name = normalize_server_name(hello.server_name)
-        identity = self._parameters.certificates.select(self.server_name)
-        if identity is None:
-            raise TlsAlert(Alert.UNRECOGNIZED_NAME, "no certificate for this server name")
-        self._identity, chain = identity, identity.chain
-        cipher_suite = self._negotiate(hello)
-        if hello.session_id:
-            # There is no middlebox compatibility mode (RFC 9001 section 8.4).
-            raise QuicError(
-                TransportError.PROTOCOL_VIOLATION, CRYPTO_FRAME, "a hello with a session ID"
-            )
-        ours = self._tell_peer_parameters(hello.transport_parameters)
-        session = self._resumable(hello, cipher_suite)
-        scheme = choose_scheme(chain.schemes, hello.signature_schemes) if session is None else 0
-        self._begin_schedule(message, hello, cipher_suite, session)
-        if hello.early_data:
-            self._consider_early_data(hello, session)
-        group, own_share, shared = exchange_keys(hello.key_shares or [])
-        self._send_hello(group, own_share, shared)
-        certificates = None if self.resumed else chain.message
-        expect = MessageType.FINISHED
-        if certificates is not None and identity.client_verifier is not None:
-            certificates = CERTIFICATE_REQUEST + certificates
-            expect = MessageType.CERTIFICATE
-        self._send_flight(ours or b"", certificates, scheme, partial(sign, chain.key, scheme))
-        self._level = HANDSHAKE
-        self._expect = expect
-
-    def _negotiate(self, hello: ClientHello) -> int:
-        """Choose the protocol, and return the cipher suite."""
-        if TLS_1_3 not in (hello.versions or ()):
-            raise TlsAlert(Alert.PROTOCOL_VERSION, "only TLS 1.3 is spoken")
-        if hello.compression_methods != NULL_COMPRESSION:
-            raise TlsAlert(Alert.ILLEGAL_PARAMETER, "compression does not exist any more")
-        if hello.key_shares is None or hello.supported_groups is None:
-            # Neither comes without the other (RFC 8446 section 9.2).
-            raise TlsAlert(Alert.MISSING_EXTENSION, "no key share, or no groups")
-        offered = hello.protocols or ()
-        for protocol in self._parameters.alpn:
-            if protocol.encode() in offered:
-                self.alpn = protocol
-                break
-        else:
-            raise TlsAlert(Alert.NO_APPLICATION_PROTOCOL, "no application protocol in common")
-        for cipher_suite in CIPHER_SUITES:
-            if cipher_suite in hello.cipher_suites:
-                return cipher_suite
-        raise TlsAlert(Alert.HANDSHAKE_FAILURE, "no cipher suite in common")
 
     def _resumable(self, hello: ClientHello, cipher_suite: int) -> Session | None:
         """Return the session of a client's ticket, if it may be resumed now.
@@ -192,19 +135,15 @@ class ServerTls(ServerHandshake):
         if verifier is not None and session.client_chain:
             chain = tuple(map(x509.load_der_x509_certificate, session.client_chain))
             try:
-                verifier.verify(chain, self._parameters.wall_clock())
+                verifier.verify(chain, self._parameters.date())
             except ClientCertificateError:
                 return None
             self._client_chain = chain
         return session
 
-    def _begin_schedule(
-        self, message: bytes, hello: ClientHello, cipher_suite: int, session: Session | None
+    def _begin_resumed(
+        self, message: bytes, hello: ClientHello, cipher_suite: int, session: Session
     ) -> None:
-        if session is None:
-            self._schedule = KeySchedule(cipher_suite)
-            self._schedule.update(message)
-            return
         schedule = self._schedule = KeySchedule(cipher_suite, session.secret)
         schedule.update(message[: hello.binders_at])
         binders = hello.binders or [b""]
@@ -214,7 +153,6 @@ class ServerTls(ServerHandshake):
         self.resumed = True
 
     def _consider_early_data(self, hello: ClientHello, session: Session | None) -> None:
-        """Take the 0-RTT data that a client offers, or let it come to nothing."""
         early = self._parameters.early_data
         self.early_data = (
             early is not None
@@ -228,6 +166,9 @@ class ServerTls(ServerHandshake):
             schedule = self._schedule
             self._tell_secret(False, EARLY, schedule.cipher_suite, schedule.derive(b"c e traffic"))
 
+    def _exchange(self, shares: list[tuple[int, bytes]]) -> tuple[int, bytes, bytes]:
+        return exchange_keys(shares)
+
     # --- the client's flight --------------------------------------------------------------------
 
     def _on_certificate(self, message: bytes) -> None:
@@ -236,7 +177,7 @@ class ServerTls(ServerHandshake):
         chain = parse_certificate(message)
         if chain:
             try:
-                verifier.verify(chain, self._parameters.wall_clock())
+                verifier.verify(chain, self._parameters.date())
             except ClientCertificateError as error:
                 raise TlsAlert(FAULT_ALERTS[error.fault], str(error)) from error
             self._expect = MessageType.CERTIFICATE_VERIFY
@@ -254,15 +195,9 @@ class ServerTls(ServerHandshake):
         self._schedule.update(message)
         self._expect = MessageType.FINISHED
 
-    def _complete(self) -> None:
-        """Give a ticket, and say who the client is."""
-        if self._client_chain:
-            self.client_certificate = self._client_chain[0].public_bytes(Encoding.DER)
-        if self._tickets is not None:
-            self._give_ticket(self._tickets)
-
-    def _give_ticket(self, tickets: TicketSealer) -> None:
+    def _give_ticket(self) -> None:
         """Give a ticket, now that the client can acknowledge it (RFC 9001 section 4.5)."""
+        assert self._tickets is not None
         age_add = int.from_bytes(os.urandom(4), "big")
         early = self._parameters.early_data
         session = Session(
@@ -278,7 +213,7 @@ class ServerTls(ServerHandshake):
             register_id=early.register.register_id if early is not None else 0,
             limits=early.limits if early is not None else (),
         )
-        ticket = tickets.seal(session)
+        ticket = self._tickets.seal(session)
         if ticket is not None:
             # No nonce, as there is one ticket.
             body = struct.pack("!IIB", TICKET_SECONDS, age_add, 0) + opaque(ticket, 2)
@@ -286,4 +221,4 @@ class ServerTls(ServerHandshake):
             self._send(APPLICATION, handshake_message(MessageType.NEW_SESSION_TICKET, body))
 
     def _now(self) -> float:
-        return self._parameters.wall_clock().timestamp()
+        return self._parameters.wall_clock()

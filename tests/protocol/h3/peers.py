@@ -7,11 +7,11 @@ from typing import Any
 
 from pylsqpack import Encoder
 
+from spooky._core.h3_client import ClientSession
 from spooky._core.h3_frames import DATA, HEADERS, encode_settings, parse_frame_header
 from spooky._core.h3_session import Session
 from spooky._core.h3_wire import encode_frame, encode_varint
 from spooky._core.reasons import Reason
-from spooky.protocol.h3.client import ClientSession
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.h3.server import ServerSession
 from spooky.protocol.quic.session import Close, Datagram, Handshake, QuicHandler, Transmit
@@ -329,10 +329,14 @@ class Client:
         return recorder
 
 
-def make_client(limits: Limits | None = None, established: bool = True) -> Client:
+def make_client(
+    limits: Limits | None = None,
+    established: bool = True,
+    session_class: type[ClientSession] = ClientSession,
+) -> Client:
     quic = FakeQuic(is_client=True)
     owner = Owner()
-    session = ClientSession(quic, limits or Limits(), owner)
+    session = session_class(quic, limits or Limits(), owner)
     if established:
         session.on_handshake(HANDSHAKE)
     return Client(quic, session, owner)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime
+import time
 from typing import Any
 
 import pytest
@@ -39,7 +40,10 @@ def register() -> Segment:
 
 
 def shake_hands(
-    early: EarlyData | None, ticket: SessionTicket | None, wall_clock: Any = now, **client: Any
+    early: EarlyData | None,
+    ticket: SessionTicket | None,
+    wall_clock: Any = time.time,
+    **client: Any,
 ) -> tuple[Native, Native, list[SessionTicket]]:
     """Make a client that sends 0-RTT data if it may shake hands."""
     tickets: list[SessionTicket] = []
@@ -162,7 +166,7 @@ def test_a_hello_is_taken_while_it_is_fresh(register: Segment, seconds: int, fre
     age = datetime.timedelta(hours=5)
     ticket = dataclasses.replace(ticket, not_valid_before=ticket.not_valid_before - age)
     shifted = age + datetime.timedelta(seconds=seconds)
-    assert taken(early, ticket, wall_clock=lambda: now() + shifted) is fresh
+    assert taken(early, ticket, wall_clock=lambda: (now() + shifted).timestamp()) is fresh
 
 
 def test_what_the_register_forgets_is_not_fresh_any_more() -> None:

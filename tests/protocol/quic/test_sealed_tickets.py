@@ -100,7 +100,7 @@ class TestResumption:
 
     @pytest.mark.parametrize("suite", [*tls.CIPHER_SUITES])
     def test_every_cipher_suite_resumes(self, suite: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("spooky.protocol.quic.tls_server.CIPHER_SUITES", (suite,))
+        monkeypatch.setattr("spooky._core.quic.negotiation.CIPHER_SUITES", (suite,))
         ticket = ticket_of()
         assert ticket.cipher_suite == suite
         assert resumes(ticket)
@@ -109,7 +109,7 @@ class TestResumption:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         ticket = ticket_of()
-        monkeypatch.setattr("spooky.protocol.quic.tls_server.CIPHER_SUITES", (0x1302,))
+        monkeypatch.setattr("spooky._core.quic.negotiation.CIPHER_SUITES", (0x1302,))
         assert not resumes(ticket)
 
     def test_no_ticket_is_given_where_none_is_allowed(self) -> None:
@@ -147,10 +147,10 @@ class TestRotation:
     def test_a_ticket_is_good_for_its_lifetime(self, age: int, resumed: bool) -> None:
         """One second before it was issued, at its end, and one second after that."""
         issued = now()
-        ticket = ticket_of(wall_clock=lambda: issued)
+        ticket = ticket_of(wall_clock=lambda: issued.timestamp())
         seconds = -1 if age < 0 else TICKET_SECONDS + age
         later = issued + datetime.timedelta(seconds=seconds)
-        assert resumes(ticket, wall_clock=lambda: later) is resumed
+        assert resumes(ticket, wall_clock=lambda: later.timestamp()) is resumed
 
 
 class TestBinding:
@@ -228,7 +228,7 @@ class TestClientIdentity:
             {"client_verifier": ClientVerifier([ca("New root").certificate], required=False)},
             {
                 "client_verifier": OPTIONAL,
-                "wall_clock": lambda: now() + datetime.timedelta(hours=23),
+                "wall_clock": lambda: (now() + datetime.timedelta(hours=23)).timestamp(),
             },
         ],
         ids=["authority changed", "certificate expired"],

@@ -1,0 +1,22 @@
+"""C declarations of a server's answer to a hello."""
+
+from spooky._core.quic.client_hello cimport ClientHello
+from spooky._core.quic.handshake cimport ServerHandshake
+
+
+cdef class ServerNegotiation(ServerHandshake):
+    cdef readonly object _parameters
+    cdef public object _identity
+    cdef public tuple _client_chain
+    # Seals the ticket of this session; None if its client cannot resume it.
+    cdef public object _tickets
+    # With which the certificate's key signs, and as what.
+    cdef int _scheme
+
+    cpdef _on_hello(self, bytes message)
+    cpdef bytes _sign(self, bytes content)
+    cdef int negotiate(self, ClientHello hello) except -1
+    cdef tuple exchange(self, list shares)
+
+
+cpdef tuple exchange_x25519(bytes peer)

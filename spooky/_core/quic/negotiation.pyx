@@ -1,0 +1,148 @@
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""A server's answer to a client's hello (RFC 8446): what is chosen of what the client offers.
+
+Whatever is no rule of TLS, or not in every handshake, is left to a subclass in ``protocol/quic``.
+"""
+
+from cpython.bytes cimport PyBytes_GET_SIZE
+
+from spooky._core.quic.client_hello cimport ClientHello, parse_client_hello
+from spooky._core.quic.handshake cimport ServerHandshake
+from spooky._core.quic.key_schedule cimport KeySchedule
+
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from spooky._core.quic.errors import Alert, QuicError, TlsAlert, TransportError
+
+cdef enum:
+    HANDSHAKE = 1  # The level, as the engine numbers them.
+
+    # Messages of the client (RFC 8446 section 4).
+    CERTIFICATE = 11
+    FINISHED = 20
+
+    TLS_1_3 = 0x0304
+    X25519 = 0x001D
+    CRYPTO_FRAME = 0x06
+
+# In our order: AES in hardware is everywhere, and its shorter keys do.
+CIPHER_SUITES = (0x1301, 0x1302, 0x1303)
+
+# All that a hello of TLS 1.3 may list (RFC 8446 section 4.1.2).
+cdef bytes NULL_COMPRESSION = b"\0"
+
+cdef object new_key = X25519PrivateKey.generate
+cdef object read_key = X25519PublicKey.from_public_bytes
+
+
+cdef class ServerNegotiation(ServerHandshake):
+    CERTIFICATE_REQUEST = b""
+
+    def __init__(self, parameters, events):
+        ServerHandshake.__init__(self, events, parameters.secrets_log)
+        self._parameters = parameters
+        self._client_chain = ()
+
+    cpdef _on_hello(self, bytes message):
+        cdef ClientHello hello = parse_client_hello(message)
+        cdef KeySchedule schedule
+        cdef bytes ours, own_share, shared, certificates = None
+        cdef int cipher_suite, group, expect = FINISHED
+        cdef object session = None
+        self._client_random = hello.random
+        self._meet(hello.server_name)
+        cipher_suite = self.negotiate(hello)
+        if PyBytes_GET_SIZE(hello.session_id) > 0:
+            # There is no middlebox compatibility mode (RFC 9001 section 8.4).
+            raise QuicError(
+                TransportError.PROTOCOL_VIOLATION, CRYPTO_FRAME, "a hello with a session ID"
+            )
+        ours = self._tell_peer_parameters(hello.transport_parameters)
+        if hello.psk_modes is not None or hello.identities is not None:
+            session = self._resumable(hello, cipher_suite)
+        chain = self._identity.chain
+        if session is None:
+            self._scheme = choose_scheme(chain.schemes, hello.signature_schemes)
+            schedule = self._schedule = KeySchedule(cipher_suite)
+            schedule.update(message)
+        else:
+            self._begin_resumed(message, hello, cipher_suite, session)
+        if hello.early_data:
+            self._consider_early_data(hello, session)
+        group, own_share, shared = self.exchange(hello.key_shares)
+        self._send_hello(group, own_share, shared)
+        if not self.resumed:
+            certificates = chain.message
+            if self._identity.client_verifier is not None:
+                certificates = self.CERTIFICATE_REQUEST + certificates
+                expect = CERTIFICATE
+        self._send_flight(b"" if ours is None else ours, certificates, self._scheme, self._sign)
+        self._level = HANDSHAKE
+        self._expect = expect
+
+    cdef int negotiate(self, ClientHello hello) except -1:
+        """Choose the protocol, and return the cipher suite."""
+        cdef str protocol
+        if hello.versions is None or TLS_1_3 not in hello.versions:
+            raise TlsAlert(Alert.PROTOCOL_VERSION, "only TLS 1.3 is spoken")
+        if hello.compression_methods != NULL_COMPRESSION:
+            raise TlsAlert(Alert.ILLEGAL_PARAMETER, "compression does not exist any more")
+        if hello.key_shares is None or hello.supported_groups is None:
+            # Neither comes without the other (RFC 8446 section 9.2).
+            raise TlsAlert(Alert.MISSING_EXTENSION, "no key share, or no groups")
+        if hello.protocols is not None:
+            for protocol in self._parameters.alpn:
+                if protocol.encode() in hello.protocols:
+                    self.alpn = protocol
+                    break
+        if not self.alpn:
+            raise TlsAlert(Alert.NO_APPLICATION_PROTOCOL, "no application protocol in common")
+        for cipher_suite in CIPHER_SUITES:
+            if cipher_suite in hello.cipher_suites:
+                return cipher_suite
+        raise TlsAlert(Alert.HANDSHAKE_FAILURE, "no cipher suite in common")
+
+    cdef tuple exchange(self, list shares):
+        """Answer the key shares; return the group chosen, our share and the shared secret."""
+        cdef bytes share, chosen = None
+        cdef int group
+        for group, share in shares:
+            if group == X25519:
+                chosen = share
+        if chosen is None:
+            return self._exchange(shares)
+        try:
+            return (X25519, *exchange_x25519(chosen))
+        except ValueError as error:
+            raise TlsAlert(Alert.ILLEGAL_PARAMETER, "an invalid key share") from error
+
+    cpdef bytes _sign(self, bytes content):
+        chain = self._identity.chain
+        return chain.key.sign(content, *chain.schemes[self._scheme])
+
+    cpdef _complete(self):
+        """Give a ticket, and say who the client is."""
+        if self._client_chain:
+            self.client_certificate = self._client_chain[0].public_bytes(Encoding.DER)
+        if self._tickets is not None:
+            self._give_ticket()
+        # Certificates above all, which may be replaced while the connection lives.
+        self._parameters = self._identity = self._tickets = None
+        self._client_chain = ()
+
+
+cpdef tuple exchange_x25519(bytes peer):
+    key = new_key()
+    shared = key.exchange(read_key(peer))
+    return key.public_key().public_bytes_raw(), shared
+
+
+cdef int choose_scheme(dict fitting, tuple offered) except -1:
+    """Return the scheme that a client can verify, of those that fit the certificate's key."""
+    if offered is None:
+        raise TlsAlert(Alert.MISSING_EXTENSION, "no signature algorithms")
+    for number in fitting:
+        if number in offered:
+            return number
+    raise TlsAlert(Alert.HANDSHAKE_FAILURE, "no signature algorithm in common")

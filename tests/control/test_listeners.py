@@ -1,0 +1,114 @@
+"""Whose the sockets of listeners are that come, go, come back and are handed over."""
+
+import os
+import socket
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from spooky._core import COMPILED
+from spooky.config import from_mapping
+from spooky.config.performance import Performance
+from spooky.control.candidate import Candidate
+from spooky.control.changes import NextGeneration
+from spooky.control.heir import Heir
+from spooky.control.listeners import Listeners
+from spooky.control.slots import Slots
+from spooky.control.sockets import ListenerSockets
+from spooky.protocol.quic.steering import Steering
+from tests.interop.conftest import free_port
+from tests.support.proxy import run
+
+
+def configured(*ports: int) -> Any:
+    return from_mapping(
+        {
+            "listeners": [
+                {"address": "127.0.0.1", "port": port, "tls": {"cert": "c", "key": "k"}}
+                for port in ports
+            ],
+            "upstream": {
+                "api": {
+                    "route": {"path_prefix": "/"},
+                    "backends": [{"id": "one", "address": "http://127.0.0.1:1"}],
+                }
+            },
+        }
+    )
+
+
+async def change(listeners: Listeners, *ports: int) -> None:
+    candidate = cast(Candidate, SimpleNamespace(configuration=configured(*ports)))
+    step = await listeners.prepare(NextGeneration(2, candidate, rolling=False))
+    step.check()
+    step.commit()
+
+
+def inodes(sockets: ListenerSockets) -> list[int]:
+    return [os.fstat(udp.fileno()).st_ino for udp in sockets.udp]
+
+
+class Inheriting:
+    """What another program left, as an heir has it."""
+
+    def __init__(self, listeners: Listeners) -> None:
+        inherited, self._descriptors = listeners.inheritance()
+        self.left = SimpleNamespace(listeners=inherited)
+        self.slots = (0, 1)
+
+    def take(self, name: str) -> socket.socket | None:
+        descriptor = self._descriptors.pop(name, None)
+        return None if descriptor is None else socket.socket(fileno=os.dup(descriptor))
+
+
+@pytest.mark.skipif(not COMPILED, reason="the twin serves one worker, and none takes over")
+def test_what_drains_is_brought_back_in_order_also_by_a_program_that_takes_over() -> None:
+    """The kernel knows slots by the order of sockets: others beside them would mix them up."""
+    stays, goes = free_port(), free_port()
+
+    async def scenario() -> None:
+        old = Listeners(Slots(2))
+        old.open(configured(stays, goes))
+        number = list(old.numbers.values())[1]
+        before = inodes(old._sockets[number])
+        for _ in range(2):
+            await change(old, stays)
+            with pytest.raises(OSError, match="refused"):
+                socket.create_connection(("127.0.0.1", goes))
+            await change(old, stays, goes)
+            assert list(old.numbers.values())[1] == number
+            assert inodes(old._sockets[number]) == before
+            socket.create_connection(("127.0.0.1", goes)).close()
+        await change(old, stays)
+
+        new = Listeners(Slots(2, Steering((0, 1))))
+        new.inherit(cast(Heir, Inheriting(old)), Performance())
+        assert list(new.numbers.values()) == [0]
+        # As when the first workers have finished.
+        old.close()
+        await change(new, stays, goes)
+        assert list(new.numbers.values())[1] == number
+        sockets = new._sockets[number]
+        assert inodes(sockets)[:2] == before
+        assert len(sockets.udp) == 4
+        # An Initial goes to a slot of the new program's.
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+            for first in range(0, 256, 5):
+                hello = b"\xc3\0\0\0\1\x08" + bytes((first,)) + bytes(27)
+                client.sendto(hello, ("127.0.0.1", goes))
+        arrived = [0, 0, 0, 0]
+        for slot, udp in enumerate(sockets.udp):
+            while True:
+                try:
+                    udp.recv(2000)
+                except BlockingIOError:
+                    break
+                arrived[slot] += 1
+        assert sum(arrived) == len(range(0, 256, 5))
+        # Those of the slots that leave may reach who leaves, by the byte that names it.
+        assert arrived[0] + arrived[1] <= 2
+        assert min(arrived[2:]) > 0
+        new.close()
+
+    run(scenario)
