@@ -107,6 +107,7 @@ class Worker:
         # What generations that came in force still have to change of what is kept, and others to
         # let go of; one after the other, as they came.
         self._afterwards: deque[Generator[None, None, None]] = deque()
+        self._doing: asyncio.Task[None] | None = None
         self.service = RequestService(
             runtime, generation, self.counters, access_log, slot, self._switch, self._fall_behind
         )
@@ -220,6 +221,9 @@ class Worker:
             missing = set(change.listeners) - self._listeners.keys() - change.sockets.keys()
             if missing:
                 raise ValueError(f"there are no sockets for listeners {sorted(missing)}")
+            if self._doing is not None:
+                # What is compiled is compared with what is there, and that must have come so far.
+                await asyncio.wait({self._doing})
             generation = await compile_in_turns(
                 change.configuration, change.materials, self._environment, change.number
             )
@@ -301,7 +305,7 @@ class Worker:
         """Do what follows a change between other turns of the loop, after what came before."""
         self._afterwards.append(steps)
         if len(self._afterwards) == 1:
-            self.runtime.start_task(self._do_afterwards())
+            self._doing = self.runtime.start_task(self._do_afterwards())
 
     async def _do_afterwards(self) -> None:
         while self._afterwards:

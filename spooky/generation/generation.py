@@ -46,11 +46,6 @@ class Generation(InForce):
         self.activation = activation
         self.release_steps = release_steps
 
-    def activate(self) -> None:
-        """Take all steps of :attr:`activation` at once, which of a large one takes long."""
-        for _ in self.activation():
-            pass
-
     def release(self, seconds: float) -> None:
         """Take all steps of :attr:`release_steps` at once, which of a large one takes long."""
         for _ in self.release_steps(seconds):

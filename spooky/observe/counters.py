@@ -119,6 +119,9 @@ class Counters:
         Returns:
             How many names were given up.
         """
+        if all(map(is_used, self._slots)):
+            # After most changes: reading all entries takes several times as long.
+            return 0
         kept: dict[SlotName, int] = {}
         entries: list[bytes] = []
         count = len(self._slots)
@@ -126,8 +129,6 @@ class Counters:
             if is_used(name):
                 kept[name] = position
                 entries.append(entry)
-        if len(kept) == count:
-            return 0
         names = b"".join(entries)
         self.segment.write_names(self.worker, names)
         self._slots, self._named_bytes = kept, len(names)

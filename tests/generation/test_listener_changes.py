@@ -290,8 +290,10 @@ def test_a_thousand_switches_leave_nothing_behind(tmp_path: Path) -> None:
             changes.worker.look()
             await asyncio.sleep(0)
             if number == 100:
+                await changes.given_up()
                 gc.collect()
                 before = len(gc.get_objects())
+        await changes.given_up()
         gc.collect()
         assert len(generations) == 0
         assert len(gc.get_objects()) - before < 200

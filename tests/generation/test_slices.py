@@ -1,6 +1,7 @@
 """A large change is prepared, put in force and given up in steps that are of one thing each."""
 
 import asyncio
+from collections import deque
 from collections.abc import Generator
 from typing import Any
 
@@ -88,7 +89,7 @@ def test_each_step_of_preparing_makes_one_backend_at_most() -> None:
 def test_each_step_of_coming_in_force_changes_one_thing_at_most() -> None:
     async def scenario() -> None:
         made = Generations()
-        made.compile(settings(), 1).activate()
+        deque(made.compile(settings(), 1).activation(), maxlen=0)
         wanted = settings() | {"performance": {"h2_pool_idle_timeout_ms": 7_000}}
         changed = made.compile(wanted, 2)
 
@@ -127,7 +128,7 @@ def test_one_thing_that_cannot_come_in_force_keeps_no_other_from_it(caplog: Any)
 
         for number, part in enumerate(parts):
             part.activations[:] = [lambda number=number: came.append(number), fail]  # type: ignore[misc]
-        generation.activate()
+        deque(generation.activation(), maxlen=0)
         assert came == list(range(UPSTREAMS))
         assert len(caplog.records) == UPSTREAMS
         await made.runtime.close()
@@ -141,7 +142,7 @@ def test_whoever_is_asked_before_its_turn_knows_what_cannot_serve() -> None:
     async def scenario() -> None:
         made = Generations()
         first = made.compile(settings(), 1)
-        first.activate()
+        deque(first.activation(), maxlen=0)
         health = BackendHealth(made.environment.counters.segment, "upstream-3", "backend-1")
         health.set_failing(True, made.runtime.now())
         checked = {"outlier_detection": {"enabled": True}, "panic_threshold_percent": 0}

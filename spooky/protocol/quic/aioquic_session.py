@@ -447,7 +447,7 @@ def server_session(
             alpn=list(parameters.alpn),
             certificates=certificates,
             tickets=parameters.tickets,
-            date=parameters.date,
+            wall_clock=parameters.wall_clock,
             logger=log,
         )
 
@@ -497,7 +497,7 @@ def client_session(
     def make_context(log: logging.LoggerAdapter[logging.Logger]) -> BoundedContext:
         return ClientContext(
             verifier=parameters.verifier,
-            date=parameters.date,
+            wall_clock=parameters.wall_clock,
             alpn_protocols=configuration.alpn_protocols,
             cadata=configuration.cadata,
             logger=log,

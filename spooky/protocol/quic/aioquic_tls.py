@@ -3,7 +3,6 @@
 Every failure is an alert, which QUIC carries as error 0x100 + alert (RFC 9001 section 4.8).
 """
 
-import datetime
 import logging
 from collections.abc import Callable
 from typing import Any, Final
@@ -25,6 +24,7 @@ from spooky.protocol.quic.certificates import (
     ServerIdentity,
     normalize_server_name,
 )
+from spooky.protocol.quic.parameters import date_at
 from spooky.protocol.quic.reassembly import GapBudget, WaitingRanges
 from spooky.protocol.quic.server_verifier import (
     ServerCertificateError,
@@ -116,7 +116,7 @@ class ClientContext(BoundedContext):
 
     Arguments:
         verifier: Judges the server's certificate; ``None`` leaves it to aioquic.
-        date: Returns the date.
+        wall_clock: Returns the time of day; Unix time, seconds.
         server_name: The name or address that the server is asked for by.
         options: Of aioquic's context.
     """
@@ -125,13 +125,13 @@ class ClientContext(BoundedContext):
         self,
         *,
         verifier: ServerVerifier | None,
-        date: Callable[[], datetime.datetime],
+        wall_clock: Callable[[], float],
         server_name: str,
         **options: Any,
     ) -> None:
         super().__init__(is_client=True, server_name=server_name, **options)
         self._verifier = verifier
-        self._date = date
+        self._wall_clock = wall_clock
         self._name = server_name
 
     def _client_handle_certificate_verify(self, input_buf: Buffer) -> None:
@@ -141,7 +141,7 @@ class ClientContext(BoundedContext):
             return
         chain = (leaf, *self._peer_certificate_chain)
         try:
-            self._verifier.verify(chain, self._name, self._date())
+            self._verifier.verify(chain, self._name, date_at(self._wall_clock()))
         except ServerCertificateError as error:
             raise SERVER_FAULT_ALERTS[error.fault](str(error)) from error
 
@@ -161,7 +161,7 @@ class ServerContext(BoundedContext):
         alpn: list[str],
         certificates: CertificateSelector,
         tickets: TicketStore | None,
-        date: Callable[[], datetime.datetime],
+        wall_clock: Callable[[], float],
         logger: logging.LoggerAdapter[logging.Logger] | None,
     ) -> None:
         # No early data: max_early_data goes into tickets (RFC 8446 section 4.6.1).
@@ -171,7 +171,7 @@ class ServerContext(BoundedContext):
         self._certificates = certificates
         self._identity: ServerIdentity
         self._tickets = tickets
-        self._date = date
+        self._wall_clock = wall_clock
         if tickets is not None:
             self.get_session_ticket_cb = self._find_session
             self.new_session_ticket_cb = self._keep_session
@@ -226,7 +226,7 @@ class ServerContext(BoundedContext):
 
     def _verify(self, verifier: ClientVerifier, chain: tuple[x509.Certificate, ...]) -> None:
         try:
-            verifier.verify(chain, self._date())
+            verifier.verify(chain, date_at(self._wall_clock()))
         except ClientCertificateError as error:
             raise FAULT_ALERTS[error.fault](str(error)) from error
 
@@ -246,7 +246,7 @@ class ServerContext(BoundedContext):
         verifier = self._identity.client_verifier
         if verifier is not None and session.client_chain:
             try:
-                verifier.verify(session.client_chain, self._date())
+                verifier.verify(session.client_chain, date_at(self._wall_clock()))
             except ClientCertificateError:
                 return None
             self.client_chain = session.client_chain

@@ -35,6 +35,11 @@ WINDOW_GROWTH_MAX: Final = 256 * 1024 * 1024
 """Bytes by which the windows of a worker's connections may grow together, unless told otherwise."""
 
 
+def date_at(unix_time: float) -> datetime.datetime:
+    """Return a time as certificates have it."""
+    return datetime.datetime.fromtimestamp(unix_time, datetime.UTC)
+
+
 def _present() -> float:
     return datetime.datetime.now(datetime.UTC).timestamp()
 
@@ -93,10 +98,6 @@ class EndpointParameters:
             raise ValueError(
                 f"datagrams have {INITIAL_DATAGRAM_MIN_SIZE} to {DATAGRAM_MAX_SIZE} bytes"
             )
-
-    def date(self) -> datetime.datetime:
-        """Return what the wall clock says, as certificates have it."""
-        return datetime.datetime.fromtimestamp(self.wall_clock(), datetime.UTC)
 
 
 @dataclass(frozen=True, kw_only=True)

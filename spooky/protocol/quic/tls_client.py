@@ -48,7 +48,7 @@ class ClientTls(NativeTls):
         super().__init__(events, parameters.secrets_log, is_client=True)
         context = self._context = ClientContext(
             verifier=parameters.verifier,
-            date=parameters.date,
+            wall_clock=parameters.wall_clock,
             alpn_protocols=list(parameters.alpn),
             cadata=parameters.authorities,
             server_name=server_name,

@@ -24,7 +24,7 @@ from spooky.protocol.quic.certificates import (
     normalize_server_name,
 )
 from spooky.protocol.quic.key_exchange import exchange_keys
-from spooky.protocol.quic.parameters import ServerParameters
+from spooky.protocol.quic.parameters import ServerParameters, date_at
 from spooky.protocol.quic.sealed_tickets import (
     TICKET_SECONDS,
     Session,
@@ -135,7 +135,7 @@ class ServerTls(ServerNegotiation):
         if verifier is not None and session.client_chain:
             chain = tuple(map(x509.load_der_x509_certificate, session.client_chain))
             try:
-                verifier.verify(chain, self._parameters.date())
+                verifier.verify(chain, date_at(self._parameters.wall_clock()))
             except ClientCertificateError:
                 return None
             self._client_chain = chain
@@ -177,7 +177,7 @@ class ServerTls(ServerNegotiation):
         chain = parse_certificate(message)
         if chain:
             try:
-                verifier.verify(chain, self._parameters.date())
+                verifier.verify(chain, date_at(self._parameters.wall_clock()))
             except ClientCertificateError as error:
                 raise TlsAlert(FAULT_ALERTS[error.fault], str(error)) from error
             self._expect = MessageType.CERTIFICATE_VERIFY
