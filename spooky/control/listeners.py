@@ -1,6 +1,7 @@
 """The sockets of all listeners: bound for a change, kept through it, closed when they drained."""
 
 import asyncio
+import ipaddress
 import logging
 import os
 import socket
@@ -22,7 +23,7 @@ from spooky.control.sockets import (
     share_port,
 )
 from spooky.control.takeover import InheritedListener, TakeOverError
-from spooky.edge.listener import CLOSE_SECONDS
+from spooky.edge.listener import CLOSE_SECONDS, READ_SECONDS
 from spooky.edge.listener_numbers import ListenerIdentity, listener_identities, number_listeners
 from spooky.protocol.quic.steering import steering_table
 
@@ -31,6 +32,10 @@ logger = logging.getLogger(__name__)
 CLOSE_MARGIN_SECONDS: Final = 1.0
 """How much longer than workers may take to drain a removed listener its sockets are kept here: the
 kernel tells slots apart by the order of the sockets, and none may go before the others."""
+
+END_SECONDS: Final = READ_SECONDS + CLOSE_MARGIN_SECONDS
+"""How much longer than that its number is kept: workers read it yet, and would take another of this
+number for the same one, come back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,24 @@ class _Draining:
     closing: asyncio.TimerHandle
 
 
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """A removed listener whose sockets are closed here, and may not be in workers.
+
+    Attributes:
+        address: Where it was.
+        ended: Set when no worker has it any more.
+    """
+
+    address: tuple[str, int]
+    ended: asyncio.Event
+
+    def is_at(self, address: str, port: int) -> bool:
+        """Return whether it was at this address and port."""
+        ours, wanted = ipaddress.ip_address(self.address[0]), ipaddress.ip_address(address)
+        return (ours, self.address[1]) == (wanted, port)
+
+
 class Listeners:
     """Owns the sockets.
 
@@ -65,6 +88,7 @@ class Listeners:
         self._loop = asyncio.get_running_loop()
         self._sockets: dict[int, ListenerSockets] = {}
         self._draining: dict[int, _Draining] = {}
+        self._ending: dict[int, _Ending] = {}
         # What a change under way has bound, by number.
         self._bound: dict[int, ListenerSockets] = {}
         self._bound_numbers: dict[ListenerIdentity, int] = {}
@@ -184,6 +208,7 @@ class Listeners:
             PrepareError: An address cannot be bound.
         """
         configuration = change.candidate.configuration
+        await self._have_ended(configuration)
         try:
             self._bind(configuration)
         except (BindError, OSError, ValueError) as error:
@@ -230,7 +255,7 @@ class Listeners:
         """Close all; idempotent."""
         self._discard()
         for number in list(self._draining):
-            self._forget(number)
+            self._close_draining(number)
         for sockets in self._sockets.values():
             sockets.close()
 
@@ -238,6 +263,17 @@ class Listeners:
         """Have the system refuse TCP connections: one that nobody will accept is better refused."""
         for sockets in self._sockets.values():
             sockets.tcp.close()
+
+    async def _have_ended(self, configuration: Configuration) -> None:
+        """Wait until no worker has what was removed where a listener is to be now.
+
+        Sockets bound beside theirs would come after them in the order by which the kernel tells
+        slots apart.
+        """
+        for listener in configuration.active_listeners:
+            for ending in list(self._ending.values()):
+                if ending.is_at(listener.address, listener.port):
+                    await ending.ended.wait()
 
     def _bind(self, configuration: Configuration) -> None:
         listeners: Mapping[ListenerIdentity, Listener] = dict(
@@ -250,7 +286,8 @@ class Listeners:
         in_force = self._known_as(listeners)
         leaving = [self._sockets[in_force[one]] for one in in_force.keys() - listeners.keys()]
         back = self._draining_at(listeners.keys() - in_force.keys())
-        numbers = number_listeners(listeners.values(), in_force | back, self._draining)
+        avoid = {*self._draining, *self._ending}
+        numbers = number_listeners(listeners.values(), in_force | back, avoid)
         performance = configuration.performance
         try:
             for identity, number in numbers.items():
@@ -325,7 +362,7 @@ class Listeners:
     def _adopt(self) -> None:
         for number in self._bound.keys() & self._draining.keys():
             # What is bound has the same sockets, by descriptors of its own.
-            self._forget(number)
+            self._close_draining(number)
         self._sockets |= self._bound
         self.numbers = self._bound_numbers
         self._bound, self._bound_numbers = {}, {}
@@ -362,6 +399,15 @@ class Listeners:
         self._draining[number] = _Draining(identity, sockets, readers, closing)
 
     def _forget(self, number: int) -> None:
+        """Close a listener that drained; its number may be given again when workers forget it."""
+        self._ending[number] = _Ending(self._draining[number].sockets.address, asyncio.Event())
+        self._close_draining(number)
+        self._loop.call_later(END_SECONDS, self._end, number)
+
+    def _end(self, number: int) -> None:
+        self._ending.pop(number).ended.set()
+
+    def _close_draining(self, number: int) -> None:
         draining = self._draining.pop(number)
         draining.closing.cancel()
         draining.sockets.close()

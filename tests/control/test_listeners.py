@@ -1,5 +1,6 @@
 """Whose the sockets of listeners are that come, go, come back and are handed over."""
 
+import asyncio
 import os
 import socket
 from types import SimpleNamespace
@@ -110,5 +111,29 @@ def test_what_drains_is_brought_back_in_order_also_by_a_program_that_takes_over(
         assert arrived[0] + arrived[1] <= 2
         assert min(arrived[2:]) > 0
         new.close()
+
+    run(scenario)
+
+
+def test_a_number_is_given_again_when_no_worker_has_the_listener_any_more() -> None:
+    """Workers read one for longer than its sockets are open here, and would take it for back."""
+    stays, goes = free_port(), free_port()
+
+    async def scenario() -> None:
+        listeners = Listeners(Slots(1))
+        listeners.open(configured(stays, goes))
+        number = list(listeners.numbers.values())[1]
+        await change(listeners, stays)
+        # As its time has come.
+        listeners._forget(number)
+        await change(listeners, stays, free_port())
+        assert list(listeners.numbers.values())[1] != number
+        back = asyncio.ensure_future(change(listeners, stays, goes))
+        await asyncio.sleep(0.1)
+        assert not back.done()
+        listeners._end(number)
+        await asyncio.wait_for(back, 30)
+        assert list(listeners.numbers.values())[1] == number
+        listeners.close()
 
     run(scenario)
