@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import click
 
-from spooky._core.reasons import Reason
+from spooky._core.reasons import UPSTREAM_CERTIFICATE_INVALID, Reason
 from spooky.cli.errors import CommandError
 from spooky.protocol.quic.session import Handshake
 from spooky.protocol.stream import Field, Stream
@@ -53,6 +53,10 @@ class Timing:
         return time.monotonic() - self.started
 
 
+class OutputError(Exception):
+    """The response cannot be written; its argument is why."""
+
+
 class ResponsePrinter:
     """Writes a response as it arrives: the body to stdout, the rest to stderr if verbose."""
 
@@ -75,8 +79,14 @@ class ResponsePrinter:
 
     def on_data(self, data: bytes, end: bool) -> None:
         """Write a piece of the body."""
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        except OSError as error:
+            # It is ours, and not the connection's: the reader has gone, or the disk is full.
+            if not self.ended.done():
+                self.ended.set_exception(OutputError(error))
+            return
         self.stream.consume(len(data))
         if end:
             self._end()
@@ -158,6 +168,8 @@ def command(
     )
     try:
         asyncio.run(_request(target, verbose))
+    except OutputError as error:
+        raise error.args[0] from None
     except TimeoutError as error:
         raise CommandError(
             f"no complete response from {target.url.netloc} within {timeout:g} s",
@@ -169,7 +181,16 @@ def command(
             "HTTP/3 is QUIC, over UDP: see whether the server has it, and on which port",
         ) from error
     except OSError as error:
-        raise CommandError(f"{target.url.netloc}: {error.strerror or error}") from error
+        text = f"{target.url.netloc}: {error.strerror or error}"
+        raise CommandError(text, _remedy(error)) from error
+
+
+def _remedy(error: OSError) -> str:
+    from spooky.upstream.http3 import HandshakeError
+
+    if isinstance(error, HandshakeError) and error.reason is UPSTREAM_CERTIFICATE_INVALID:
+        return "--cacert FILE trusts its authority; --insecure trusts anybody"
+    return ""
 
 
 async def _request(target: Target, verbose: bool) -> None:

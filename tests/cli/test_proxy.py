@@ -45,6 +45,7 @@ def test_a_certificate_that_is_not_trusted_is_refused(url: str) -> None:
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
     assert "certificate" in done.stderr
+    assert "remedy: --cacert" in done.stderr
     assert "Traceback" not in done.stderr
 
 

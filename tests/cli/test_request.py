@@ -1,10 +1,15 @@
 """``spooky request``: what it refuses to send, and how it says that nothing came back."""
 
+import asyncio
+import contextlib
+import os
 import socket
+import sys
 
 import pytest
 
 from spooky.cli.main import run
+from spooky.cli.request import OutputError, ResponsePrinter, Timing
 
 
 @pytest.mark.parametrize(
@@ -57,3 +62,22 @@ def test_a_closed_port_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
         port = taken.getsockname()[1]
     assert run(["request", f"https://127.0.0.1:{port}", "--timeout", "10"]) == 1
     assert f"127.0.0.1:{port}: nothing listens on that UDP port" in capsys.readouterr().err
+
+
+def test_a_reader_that_goes_away_ends_the_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+
+    async def scenario() -> None:
+        printer = ResponsePrinter(Timing(), verbose=False)
+        printer.on_data(b"a", end=False)
+        printer.on_data(b"b", end=True)
+        with pytest.raises(OutputError) as raised:
+            await printer.ended
+        assert isinstance(raised.value.args[0], BrokenPipeError)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", os.fdopen(writer, "w"))
+        asyncio.run(scenario())
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.close()
