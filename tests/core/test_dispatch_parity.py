@@ -413,3 +413,27 @@ def test_a_connection_that_cannot_settle_has_a_timer_yet(kernels: dict[str, Any]
         world.step("turn")
         world.step("turn")
     assert [entry[1] for entry in world.log if entry[0] == "expire"] == [5, 5]
+
+
+@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+def test_what_is_late_for_a_closed_connection_is_dropped_until_nothing_is(
+    kernels: dict[str, Any],
+) -> None:
+    """Else its sender is sent a stateless reset, or an old Initial begins a connection."""
+    world = World(kernels)
+    for step in [("read", [(1, "initial")]), ("turn",), ("turn",), ("establish", 1), ("close", 1)]:
+        world.step(*step)
+    world.step("turn")
+    assert not world.listener._connections
+    assert not world.listener._by_connection_id
+
+    def answered() -> list[str]:
+        before = len(world.log)
+        world.step("read", [(1, "short"), (1, "initial")])
+        asked = ("others", "unknown")
+        return [entry[0] for entry in world.log[before:] if entry[0] in asked]
+
+    world.step("pass", 0.9)
+    assert answered() == []
+    world.step("pass", 0.2)
+    assert answered() == ["others", "unknown", "others"]
