@@ -33,6 +33,10 @@ CLOSE_MARGIN_SECONDS: Final = 1.0
 """How much longer than workers may take to drain a removed listener its sockets are kept here: the
 kernel tells slots apart by the order of the sockets, and none may go before the others."""
 
+REFUSE_SECONDS: Final = 0.04
+"""How long after the commit TCP connections to a removed listener are refused: those that wait to
+be accepted would be reset, and workers without requests see within 20 ms that they are to do it."""
+
 END_SECONDS: Final = READ_SECONDS + CLOSE_MARGIN_SECONDS
 """How much longer than that its number is kept: workers read it yet, and would take another of this
 number for the same one, come back."""
@@ -295,6 +299,7 @@ class Listeners:
                     self._sockets[number].grow(self._slots.count, performance)
                 else:
                     place = identity.address, identity.port
+                    self._free(*place)
                     beside = next((one for one in leaving if one.overlaps(*place)), None)
                     self._bound[number] = self._bind_one(
                         listeners[identity], performance, self._draining.get(number), beside
@@ -327,6 +332,12 @@ class Listeners:
             bound = bind_again(before.sockets, performance, count, table, beside=beside)
             bound.unread.update(leaving - before.readers)
         return bound
+
+    def _free(self, address: str, port: int) -> None:
+        """Have no removed listener listen for TCP any more where another is to."""
+        for draining in self._draining.values():
+            if draining.sockets.overlaps(address, port):
+                draining.sockets.refuse()
 
     def _draining_at(self, wanted: Iterable[ListenerIdentity]) -> dict[ListenerIdentity, int]:
         """Return the numbers of those that drain where one is wanted again."""
@@ -383,9 +394,20 @@ class Listeners:
         for identity in removed:
             number = self.numbers[identity]
             sockets = self._sockets.pop(number)
-            sockets.refuse()
+            if self._takes_some_of(sockets):
+                # It would go on to get what comes for the new one, when nobody accepts it any more.
+                sockets.refuse()
+            else:
+                self._loop.call_later(REFUSE_SECONDS, sockets.refuse)
             seconds = change.drain_seconds + CLOSE_SECONDS + CLOSE_MARGIN_SECONDS
             self._drain(number, identity, sockets, readers - sockets.unread, seconds)
+
+    def _takes_some_of(self, removed: ListenerSockets) -> bool:
+        """Return whether the kernel gives a removed listener what is for one that is new."""
+        return any(
+            removed.overlaps(*new.address) and (not removed.is_wildcard or new.is_wildcard)
+            for new in self._bound.values()
+        )
 
     def _drain(
         self,

@@ -94,6 +94,11 @@ class ListenerSockets:
     def _bind_udp(self, udp: socket.socket) -> None:
         _bind(udp, *self.address, "UDP")
 
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether they are bound to all addresses, and so get what more specific ones leave."""
+        return ipaddress.ip_address(self.address[0]).is_unspecified
+
     def overlaps(self, address: str, port: int) -> bool:
         """Return whether some address is an address of both, on the same port."""
         ours, wanted = ipaddress.ip_address(self.address[0]), ipaddress.ip_address(address)

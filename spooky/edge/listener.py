@@ -203,6 +203,7 @@ class Listener:
         Arguments:
             on_gone: Called when that is done.
         """
+        self.tcp.accept_waiting()
         self.drain()
         self._on_gone = on_gone
         self._remove_in(seconds, self._cut)

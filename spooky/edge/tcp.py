@@ -121,6 +121,12 @@ class TcpListener:
         self._is_patient = False
         self._listen(listening)
 
+    def accept_waiting(self) -> None:
+        """Accept what the kernel has queued, which it would reset when the socket is closed."""
+        for _ in range(TCP_BACKLOG):
+            if not self._accept():
+                return
+
     def stop_accepting(self) -> None:
         """Close the listening socket; connections stay."""
         if self._socket is not None:
@@ -178,21 +184,27 @@ class TcpListener:
 
     def _on_acceptable(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):
-            if self._socket is None:
+            if not self._accept():
                 return
-            try:
-                accepted, peer = self._socket.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if error.errno == errno.EINVAL:
-                    # The supervisor has shut it: what says so is in force, and seen in a moment.
-                    self.stop_accepting()
-                    return
-                # Out of descriptors, or the client was gone already: try again next turn.
-                logger.warning("cannot accept a connection: %s", error)
-                return
-            self._take(accepted, peer)
+
+    def _accept(self) -> bool:
+        """Accept one connection; return whether there may be another."""
+        if self._socket is None:
+            return False
+        try:
+            accepted, peer = self._socket.accept()
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                # The supervisor has shut it: what says so is in force, and seen in a moment.
+                self.stop_accepting()
+                return False
+            # Out of descriptors, or the client was gone already: try again next turn.
+            logger.warning("cannot accept a connection: %s", error)
+            return False
+        self._take(accepted, peer)
+        return True
 
     def _take(self, accepted: socket.socket, peer: tuple[str, int]) -> None:
         """Start TLS on a connection, or refuse it."""

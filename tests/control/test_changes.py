@@ -20,7 +20,7 @@ from tests.control.serve import Served, served
 from tests.support.client import Client, ClientStream
 from tests.support.proxy import INGRESSES, run
 from tests.support.scraping import scrape
-from tests.support.waiting import until
+from tests.support.waiting import refuses, until
 
 WORKERS = 2 if COMPILED else 1
 
@@ -259,8 +259,7 @@ def test_listeners_come_and_go_while_others_keep_their_connections(tmp_path: Pat
                 code, output = await proxy.command("apply", str(proxy.path))
                 assert code == 0, output
                 assert await statuses(clients) == {200}
-                with pytest.raises(OSError, match="refused"):
-                    socket.create_connection(("127.0.0.1", port))
+                await until(lambda: refuses(port))
                 for command in commands:
                     code, output = await proxy.command(*command)
                     assert code == 0, output

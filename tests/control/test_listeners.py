@@ -17,9 +17,11 @@ from spooky.control.heir import Heir
 from spooky.control.listeners import Listeners
 from spooky.control.slots import Slots
 from spooky.control.sockets import ListenerSockets
+from spooky.edge.listener_numbers import ListenerIdentity, listener_identities
 from spooky.protocol.quic.steering import Steering
 from tests.interop.conftest import free_port
 from tests.support.proxy import run
+from tests.support.waiting import refuses, until
 
 
 def configured(*ports: int) -> Any:
@@ -44,6 +46,10 @@ async def change(listeners: Listeners, *ports: int) -> None:
     step = await listeners.prepare(NextGeneration(2, candidate, rolling=False))
     step.check()
     step.commit()
+
+
+def identity_of(port: int) -> ListenerIdentity:
+    return listener_identities(configured(port).active_listeners)[0]
 
 
 def inodes(sockets: ListenerSockets) -> list[int]:
@@ -75,8 +81,7 @@ def test_what_drains_is_brought_back_in_order_also_by_a_program_that_takes_over(
         before = inodes(old._sockets[number])
         for _ in range(2):
             await change(old, stays)
-            with pytest.raises(OSError, match="refused"):
-                socket.create_connection(("127.0.0.1", goes))
+            await until(lambda: refuses(goes))
             await change(old, stays, goes)
             assert list(old.numbers.values())[1] == number
             assert inodes(old._sockets[number]) == before
@@ -111,6 +116,31 @@ def test_what_drains_is_brought_back_in_order_also_by_a_program_that_takes_over(
         assert arrived[0] + arrived[1] <= 2
         assert min(arrived[2:]) > 0
         new.close()
+
+    run(scenario)
+
+
+def test_connections_that_wait_to_be_accepted_are_not_reset_at_the_commit() -> None:
+    stays, goes = free_port(), free_port()
+
+    async def scenario() -> None:
+        listeners = Listeners(Slots(1))
+        listeners.open(configured(stays, goes))
+        workers = listeners._sockets[listeners.numbers[identity_of(goes)]].tcp.dup()
+        client = socket.create_connection(("127.0.0.1", goes))
+        await change(listeners, stays)
+        accepted, _ = workers.accept()
+        client.send(b"hello")
+        assert accepted.recv(5) == b"hello"
+        await until(lambda: refuses(goes))
+        # Nothing listens in the way of one that comes before that.
+        await change(listeners, stays, goes)
+        await change(listeners, stays)
+        await change(listeners, stays, goes)
+        assert not refuses(goes)
+        for one in (client, accepted, workers):
+            one.close()
+        listeners.close()
 
     run(scenario)
 

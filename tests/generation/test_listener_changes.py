@@ -5,6 +5,7 @@ import gc
 import socket
 import ssl
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,28 @@ def test_a_request_on_a_removed_listener_finishes(ingress: str, tmp_path: Path) 
         assert stream.response.status == 200
 
     with_changes(tmp_path, scenario, ingress)
+
+
+def test_a_connection_that_waits_to_be_accepted_is_served_by_a_listener_that_is_removed(
+    tmp_path: Path,
+) -> None:
+    async def scenario(changes: Changes) -> None:
+        port = free_port()
+        await changes.apply(listeners(0, port))
+        await changes.worker.prepare(replace(changes.change(3), listeners=(0,)))
+        # No turn of the loop from here on in which it could be accepted.
+        waiting = socket.create_connection(("127.0.0.1", port))
+        changes.commit(3)
+        changes.worker.look()
+        reader, writer = await asyncio.open_connection(
+            sock=waiting, ssl=plain_context("http/1.1"), server_hostname="localhost"
+        )
+        assert changes.worker.removed == {1}
+        writer.write(b"GET /size/1 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        writer.close()
+
+    with_changes(tmp_path, scenario)
 
 
 @pytest.mark.parametrize("ingress", ["h3", "h2", "h1"])

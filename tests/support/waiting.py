@@ -1,6 +1,7 @@
 """Waiting for what must come, however slow the machine is."""
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -16,3 +17,12 @@ async def until(reached: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -
     async with asyncio.timeout(seconds):
         while not reached():
             await asyncio.sleep(0.02)
+
+
+def refuses(port: int) -> bool:
+    """Return whether TCP connections to a port are refused."""
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionError:
+        return True
+    return False
