@@ -11,8 +11,10 @@ from typing import Final
 _SINCE_424: Final = {
     "pidfd_send_signal": 424, "io_uring_setup": 425, "io_uring_enter": 426,
     "io_uring_register": 427, "open_tree": 428, "move_mount": 429, "fsopen": 430, "fsconfig": 431,
-    "fsmount": 432, "fspick": 433, "pidfd_open": 434, "pidfd_getfd": 438, "mount_setattr": 442,
-    "quotactl_fd": 443, "fchmodat2": 452,
+    "fsmount": 432, "fspick": 433, "pidfd_open": 434, "pidfd_getfd": 438, "process_madvise": 440,
+    "mount_setattr": 442, "quotactl_fd": 443, "process_mrelease": 448, "fchmodat2": 452,
+    "statmount": 457, "listmount": 458, "setxattrat": 463, "removexattrat": 466,
+    "open_tree_attr": 467,
 }  # fmt: skip
 """From here on all processors have the same numbers."""
 
@@ -54,9 +56,11 @@ X86_64: Final = Machine(
         "setdomainname": 171, "init_module": 175, "finit_module": 313, "delete_module": 176,
         "kexec_load": 246, "kexec_file_load": 320, "acct": 163, "quotactl": 179, "iopl": 172,
         "ioperm": 173, "syslog": 103, "settimeofday": 164, "clock_settime": 227, "adjtimex": 159,
-        "clock_adjtime": 305,
+        "clock_adjtime": 305, "vhangup": 153, "uselib": 134, "sysfs": 139, "_sysctl": 156,
+        "create_module": 174, "get_kernel_syms": 177, "query_module": 178, "nfsservctl": 180,
+        "lookup_dcookie": 212, "migrate_pages": 256, "move_pages": 279,
         # What kernels have been broken through.
-        "bpf": 321, "perf_event_open": 298, "userfaultfd": 323,
+        "bpf": 321, "perf_event_open": 298, "userfaultfd": 323, "modify_ldt": 154, "vmsplice": 278,
         # Files by name, beyond reading.
         "open_by_handle_at": 304, "name_to_handle_at": 303, "creat": 85, "mkdir": 83,
         "mkdirat": 258, "rmdir": 84, "unlink": 87, "unlinkat": 263, "rename": 82, "renameat": 264,
@@ -67,8 +71,9 @@ X86_64: Final = Machine(
         "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "chdir": 80, "fchdir": 81,
         "inotify_init": 253, "inotify_init1": 294, "fanotify_init": 300,
         # Ways to other processes.
-        "bind": 49, "shmget": 29, "shmat": 30, "semget": 64, "msgget": 68,
-        "mq_open": 240,
+        "bind": 49, "shmget": 29, "shmat": 30, "shmctl": 31, "semget": 64, "semop": 65,
+        "semctl": 66, "semtimedop": 220, "msgget": 68, "msgsnd": 69, "msgrcv": 70, "msgctl": 71,
+        "mq_open": 240, "mq_unlink": 241,
         **_SINCE_424,
     },
     judged={
@@ -93,15 +98,18 @@ AARCH64: Final = Machine(
         "init_module": 105, "finit_module": 273, "delete_module": 106, "kexec_load": 104,
         "kexec_file_load": 294, "acct": 89, "quotactl": 60, "syslog": 116, "settimeofday": 170,
         "clock_settime": 112, "adjtimex": 171, "clock_adjtime": 266,
-        "bpf": 280, "perf_event_open": 241, "userfaultfd": 282,
+        "vhangup": 58, "nfsservctl": 42, "lookup_dcookie": 18, "migrate_pages": 238,
+        "move_pages": 239,
+        "bpf": 280, "perf_event_open": 241, "userfaultfd": 282, "vmsplice": 75,
         "open_by_handle_at": 265, "name_to_handle_at": 264, "mkdirat": 34, "unlinkat": 35,
         "renameat": 38, "renameat2": 276, "linkat": 37, "symlinkat": 36, "mknodat": 33,
         "fchmod": 52, "fchmodat": 53, "fchown": 55, "fchownat": 54, "truncate": 45,
         "utimensat": 88, "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14,
         "lremovexattr": 15, "fremovexattr": 16, "chdir": 49, "fchdir": 50, "inotify_init1": 26,
         "fanotify_init": 262,
-        "bind": 200, "shmget": 194, "shmat": 196, "semget": 190, "msgget": 186,
-        "mq_open": 180,
+        "bind": 200, "shmget": 194, "shmat": 196, "shmctl": 195, "semget": 190, "semop": 193,
+        "semctl": 191, "semtimedop": 192, "msgget": 186, "msgsnd": 189, "msgrcv": 188,
+        "msgctl": 187, "mq_open": 180, "mq_unlink": 181,
         **_SINCE_424,
     },
     judged={

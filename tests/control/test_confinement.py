@@ -1,5 +1,6 @@
 """What workers give up, each tested to be denied, and that they serve and change without it."""
 
+import errno
 import json
 import os
 import re
@@ -23,9 +24,10 @@ from tests.support.waiting import until
 HAS_LANDLOCK = landlock.version(_libc()) >= 1
 
 ATTEMPTS = """
-import ctypes, json, os, signal, socket, subprocess, sys, threading
+import ctypes, errno, json, os, signal, socket, subprocess, sys, sysconfig, threading
 from spooky.config.security import Privileges, Security
 from spooky.edge.process import confine_worker, _import_what_is_imported_late
+from spooky.runtime.system_calls import MACHINES
 
 secret, directory, sandbox = sys.argv[1], sys.argv[2], sys.argv[3] == "sandbox"
 _import_what_is_imported_late()
@@ -33,6 +35,13 @@ kept = open(secret)
 sys.path.insert(0, directory)
 outside = os.getppid()
 is_x86 = os.uname().machine == "x86_64"
+if sys.argv[3] == "nobody's":
+    # As whoever starts it without being root, though it may not read where Python is.
+    sysconfig.get_config_vars()
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+    sandbox = True
 confine_worker(Security(Privileges(enabled=not sandbox), sandbox))
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -85,8 +94,23 @@ acts = {
     "module": lambda: __import__("colorsys"),
 }
 tried = acts if sandbox else ("read", "write", "root", "groups")
+reads_modules = os.access(os.__file__, os.R_OK)
+if not reads_modules:
+    del acts["module"]
 results = {name: attempt(acts[name]) for name in tried}
-print(json.dumps({"results": results, "ids": [os.getresuid(), os.getresgid(), os.getgroups()]}))
+allowed = []
+if sandbox and results["ptrace"] == errno.EPERM:
+    # Those with their own attempts would make processes if they were allowed.
+    denied = MACHINES[os.uname().machine].denied.items()
+    for name, number in denied:
+        if name not in ("fork", "vfork"):
+            libc.syscall(number, -1, -1, -1, -1, -1, -1)
+            if ctypes.get_errno() != errno.EPERM:
+                allowed.append(name)
+print(json.dumps({
+    "results": results, "ids": [os.getresuid(), os.getresgid(), os.getgroups()],
+    "allowed": allowed, "reads_modules": reads_modules,
+}))
 """
 
 NEEDED = ("kept", "tcp", "udp", "memory", "thread", "itself", "module")
@@ -96,7 +120,7 @@ BY_SECCOMP = (
 )  # fmt: skip
 
 
-def attempts(sandbox: bool) -> dict[str, Any]:
+def attempts(what: str) -> dict[str, Any]:
     """Return the errors of attempts by a process that gave up what workers do; 0 for none."""
     # Not pytest's own directory, which nobody else may enter.
     with tempfile.TemporaryDirectory() as directory:
@@ -104,34 +128,51 @@ def attempts(sandbox: bool) -> dict[str, Any]:
         secret = Path(directory, "secret")
         secret.write_text("secret")
         secret.chmod(0o644)
-        return attempts_at(str(secret), directory, sandbox)
+        return attempts_at(str(secret), directory, what)
 
 
-def attempts_at(secret: str, directory: str, sandbox: bool) -> dict[str, Any]:
+def attempts_at(secret: str, directory: str, what: str) -> dict[str, Any]:
     found = subprocess.run(
-        [sys.executable, "-c", ATTEMPTS, secret, directory, "sandbox" if sandbox else "user"],
+        [sys.executable, "-c", ATTEMPTS, secret, directory, what],
         capture_output=True, check=False, timeout=60,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr.decode()
     return dict(json.loads(found.stdout))
 
 
-def test_what_a_worker_gave_up_is_denied() -> None:
-    found = attempts(sandbox=True)["results"]
-    assert {name: found[name] for name in NEEDED} == dict.fromkeys(NEEDED, 0)
+STARTS = [
+    "sandbox",
+    pytest.param(
+        "nobody's",
+        marks=pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user"),
+    ),
+]
+
+
+@pytest.mark.parametrize("start", STARTS)
+def test_what_a_worker_gave_up_is_denied(start: str) -> None:
+    """As root, and as somebody who never was."""
+    report = attempts(start)
+    found = report["results"]
+    needed = [name for name in NEEDED if name in found or report["reads_modules"]]
+    assert {name: found[name] for name in needed} == dict.fromkeys(needed, 0)
     assert {name for name in BY_SECCOMP if found[name] == 0} == set()
+    assert found["ptrace"] == errno.EPERM
+    assert report["allowed"] == []
+    if start != "sandbox":
+        assert {*report["ids"][0], *report["ids"][1]} == {65534}
 
 
 @pytest.mark.skipif(not HAS_LANDLOCK, reason="this kernel has no Landlock")
 def test_files_that_everybody_may_read_are_out_of_reach() -> None:
-    found = attempts(sandbox=True)["results"]
+    found = attempts("sandbox")["results"]
     assert found["read"] != 0
     assert found["list"] != 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
 def test_workers_of_root_are_nobodys() -> None:
-    found = attempts(sandbox=False)
+    found = attempts("user")
     users, groups, more = found["ids"]
     assert set(users) == {65534}
     assert 0 not in groups
