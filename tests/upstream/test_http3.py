@@ -608,7 +608,8 @@ def test_a_connection_that_retires_sends_the_end_of_its_last_request(
         (exchange,) = server._exchanges.values()
         own.pool.close(60.0)
         (connection,) = own.pool._connections
-        await until(lambda: connection.session.drained)
+        # The native engine accepts no end that the backend's window has no room for.
+        await until(lambda: connection.session.drained or engine == "native")
         server.begin_to_read()
         received = 0
         while (data := await asyncio.wait_for(exchange.arrived.get(), 20)) is not None:
@@ -631,7 +632,8 @@ def test_the_end_of_a_request_that_is_never_taken_is_waited_for_for_some_time(
         own.pool.close(60.0)
         await asyncio.wait_for(own.server.wait_closed(), 20)
 
-    in_room(tmp_path, scenario)
+    # The native engine takes it from nobody before the backend does.
+    in_room(tmp_path, scenario, http3=replace(HTTP3, engine="aioquic"))
 
 
 # --- changes ----------------------------------------------------------------------------------
