@@ -242,8 +242,9 @@ class Proxy:
         self.configuration = configuration
         self._numbers = numbers
         for listener in opened.keys() & removed.keys():
-            # The worker goes on with the sockets that it has.
-            opened[listener].udp = removed[listener].udp
+            if removed[listener].udp[0].fileno() >= 0:
+                # The worker goes on with the sockets that it has; else it ended meanwhile.
+                opened[listener].udp = removed[listener].udp
         every = removed | self._sockets | opened
         self._sockets = {listener: every.pop(listener) for listener in numbers.values()}
         self._removed = every

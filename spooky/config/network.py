@@ -242,7 +242,9 @@ def check_backends(
     found = {**known, **_resolve_all(new, resolve, seconds)}
     for host, at in places.items():
         failure = found.get(host)
-        hint = "the addresses that it had are used" if host in known else "its requests fail"
+        hint = "its requests fail"
+        if host in known:
+            hint = f"addresses that it had are used; without, {hint}"
         for path in at if failure else ():
             report.warning(
                 path, f"{quoted(host)} does not resolve: {failure}", f"until it does, {hint}"

@@ -45,6 +45,8 @@ class NameRefresh:
         self._resolve = resolve
         self._on_changed = on_changed
         self._random = random.Random()
+        # Those of the configuration, also where no name is asked for again.
+        self._hosts: set[str] = set()
         self._known: dict[Name, frozenset[str]] = {}
         # Why names do not resolve.
         self._failing: dict[Name, str] = {}
@@ -57,8 +59,8 @@ class NameRefresh:
 
     @property
     def failures(self) -> dict[str, str]:
-        """Each host that is followed, with why it does not resolve; empty if it does."""
-        failures = dict.fromkeys((host for host, _ in self._known), "")
+        """Each host in use, with why it does not resolve; empty if it does, or is not followed."""
+        failures = dict.fromkeys(self._hosts, "")
         failures.update({host: why for (host, _), why in self._failing.items()})
         return failures
 
@@ -68,7 +70,9 @@ class NameRefresh:
         interval = performance.backend_dns_refresh_interval_ms / 1000
         if not performance.backend_dns_refresh_enabled:
             interval = 0.0
-        names = frozenset(names_of(configuration)) if interval else frozenset()
+        every = frozenset(names_of(configuration))
+        self._hosts = {host for host, _ in every}
+        names = every if interval else frozenset()
         if names == self._known.keys() and interval == self._interval:
             return
         self._known = {name: self._known.get(name, frozenset()) for name in names}
@@ -149,11 +153,13 @@ class NameRefresh:
 
     def _failed(self, name: Name, outcome: str, why: str) -> None:
         """Keep the addresses that the name had, and say so the first time."""
+        if name not in self._known:
+            return  # It was removed while it was asked for.
         self._outcomes[outcome] += 1
         is_new = name not in self._failing
         self._failing[name] = why
         if is_new:
-            kept = ", ".join(sorted(self._known.get(name, ()))) or "none"
+            kept = ", ".join(sorted(self._known[name])) or "none"
             logger.warning("%s does not resolve: %s; addresses kept: %s", name[0], why, kept)
 
     def _resolved(self, name: Name, addresses: list[str]) -> None:

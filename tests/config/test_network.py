@@ -194,6 +194,10 @@ def test_only_new_names_are_asked_for_by_a_change(monkeypatch):
     # What is known of the others is told all the same.
     (problem,) = report.problems
     assert problem.path == "upstream.api.backends[2].address"
+    assert (
+        problem.remedy
+        == "until it does, addresses that it had are used; without, its requests fail"
+    )
     assert '"gone.test" does not resolve: Name or service not known' in problem.message
 
 

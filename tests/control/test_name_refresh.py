@@ -149,7 +149,30 @@ def test_what_is_configured_is_asked_for_and_nothing_else() -> None:
         resolver.asked.clear()
         assert await asking.round() == []
         assert resolver.asked == []
+        # A change need not ask for it either.
+        assert asking.refresh.failures == {"b.test": ""}
         await asking.runtime.close()
+
+    run(scenario)
+
+
+def test_a_name_that_is_removed_while_it_is_asked_for_does_not_stay_as_failing() -> None:
+    async def scenario() -> None:
+        answer = asyncio.get_running_loop().create_future()
+
+        async def resolve(host: str, port: int) -> list[str]:
+            raise await answer
+
+        refresh = NameRefresh(Runtime(asyncio.get_running_loop()), resolve, lambda *_: None)
+        refresh.follow(configured("http://a.test"))
+        refresh.close()
+        asking = asyncio.ensure_future(refresh.refresh())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        refresh.follow(configured("http://10.0.0.1"))
+        answer.set_result(socket.gaierror(socket.EAI_AGAIN, "try again"))
+        await asking
+        assert refresh.failures == {}
 
     run(scenario)
 

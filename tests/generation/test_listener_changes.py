@@ -13,6 +13,7 @@ import pytest
 
 from spooky.config.schema import Listener
 from spooky.edge import messages
+from spooky.edge.change import Change
 from spooky.edge.listener_numbers import listener_identities, number_listeners
 from spooky.edge.messages import Discard, Prepare, Prepared, PrepareFailed
 from spooky.generation.generation import Generation
@@ -150,6 +151,33 @@ def test_a_removed_listener_is_back_at_once_and_cuts_nothing_of_before(
             await client.close()
 
     with_changes(tmp_path, scenario, ingress)
+
+
+def test_a_listener_that_ends_while_a_change_brings_it_back_serves_and_comes_back_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, port = free_port(), free_port()
+
+    async def scenario(changes: Changes) -> None:
+        worker, prepare = changes.worker, changes.worker.prepare
+        await changes.apply(listeners(other, port))
+        number = max(worker.listeners)
+        await changes.apply(listeners(other))
+
+        async def prepare_for_long(change: Change) -> None:
+            await prepare(change)
+            # As its time has come.
+            worker._removed[number]._end()
+
+        with monkeypatch.context() as patch:
+            patch.setattr(worker, "prepare", prepare_for_long)
+            await changes.apply(listeners(other, port))
+        assert await status(await connect("h3", port), "/size/1") == 200
+        await changes.apply(listeners(other))
+        await changes.apply(listeners(other, port))
+        assert await status(await connect("h3", port), "/size/1") == 200
+
+    with_changes(tmp_path, scenario, "h3")
 
 
 @pytest.mark.parametrize("ingress", ["h3", "h2", "h1"])
