@@ -66,10 +66,12 @@ def test_a_backend_that_fails_a_quarter_is_ejected_and_stays_out(tmp_path: Path)
         ):
             await until(lambda: "is ejected for 30 s" in proxy.log)
             assert "backend b2 of backend is ejected for 30 s: The backend failed" in proxy.log
-            await asyncio.sleep(0.3)
+            # The log tells of it as it is decided; workers follow within a tenth of a second.
+            await asyncio.sleep(1)
             seen, now = len(load.samples), time.monotonic()
             await until(lambda: len(load.samples) >= seen + 200)
-            assert load.failures(now) == []
+            # What was asked before may have been given to it.
+            assert [one for one in load.failures(now) if one.at - one.seconds >= now] == []
             assert proxy.log.count("is ejected") == 1
 
     run(scenario)

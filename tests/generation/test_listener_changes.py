@@ -125,8 +125,16 @@ def test_a_removed_listener_is_back_at_once_and_cuts_nothing_of_before(
 ) -> None:
     other, port = free_port(), free_port()
 
+    def patient(*ports: int) -> Edit:
+        def edit(settings: dict[str, Any]) -> None:
+            listeners(*ports)(settings)
+            times = ("shutdown_drain_timeout_ms", "backend_timeout_ms")
+            settings["performance"] |= dict.fromkeys(times, 60_000)
+
+        return edit
+
     async def scenario(changes: Changes) -> None:
-        await changes.apply(listeners(other, port))
+        await changes.apply(patient(other, port))
         number = max(changes.worker.listeners)
         kept = changes.worker.listeners[number]
         streams = []
@@ -136,9 +144,9 @@ def test_a_removed_listener_is_back_at_once_and_cuts_nothing_of_before(
         gate = changes.setup.origin.gate
         await until(lambda: gate.requests["/wait"] == 2)
         for _ in range(2):
-            await changes.apply(listeners(other))
+            await changes.apply(patient(other))
             assert number in changes.worker.removed
-            await changes.apply(listeners(other, port))
+            await changes.apply(patient(other, port))
             assert number not in changes.worker.removed
             assert changes.worker.listeners[number] is kept
             fresh = await connect(ingress, port)
