@@ -78,7 +78,7 @@ cdef class Listener:
     cpdef object unroute(self, bytes connection_id)
     @cython.locals(connection_id=bytes)
     cpdef object outlive(self, list connection_ids, double until)
-    cdef bint _is_late(self, bytes connection_id, double now) except -1
+    cpdef bint is_late(self, bytes connection_id, double now) except -1
     cpdef object forget(self, object connection, bint was_established)
     cpdef object transmit(self, list runs)
     @cython.locals(length=Py_ssize_t, segment=Py_ssize_t, sent=Py_ssize_t)

@@ -275,9 +275,10 @@ class QuicListener(OpeningListener):
             known: Whether only to one that has the connection; else to one that may begin it,
                 where we may not.
         """
+        connection_id, now = header.destination_connection_id, self.runtime.now()
         for kin in self.kin:
             if known:
-                takes = header.destination_connection_id in kin._by_connection_id
+                takes = connection_id in kin._by_connection_id or kin.is_late(connection_id, now)
             else:
                 takes = self.draining and header.is_long and not kin.draining
             if takes:
@@ -349,9 +350,9 @@ class QuicListener(OpeningListener):
     def _negotiate_version(self, header: PacketHeader, source: Address) -> None:
         self._stateless.negotiate_version(header, self.settings.parameters, source)
 
-    def _refuse(self, header: PacketHeader, token: bytes, source: Address, reason: Reason) -> None:
+    def _refuse(self, header: PacketHeader, token: bytes, source: Address) -> None:
         tokens = self.settings.address.tokens
-        self._stateless.refuse(header, token, source, tokens, self._wall_clock(), reason)
+        self._stateless.refuse(header, token, source, tokens, self._wall_clock())
         self._count_action(Action.REFUSE_CONNECTIONS)
 
     def _check_token(

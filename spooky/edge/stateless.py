@@ -117,17 +117,15 @@ class StatelessAnswers:
         source: Address,
         tokens: AddressTokens,
         now: float,
-        reason: Reason,
     ) -> None:
-        """Refuse a connection, and say so to a client whose token proves its address.
+        """Refuse one too many, and say so to a client whose token proves its address.
 
         Others get no answer: whoever forges addresses would have it cost the most.
 
         Arguments:
             now: Seconds since the epoch.
-            reason: Why.
         """
-        self.count(reason)
+        self.count(reasons.OVERLOAD_REFUSED)
         with contextlib.suppress(InvalidTokenError):
             proof = tokens.check(token, source, header.destination_connection_id, now)
             if proof is not None:

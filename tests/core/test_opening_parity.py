@@ -111,6 +111,8 @@ class World:
             (14, 15, 16),
         )
         self.connections: dict[int, Any] = {}
+        # Also those whose names others have by now.
+        self.made: list[Any] = []
         self.set_settings("auto", {}, False)
 
     def call_soon(self, callback: Any) -> None:
@@ -257,6 +259,7 @@ def listener_of(kernels: dict[str, Any]) -> Any:
             self.world.log.append(("connect", client_initial_id, announced))
             connection = Connection(self, session, client_initial_id, 10.0, 30.0)
             world = self.world
+            world.made.append(connection)
             connection._http3 = SimpleNamespace(active_streams=world.state["active"])
             return connection
 
@@ -271,5 +274,6 @@ def test_whatever_happens_both_do_the_same(acts: list[tuple[Any, ...]]) -> None:
         for world in worlds:
             world.act(*act)
         assert worlds[0].state_of() == worlds[1].state_of()
-    open_ones = sum(1 for each in worlds[0].connections.values() if not each._forgotten)
-    assert worlds[0].cap.active >= open_ones
+    made = [each for each in worlds[0].made if not each._forgotten]
+    assert worlds[0].cap.active == len(made)
+    assert worlds[0].cap.half_open == sum(not each.established for each in made)

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
 
@@ -17,10 +18,10 @@ from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import HandshakeCompleted
 from aioquic.quic.packet import QuicErrorCode, QuicProtocolVersion
 
-from spooky._core import reasons
+from spooky._core import COMPILED, reasons
 from spooky._core.reasons import Reason
 from spooky.edge.limits import RateLimits
-from spooky.edge.quic import QuicSettings
+from spooky.edge.quic import QuicListener, QuicSettings
 from spooky.edge.settings import with_keys
 from spooky.edge.source_rules import SourceRules
 from spooky.edge.stateless import (
@@ -40,6 +41,7 @@ from tests.edge.test_ingress import counted, run_with
 from tests.protocol.quic.support import server_parameters
 from tests.support.client import Http3Client
 from tests.support.proxy import Setup
+from tests.support.waiting import until
 
 VERSIONS = [QuicProtocolVersion.VERSION_1, QuicProtocolVersion.VERSION_2]
 STRAY = b"\x40" + b"\0nobody!"
@@ -204,6 +206,61 @@ def test_without_retry_nobody_is_asked(tmp_path: Path) -> None:
         assert isinstance(client, Http3Client)
         assert client.protocol._quic._retry_count == 0
         assert (refused(setup, reasons.ADDRESS_UNPROVEN), accepted(setup, "retry")) == (0, 0)
+
+    run_with(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("closes", [False, True])
+def test_a_hello_keeps_its_half_open_place_though_its_client_closes(
+    tmp_path: Path, closes: bool
+) -> None:
+    """Attack 13: whoever forges hellos can forge closes too, and would never be seen to flood."""
+
+    async def scenario(setup: Setup) -> None:
+        worker = setup.proxy.worker
+        with wire(setup.proxy.port) as on:
+            client = RawClient()
+            first = client.begin(on)
+            if closes:
+                client.quic.close()
+                first += client.pending()
+            on.send(*first)
+            await until(lambda: counted(setup.proxy, "datagrams_received_total") == len(first))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            assert worker.quic_cap.half_open == 1
+
+    run_with(tmp_path, scenario)
+
+
+@pytest.mark.skipif(not COMPILED, reason="aioquic keeps its connections until nothing comes late")
+def test_what_comes_late_for_a_connection_that_its_client_closed_is_dropped(
+    tmp_path: Path,
+) -> None:
+    async def scenario(setup: Setup) -> None:
+        listener = setup.proxy.worker.listeners[0].quic
+        client = await setup.client("h3")
+        assert isinstance(client, Http3Client)
+        connection_id = client.protocol._quic._peer_cid.cid
+        await client.close()
+        await until(lambda: not listener._connections)
+        assert connection_id in listener._late
+        assert connection_id not in listener._by_connection_id
+        # However late: who forgets them is asked elsewhere.
+        listener._late[connection_id] += 3600
+        with wire(setup.proxy.port) as on:
+            before = counted(setup.proxy, "datagrams_received_total")
+            on.send(b"\x40" + connection_id + bytes(40))
+            await until(lambda: counted(setup.proxy, "datagrams_received_total") == before + 1)
+            assert await on.is_silent()
+        assert refused(setup, reasons.UNKNOWN_CONNECTION) == 0
+        # A listener on the same port, which may get them, knows to whom they are late.
+        other = SimpleNamespace(kin=(listener,), runtime=setup.proxy.worker.runtime)
+        other._udp, other._bound_address = listener._udp, listener._bound_address
+        datagram: Any = (b"\x40" + connection_id + bytes(40), ("127.0.0.1", 1), 0)
+        header: Any = parse_header(datagram[0])
+        asked: Any = other
+        assert QuicListener._given_to_kin(asked, datagram, header, known=True)
 
     run_with(tmp_path, scenario)
 

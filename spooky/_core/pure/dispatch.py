@@ -307,7 +307,7 @@ class Listener:
             return
         connection = self._by_connection_id.get(header.destination_connection_id)
         if connection is None:
-            if self._is_late(header.destination_connection_id, now):
+            if self.is_late(header.destination_connection_id, now):
                 self._counts[self._received] += 1
                 return
             if self._is_others(whole, header, datagram[1], handed_over, returned):
@@ -408,7 +408,7 @@ class Listener:
         while len(self._late) > _LATE_MAX:
             self._late.pop(next(iter(self._late)))
 
-    def _is_late(self, connection_id: bytes, now: float) -> bool:
+    def is_late(self, connection_id: bytes, now: float) -> bool:
         """Return whether a packet is one of a connection that its client closed a moment ago."""
         until = self._late.get(connection_id)
         if until is None:
@@ -541,8 +541,9 @@ class Connection:
         finally:
             if quic.terminated:
                 self.forget()
-            elif quic.draining:
+            elif quic.draining and self.established:
                 # Nothing is ever sent again, and to drop what still comes it takes no connection.
+                # Before, it keeps its half-open place: whoever forged the hello can forge a close.
                 self._late_until = quic.deadline()
                 self.forget()
             else:

@@ -22,7 +22,6 @@ from spooky._core.reasons import (
     CLIENT_GLITCHES,
     DRAINING,
     FLOOD_UNPROVEN,
-    OVERLOAD_REFUSED,
     OVERLOAD_UNPROVEN,
     SOURCE_DROPPED,
     UNKNOWN_CONNECTION,
@@ -81,7 +80,7 @@ class OpeningListener(Listener):
         """Return where the client of a new connection is, or the reason why there is none."""
 
     @abstractmethod
-    def _refuse(self, header: PacketHeader, token: bytes, source: Any, reason: Reason) -> None:
+    def _refuse(self, header: PacketHeader, token: bytes, source: Any) -> None:
         """Count a connection that is refused, and say so if that may be said."""
 
     @abstractmethod
@@ -156,7 +155,7 @@ class OpeningListener(Listener):
             self._count(DRAINING)
             return None
         if self.overload.refuses_connections:
-            self._refuse(header, token, source, OVERLOAD_REFUSED)
+            self._refuse(header, token, source)
             return None
         proof = self._check_token(header, token, source) if len(token) > 0 else None
         if isinstance(proof, Reason):

@@ -19,4 +19,4 @@ cdef class ServerNegotiation(ServerHandshake):
     cdef tuple exchange(self, list shares)
 
 
-cpdef tuple exchange_x25519(bytes peer)
+cdef tuple exchange_x25519(bytes peer)

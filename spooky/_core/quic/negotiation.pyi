@@ -60,13 +60,3 @@ class ServerNegotiation(ServerHandshake):
     def _sign(self, content: bytes) -> bytes: ...
     def _give_ticket(self) -> None:
         """Give a ticket, as ``_tickets`` says that one may be given."""
-
-def exchange_x25519(peer: bytes) -> tuple[bytes, bytes]:
-    """Answer a share of X25519 (RFC 7748 section 6.1).
-
-    Returns:
-        Our share, and the secret.
-
-    Raises:
-        ValueError: The share is invalid.
-    """

@@ -132,7 +132,7 @@ cdef class ServerNegotiation(ServerHandshake):
         self._client_chain = ()
 
 
-cpdef tuple exchange_x25519(bytes peer):
+cdef tuple exchange_x25519(bytes peer):
     key = new_key()
     shared = key.exchange(read_key(peer))
     return key.public_key().public_bytes_raw(), shared

@@ -1,4 +1,7 @@
-"""The key exchange of TLS 1.3 (RFC 8446 section 4.2.8), a server's part of it."""
+"""A server's part of TLS 1.3's key exchange (RFC 8446 section 4.2.8), but for X25519.
+
+That is preferred and nearly always offered, so `spooky/_core/quic/negotiation` answers it.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -7,9 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, x448
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from spooky._core.quic.errors import Alert, TlsAlert
-from spooky._core.quic.negotiation import exchange_x25519
 
-X25519: Final = 0x001D
 SECP256R1: Final = 0x0017
 SECP384R1: Final = 0x0018
 X448: Final = 0x001E
@@ -37,7 +38,6 @@ def _on_curve(curve: ec.EllipticCurve) -> Callable[[bytes], tuple[bytes, bytes]]
 
 
 GROUPS: Final[dict[int, Callable[[bytes], tuple[bytes, bytes]]]] = {
-    X25519: exchange_x25519,
     SECP256R1: _on_curve(ec.SECP256R1()),
     SECP384R1: _on_curve(ec.SECP384R1()),
     X448: _x448,

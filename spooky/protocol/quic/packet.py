@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from spooky._core.packets import (
-    CLIENT_CONNECTION_ID_MIN_LENGTH,
     CONNECTION_ID_LENGTH,
     CONNECTION_ID_MAX_LENGTH,
     INITIAL_DATAGRAM_MIN_SIZE,
@@ -19,7 +18,6 @@ from spooky._core.packets import (
 )
 
 __all__ = [
-    "CLIENT_CONNECTION_ID_MIN_LENGTH",
     "CONNECTION_ID_LENGTH",
     "CONNECTION_ID_MAX_LENGTH",
     "FIXED_BIT",

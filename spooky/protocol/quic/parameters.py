@@ -128,8 +128,11 @@ class ServerParameters(EndpointParameters):
 
     @cached_property
     def established(self) -> "ServerParameters":
-        """The same without certificates: connections would keep those that were replaced."""
-        return replace(self, certificates=None)
+        """The same without certificates and keys: connections would keep those that were replaced.
+
+        But for ``new_token``: a NEW_TOKEN frame that is lost is made anew.
+        """
+        return replace(self, certificates=None, tickets=None, early_data=None, keys=None)
 
 
 @dataclass(frozen=True, kw_only=True)
