@@ -33,7 +33,7 @@ cdef class StreamSender(StreamLimits):
     cdef SendQueue _fresh
     cdef list _refused  # Streams of which a part was refused, in the order of that.
 
-    cpdef Py_ssize_t send(self, uint64_t stream_id, bytes data, bint fin) except -1
+    cpdef Py_ssize_t send(self, uint64_t stream_id, bytes data, bint fin) except? -1
     cpdef int reset(self, uint64_t stream_id, uint64_t error_code) except -1
     cpdef int set_priority(self, uint64_t stream_id, int urgency, bint incremental) except -1
     cpdef uint64_t unacknowledged(self, uint64_t stream_id) except? 0

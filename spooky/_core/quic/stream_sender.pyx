@@ -50,7 +50,7 @@ cdef class StreamSender(StreamLimits):
 
     # --- the application -------------------------------------------------------------------------
 
-    cpdef Py_ssize_t send(self, uint64_t stream_id, bytes data, bint fin) except -1:
+    cpdef Py_ssize_t send(self, uint64_t stream_id, bytes data, bint fin) except? -1:
         """Send stream data.
 
         Data for a stream that is over, unknown, or of which our part has ended counts as accepted.
