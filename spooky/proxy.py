@@ -315,6 +315,9 @@ class Proxy:
                 for lifespan in self._lifespans:
                     await lifespan.shutdown()
             finally:
+                # Where one was cancelled, the others are still there.
+                for lifespan in self._lifespans:
+                    await lifespan.abandon()
                 await self._stop_metrics()
                 self._release()
                 await self._runtime.close()

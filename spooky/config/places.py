@@ -12,6 +12,7 @@ class _Place(NamedTuple):
     path: Path
     written: str
     address: Address
+    zone: str
     port: int
 
 
@@ -29,7 +30,7 @@ def check_places(configuration: Configuration, report: Report) -> None:
         if other is None:
             continue
         where = f"the place of {format_path(other.path)} already"
-        if place.address != other.address:
+        if not _same(place, other):
             where = f"in the way of {format_path(other.path)}, which has {other.written}"
         report.error(
             (*place.path, "port"),
@@ -59,7 +60,7 @@ def _places(configuration: Configuration) -> list[_Place]:
     places = []
     for path, text, port in written:
         try:
-            places.append(_Place(path, text, parse_address(text), port))
+            places.append(_Place(path, text, parse_address(text), text.partition("%")[2], port))
         except ValueError:
             # Said where addresses are read.
             continue
@@ -70,7 +71,12 @@ def _overlap(one: _Place, other: _Place) -> bool:
     """Return whether some address is an address of both; ``::`` takes IPv4 too."""
     if one.port != other.port:
         return False
-    return one.address == other.address or _takes(one, other) or _takes(other, one)
+    return _same(one, other) or _takes(one, other) or _takes(other, one)
+
+
+def _same(one: _Place, other: _Place) -> bool:
+    # A link-local address is another in each zone (RFC 4007 section 6).
+    return (one.address, one.zone) == (other.address, other.zone)
 
 
 def _takes(one: _Place, other: _Place) -> bool:

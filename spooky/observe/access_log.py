@@ -64,10 +64,11 @@ class AccessLog:
             written = 0
         except OSError as error:
             # The log is gone (a closed pipe, a full disk): serving goes on without it.
-            self._lose(len(self._lines), error.strerror or str(error))
+            self._lose(content.count(b"\n"), error.strerror or str(error))
             written = len(content)
         else:
-            if self._lost:
+            # Not where a slow reader takes a part, and more may be lost.
+            if self._lost and written == len(content):
                 logger.warning("the access log is written again; %d lines were lost", self._lost)
                 self._lost = 0
         rest = content[written:]

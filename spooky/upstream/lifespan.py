@@ -50,6 +50,11 @@ class Lifespan:
         if self._failure is not None:
             logger.error("the application failed to stop: %s", self._failure)
 
+    async def abandon(self) -> None:
+        """End what is not over, without telling the application."""
+        if self._task is not None and not self._task.done():
+            await _end(self._task)
+
     async def _ask(self, event: str, task: asyncio.Task[None]) -> None:
         self._answered.clear()
         self._to_application.put_nowait({"type": event})

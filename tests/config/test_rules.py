@@ -160,6 +160,14 @@ def test_metrics_have_no_place_of_a_listener():
     check(text, "observability.metrics.port", "is the place of listen already")
 
 
+def test_a_link_local_address_is_another_place_in_each_zone():
+    listeners = ", ".join(
+        f"{{address: '{address}', port: 1000, tls: {{cert: c, key: k}}}}"
+        for address in ("fe80::1%eth0", "fe80::1%eth1")
+    )
+    assert len(load_text(f"listeners: [{listeners}]\n{UPSTREAM}").active_listeners) == 2
+
+
 @pytest.mark.parametrize("second", ["address: '::1', port: 1001", "address: '::2', port: 1000"])
 def test_listeners_may_share_an_address_or_a_port(second):
     tls = "tls: {cert: c, key: k}"

@@ -620,9 +620,9 @@ def test_who_breaks_the_lock_again_and_again_delays_others_less_and_less() -> No
     be_patient(ours)
     looks = [looks_to_break(ours, words) for _ in range(4)]
     # None is shorter than 50 us, and none counts for more than 5 ms.
-    assert 190 <= looks[0] <= 20_000
-    assert 20 <= looks[1] <= 2_500
-    assert 4 <= looks[3] <= 400
+    assert 100 <= looks[0] <= 20_000
+    assert looks[1] <= 2_500
+    assert looks[3] <= 400
     words.release()
 
 

@@ -11,7 +11,10 @@ from spooky._core.h3_wire import encode_frame
 from spooky._core.sections import encode_fields
 from spooky._core.turns import Turns
 from spooky.config.client_address import ClientAddress
+from spooky.config.glitches import Glitches
+from spooky.edge.limits import ConnectionCap
 from spooky.edge.quic_connection import QuicConnection
+from spooky.edge.quic_measures import quic_measures
 from spooky.observe.counters import Counters
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.quic.engines import AIOQUIC, ENGINES, Engine
@@ -29,15 +32,14 @@ class Host(Listener):
     """A listener with no more than its connections ask of it."""
 
     draining = False
-    cap = MagicMock()
-    measures = MagicMock()
     overload = SimpleNamespace(stops_keep_alive=False)
     service: Any
     settings = SimpleNamespace(
         http3=Limits(),
         handshake_timeout=10,
-        parameters=SimpleNamespace(idle_timeout=30.0),
-        proxies=TrustedProxies(ClientAddress()),
+        established=SimpleNamespace(
+            idle_timeout=30.0, proxies=TrustedProxies(ClientAddress()), glitches=Glitches()
+        ),
         authorities=SimpleNamespace(handshake_by_name=lambda name: None),
     )
 
@@ -53,7 +55,12 @@ class Connected(Scenario):
         )
         runtime = Turns(MagicMock(), lambda: self.network.now, 0.001)
         self.accept = MagicMock()
-        listener = Host(runtime, MagicMock(), 0, Counters(), None)
+        counters = Counters()
+        listener = Host(runtime, MagicMock(), 0, counters, None)
+        # Of the classes that kernels know: they look nothing up.
+        listener.cap = ConnectionCap(counters, "quic", 1, 1)
+        listener.cap.open()
+        listener.measures = quic_measures(counters)
         listener.service = SimpleNamespace(accept=self.accept)
         self.connection = QuicConnection(listener, session, header.destination_connection_id)
         self.connection.start()

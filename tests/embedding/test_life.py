@@ -138,3 +138,29 @@ def test_a_drain_that_takes_too_long_is_ended(by: str, tmp_path: Path) -> None:
         await client.close()
 
     asyncio.run(scenario())
+
+
+def test_a_shutdown_that_is_cancelled_leaves_no_application_behind(tmp_path: Path) -> None:
+    notes: list[str] = []
+    stopping = asyncio.Event()
+
+    async def endless(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        stopping.set()
+        await asyncio.sleep(3600)
+
+    async def scenario() -> None:
+        settings = configuration(tmp_path, endless="/endless", other="/")
+        apps = {"endless": endless, "other": noted(notes, "other")}
+        proxy = spooky.Proxy(settings, apps=apps)
+        await proxy.start()
+        closing = asyncio.create_task(proxy.close())
+        await stopping.wait()
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        assert notes == ["other begins", "other is over"]
+
+    asyncio.run(scenario())

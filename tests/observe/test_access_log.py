@@ -124,6 +124,26 @@ def test_a_full_disk_is_told_once_and_so_is_its_end(
     os.close(full)
 
 
+def test_a_reader_that_is_too_slow_is_told_once_while_it_takes_a_part(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("spooky"), "propagate", True)
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    log = AccessLog(writer, as_json=True)
+    for _ in range(50):
+        while log.dropped_lines == 0 or len(caplog.records) == 0:
+            log.write(finished_record())
+            log.flush()
+        os.read(reader, 4096)
+        for _ in range(50):
+            log.write(finished_record())
+        log.flush()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    for descriptor in (reader, writer):
+        os.close(descriptor)
+
+
 def test_lines_go_to_the_new_file_after_a_reopen(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     descriptors = [os.open(path, os.O_WRONLY | os.O_CREAT) for path in (old, new)]
