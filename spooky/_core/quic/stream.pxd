@@ -61,6 +61,7 @@ cdef class Stream:
     cdef bint reset_by_us
     cdef bint refused  # Waits to be told that it is writable.
     cdef bint end_refused  # Because its end is beyond what the peer lets us send.
+    cdef bint rest_refused  # And with it, bytes before it.
     cdef bint stop_told  # The application knows that the peer wants no more.
     cdef bint stop_pending  # It is about to be told.
     cdef int urgency

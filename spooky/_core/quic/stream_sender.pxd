@@ -26,7 +26,7 @@ cdef enum:
 
 cdef class StreamSender(StreamLimits):
     cdef readonly uint64_t buffered  # Bytes that all streams hold.
-    cdef uint64_t _promised  # Bytes that were accepted to be sent, of what the peer allows.
+    cdef uint64_t _unsent_of_ended  # Bytes that were never sent, of streams with their end.
     cdef readonly uint64_t acknowledged  # Bytes of streams that the peer has let us forget.
     cdef readonly Py_ssize_t ends_outstanding  # Ends and resets that the peer has not all of.
     cdef SendQueue _repeats
@@ -42,8 +42,10 @@ cdef class StreamSender(StreamLimits):
     cdef int _reset(self, Stream stream, uint64_t error_code) except -1
     cdef uint64_t _stream_capacity(self) noexcept
     cdef uint64_t _room(self, Stream stream, uint64_t held) noexcept
+    cdef uint64_t _promised(self, Stream stream) noexcept
     cdef bint _overdraws(self, Stream stream) noexcept
     cdef uint64_t _allowed(self, Stream stream) noexcept
+    cdef bint _is_end_writable(self, Stream stream) noexcept
     cdef bint _is_writable(self, Stream stream) noexcept
     cdef int _refuse(self, Stream stream) except -1
     cdef int _refuse_end(self, Stream stream) except -1

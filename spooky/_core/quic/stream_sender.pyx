@@ -82,6 +82,7 @@ cdef class StreamSender(StreamLimits):
                 fin = False
         stream.end_refused = False
         if fin:
+            stream.rest_refused = size > 0
             if self._overdraws(stream):
                 self._refuse_end(stream)
                 return 0 if size else -1
@@ -97,9 +98,9 @@ cdef class StreamSender(StreamLimits):
             stream.output = SendBuffer()
         stream.output.append(data, fin)
         self.buffered += <uint64_t>size
-        self._promised += <uint64_t>size
         if fin:
             self.ends_outstanding += 1
+            self._unsent_of_ended += stream.output.end - stream.output.next
         self._schedule(stream)
         return size
 
@@ -145,7 +146,8 @@ cdef class StreamSender(StreamLimits):
         if stream.output is not None:
             stream.reset_size = stream.output.next
             self.buffered -= stream.output.end - stream.output.base
-            self._promised -= stream.output.end - stream.output.next
+            if stream.output.ended:
+                self._unsent_of_ended -= stream.output.end - stream.output.next
             self._room_changed = True
             stream.output = None
         self._cancel(stream, CONTROL_STREAM_DATA_BLOCKED)
@@ -189,21 +191,42 @@ cdef class StreamSender(StreamLimits):
             room = max(room, STREAM_SHARE - held)
         return room
 
+    cdef uint64_t _promised(self, Stream stream) noexcept:
+        """Return what the peer has to let us send for a stream's end to follow what it holds.
+
+        That is what was sent, what is unsent of the streams that ended, and of this one; nothing of
+        those that go on: what is beyond their own windows may wait for ever, and no end waits for
+        that. What they send before an end that was accepted can make it wait in the queue.
+        """
+        cdef uint64_t promised = self.sent + self._unsent_of_ended
+        if stream.output is not None:
+            promised += stream.output.end - stream.output.next
+        return promised
+
     cdef bint _overdraws(self, Stream stream) noexcept:
-        """Return whether more was accepted, of a stream or of all, than the peer lets us send."""
-        if self._promised > self._max_data:
-            return True
-        return stream.output is not None and stream.output.end > stream.limit
+        """Return whether a stream holds more than the peer lets us send; an end alone always may."""
+        if stream.output is None or stream.output.next == stream.output.end:
+            return False
+        return stream.output.end > stream.limit or self._promised(stream) > self._max_data
 
     cdef uint64_t _allowed(self, Stream stream) noexcept:
         """Return how much more the peer lets us send of a stream that does not overdraw."""
         cdef uint64_t end = 0 if stream.output is None else stream.output.end
-        return min(stream.limit - end, self._max_data - self._promised)
+        cdef uint64_t promised = self._promised(stream)
+        if promised >= self._max_data:
+            return 0
+        return min(stream.limit - end, self._max_data - promised)
+
+    cdef bint _is_end_writable(self, Stream stream) noexcept:
+        """Return whether a stream's end, once refused, is worth offering again."""
+        return not self._overdraws(stream) and (
+            not stream.rest_refused or self._allowed(stream) > 0
+        )
 
     cdef bint _is_writable(self, Stream stream) noexcept:
         """Return whether a stream once refused has so much room that it is worth offering again."""
         cdef uint64_t held = 0
-        if stream.end_refused and self._overdraws(stream):
+        if stream.end_refused and not self._is_end_writable(stream):
             return False
         if stream.output is not None:
             held = stream.output.end - stream.output.base
@@ -244,7 +267,7 @@ cdef class StreamSender(StreamLimits):
         stream.end_refused = True
         self._refuse(stream)
         # Whichever of the two limits comes first.
-        if stream.limit <= end or stream.limit - end + self._promised <= self._max_data:
+        if stream.limit <= end or stream.limit - end + self._promised(stream) <= self._max_data:
             if stream.blocked_at != stream.limit:
                 stream.blocked_at = stream.limit
                 self._want(stream, CONTROL_STREAM_DATA_BLOCKED)
@@ -394,6 +417,8 @@ cdef class StreamSender(StreamLimits):
         stop = start + <uint64_t>size
         if is_new:
             self.sent += <uint64_t>size
+            if output.ended:
+                self._unsent_of_ended -= <uint64_t>size
         record = packet.add_frame()
         record.kind = RECORD_STREAM
         record.id = stream.id

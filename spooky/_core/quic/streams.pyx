@@ -188,6 +188,7 @@ cdef class Streams(StreamReceiver):
         self._control = 0
         self.control_count = 0
         self.buffered = 0
+        self._unsent_of_ended = 0
         self.ends_outstanding = 0
         self.gaps = 0
         return 0
