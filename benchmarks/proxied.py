@@ -123,8 +123,9 @@ class ClientStream:
         self.ended = end
         return True
 
-    def send_trailers(self, fields: Fields) -> None:
+    def send_trailers(self, fields: Fields) -> bool:
         self.ended = True
+        return True
 
     def consume(self, count: int) -> None:
         self.credited += count

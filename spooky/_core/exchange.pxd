@@ -82,6 +82,7 @@ cdef class Exchange(Owner):
     cdef object _on_response_head(self, Attempt attempt, list fields, bint end)
     @cython.locals(size=Py_ssize_t, accepted=bint)
     cdef object _on_response_data(self, Attempt attempt, bytes data, bint end)
+    @cython.locals(accepted=bint)
     cdef object _on_response_trailers(self, Attempt attempt, list fields)
     @cython.locals(size=Py_ssize_t)
     cdef object _send_upstream(self, object upstream, bytes data, bint end)

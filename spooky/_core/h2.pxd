@@ -20,7 +20,7 @@ cdef class Session(h2_stream.Owner):
     cdef public int64_t active_streams
     cdef public int64_t unanswered_pings
     cdef public object unwritten
-    cdef int64_t _transmitted
+    cdef int64_t _taken
     cdef object _wake
     cdef public object _limits
     cdef public object _role

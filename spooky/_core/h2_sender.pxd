@@ -21,11 +21,12 @@ cdef class Sender:
     cdef dict _waiting
     cdef readonly int64_t turn
     cdef readonly Py_ssize_t backlog_bytes
+    cdef readonly int64_t body_bytes
     cdef public bint ordered
     cdef public bint writable
 
     cpdef bint send(self, Stream stream, bytes data, bint end) except -1
-    cpdef object send_trailers(self, Stream stream)
+    cpdef bint send_trailers(self, Stream stream) except -1
     @cython.locals(room=Py_ssize_t, stream=Stream)
     cpdef object feed(self)
     @cython.locals(stream=Stream, limit=Py_ssize_t)
@@ -38,6 +39,7 @@ cdef class Sender:
     @cython.locals(window=Py_ssize_t)
     cpdef bint has_sent(self, Stream stream) except -1
     cpdef bint is_held_up(self, Stream stream) except -1
+    cdef bint _welcomes_more(self, Stream stream) except -1
     @cython.locals(held=Py_ssize_t, of_connection=Py_ssize_t)
     cdef bint _accepts(self, Stream stream, Py_ssize_t mark) except -1
     @cython.locals(of_connection=Py_ssize_t, of_stream=Py_ssize_t)

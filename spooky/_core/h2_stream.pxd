@@ -9,7 +9,7 @@ cdef class Owner:
     cpdef object send_head(self, Stream stream, object fields, bint end)
     cpdef object send_informational(self, Stream stream, object fields)
     cpdef bint send_data(self, Stream stream, bytes data, bint end) except -1
-    cpdef object send_trailers(self, Stream stream, object fields)
+    cpdef bint send_trailers(self, Stream stream, object fields) except -1
     cpdef int64_t taken_beside(self, Stream stream) except? -2
     cpdef object credit(self, int64_t stream_id, Py_ssize_t count)
     cpdef object stop_receiving(self, Stream stream)
@@ -41,7 +41,7 @@ cdef class Stream:
     cpdef object send_head(self, object fields, bint end)
     cpdef object send_informational(self, object fields)
     cpdef bint send_data(self, bytes data, bint end) except -1
-    cpdef object send_trailers(self, object fields)
+    cpdef bint send_trailers(self, object fields) except -1
     cpdef Py_ssize_t unsent(self) except -1
     cpdef int64_t taken_beside(self) except? -2
     cpdef object consume(self, Py_ssize_t count)

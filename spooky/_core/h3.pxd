@@ -78,7 +78,7 @@ cdef class RequestStream(h3_frames.FrameReader):
     cpdef object _deliver_head(self, list fields, bint end)
     cdef object _refuse_section(self, int verdict)
     cdef object _end_of_stream(self)
-    cpdef object _send_fields(self, object fields, bint end)
+    cpdef bint _send_fields(self, object fields, bint end) except -1
     @cython.locals(accepted=Py_ssize_t)
     cdef bint _send(self, bytes data, bint end) except -1
     cdef object _hold(self, bytes data, bint end)

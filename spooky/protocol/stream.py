@@ -55,7 +55,7 @@ class StreamHandler(Protocol):
         """
 
     def on_writable(self) -> None:
-        """Learn that more can be accepted, after :meth:`Stream.send_data` returned false."""
+        """Learn that more can be accepted, after one of a stream's calls returned false."""
 
 
 class Stream(Protocol):
@@ -83,8 +83,12 @@ class Stream(Protocol):
             :meth:`StreamHandler.on_writable`, and the caller should hold back more.
         """
 
-    def send_trailers(self, fields: Fields) -> None:
-        """Send trailers, which end this direction."""
+    def send_trailers(self, fields: Fields) -> bool:
+        """Send trailers, which end this direction.
+
+        Returns:
+            Whether all of the body and they count as accepted now, as for :meth:`send_data`.
+        """
 
     def consume(self, count: int) -> None:
         """Credit ``count`` delivered body bytes back to the peer."""
@@ -109,7 +113,7 @@ class ClientsStream(Stream, Protocol):
         """
 
     def taken_beside(self) -> int:
-        """Return what the client took on the whole connection so far; bytes.
+        """Return what the client took on the whole connection so far, of bodies; bytes.
 
         Negative while it is the stream's own window that holds it up, and not the others' turn.
         """

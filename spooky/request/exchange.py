@@ -116,6 +116,8 @@ class Exchange(RetryingExchange):
         """Send what was kept; return whether the client took it."""
         prebuffer, self.prebuffer = self.prebuffer, None
         self.response_started = True
+        # Who may still send a body is waited for to read from now on.
+        self.deadlines.client_acted()
         self.stream.send_head(prebuffer.head(end), False)
         accepted: bool = self.stream.send_data(prebuffer.body(), end)
         return accepted

@@ -77,8 +77,8 @@ class ByteTransport(asyncio.Protocol):
             return waiting
         try:
             answer = fcntl.ioctl(stream.fileno(), termios.TIOCOUTQ, _INT.pack(0))
-        except OSError:
-            # Not a socket of TCP, or gone: then only what is here is known.
+        except (OSError, ValueError):
+            # Not a socket of TCP, or closed: then only what is here is known.
             return waiting
         return waiting + int(_INT.unpack(answer)[0])
 

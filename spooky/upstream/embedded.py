@@ -114,10 +114,11 @@ class EmbeddedStream:
         self._held_back = self._body_bytes > REQUEST_BUFFER_BYTES
         return not self._held_back
 
-    def send_trailers(self, fields: Fields) -> None:
+    def send_trailers(self, fields: Fields) -> bool:
         """End the request body; ASGI has no request trailers."""
         self._body_ended = True
         self._progress.set()
+        return True
 
     def consume(self, count: int) -> None:
         """Let the application send on."""

@@ -1,11 +1,19 @@
 """Clients that are held to a rate, in simulated time: only they are charged, for their own time."""
 
+from itertools import cycle
 from typing import Any
 
+import h2.config
+import h2.connection
+import h2.settings
 import pytest
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
+from spooky._core.terms import Client
+from spooky._core.validate import HTTP_1, HTTP_2
+from spooky.protocol.h1.server import ServerSession as Http1Session
+from spooky.protocol.h2.server import ServerSession as Http2Session
 from tests.support.tried import FakeStream, Upstream, World
 
 GRACE = 10.0
@@ -230,3 +238,145 @@ def test_a_reader_that_was_fast_has_its_grace_again() -> None:
         client.handler.on_writable()
         backend.caller.on_data(bytes(100_000), False)
     assert client.was_reset is None
+
+
+def test_a_response_held_back_is_not_judged_by_the_deadline_of_the_body_it_overtakes() -> None:
+    at = world(unknown_length_response_prebuffer_bytes=200_000, client_rate_grace_ms=3_600_000)
+    client, backend = upload(at, DECLARED)
+    client.handler.on_data(b"some", False)
+    client.accepts = False
+    at.runtime.sleep(IDLE - 1)
+    backend.answer(200, bytes(100_000))
+    at.runtime.sleep(IDLE - 1)
+    assert client.was_reset is None
+    at.runtime.sleep(2)
+    assert client.was_reset is reasons.CLIENT_READ_TIMEOUT
+
+
+@pytest.mark.parametrize("back", [0, 200_000], ids=["passed on", "held back"])
+def test_a_response_with_trailers_is_timed_until_they_are_taken(back: int) -> None:
+    at = world(unknown_length_response_prebuffer_bytes=back)
+    client = at.request()
+    backend = at.connect()
+    backend.answer(200, bytes(1_000), ends=False)
+    client.accepts = False
+    backend.caller.on_trailers([(b"grpc-status", b"0")])
+    client.untaken = 1_000
+    sip(at, client, 1, 3 * GRACE)
+    assert client.was_reset is reasons.CLIENT_READ_SLOW
+    at.check_idle()
+
+
+def test_a_response_with_trailers_is_over_when_they_are_taken() -> None:
+    at = world()
+    client, backend = download(at)
+    backend.caller.on_trailers([(b"grpc-status", b"0")])
+    at.runtime.sleep(GRACE / 2)
+    client.handler.on_writable()
+    assert ended_for(at, reasons.COMPLETED)
+    at.check_idle()
+
+
+def test_over_http1_a_response_with_trailers_that_was_written_is_over() -> None:
+    at = world()
+    client = Client(b"192.0.2.1", 50_000, HTTP_1, b"", (), b"192.0.2.1")
+    session = Http1Session(lambda stream: at.service.accept(stream, client), lambda: None)
+    session.receive(b"GET / HTTP/1.1\r\nhost: www.example.com\r\n\r\n", at.runtime.time)
+    backend = at.connect()
+    backend.answer(200, bytes(100_000), ends=False)
+    backend.has_ended = True
+    backend.caller.on_trailers([(b"x-checksum", b"1")])
+    assert session.transmit().endswith(b"0\r\nx-checksum: 1\r\n\r\n")
+    assert ended_for(at, reasons.COMPLETED)
+    at.check_idle()
+
+
+class Http2:
+    """A client over HTTP/2 that opens windows of streams so far, and the connection's never."""
+
+    def __init__(self, at: World, engine: str, window: int) -> None:
+        client = Client(b"192.0.2.1", 50_000, HTTP_2, b"", (), b"192.0.2.1")
+        self._at = at
+        self.session = Http2Session(
+            lambda stream: at.service.accept(stream, client), lambda: None, engine=engine
+        )
+        self.client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+        self.client.local_settings = h2.settings.Settings(
+            client=True, initial_values={h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: window}
+        )
+        self.client.initiate_connection()
+
+    def move(self) -> None:
+        """Move what there is, both ways."""
+        for _ in range(2):
+            self.session.receive(self.client.data_to_send(), self._at.runtime.time)
+            while data := self.session.transmit():
+                self.client.receive_data(data)
+
+    def request(self) -> Upstream:
+        """Begin an exchange; returns the request as a backend has it."""
+        names = {":method": "GET", ":scheme": "https", ":authority": "www.example.com"}
+        stream = self.client.get_next_available_stream_id()
+        fields = [*names.items(), (":path", "/")]
+        self.client.send_headers(stream, fields, end_stream=True)
+        self.move()
+        return self._at.connect()
+
+
+engines = pytest.mark.parametrize("engine", ["ngh2", "h2"])
+
+
+@engines
+def test_over_http2_a_response_with_trailers_that_no_window_lets_go_is_reset(engine: str) -> None:
+    at = world(client_rate_grace_ms=3_600_000)
+    client = Http2(at, engine, window=0)
+    backend = client.request()
+    backend.answer(200, bytes(60_000), ends=False)
+    backend.has_ended = True
+    backend.caller.on_trailers([(b"grpc-status", b"0")])
+    client.move()
+    assert at.service.active == 1
+    at.runtime.sleep(IDLE + 1)
+    assert ended_for(at, reasons.CLIENT_READ_TIMEOUT)
+    assert client.session.active_streams == 0
+    at.check_idle()
+
+
+@engines
+def test_over_http2_answers_to_pings_are_no_part_of_a_response(engine: str) -> None:
+    at = world()
+    client = Http2(at, engine, window=1 << 20)
+    for backend in [client.request() for _ in range(2)]:
+        backend.answer(200, bytes(600_000), ends=False)
+    client.move()
+    for _ in range(int(3 * GRACE)):
+        for _ in range(RATE // 10):
+            client.client.ping(b"12345678")
+        client.move()
+        at.runtime.sleep(1.0)
+    assert at.counted("requests_total", reason=reasons.CLIENT_READ_SLOW.code) == 2
+
+
+@engines
+def test_over_http2_the_windows_of_stream_and_connection_are_told_apart(engine: str) -> None:
+    client = Http2(world(), engine, window=100_000)
+    client.request().answer(200, bytes(200_000), ends=False)
+    client.move()
+    its = client.session._engine
+    assert (its.remote_window_size, its.stream_remote_window_size(1)) == (0, 100_000 - 65_535)
+
+
+@engines
+def test_over_http2_what_is_acknowledged_again_and_again_counts_once(engine: str) -> None:
+    """Who leaves answers to PINGs unread for a while, and reads them then, took no more."""
+    at = world()
+    client = Http2(at, engine, window=1 << 20)
+    unread = cycle([20_000, 0])
+    client.session.unwritten = lambda: next(unread)
+    client.request().answer(200, bytes(600_000), ends=False)
+    client.move()
+    for _ in range(int(6 * GRACE)):
+        client.client.increment_flow_control_window(1)
+        client.move()
+        at.runtime.sleep(1.0)
+    assert ended_for(at, reasons.CLIENT_READ_SLOW)

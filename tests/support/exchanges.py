@@ -121,10 +121,12 @@ class Stream:
         self._log.append((self.name, "send_data", data, end))
         return self.accepts
 
-    def send_trailers(self, fields: Any) -> None:
+    def send_trailers(self, fields: Any) -> bool:
         assert not self._ended, "trailers after the end"
         self._ended = True
+        self.stuck = not self.accepts
         self._log.append((self.name, "send_trailers", list(fields)))
+        return self.accepts
 
     def send_informational(self, fields: Any) -> None:
         self._log.append((self.name, "send_informational", list(fields)))

@@ -99,10 +99,11 @@ class FakeStream:
             self.untaken += len(data)
         return self.accepts
 
-    def send_trailers(self, fields: Fields) -> None:
+    def send_trailers(self, fields: Fields) -> bool:
         self._check()
         self.trailers = list(fields)
         self.ended = True
+        return self.accepts
 
     def unsent(self) -> int:
         return self.untaken

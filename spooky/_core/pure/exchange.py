@@ -495,8 +495,8 @@ class Exchange(Owner):
             return
         if self.prebuffer is not None:
             self.release_prebuffer(False)
-        self.stream.send_trailers(forward_trailers(fields))
-        self._end_response(attempt.owed == 0)
+        accepted = self.stream.send_trailers(forward_trailers(fields))
+        self._end_response(accepted)
 
     # --- the join -----------------------------------------------------------------------------
 

@@ -95,7 +95,7 @@ class Session(h2_stream.Owner):
         self.active_streams = 0
         self.unanswered_pings = 0
         self.unwritten: Callable[[], int] | None = None
-        self._transmitted = 0
+        self._taken = 0
         self._wake = wake
         self._limits = limits
         self._role = role
@@ -185,7 +185,6 @@ class Session(h2_stream.Owner):
         if self._last_words:
             output.append(self._last_words)
             self._last_words = b""
-        self._transmitted += size
         return output[0] if len(output) == 1 else b"".join(output)
 
     def set_transport_writable(self, writable: bool) -> None:
@@ -216,20 +215,23 @@ class Session(h2_stream.Owner):
         self._want_output()
         return self._sender.send(stream, data, end)
 
-    def send_trailers(self, stream: Stream, fields: Sequence[Field]) -> None:
-        """Send trailers; if there are none left to send, just the end."""
+    def send_trailers(self, stream: Stream, fields: Sequence[Field]) -> bool:
+        """Send trailers, or just the end; return whether all that was sent is accepted."""
         self._want_output()
-        if fields:
-            stream.trailers = fields
-            self._sender.send_trailers(stream)
-        else:
-            self._sender.send(stream, b"", True)
+        if not fields:
+            return self._sender.send(stream, b"", True)
+        stream.trailers = fields
+        return self._sender.send_trailers(stream)
 
     def taken_beside(self, stream: Stream) -> int:
         """Return what the peer took on the connection; negative if it holds the stream up."""
         if self._sender.is_held_up(stream):
             return -1
-        return self._transmitted - (0 if self.unwritten is None else self.unwritten())
+        # What is unwritten are also other frames, such as answers to PINGs, which a peer may leave
+        # unread for a while: what it took of bodies does not become less by that, nor more after.
+        unwritten = 0 if self.unwritten is None else self.unwritten()
+        self._taken = max(self._taken, self._sender.body_bytes - unwritten)
+        return self._taken
 
     def credit(self, stream_id: int, count: int) -> None:
         """Credit body bytes to the peer that were consumed, or that nobody will consume."""

@@ -50,6 +50,7 @@ class Sender:
     Attributes:
         turn: Number of the current turn; a turn ends when the engine's output is taken.
         backlog_bytes: Unsent body bytes of all streams.
+        body_bytes: Body bytes given to the engine so far.
         ordered: Whether streams have priorities; else all take turns.
         writable: Whether the transport takes more.
     """
@@ -65,6 +66,7 @@ class Sender:
         self._waiting: dict[Stream, None] = {}
         self.turn = 1
         self.backlog_bytes = 0
+        self.body_bytes = 0
         self.ordered = False
         self.writable = True
 
@@ -81,18 +83,14 @@ class Sender:
             self._give(stream, data, end)
         elif data:
             self._keep(stream, data)
-        # Whoever sent all of a body thinks no more of it once that is accepted, and nobody else
-        # asks how long the peer takes to let it go.
-        if self._accepts(stream, _STREAM_BACKLOG) and not (end and stream.backlog):
-            return True
-        self._waiting[stream] = None
-        return False
+        return self._welcomes_more(stream)
 
-    def send_trailers(self, stream: Stream) -> None:
-        """Send the trailers of a stream now or after its backlog."""
+    def send_trailers(self, stream: Stream) -> bool:
+        """Send trailers now or after the backlog; return whether all is accepted."""
         stream.local_ended = True
         if not stream.backlog:
             self._give_trailers(stream)
+        return self._welcomes_more(stream)
 
     def feed(self) -> None:
         """Let streams with a backlog have their turns."""
@@ -171,6 +169,15 @@ class Sender:
         except self._errors:
             return False
 
+    def _welcomes_more(self, stream: Stream) -> bool:
+        """Return whether what was sent is accepted; if not, the stream is told when it is."""
+        # Whoever sent all of a body thinks no more of it once that is accepted, and nobody else
+        # asks how long the peer takes to let it go.
+        if self._accepts(stream, _STREAM_BACKLOG) and not (stream.local_ended and stream.backlog):
+            return True
+        self._waiting[stream] = None
+        return False
+
     def _accepts(self, stream: Stream, mark: int) -> bool:
         """Return whether a stream may add to its backlog, given its high or low mark."""
         held = stream.backlog_bytes
@@ -222,6 +229,7 @@ class Sender:
             self._engine.send_data(stream.id, data, end_stream=end)
         except self._errors:
             return  # The stream is closed; the event that says so is on its way.
+        self.body_bytes += len(data)
 
     def _give_trailers(self, stream: Stream) -> None:
         """Give the trailers to the engine."""

@@ -29,8 +29,9 @@ class Owner:
         """Send a piece of a body; return whether more is welcome."""
         return False
 
-    def send_trailers(self, stream: "Stream", fields: Sequence[Field]) -> None:
-        """Send trailers; if there are none left to send, just the end."""
+    def send_trailers(self, stream: "Stream", fields: Sequence[Field]) -> bool:
+        """Send trailers, or just the end; return whether all that was sent is accepted."""
+        return False
 
     def taken_beside(self, stream: "Stream") -> int:
         """Return what the peer took on the connection; negative if it holds the stream up."""
@@ -113,10 +114,11 @@ class Stream:
             return True
         return self.session.send_data(self, data, end)
 
-    def send_trailers(self, fields: Sequence[Field]) -> None:
-        """Send trailers, which end this direction."""
-        if not (self.over or self.local_ended):
-            self.session.send_trailers(self, fields)
+    def send_trailers(self, fields: Sequence[Field]) -> bool:
+        """Send trailers, which end this direction; see :class:`spooky.protocol.stream.Stream`."""
+        if self.over or self.local_ended:
+            return True
+        return self.session.send_trailers(self, fields)
 
     def unsent(self) -> int:
         """Return how much of the body waits for its turn or for the peer's window; bytes."""

@@ -302,9 +302,9 @@ class RequestStream(h3_frames.FrameReader):
         self._send(_DATA_TYPE + encode_varint(size), False)
         return self._send(data, end)
 
-    def send_trailers(self, fields: Sequence[Field]) -> None:
-        """Send trailers, which end this direction."""
-        self._send_fields(fields, True)
+    def send_trailers(self, fields: Sequence[Field]) -> bool:
+        """Send trailers, which end this direction; return whether all is accepted now."""
+        return self._send_fields(fields, True)
 
     def consume(self, count: int) -> None:
         """Credit ``count`` delivered body bytes back to the peer."""
@@ -500,15 +500,15 @@ class RequestStream(h3_frames.FrameReader):
 
     # --- sending ------------------------------------------------------------------------------
 
-    def _send_fields(self, fields: Sequence[Field], end: bool) -> None:
+    def _send_fields(self, fields: Sequence[Field], end: bool) -> bool:
         """Send a field section, unless the peer would not take it (RFC 9114 section 4.2.2)."""
         if not self._sending:
-            return
+            return True
         limit = self._connection.peer_max_field_section_size
         if limit is not None and h3_fields.section_size(fields) > limit:
             self._give_up()
-            return
-        self._send(encode_frame(_HEADERS, encode_fields(fields)), end)
+            return True
+        return self._send(encode_frame(_HEADERS, encode_fields(fields)), end)
 
     def _send(self, data: bytes, end: bool) -> bool:
         """Hand bytes to QUIC and hold what it does not accept."""

@@ -103,10 +103,11 @@ class ClientStream:
         self.blocked = not self._session.outbox.has_room
         return not self.blocked
 
-    def send_trailers(self, fields: Fields) -> None:
+    def send_trailers(self, fields: Fields) -> bool:
         """Send trailers; dropped unless the body is chunked."""
         if not self._takes_no_body():
             self._finish(fields)
+        return True
 
     def consume(self, count: int) -> None:
         """Credit body bytes: reading resumes at half of what suspends it."""

@@ -128,11 +128,11 @@ class ServerStream:
         self.blocked = not self._session.outbox.has_room
         return not self.blocked
 
-    def send_trailers(self, fields: Fields) -> None:
+    def send_trailers(self, fields: Fields) -> bool:
         """Send trailers; dropped unless the body is chunked."""
-        if self.dead or self.response_ended or not self.response_begun:
-            return
-        self._finish(fields)
+        if not self.dead and not self.response_ended and self.response_begun:
+            self._finish(fields)
+        return True
 
     def unsent(self) -> int:
         """Return how much of what was sent the client has not taken; bytes."""

@@ -171,8 +171,9 @@ class Engine:
         return self._connection.outbound_flow_control_window
 
     def stream_remote_window_size(self, stream_id: int) -> int:
-        """Return what the windows of stream and connection allow to be sent, bytes."""
-        return self._connection.local_flow_control_window(stream_id)
+        """Return what the stream's window alone allows to be sent, bytes."""
+        # h2 has no public way to ask: its local_flow_control_window looks at the connection's too.
+        return self._connection._get_stream_by_id(stream_id).outbound_flow_control_window
 
     # --- input --------------------------------------------------------------------------------
 

@@ -133,9 +133,10 @@ class Recorder:
             self.writable = stream.send_data(data, end)
         return self.writable
 
-    def send_trailers(self, fields: Fields) -> None:
+    def send_trailers(self, fields: Fields) -> bool:
         with self.calling() as stream:
-            stream.send_trailers(fields)
+            self.writable = stream.send_trailers(fields)
+        return self.writable
 
     def reset(self, reason: Reason) -> None:
         with self.calling() as stream:

@@ -144,7 +144,7 @@ def test_a_response_with_everything() -> None:
     assert stream.send_data(b"small", False)
     assert stream.send_data(b"x" * 10_000, False)
     assert stream.send_data(b"", False)
-    stream.send_trailers([(b"x-t", b"1")])
+    assert stream.send_trailers([(b"x-t", b"1")])
     assert server.quic.frames(REQUEST) == [
         (HEADERS, block([(b":status", b"103")])),
         (HEADERS, block(OK)),
@@ -204,6 +204,22 @@ def test_the_end_counts_as_accepted_only_with_the_rest() -> None:
     server.session.on_stream_writable(REQUEST)
     assert REQUEST in server.quic.ended
     assert server.session.active_streams == 0
+
+
+def test_trailers_count_as_accepted_only_with_the_rest() -> None:
+    server = make_server()
+    server.quic.deliver(REQUEST, headers(GET), fin=True)
+    stream = server.stream()
+    stream.send_head(OK, False)
+    assert stream.send_data(b"small", False)
+    server.quic.room = 0
+    assert not stream.send_trailers([(b"x-t", b"1")])
+    assert server.request.writable == 0
+    server.quic.room = None
+    server.session.on_stream_writable(REQUEST)
+    assert server.request.writable == 1
+    assert REQUEST in server.quic.ended
+    assert_clean(server.session)
 
 
 def test_a_response_before_the_body_was_read_stops_the_upload() -> None:
