@@ -34,11 +34,11 @@ class Part(NamedTuple):
 PARTS = (
     Part("test-install", 90, needed=True),
     Part("lint", 20),
-    Part("build", 140, needed=True),
-    Part("test-pure", 360),
-    Part("test-sanitize", 540),
+    Part("build", 130, needed=True),
+    Part("test-pure", 380),
+    Part("test-sanitize", 470),
     Part("test-packaging", 170),
-    Part("test-compiled", 1080),
+    Part("test-compiled", 1140),
 )
 
 
