@@ -9,7 +9,15 @@ from typing import Any, cast
 import pytest
 
 from spooky.control import upgrade as upgrade_module
-from spooky.control.takeover import Begin, Over, Prepared, Serving, TakeOverError, decode_from_new
+from spooky.control.takeover import (
+    VERSION,
+    Begin,
+    Over,
+    Prepared,
+    Serving,
+    TakeOverError,
+    decode_from_new,
+)
 from spooky.control.upgrade import Upgrade, UpgradeError
 
 
@@ -98,5 +106,5 @@ def test_a_program_that_does_not_name_the_ways_to_its_workers_is_refused_before_
 
 
 def test_a_program_of_the_version_before_is_told_so() -> None:
-    with pytest.raises(TakeOverError, match="in version 1 and the other in version 2"):
+    with pytest.raises(TakeOverError, match=f"in version 1 and the other in version {VERSION}:"):
         decode_from_new(b"\x01")
