@@ -32,13 +32,13 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("test-install", 90, needed=True),
+    Part("test-install", 100, needed=True),
     Part("lint", 20),
-    Part("build", 130, needed=True),
-    Part("test-pure", 380),
-    Part("test-sanitize", 470),
-    Part("test-packaging", 170),
-    Part("test-compiled", 1140),
+    Part("build", 120, needed=True),
+    Part("test-pure", 360),
+    Part("test-sanitize", 490),
+    Part("test-packaging", 200),
+    Part("test-compiled", 1110),
 )
 
 
