@@ -112,7 +112,7 @@ async def measure(proxy: Served, rounds: int) -> dict[str, Any]:
 
 @pytest.mark.timeout(600)
 def test_a_change_of_a_large_configuration(benchmark: Any, tmp_path: Path) -> None:
-    """One change with plan, history and commit must take less than 2 s, and p99 at most double."""
+    """Changes with plan, history and commit; the figures in ``extra_info`` are judged by nobody."""
     rounds = 1 if benchmark.disabled else 5
 
     async def scenario() -> dict[str, Any]:

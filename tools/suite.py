@@ -32,13 +32,13 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("test-install", 100, needed=True),
+    Part("test-install", 75, needed=True),
     Part("lint", 20),
-    Part("build", 120, needed=True),
-    Part("test-pure", 360),
-    Part("test-sanitize", 490),
-    Part("test-packaging", 200),
-    Part("test-compiled", 1110),
+    Part("build", 140, needed=True),
+    Part("test-pure", 350),
+    Part("test-sanitize", 505),
+    Part("test-packaging", 210),
+    Part("test-compiled", 1100),
 )
 
 

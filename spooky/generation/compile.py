@@ -30,7 +30,7 @@ from spooky.generation.upstream_http3 import http3_settings
 from spooky.generation.upstreams import acquire_gate, compile_part
 from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.limits import Limits as Http2Limits
-from spooky.runtime.in_turns import in_turns
+from spooky.runtime.in_turns import at_once, in_turns
 from spooky.upstream.pool import PoolSettings
 
 logger = logging.getLogger(__name__)
@@ -61,13 +61,7 @@ def compile_generation(
         CompileError: It cannot be put in force; nothing was acquired.
         MaterialError: Nor if a certificate or key cannot be used.
     """
-    steps = compile_steps(configuration, materials, environment, number)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            generation: Generation = end.value
-            return generation
+    return at_once(compile_steps(configuration, materials, environment, number))
 
 
 async def compile_in_turns(

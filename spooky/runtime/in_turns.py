@@ -13,6 +13,16 @@ costs a twentieth of this."""
 Result = TypeVar("Result")
 
 
+def at_once(steps: Generator[None, None, Result]) -> Result:
+    """Take all steps now, and return what they come to."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
 async def in_turns(steps: Generator[None, None, Result], runtime: Runtime) -> Result:
     """Take steps that are short each, but let the loop turn every :data:`HOLD_SECONDS`.
 

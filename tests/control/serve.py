@@ -99,6 +99,12 @@ def generous(settings: dict[str, Any]) -> None:
     }
 
 
+def patient(settings: dict[str, Any]) -> None:
+    """Let what is under way go on for longer than a test takes, however busy the machine is."""
+    times = ("shutdown_drain_timeout_ms", "backend_timeout_ms", "backend_body_idle_timeout_ms")
+    settings["performance"] |= dict.fromkeys(times, 120_000)
+
+
 @contextlib.asynccontextmanager
 async def served(
     directory: Path,

@@ -16,7 +16,7 @@ import pytest
 
 from spooky._core import COMPILED
 from spooky.cli.control_client import post
-from tests.control.serve import Served, served
+from tests.control.serve import Served, patient, served
 from tests.support.client import Client, ClientStream
 from tests.support.proxy import INGRESSES, run
 from tests.support.scraping import scrape
@@ -224,10 +224,6 @@ def test_the_metrics_endpoint_moves_and_its_port_in_use_stops_only_its_own_chang
 def test_listeners_come_and_go_while_others_keep_their_connections(tmp_path: Path) -> None:
     """Also back while they drain: they serve at once, and what drains is not cut any more."""
 
-    def patient(settings: dict[str, Any]) -> None:
-        times = ("shutdown_drain_timeout_ms", "backend_timeout_ms", "backend_body_idle_timeout_ms")
-        settings["performance"] |= dict.fromkeys(times, 120_000)
-
     async def scenario() -> None:
         async with served(tmp_path, WORKERS, patient) as proxy:
             clients = await connected(proxy)
@@ -281,13 +277,12 @@ def test_an_address_is_widened_and_narrowed_on_the_same_port(tmp_path: Path) -> 
     The last is there again while its first time drains.
     """
 
-    def patient(settings: dict[str, Any]) -> None:
-        times = ("shutdown_drain_timeout_ms", "backend_timeout_ms", "backend_body_idle_timeout_ms")
-        settings["performance"] |= dict.fromkeys(times, 60_000)
+    def change(settings: dict[str, Any]) -> None:
+        patient(settings)
         settings["listen"]["address"] = "0.0.0.0"
 
     async def scenario() -> None:
-        async with served(tmp_path, WORKERS, patient) as proxy:
+        async with served(tmp_path, WORKERS, change) as proxy:
             clients = await connected(proxy)
 
             def listen_on(address: str) -> Callable[[dict[str, Any]], None]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from spooky._core import COMPILED
-from tests.control.serve import Served, served
+from tests.control.serve import Served, patient, served
 from tests.control.test_changes import connected, statuses
 from tests.support.client import Client
 from tests.support.proxy import INGRESSES, run
@@ -43,10 +43,6 @@ async def told(client: Client) -> bool:
 
 
 def test_workers_come_and_go_and_those_before_finish_what_they_have(tmp_path: Path) -> None:
-    def patient(settings: dict[str, Any]) -> None:
-        times = ("shutdown_drain_timeout_ms", "backend_timeout_ms", "backend_body_idle_timeout_ms")
-        settings["performance"] |= dict.fromkeys(times, 60_000)
-
     async def scenario() -> None:
         async with served(tmp_path, WORKERS, patient) as proxy:
             before = proxy.workers

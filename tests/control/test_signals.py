@@ -20,7 +20,7 @@ from tests.support.proxy import INGRESSES, connect
 DRAIN_MS = 30_000
 """Longer than a test may take: what ends earlier did not wait for it."""
 
-SILENCE_SECONDS = {"h3": 0.5, "h2": 60, "h1": 60}
+SILENCE_SECONDS = {"h3": 2, "h2": 60, "h1": 60}
 """How long nobody answers where new connections are refused: over TCP, who is silent is slow."""
 
 

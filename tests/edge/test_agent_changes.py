@@ -104,8 +104,11 @@ def test_an_agent_prepares_switches_and_ends_when_it_is_behind(tmp_path: Path) -
         before = os.listdir("/proc/self/fd")
         tell(Prepare(5, loaded, files, authorities, (0,), 1.0, ("log",)), memory)
         tell(Discard(5))
-        await asyncio.sleep(0.05)
+        # Once a later one is answered, these were read.
+        tell(Prepare(6, loaded, files, authorities, (0,), 1.0, ()))
+        assert await heard.get() == Prepared(6)
         assert os.listdir("/proc/self/fd") == before
+        tell(Discard(6))
         segment.commit(4)
         assert (await client.fetch("GET", "/")).status == 503
         assert isinstance(await heard.get(), Failed)

@@ -17,6 +17,7 @@ from spooky.edge.reduced import (
     reduced,
     restoring,
 )
+from spooky.runtime.in_turns import at_once
 
 NAMES = [f"upstream-{number}" for number in range(4)]
 
@@ -39,13 +40,7 @@ def loaded(weights: Mapping[str, int], paths: list[str]) -> Configuration:
 
 def restored(told: Configuration, base: Base, known: Configuration) -> Configuration:
     """Return the whole again, at once."""
-    steps = restoring(told, base, known)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            whole: Configuration = end.value
-            return whole
+    return at_once(restoring(told, base, known))
 
 
 configurations = st.builds(

@@ -260,7 +260,7 @@ def test_a_worker_without_the_generation_in_force_serves_nothing_by_the_old_one(
     with_changes(tmp_path, scenario)
 
 
-def test_a_worker_without_requests_switches_within_50_ms(tmp_path: Path) -> None:
+def test_a_worker_without_requests_switches_by_itself(tmp_path: Path) -> None:
     async def scenario(changes: Changes) -> None:
         await changes.worker.prepare(changes.change(2, limit(7)))
         changes.commit(2)
@@ -314,31 +314,11 @@ def test_a_change_back_is_prepared_when_the_change_before_has_come_about(
     with_changes(tmp_path, scenario)
 
 
-def test_a_change_back_to_what_is_still_being_given_up_comes_about(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scenario(changes: Changes) -> None:
-        # Each is compiled in one go, before what follows the one before.
-        monkeypatch.setattr("spooky.runtime.in_turns.HOLD_SECONDS", math.inf)
-        pool, worker = changes.pool(), changes.worker
-        await changes.apply(connecting_within(77))
-        await changes.given_up()
-        await changes.apply(connecting_within(88))
-        # Its parts are only given up after this.
-        await worker.prepare(changes.change(4, connecting_within(77)))
-        changes.commit(4)
-        worker.look()
-        await changes.given_up()
-        assert pool.settings.connect_timeout == 0.077
-
-    with_changes(tmp_path, scenario)
-
-
 def test_a_switch_leaves_what_follows_to_later_turns_of_the_loop(tmp_path: Path) -> None:
     async def scenario(changes: Changes) -> None:
         def edit(settings: dict[str, Any]) -> None:
             moved("/elsewhere")(settings)
-            settings["performance"]["backend_connect_timeout_ms"] = 77
+            connecting_within(77)(settings)
 
         parts = changes.worker._environment.parts
         (before,) = parts.values()

@@ -1,22 +1,13 @@
 """A large change is prepared, put in force and given up in steps that are of one thing each."""
 
-import asyncio
 from collections import deque
 from collections.abc import Generator
 from typing import Any
 
-from msgspec import structs
-
-from spooky import config
 from spooky._core.admission import Upstream
-from spooky.generation.compile import Environment, compile_generation, compile_steps
-from spooky.generation.generation import Generation
-from spooky.generation.materials import Materials
-from spooky.observe.counters import Counters
-from spooky.runtime import Runtime
+from spooky.generation.compile import compile_steps
 from spooky.upstream.health import BackendHealth
-from spooky.upstream.pool import Pool
-from spooky.upstream.resolver import SystemResolver
+from tests.support.generations import Generations
 from tests.support.proxy import run
 
 UPSTREAMS = 10
@@ -41,28 +32,6 @@ def settings(**more: Any) -> dict[str, Any]:
             for number in range(UPSTREAMS)
         ],
     }
-
-
-class Generations:
-    """Generations of one worker."""
-
-    def __init__(self) -> None:
-        self.runtime = Runtime(asyncio.get_running_loop())
-        resolve = SystemResolver(self.runtime.loop)
-        self.environment = Environment(self.runtime, Counters(), resolve, {})
-
-    def arguments(self, wanted: dict[str, Any], number: int) -> Any:
-        loaded = config.from_mapping(wanted)
-        # Of listeners nothing matters here, and their files are not there.
-        bare = structs.replace(loaded, listen=None)
-        return bare, Materials({}, b""), self.environment, number
-
-    def compile(self, wanted: dict[str, Any], number: int) -> Generation:
-        return compile_generation(*self.arguments(wanted, number))
-
-    @property
-    def pools(self) -> list[Pool]:
-        return [pool for pool in self.environment.pools.values() if isinstance(pool, Pool)]
 
 
 def at_most_one_at_a_time(steps: Generator[None, None, Any], count: Any) -> int:

@@ -4,21 +4,16 @@ import asyncio
 from collections import Counter, deque
 from typing import Any
 
-import msgspec
 import pytest
 
 from spooky._core import reasons
 from spooky._core.balance import RoundRobin
-from spooky.config import from_mapping
 from spooky.config.slow_start import SlowStart
-from spooky.generation.compile import Environment, compile_generation
 from spooky.generation.generation import Generation
-from spooky.generation.materials import Materials
-from spooky.observe.counters import Counters
 from spooky.observe.segment import private_segment
 from spooky.runtime import Runtime
 from spooky.upstream.health import BackendHealth, HealthWatch, UpstreamHealth, share_after
-from spooky.upstream.resolver import SystemResolver
+from tests.support.generations import Generations
 from tests.support.proxy import run
 
 PICKS = 2_000
@@ -85,16 +80,13 @@ def test_a_worker_that_begins_meanwhile_knows_how_far_a_backend_is() -> None:
     assert percent_of(balancer, 0) == pytest.approx(33.3, abs=0.5)
 
 
-class Compiled:
+class Compiled(Generations):
     """Generations of one worker, one after the other."""
 
     def __init__(self) -> None:
-        self.runtime = Runtime(asyncio.get_running_loop())
+        super().__init__()
         self.now = 1_000.0
         self.runtime.now = lambda: self.now
-        self.environment = Environment(
-            self.runtime, Counters(), SystemResolver(self.runtime.loop), {}
-        )
         self.generation: Generation | None = None
 
     def put_in_force(self, *backends: Any, **more: Any) -> Any:
@@ -124,17 +116,10 @@ class Compiled:
                 }
             },
         }
-        configuration = from_mapping(settings)
         number = self.generation.number + 1 if self.generation is not None else 1
-        generation = compile_without_tls(configuration, self.environment, number)
+        generation = self.compile(settings, number)
         upstream: Any = generation.routes.lookup(b"x", b"/", b"GET")
         return generation, upstream.balancer
-
-
-def compile_without_tls(configuration: Any, environment: Environment, number: int) -> Generation:
-    """Compile a configuration whose listeners do not matter."""
-    bare = msgspec.structs.replace(configuration, listen=None)
-    return compile_generation(bare, Materials({}, b""), environment, number)
 
 
 A, B = ("a", "10.0.0.1", {}), ("b", "10.0.0.2", {})
