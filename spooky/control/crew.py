@@ -13,6 +13,7 @@ from spooky._core.shared import Segment
 from spooky.control.changes import NextGeneration, PrepareError
 from spooky.control.pauses import Pauses
 from spooky.control.slots import Slots, StartError
+from spooky.control.strangers import Strangers, Told
 from spooky.control.worker_process import WorkerProcess
 from spooky.edge.messages import (
     Begin,
@@ -124,8 +125,7 @@ class Crew:
         # What others hand over to a slot, and the way there; kept here, so that a successor finds
         # what was sent to it.
         self._inboxes: dict[int, tuple[socket.socket, socket.socket]] = {}
-        # Processes of workers of the program before, by slot.
-        self._strangers: dict[int, int] = {}
+        self._strangers = Strangers(self._who_serves, self._on_stranger_gone)
 
     @property
     def pids(self) -> dict[int, int]:
@@ -183,8 +183,8 @@ class Crew:
         named: dict[str, int] = {}
         for slot, worker in self._workers.items():
             named[f"process:{slot}"] = os.pidfd_open(worker.pid)
-        for slot, process in self._strangers.items():
-            named[f"process:{slot}"] = os.dup(process)
+        for slot, process in self._strangers.processes().items():
+            named[f"process:{slot}"] = process
         for slot in (*self._workers, *self._strangers):
             inbox, way = self._inboxes[slot]
             named[f"inbox:{slot}"], named[f"way:{slot}"] = inbox.fileno(), way.fileno()
@@ -202,7 +202,7 @@ class Crew:
     def inherit(self, slot: int, inbox: socket.socket, way: socket.socket, process: int) -> None:
         """Know another program's worker: its inbox, the way there, and its process."""
         self._inboxes[slot] = inbox, way
-        self._strangers[slot] = process
+        self._strangers.add(slot, way, process)
 
     def adopt(self, slots: Iterable[int], named: Mapping[str, int]) -> None:
         """Follow the workers of a program that did not take over, until they have finished.
@@ -216,24 +216,22 @@ class Crew:
             self.inherit(slot, socket.socket(fileno=inbox), socket.socket(fileno=way), process)
         ways = self._ways(slots)
         self.tell(Steer(self._slots.steering, tuple(ways)), ways)
-        self._follow_strangers()
+        self._strangers.follow()
 
     def begin(self) -> None:
         """Have those that wait serve clients, and see to it that the others finish."""
+        # First: before ours hand anything over to the others, these have to know where it goes.
+        self._strangers.follow()
         steering = self._slots.steering
         for worker in self._at(steering.active):
             worker.send(Steer(steering, ()))
             worker.send(Begin())
-        self._follow_strangers()
 
-    def _follow_strangers(self) -> None:
-        for slot, process in self._strangers.items():
-            self._loop.add_reader(process, self._on_stranger_exit, slot)
+    def _who_serves(self) -> Told:
+        steering = self._slots.steering
+        return steering, {slot: self._inboxes[slot][1] for slot in steering.active}
 
-    def _on_stranger_exit(self, slot: int) -> None:
-        process = self._strangers.pop(slot)
-        self._loop.remove_reader(process)
-        os.close(process)
+    def _on_stranger_gone(self, slot: int) -> None:
         logger.info("worker %d of the other program has finished", slot)
         # The other program does the same, if it lives.
         self._segment.reclaim(slot)
@@ -326,6 +324,7 @@ class Crew:
             return
         steering = self._slots.steering
         ways = self._ways(steering.active)
+        self._strangers.tell()
         for worker in self._at(steering.active):
             # One of those that leave may be gone since it was started.
             worker.send(Steer(steering, ()))
@@ -399,10 +398,7 @@ class Crew:
         """Close the ways between workers; idempotent."""
         for slot in list(self._inboxes):
             self._close_inbox(slot)
-        for process in self._strangers.values():
-            self._loop.remove_reader(process)
-            os.close(process)
-        self._strangers = {}
+        self._strangers.close()
 
     # --- one worker ---------------------------------------------------------------------------
 
@@ -534,9 +530,13 @@ class Crew:
         self._segment.give_up(slot, self._segment.references(slot))
         self._close_inbox(slot)
         self._on_left(slot)
+        if self.handed_over:
+            # Who takes new connections is for the program to say that serves.
+            return
         steering = self._slots.steering
         for other in self._at((*steering.active, *steering.leaving)):
             other.send(Steer(self._steering_of(other), ()))
+        self._strangers.tell()
 
     def _fail_preparation(self, number: int, text: str) -> None:
         """Give a change up; what was first said counts."""

@@ -86,7 +86,7 @@ class Heir:
         """Say that this program cannot take over."""
         self._send(Failed(text[:TEXT_MAX]))
 
-    async def wait_for_begin(self, slots: tuple[int, ...], named: Mapping[str, int]) -> bool:
+    async def wait_for_begin(self, slots: tuple[int, ...], named: Mapping[str, int]) -> None:
         """Say that the workers are ready, and wait until they shall serve.
 
         If the other program dies meanwhile, that is now.
@@ -94,9 +94,6 @@ class Heir:
         Arguments:
             slots: Theirs.
             named: Descriptors as :class:`Prepared` names them; those of processes are closed.
-
-        Returns:
-            Whether the other program lives.
 
         Raises:
             TakeOverError: It says something else.
@@ -108,7 +105,6 @@ class Heir:
         message = await self._hear(None)
         if not isinstance(message, Begin | None):
             raise TakeOverError("the old program speaks out of turn")
-        return message is not None
 
     async def wait_until_over(self) -> None:
         """Say that this program serves, and wait until the other takes nothing new."""

@@ -85,16 +85,9 @@ class Slots:
             raise PrepareError(str(error)) from error
         return Step(self._commit, self._discard)
 
-    def swapped(self, *, give_back: bool) -> None:
-        """Take note that new connections come here, from another program, from now on.
-
-        Arguments:
-            give_back: Whether its workers hear of ours, and give back what is not theirs. Else
-                handshakes under way there are better lost than those that begin.
-        """
+    def swapped(self) -> None:
+        """Take note that new connections come here, from another program, from now on."""
         self._swapped = self._loop.time()
-        if not give_back:
-            self._before = b""
 
     def inherit(self, slots: Iterable[int]) -> None:
         """Take note of workers of another program that finish what they have."""

@@ -406,9 +406,9 @@ class Supervisor:
         """
         logger.info("taking over as process %d", os.getpid())
         handles = {**self._listeners.own_descriptors(), **self._crew.handles()}
-        told = await heir.wait_for_begin(self._slots.active, handles)
+        await heir.wait_for_begin(self._slots.active, handles)
         self._waits = False
-        self._slots.swapped(give_back=told)
+        self._slots.swapped()
         self._listeners.steer()
         self._crew.begin()
         await heir.wait_until_over()

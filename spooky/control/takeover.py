@@ -17,7 +17,7 @@ from spooky.edge.listener_numbers import ListenerIdentity
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.steering import Steering
 
-VERSION: Final = 3
+VERSION: Final = 4
 """Of these messages, and of what workers of both programs hand over to each other. A program that
 speaks another cannot take over."""
 

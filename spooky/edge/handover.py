@@ -2,17 +2,26 @@
 
 That happens for a while after the steering program was swapped (an Initial that is sent again meets
 another table), and always where the kernel cannot be given a program and spreads by address.
+
+What workers put into each other's inboxes are batches of datagrams. A supervisor puts there which
+slots there are, for workers of another program, to which it has no other channel.
 """
 
+import logging
+import os
 import socket
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from spooky.edge import messages
+from spooky.edge.messages import MessageError, Steer
 from spooky.observe.counters import Counters
 from spooky.protocol.quic.session import Address, ReceivedDatagram
 from spooky.protocol.quic.steering import Steering, has_long_header, slot_of, steering_table
 from spooky.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 SWAP_SECONDS: Final = 15.0
 """How long datagrams are handed to the slot that the table before named: a handshake begun under
@@ -22,7 +31,14 @@ BATCH_MAX_BYTES: Final = 128 * 1024
 """Largest message between two workers; twice the largest datagram, within a socket's buffer."""
 
 BATCHES_PER_TURN: Final = 16
-"""Batches read from one worker in one turn of the loop."""
+"""Batches read from an inbox in one turn of the loop."""
+
+WAYS_PER_PACKET: Final = 200
+"""The kernel passes 253 descriptors at once (SCM_MAX_FD)."""
+
+# The first byte of a packet.
+_DATAGRAMS: Final = b"\0"
+_STEER: Final = b"\1"
 
 # Before each datagram: listener, whether it comes back, ECN bits, IP version, port, flow label,
 # scope, address, length of the address it was sent to, this address, length.
@@ -133,11 +149,11 @@ class Handover:
         batches, self._batches = self._batches, {}
         for slot, entries in batches.items():
             batch: list[bytes] = []
-            size = 0
+            size = len(_DATAGRAMS)
             for entry in entries:
                 if size + len(entry) > BATCH_MAX_BYTES:
                     self._send(slot, batch)
-                    batch, size = [], 0
+                    batch, size = [], len(_DATAGRAMS)
                 batch.append(entry)
                 size += len(entry)
             self._send(slot, batch)
@@ -156,7 +172,7 @@ class Handover:
 
     def _send(self, slot: int, batch: list[bytes]) -> None:
         try:
-            self._ways[slot].send(b"".join(batch))
+            self._ways[slot].send(b"".join((_DATAGRAMS, *batch)))
         except (OSError, KeyError):
             # It does not keep up, or has just gone: to QUIC, lost packets.
             self._values[self._dropped] += len(batch)
@@ -166,16 +182,54 @@ class Handover:
     def _on_readable(self) -> None:
         for _ in range(BATCHES_PER_TURN):
             try:
-                batch = self._inbox.recv(BATCH_MAX_BYTES)
+                packet, descriptors, _, _ = socket.recv_fds(
+                    self._inbox, BATCH_MAX_BYTES, WAYS_PER_PACKET
+                )
             except BlockingIOError:
                 return
             except OSError:
-                batch = b""
-            if not batch:
+                packet, descriptors = b"", []
+            if not packet:
                 self._runtime.loop.remove_reader(self._inbox.fileno())
                 return
-            for (listener, returned), datagrams in _decode(batch).items():
+            if packet.startswith(_STEER):
+                self._steer_as_told(packet.removeprefix(_STEER), descriptors)
+                continue
+            # None comes with these; who sends some all the same must not use up ours.
+            _close_all(descriptors)
+            for (listener, returned), datagrams in _decode(packet).items():
                 self._deliver(listener, datagrams, returned)
+
+    def _steer_as_told(self, data: bytes, descriptors: list[int]) -> None:
+        """Go by what another program's supervisor says."""
+        try:
+            message = messages.decode_for_worker(data)
+            if not isinstance(message, Steer):
+                raise MessageError(f"{type(message).__name__} is out of place")
+            slots = [int(name.removeprefix("way:")) for name in message.descriptors]
+        except (MessageError, ValueError) as error:
+            logger.error("cannot understand the other program: %s", error)
+            _close_all(descriptors)
+            return
+        for descriptor in descriptors:
+            os.set_inheritable(descriptor, False)
+        ways = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        # There are fewer than slots if this process may have no more.
+        self.steer(message.steering, dict(zip(slots, ways, strict=False)))
+
+
+def _close_all(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def steer_packet(steering: Steering, slots: Sequence[int]) -> bytes:
+    """Return what to put into an inbox to have its worker go by other slots.
+
+    Arguments:
+        slots: Those to which there are ways with it, in this order.
+    """
+    return _STEER + messages.encode(Steer(steering, tuple(f"way:{slot}" for slot in slots)))
 
 
 def _encode(listener: int, datagram: HandedOver, returned: bool) -> bytes:
@@ -190,7 +244,7 @@ def _encode(listener: int, datagram: HandedOver, returned: bool) -> bytes:
 def _decode(batch: bytes) -> dict[tuple[int, bool], list[HandedOver]]:
     """Return the datagrams of a batch by listener and by whether they come back."""
     datagrams: dict[tuple[int, bool], list[HandedOver]] = {}
-    at = 0
+    at = len(_DATAGRAMS)
     while at < len(batch):
         head = _HEAD.unpack_from(batch, at)
         listener, returned, ecn, version, port, flow, scope, address, *asked, length = head

@@ -22,7 +22,7 @@ from tests.control.test_changes import connected, deny, statuses
 from tests.control.test_changes_under_load import keep_asking
 from tests.control.test_shared_keys import connect as resuming
 from tests.interop.serving import children
-from tests.support.client import Response
+from tests.support.client import Client, Http3Client, Response
 from tests.support.proxy import INGRESSES, run
 from tests.support.waiting import until
 
@@ -259,6 +259,14 @@ if "serve" in sys.orig_argv and "--take-over" not in sys.orig_argv:
 """
 
 
+async def connected_at(proxy: Served) -> list[Client]:
+    """Return connections whose first packets the kernel gives to the first program's workers."""
+    return [
+        await Http3Client.connect(proxy.port, destination=bytes((slot,)) + os.urandom(7))
+        for slot in range(WORKERS)
+    ]
+
+
 @pytest.mark.timeout(300)
 def test_an_old_program_that_dies_meanwhile_is_followed_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "die").mkdir()
@@ -266,7 +274,9 @@ def test_an_old_program_that_dies_meanwhile_is_followed_all_the_same(tmp_path: P
     path = f"{tmp_path / 'die'}:{os.environ.get('PYTHONPATH', Path.cwd())}"
 
     def prepare(settings: dict[str, Any]) -> None:
-        settings["performance"].update(shutdown_drain_timeout_ms=60_000, backend_timeout_ms=60_000)
+        # Longer than the new program may take to begin: the streams are there all the while.
+        times = ("shutdown_drain_timeout_ms", "backend_timeout_ms", "backend_body_idle_timeout_ms")
+        settings["performance"] |= dict.fromkeys(times, 200_000)
 
     async def scenario() -> None:
         async with upgradable(tmp_path, prepare, {"PYTHONPATH": path}) as service:
@@ -284,6 +294,12 @@ def test_an_old_program_that_dies_meanwhile_is_followed_all_the_same(tmp_path: P
             }
             service.pids.append(number)
             assert await statuses(await connected(proxy)) == {200}
+            assert await statuses(await connected_at(proxy)) == {200}
+            # Those that follow the first ones that follow are known there, too.
+            code, output = await proxy.command("reload", "--workers")
+            assert code == 0, output
+            assert await statuses(await connected_at(proxy)) == {200}
+            assert proxy.log.count("of the other program has finished") < WORKERS
             proxy.origin.gate.opened.set()
             for stream in streams:
                 response = await stream.whole()

@@ -1,15 +1,18 @@
 """Datagrams handed from one worker to another arrive with all that is known about them."""
 
 import asyncio
+import os
 import socket
 
 import pytest
 
-from spooky.edge.handover import SWAP_SECONDS, HandedOver, Handover
+from spooky.edge import messages
+from spooky.edge.handover import SWAP_SECONDS, HandedOver, Handover, steer_packet
 from spooky.observe.counters import Counters
 from spooky.protocol.quic.steering import Steering
 from spooky.runtime import Runtime
 from tests.support.proxy import run
+from tests.support.waiting import until
 
 FIRST, SECOND = 0, 1
 
@@ -155,6 +158,77 @@ def test_a_large_turn_goes_in_several_batches() -> None:
         mine.close()
         to_me.close()
         other.close()
+        await runtime.close()
+
+    run(scenario)
+
+
+def test_another_programs_supervisor_says_by_the_inbox_who_takes_new_connections() -> None:
+    async def scenario() -> None:
+        runtime = Runtime(asyncio.get_running_loop())
+        (inbox, to_me), (theirs, to_them) = pair(), pair()
+        mine = Handover(runtime, inbox, Steering((0,)), Counters())
+        mine.start(lambda *_: None)
+        hello = long_header(0)
+        assert not mine.give_back(0, *hello)
+        socket.send_fds(to_me, [steer_packet(Steering((3,), (0,)), [3])], [to_them.fileno()])
+        await until(lambda: mine.give_back(0, *hello))
+        assert not os.get_inheritable(mine._ways[3].fileno())
+        delivered: list[HandedOver] = []
+        other = Handover(runtime, theirs, Steering((3,), (0,)), Counters())
+        other.start(lambda _, datagrams, returned: delivered.extend(datagrams * returned))
+        await until(lambda: delivered == [hello])
+        # Without the ways, those that are known stay.
+        to_me.send(steer_packet(Steering((3, 4), (0,)), []))
+        await until(lambda: mine._table[4] == 4)
+        assert list(mine._ways) == [3]
+        mine.close()
+        other.close()
+        to_me.close()
+        to_them.close()
+        await runtime.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"\1",
+        b"\1nonsense",
+        b"\1" + messages.encode(messages.Discard(1)),
+        b"\1" + messages.encode(messages.Steer(Steering((1,)), ("way:one",))),
+        b"\0",
+    ],
+)
+def test_what_nobody_says_by_an_inbox_changes_nothing_and_leaves_no_descriptor(
+    packet: bytes,
+) -> None:
+    async def scenario() -> None:
+        runtime = Runtime(asyncio.get_running_loop())
+        inbox, to_me = pair()
+        mine = Handover(runtime, inbox, Steering((0,)), Counters())
+        mine.start(lambda *_: None)
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        socket.send_fds(to_me, [packet], [writing])
+        os.close(writing)
+        closed: list[bytes] = []
+
+        def look() -> bool:
+            try:
+                closed.append(os.read(reading, 1))
+            except BlockingIOError:
+                return False
+            return True
+
+        await until(look)
+        assert closed == [b""]
+        assert mine._ways == {}
+        assert not mine.give_back(0, *long_header(1))
+        os.close(reading)
+        mine.close()
+        to_me.close()
         await runtime.close()
 
     run(scenario)

@@ -6,6 +6,7 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import h2.config
@@ -19,6 +20,7 @@ from aioquic.buffer import Buffer, BufferReadError
 from aioquic.h3.connection import H3_ALPN, ErrorCode, FrameType, H3Connection
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection
 from aioquic.quic.events import (
     ConnectionTerminated,
     QuicEvent,
@@ -414,11 +416,20 @@ class HeadAwareConnection(H3Connection):
 
 # --- HTTP/3 -------------------------------------------------------------------------------------
 class Http3Protocol(QuicConnectionProtocol):
-    """aioquic's client, as it comes."""
+    """aioquic's client, as it comes.
+
+    Arguments:
+        destination: The connection ID of its first packets; empty for a random one.
+    """
 
     http: HeadAwareConnection
     streams: "dict[int, Http3Stream]"
     terminated: ConnectionTerminated | None = None
+
+    def __init__(self, quic: QuicConnection, destination: bytes = b"", **more: Any) -> None:
+        super().__init__(quic, **more)
+        if destination:
+            quic._peer_cid.cid = quic._original_destination_connection_id = destination
 
     def begin(self) -> None:
         self.http = HeadAwareConnection(self._quic)
@@ -458,14 +469,16 @@ class Http3Protocol(QuicConnectionProtocol):
 class Http3Client(Client):
     """One connection; many streams."""
 
-    def __init__(self, port: int, configuration: QuicConfiguration) -> None:
+    def __init__(
+        self, port: int, configuration: QuicConfiguration, destination: bytes = b""
+    ) -> None:
         self.tickets: list[SessionTicket] = []
         self.tokens: list[bytes] = []
         self._context = connect(
             "127.0.0.1",
             port,
             configuration=configuration,
-            create_protocol=Http3Protocol,
+            create_protocol=partial(Http3Protocol, destination=destination),
             session_ticket_handler=self.tickets.append,
             token_handler=self.tokens.append,
         )
@@ -473,13 +486,13 @@ class Http3Client(Client):
 
     @classmethod
     async def connect(
-        cls, port: int, configuration: QuicConfiguration | None = None
+        cls, port: int, configuration: QuicConfiguration | None = None, destination: bytes = b""
     ) -> "Http3Client":
         if configuration is None:
             configuration = QuicConfiguration(
                 alpn_protocols=H3_ALPN, verify_mode=ssl.CERT_NONE, server_name="localhost"
             )
-        client = cls(port, configuration)
+        client = cls(port, configuration, destination)
         client.protocol = await client._context.__aenter__()
         if not hasattr(client.protocol, "http"):
             client.protocol.begin()
