@@ -44,7 +44,7 @@ cdef class Listener:
     cdef int _descriptor
     cdef public dict _by_connection_id
     cdef public set _connections
-    cdef readonly dict _late
+    cdef readonly dict _late, _late_before
     cdef public HandshakeQueue _handshakes
     cdef bint _handshakes_due
     cdef list _unsent

@@ -1,12 +1,12 @@
 """Which actions are taken against overload: the rules, without clock, sockets and files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple
 
 from spooky._core.stages import PRESSURE_START
-from spooky.config.overload_manager import MemoryTrigger, Overload, Triggers
+from spooky.config.overload_manager import Overload
 from spooky.observe.counters import Counters
 
 HOLD_SECONDS: Final = 1.0
@@ -88,6 +88,9 @@ class Measures:
         self.lag_pressure = 0.0
 
 
+Thresholds = Sequence[tuple[Resource, float]]
+
+
 @dataclass(slots=True)
 class _State:
     """Since when and what for an action is taken, and how far beyond its threshold that is."""
@@ -114,6 +117,25 @@ class OverloadManager:
         self.measures = Measures()
         self._taken: dict[Action, _State] = {}
         self.settings = settings
+
+    @property
+    def settings(self) -> Overload:
+        """The thresholds."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: Overload) -> None:
+        self._settings = settings
+        # Made once, as every worker looks at them some times a second, however little it has to do.
+        self._triggers: list[tuple[Action, Thresholds]] = [
+            (
+                Action(name),
+                [(Resource(resource), threshold) for resource, threshold in triggers.items()]
+                if settings.enabled
+                else [],
+            )
+            for name, triggers in settings.actions.items()
+        ]
 
     def is_taken(self, action: Action) -> bool:
         """Return whether an action is taken now."""
@@ -156,13 +178,9 @@ class OverloadManager:
             pressures: From 0 to 1, or more.
             now: Seconds on any clock that does not go back.
         """
-        settings = self.settings
         transitions = []
-        for action in Action:
-            triggers: Triggers | MemoryTrigger = getattr(settings.actions, action)
-            if not settings.enabled:
-                triggers = Triggers()
-            transition = self._follow(action, triggers, pressures, now)
+        for action, thresholds in self._triggers:
+            transition = self._follow(action, thresholds, pressures, now)
             if transition is not None:
                 transitions.append(transition)
         measures = self.measures
@@ -176,19 +194,17 @@ class OverloadManager:
     def _follow(
         self,
         action: Action,
-        triggers: Triggers | MemoryTrigger,
+        thresholds: Thresholds,
         pressures: Mapping[Resource, float],
         now: float,
     ) -> Transition | None:
         state = self._taken.get(action)
-        margin = 0.0 if state is None else self.settings.recover_margin
-        excess, resource = max(
-            (
-                (pressures.get(Resource(name), 0.0) - threshold + margin, Resource(name))
-                for name, threshold in triggers.items()
-            ),
-            default=(-1.0, Resource.MEMORY),
-        )
+        margin = 0.0 if state is None else self._settings.recover_margin
+        excess, resource = -1.0, Resource.MEMORY
+        for each, threshold in thresholds:
+            beyond = pressures.get(each, 0.0) - threshold + margin
+            if beyond >= excess:
+                excess, resource = beyond, each
         begins = excess >= 0.0 and state is None
         if begins:
             state = self._taken[action] = _State(now, resource)
@@ -196,8 +212,8 @@ class OverloadManager:
             return None
         if excess >= 0.0:
             state.resource = resource
-        state.severity = _severity(triggers, pressures)
-        is_held = now - state.since < HOLD_SECONDS and self.settings.enabled
+        state.severity = _severity(thresholds, pressures)
+        is_held = now - state.since < HOLD_SECONDS and self._settings.enabled
         if not begins and (excess >= 0.0 or is_held):
             return None
         if not begins:
@@ -205,17 +221,17 @@ class OverloadManager:
         return Transition(action, begins, state.resource, pressures.get(state.resource, 0.0))
 
 
-def _severity(triggers: Triggers | MemoryTrigger, pressures: Mapping[Resource, float]) -> float:
+def _severity(thresholds: Thresholds, pressures: Mapping[Resource, float]) -> float:
     """Return how much of the way from a threshold to 1 the pressure has gone, from 0 to 1.
 
     Of the loop's lag it is never all.
     """
     severity = 0.0
-    for name, threshold in triggers.items():
-        beyond = pressures.get(Resource(name), 0.0) - threshold
+    for resource, threshold in thresholds:
+        beyond = pressures.get(resource, 0.0) - threshold
         if beyond > 0.0:
             share = 1.0 if threshold >= 1.0 else min(beyond / (1.0 - threshold), 1.0)
-            is_loop = name == Resource.EVENT_LOOP
+            is_loop = resource is Resource.EVENT_LOOP
             severity = max(severity, min(share, LOOP_SEVERITY_MAX) if is_loop else share)
     return severity
 

@@ -441,3 +441,18 @@ def test_what_is_late_for_a_closed_connection_is_dropped_until_nothing_is(
     assert answered() == []
     world.step("pass", 0.2)
     assert answered() == ["others", "unknown", "others"]
+
+
+@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+def test_connections_that_clients_close_are_remembered_up_to_a_bound_the_newest_first(
+    kernels: dict[str, Any],
+) -> None:
+    listener = World(kernels).listener
+    named = [number.to_bytes(8) for number in range(4 * dispatch.LATE_MAX)]
+    for first in range(0, len(named), 5):
+        listener.outlive(named[first : first + 5], 1.0)
+        assert len(listener._late) + len(listener._late_before) < dispatch.LATE_MAX + 5
+    late = [listener.is_late(each, 0.5) for each in named]
+    newest = late.index(True)
+    assert all(late[newest:])
+    assert dispatch.LATE_MAX // 2 <= len(named) - newest <= dispatch.LATE_MAX + 5

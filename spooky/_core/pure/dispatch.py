@@ -36,8 +36,8 @@ UNSENT_MAX: Final = 1024
 """Datagrams kept while the socket takes none; more are dropped, as a router would."""
 
 LATE_MAX: Final = 8192
-"""Connection IDs whose late packets are dropped; beyond it the oldest are forgotten, and a packet
-of these might be answered with a stateless reset. A connection has five, and 1 MiB is all."""
+"""Connection IDs whose late packets are dropped; beyond it the older half is forgotten, and a
+packet of these might be answered with a stateless reset. A connection has five; all are 1 MiB."""
 
 ReceivedDatagram = tuple[bytes, Any, int]
 
@@ -155,8 +155,11 @@ class Listener:
         # Every connection ID in use, issued by us or chosen by a client for its first packets.
         self._by_connection_id: dict[bytes, Any] = {}
         self._connections: set[Any] = set()
-        # Connection IDs of those that clients closed, and until when packets may be on their way.
+        # Connection IDs of those that clients closed, and until when packets may be on their way:
+        # the newest, and those before them. To find the oldest of one dict passes over the places
+        # of all that were taken out, 159,000 instructions a handshake where many end.
         self._late: dict[bytes, float] = {}
+        self._late_before: dict[bytes, float] = {}
         self._handshakes = HandshakeQueue()
         self._handshakes_due = False
         self._unsent: list[Any] = []
@@ -405,18 +408,16 @@ class Listener:
         for connection_id in connection_ids:
             self._by_connection_id.pop(connection_id, None)
             self._late[connection_id] = until
-        while len(self._late) > _LATE_MAX:
-            self._late.pop(next(iter(self._late)))
+        if len(self._late) >= _LATE_MAX // 2:
+            self._late_before = self._late
+            self._late = {}
 
     def is_late(self, connection_id: bytes, now: float) -> bool:
         """Return whether a packet is one of a connection that its client closed a moment ago."""
         until = self._late.get(connection_id)
         if until is None:
-            return False
-        if now < until:
-            return True
-        del self._late[connection_id]
-        return False
+            until = self._late_before.get(connection_id)
+        return until is not None and now < until
 
     def forget(self, connection: "Connection", was_established: bool) -> None:
         """Forget a connection that is over."""
