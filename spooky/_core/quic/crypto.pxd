@@ -61,6 +61,7 @@ cpdef PacketKey packet_key(int cipher_suite, unsigned int version, bytes secret,
 cpdef HeaderKey header_key(int cipher_suite, unsigned int version, bytes secret)
 cpdef tuple initial_secrets(unsigned int version, bytes connection_id)
 cpdef bytes next_secret(int cipher_suite, unsigned int version, bytes secret)
+cdef bytes hash_digest(str hash_name, bytes data)
 cpdef bytes hkdf_extract(str hash_name, bytes salt, bytes material)
 cpdef bytes hkdf_expand_label(
     str hash_name, bytes secret, bytes label, bytes context, Py_ssize_t length

@@ -6,6 +6,8 @@ the nonce changes from packet to packet; the others share one. Where that librar
 ``cryptography`` package does the same through Python calls.
 """
 
+import hashlib
+import hashlib
 import hmac
 import logging
 from importlib import metadata
@@ -20,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from spooky._core.quic cimport digests, libcrypto
+from spooky._core.quic.digests cimport State
 from spooky._core.quic import libcrypto as library
 from spooky._core.quic.libcrypto cimport (
     EVP_CTRL_AEAD_GET_TAG, EVP_CTRL_AEAD_SET_TAG, Init, Suite, evp, failed,
@@ -449,6 +452,19 @@ cdef int index_of(str hash_name) except -1:
     if hash_name == "sha384":
         return 1
     raise ValueError(f"no hash of a cipher suite: {hash_name}")
+
+
+cdef bytes hash_digest(str hash_name, bytes data):
+    cdef int hash = index_of(hash_name)
+    cdef State state
+    cdef bytes found
+    if not use_libcrypto:
+        return hashlib.new(hash_name, data).digest()
+    found = PyBytes_FromStringAndSize(NULL, 48 if hash else 32)
+    digests.begin(hash, &state)
+    digests.update(hash, &state, <const uint8_t*>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    digests.finish(hash, &state, <uint8_t*>PyBytes_AS_STRING(found))
+    return found
 
 
 cdef bytes hmac_digest(str hash_name, bytes key, const uint8_t* data, Py_ssize_t size):

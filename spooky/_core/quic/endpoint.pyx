@@ -42,8 +42,8 @@ cdef class Endpoint:
     """What the parts of a connection share.
 
     A subclass in ``protocol/quic/native_session.py`` gives it what the engine does not know:
-    ``make_tls``, ``feed_tls``, ``make_token``, ``keep_token``, and the words of the seam,
-    ``make_handshake``, ``make_close`` and ``make_transmit``; and ``report_defect``, our own.
+    ``make_tls``, ``make_token``, ``keep_token``, and the words of the seam, ``make_handshake``, and
+    ``make_close`` and ``make_transmit``, which take a tuple; and ``report_defect``, our own.
 
     Attributes:
         is_client: Which role it has.
@@ -487,13 +487,13 @@ cdef class Endpoint:
         # would free both.
         handler, self.handler = self._handler, None
         handler.on_closed(
-            self.make_close(
+            self.make_close((
                 self.close_code,
                 self.close_is_application,
                 self.close_phrase,
                 self.close_by_peer,
                 self.close_timed_out,
-            )
+            ))
         )
         return 0
 

@@ -16,7 +16,7 @@ from spooky._core.quic.sent_packet cimport SentPacket
 from spooky._core.quic.space cimport SPACE_APPLICATION, PacketNumberSpace
 from spooky._core.quic.wire cimport Reader, read_byte, read_bytes, read_varint, skip_zeros
 
-from spooky._core.quic.errors import QuicError, TransportError
+from spooky._core.quic.errors import QuicError, TlsAlert, TransportError
 
 cdef uint64_t LARGEST_INTEGER = (1ULL << 62) - 1
 
@@ -157,7 +157,13 @@ cdef class FrameProcessing(Sending):
             raise _malformed(FRAME_CRYPTO, "CRYPTO data beyond 2^62 - 1")
         turn = crypto.receive(offset, data, size)
         if turn:
-            self.feed_tls(epoch, turn)
+            try:
+                self.tls.receive(epoch, turn)
+            except TlsAlert as alert:
+                # RFC 9001 section 4.8.
+                raise QuicError(
+                    TransportError.CRYPTO_ERROR + alert.alert, FRAME_CRYPTO, alert.phrase
+                ) from alert
             if self.state == ACTIVE:
                 self.take_tls_output()
         return 0

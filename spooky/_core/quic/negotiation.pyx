@@ -7,6 +7,7 @@ Whatever is no rule of TLS, or not in every handshake, is left to a subclass in 
 from cpython.bytes cimport PyBytes_GET_SIZE
 
 from spooky._core.quic.client_hello cimport ClientHello, parse_client_hello
+from spooky._core.quic.crypto cimport hash_digest
 from spooky._core.quic.handshake cimport ServerHandshake
 from spooky._core.quic.key_schedule cimport KeySchedule
 
@@ -26,6 +27,10 @@ cdef enum:
     TLS_1_3 = 0x0304
     X25519 = 0x001D
     CRYPTO_FRAME = 0x06
+
+    # Signature schemes that are given a digest (RFC 8446 section 4.2.3).
+    ECDSA_SECP256R1_SHA256 = 0x0403
+    ECDSA_SECP384R1_SHA384 = 0x0503
 
 # In our order: AES in hardware is everywhere, and its shorter keys do.
 CIPHER_SUITES = (0x1301, 0x1302, 0x1303)
@@ -126,6 +131,10 @@ cdef class ServerNegotiation(ServerHandshake):
 
     cpdef bytes _sign(self, bytes content):
         chain = self._identity.chain
+        if self._scheme == ECDSA_SECP256R1_SHA256:
+            content = hash_digest("sha256", content)
+        elif self._scheme == ECDSA_SECP384R1_SHA384:
+            content = hash_digest("sha384", content)
         return chain.key.sign(content, *chain.schemes[self._scheme])
 
     cpdef _complete(self):

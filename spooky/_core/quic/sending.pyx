@@ -151,12 +151,12 @@ cdef class Sending(Endpoint):
             out += size
 
     cdef object make_run(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t segment, Path path):
-        return self.make_transmit(
+        return self.make_transmit((
             PyBytes_FromStringAndSize(<const char*>data, size),
             segment,
             path.address,
             self.ecn if path is self.path else 0,
-        )
+        ))
 
     cdef int add_path_probes(self, list runs, uint8_t* buffer) except -1:
         """Ask and answer on each path whether it is there (RFC 9000 section 8.2)."""

@@ -3,16 +3,15 @@
 import logging
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from spooky._core.quic.connection import Connection
-from spooky._core.quic.errors import QuicError, TlsAlert, TransportError
 from spooky._core.quic.handshake import NativeTls
 from spooky.protocol.quic.native_tls import client_tls, server_tls
 from spooky.protocol.quic.packet import CONNECTION_ID_LENGTH, PacketHeader
 from spooky.protocol.quic.parameters import ClientParameters, ServerParameters
 from spooky.protocol.quic.session import Address, Close, Handshake, QuicSession, Transmit
-from spooky.protocol.quic.tls_endpoint import CRYPTO_FRAME
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +22,11 @@ class NativeSession(Connection):
     __slots__ = ("__weakref__",)
 
     tls: NativeTls
+
+    # What ``on_closed`` is told, and a run as ``flush`` gives it, of a plain tuple: to call the
+    # classes runs two functions of Python for each.
+    make_close = partial(tuple.__new__, Close)
+    make_transmit = partial(tuple.__new__, Transmit)
 
     @property
     def server_name(self) -> str | None:
@@ -41,34 +45,9 @@ class NativeSession(Connection):
             early_data=tls.early_data,
         )
 
-    def make_close(
-        self, error_code: int, is_application: bool, phrase: str, by_peer: bool, timed_out: bool
-    ) -> Close:
-        """Return what ``on_closed`` is told."""
-        return Close(error_code, is_application, phrase, by_peer, timed_out)
-
-    def make_transmit(
-        self, payload: bytes, segment_size: int, destination: Address, ecn: int
-    ) -> Transmit:
-        """Return a run as ``flush`` gives it."""
-        return Transmit(payload, segment_size, destination, ecn)
-
     def report_defect(self, what: str) -> None:
         """Log the exception that is being handled, which nobody foresaw."""
         logger.exception("closing a connection after a failure to %s", what)
-
-    def feed_tls(self, epoch: int, data: bytes) -> None:
-        """Give TLS handshake bytes of an epoch.
-
-        Raises:
-            QuicError: TLS ended in an alert (RFC 9001 section 4.8).
-        """
-        try:
-            self.tls.receive(epoch, data)
-        except TlsAlert as alert:
-            raise QuicError(
-                TransportError.CRYPTO_ERROR + alert.alert, CRYPTO_FRAME, alert.phrase
-            ) from alert
 
 
 class ServerSession(NativeSession):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, HashAlgorithm
 
 from spooky._core.quic.errors import Alert, TlsAlert
@@ -17,16 +18,23 @@ RSA_PKCS1: Final = (0x0401, 0x0501)
 """Allowed in certificates, and never in a handshake (RFC 8446 section 4.4.3)."""
 
 
+ECDSA_SECP256R1_SHA256: Final = 0x0403
+ECDSA_SECP384R1_SHA384: Final = 0x0503
+
+
 class Scheme(NamedTuple):
     """A signature scheme.
 
     Attributes:
         fits: Whether a public or private key can sign so.
         parameters: What ``cryptography`` is told beside the data.
+        prehashed: What it is told beside the digest, where that is what it signs: its own digests
+            take a context, and questions to abstract classes, each.
     """
 
     fits: Callable[[object], bool]
     parameters: tuple[Any, ...]
+    prehashed: tuple[Any, ...] = ()
 
 
 def _on_curve(curve: type[ec.EllipticCurve]) -> Callable[[object], bool]:
@@ -38,6 +46,11 @@ def _is_a(*kinds: type) -> Callable[[object], bool]:
     return lambda key: isinstance(key, kinds)
 
 
+def _ecdsa(curve: type[ec.EllipticCurve], algorithm: HashAlgorithm) -> Scheme:
+    prehashed = ec.ECDSA(Prehashed(algorithm))
+    return Scheme(_on_curve(curve), (ec.ECDSA(algorithm),), (prehashed,))
+
+
 def _pss(algorithm: HashAlgorithm) -> tuple[Any, ...]:
     return padding.PSS(padding.MGF1(algorithm), algorithm.digest_size), algorithm
 
@@ -45,8 +58,8 @@ def _pss(algorithm: HashAlgorithm) -> tuple[Any, ...]:
 _is_rsa = _is_a(rsa.RSAPrivateKey, rsa.RSAPublicKey)
 
 HANDSHAKE_SCHEMES: Final[dict[int, Scheme]] = {
-    0x0403: Scheme(_on_curve(ec.SECP256R1), (ec.ECDSA(SHA256()),)),
-    0x0503: Scheme(_on_curve(ec.SECP384R1), (ec.ECDSA(SHA384()),)),
+    ECDSA_SECP256R1_SHA256: _ecdsa(ec.SECP256R1, SHA256()),
+    ECDSA_SECP384R1_SHA384: _ecdsa(ec.SECP384R1, SHA384()),
     0x0807: Scheme(_is_a(ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey), ()),
     0x0808: Scheme(_is_a(ed448.Ed448PrivateKey, ed448.Ed448PublicKey), ()),
     0x0804: Scheme(_is_rsa, _pss(SHA256())),
@@ -62,10 +75,10 @@ def fitting_schemes(key: "PrivateKey") -> dict[int, tuple[Any, ...]]:
     """Return the schemes that a key can sign with, the preferred first.
 
     Returns:
-        By their numbers, what the key is told beside the data to sign.
+        By their numbers, what the key is told beside the data to sign: with ECDSA a digest.
     """
     return {
-        number: scheme.parameters
+        number: scheme.prehashed or scheme.parameters
         for number, scheme in HANDSHAKE_SCHEMES.items()
         if scheme.fits(key)
     }

@@ -8,8 +8,6 @@ APPLICATION: Final = 2
 EARLY: Final = 3
 """Encryption levels, as the engine numbers them; the last is that of 0-RTT, without CRYPTO data."""
 
-CRYPTO_FRAME: Final = 0x06
-
 QUIC_TRANSPORT_PARAMETERS: Final = 0x39
 """The extension of RFC 9001 section 8.2."""
 
