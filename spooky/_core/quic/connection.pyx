@@ -100,7 +100,7 @@ cdef class Connection(Receiving):
         self.set_initial_keys(self.original_destination_id)
         self.token = token
         self.tls = self.make_tls()
-        self.tls.start(self.own_parameters().encode())
+        self.tls.start(self.own_parameters())
         self.take_tls_output()
 
     def start_server(self, bytes destination_id, original_destination_id, retry_source_id, validated):

@@ -120,7 +120,8 @@ cdef class Endpoint:
     cdef int on_records_acked(self, SentPacket packet) except -1
     cdef int on_records_lost(self, SentPacket packet) except -1
     cdef int on_lost_packets(self, list lost) except -1
-    cdef TransportParameters own_parameters(self)
+    cdef bytes own_parameters(self)
+    cdef TransportParameters shared_parameters(self)
     cdef int check_peer_parameters(self, TransportParameters theirs) except -1
     cdef int end_early_data(self) except -1
     cdef int set_stream_limits(self, TransportParameters theirs) except -1

@@ -29,7 +29,7 @@ from spooky._core.quic.space cimport (
     SPACE_HANDSHAKE,
     SPACE_INITIAL,
 )
-from spooky._core.quic.transport_parameters cimport TransportParameters, decode
+from spooky._core.quic.transport_parameters cimport TransportParameters, decode, encode_ids
 
 from spooky._core.quic.crypto import TLS_AES_128_GCM_SHA256
 from spooky._core.quic.errors import QuicError, TransportError
@@ -166,7 +166,7 @@ cdef class Endpoint:
             self.compare_with_remembered(theirs)
         self.settle_version(theirs)
         self.apply_peer_parameters(theirs)
-        return None if self.is_client else self.own_parameters().encode()
+        return None if self.is_client else self.own_parameters()
 
     def on_handshake_complete(self):
         """Learn from TLS that the handshake is complete."""
@@ -225,10 +225,24 @@ cdef class Endpoint:
 
     # --- transport parameters -------------------------------------------------------------------
 
-    cdef TransportParameters own_parameters(self):
-        """Return what we tell of ourselves."""
-        cdef TransportParameters ours = TransportParameters()
+    cdef bytes own_parameters(self):
+        """Return what we tell of ourselves; what all connections say is encoded once."""
         cdef IssuedId first = self.local_ids.active[0]
+        cdef dict encoded = self.parameters.encoded
+        cdef bytes shared = encoded.get(self.version)
+        if shared is None:
+            shared = encoded[self.version] = self.shared_parameters().encode_shared()
+        if self.is_client:
+            return shared + encode_ids(None, first.connection_id, None, None)
+        return shared + encode_ids(
+            self.original_destination_id,
+            first.connection_id,
+            self.retry_source_id,
+            first.reset_token,
+        )
+
+    cdef TransportParameters shared_parameters(self):
+        cdef TransportParameters ours = TransportParameters()
         parameters = self.parameters
         ours.max_idle_timeout = int(parameters.idle_timeout * 1000)
         ours.max_udp_payload_size = DATAGRAM_MAX_SIZE
@@ -241,13 +255,8 @@ cdef class Endpoint:
         ours.ack_delay_exponent = ACK_DELAY_EXPONENT
         ours.max_ack_delay = MAX_ACK_DELAY_MS
         ours.active_connection_id_limit = ACTIVE_CONNECTION_IDS
-        ours.initial_source_connection_id = first.connection_id
         ours.chosen_version = self.version
         ours.available_versions = parameters.versions
-        if not self.is_client:
-            ours.original_destination_connection_id = self.original_destination_id
-            ours.retry_source_connection_id = self.retry_source_id
-            ours.stateless_reset_token = first.reset_token
         return ours
 
     cdef int check_peer_parameters(self, TransportParameters theirs) except -1:

@@ -433,7 +433,7 @@ cdef class Receiving(FrameProcessing):
         self.initial_crypto = CryptoStream(SPACE_INITIAL, self.parameters.limits)
         self.set_initial_keys(self.peer_ids.current.connection_id)
         self.tls = self.make_tls()
-        self.tls.start(self.own_parameters().encode())
+        self.tls.start(self.own_parameters())
         self.take_tls_output()
         return 0
 

@@ -23,5 +23,8 @@ cdef class TransportParameters:
     cdef public uint32_t chosen_version
     cdef public tuple available_versions
 
+    cdef bytes encode_shared(self)
+
 
 cpdef TransportParameters decode(bytes encoded, bint from_client)
+cdef bytes encode_ids(bytes original, bytes initial_source, bytes retry_source, bytes reset_token)

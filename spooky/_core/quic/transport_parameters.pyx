@@ -89,12 +89,19 @@ cdef class TransportParameters:
 
     def encode(self):
         """Return the parameters as the TLS extension carries them."""
+        return self.encode_shared() + encode_ids(
+            self.original_destination_connection_id,
+            self.initial_source_connection_id,
+            self.retry_source_connection_id,
+            self.stateless_reset_token,
+        )
+
+    cdef bytes encode_shared(self):
+        """Return those that are the same for all connections of an endpoint with a version."""
         cdef uint8_t[ENCODED_MAX] block
         cdef uint8_t* out = block
         cdef uint32_t version
-        out = _put_id(out, ORIGINAL_DESTINATION_CONNECTION_ID, self.original_destination_connection_id)
         out = _put(out, MAX_IDLE_TIMEOUT, self.max_idle_timeout)
-        out = _put_id(out, STATELESS_RESET_TOKEN, self.stateless_reset_token)
         out = _put(out, MAX_UDP_PAYLOAD_SIZE, self.max_udp_payload_size)
         out = _put(out, INITIAL_MAX_DATA, self.initial_max_data)
         out = _put(out, INITIAL_MAX_STREAM_DATA_BIDI_LOCAL, self.initial_max_stream_data_bidi_local)
@@ -107,8 +114,6 @@ cdef class TransportParameters:
         out = _put(out, ACK_DELAY_EXPONENT, self.ack_delay_exponent)
         out = _put(out, MAX_ACK_DELAY, self.max_ack_delay)
         out = _put(out, ACTIVE_CONNECTION_ID_LIMIT, self.active_connection_id_limit)
-        out = _put_id(out, INITIAL_SOURCE_CONNECTION_ID, self.initial_source_connection_id)
-        out = _put_id(out, RETRY_SOURCE_CONNECTION_ID, self.retry_source_connection_id)
         if self.chosen_version:
             out = write_varint(out, VERSION_INFORMATION)
             out = write_varint(out, 4 + 4 * len(self.available_versions[:VERSIONS_MAX]))
@@ -116,6 +121,17 @@ cdef class TransportParameters:
             for version in self.available_versions[:VERSIONS_MAX]:
                 out = write_uint32(out, version)
         return PyBytes_FromStringAndSize(<char*>block, out - block)
+
+
+cdef bytes encode_ids(bytes original, bytes initial_source, bytes retry_source, bytes reset_token):
+    """Return those that are a connection's own; ``None`` for what is absent."""
+    cdef uint8_t[ENCODED_MAX] block
+    cdef uint8_t* out = block
+    out = _put_id(out, ORIGINAL_DESTINATION_CONNECTION_ID, original)
+    out = _put_id(out, INITIAL_SOURCE_CONNECTION_ID, initial_source)
+    out = _put_id(out, RETRY_SOURCE_CONNECTION_ID, retry_source)
+    out = _put_id(out, STATELESS_RESET_TOKEN, reset_token)
+    return PyBytes_FromStringAndSize(<char*>block, out - block)
 
 
 cpdef TransportParameters decode(bytes encoded, bint from_client):

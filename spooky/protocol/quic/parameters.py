@@ -64,6 +64,7 @@ class EndpointParameters:
         limits: How far a connection goes along with its peer.
         secrets_log: Where traffic secrets are written for packet captures; never in production.
         wall_clock: The time of day, for certificates, tickets and tokens; Unix time, seconds.
+        encoded: By version, the transport parameters that all connections send, once one did.
     """
 
     alpn: tuple[str, ...] = ("h3",)
@@ -81,6 +82,7 @@ class EndpointParameters:
     limits: Limits = DEFAULT_LIMITS
     secrets_log: TextIO | None = None
     wall_clock: Callable[[], float] = _present
+    encoded: dict[int, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def established(self) -> "EndpointParameters":
