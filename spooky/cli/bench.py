@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from spooky.cli.bench_micro import micro
-from spooky.cli.errors import EXIT_REGRESSION, CommandError
+from spooky.cli.errors import EXIT_REGRESSION, CommandError, check_writable
 from spooky.cli.progress import StatusLine
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def run(
         raise click.UsageError("--tolerance is about --compare")
     for path in (json_path, html_path):
         if path is not None:
-            _check_place(path)
+            check_writable(path)
     try:
         from spooky.bench.campaign import Campaign, Options
     except ImportError as error:
@@ -218,16 +218,6 @@ class Comparison:
                 "measure again before you believe it: the machine may have been busy",
                 EXIT_REGRESSION,
             )
-
-
-def _check_place(path: Path) -> None:
-    """See that a file can be written, before the run that it is for.
-
-    Raises:
-        CommandError: Its directory is not there.
-    """
-    if not path.parent.is_dir():
-        raise CommandError(f"there is no directory {path.parent}", f"mkdir -p {path.parent}")
 
 
 def _moment(moment: "Moment") -> str:

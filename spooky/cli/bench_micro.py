@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from spooky.cli.errors import CommandError
+from spooky.cli.errors import CommandError, check_writable
 
 
 @click.command()
@@ -30,6 +30,8 @@ def micro(words: tuple[str, ...], seconds: float, json_path: Path | None) -> Non
     from spooky.bench.programs import BenchError
     from spooky.cli.progress import StatusLine
 
+    if json_path is not None:
+        check_writable(json_path)
     status = StatusLine(sys.stderr)
     try:
         table = micro.run(

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import sys
 import unicodedata
 from collections.abc import Sequence
@@ -41,6 +42,27 @@ class CommandError(Exception):
         self.message = message
         self.remedy = remedy
         self.exit_code = exit_code
+
+
+def no_directory(path: Path) -> CommandError:
+    """Return the error that a file's directory is not there."""
+    return CommandError(
+        f"there is no directory {path.parent}", f"mkdir -p {shlex.quote(str(path.parent))}"
+    )
+
+
+def check_writable(path: Path) -> None:
+    """See that a file can be written, before the long work that it is for.
+
+    Raises:
+        CommandError: Its directory is not there, or it cannot.
+    """
+    if not path.parent.is_dir():
+        raise no_directory(path)
+    if path.is_dir():
+        raise CommandError(f"{path} is a directory", "name a file in it")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise CommandError(f"{path} may not be written", "name another place, or let you write it")
 
 
 def print_answered(problems: Any, file: Path) -> None:

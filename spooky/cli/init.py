@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from spooky.cli.errors import CommandError
+from spooky.cli.errors import CommandError, no_directory
 from spooky.config.starter import starter
 
 
@@ -28,9 +28,7 @@ def command(path: Path, force: bool) -> None:
             f"{path} exists", "give --force to overwrite it, or another path"
         ) from None
     except FileNotFoundError:
-        raise CommandError(
-            f"there is no directory {path.parent}", f"mkdir -p {shlex.quote(str(path.parent))}"
-        ) from None
+        raise no_directory(path) from None
     name = shlex.quote(str(path))
     click.echo(
         f"wrote {path}\n\n"

@@ -35,8 +35,8 @@ def test_a_file_that_exists_is_kept_unless_forced(tmp_path, capsys):
 
 
 def test_a_directory_that_is_missing_is_named(tmp_path, capsys):
-    path = tmp_path / "none" / "spooky.yaml"
+    path = tmp_path / "not there" / "spooky.yaml"
     assert run(["init", str(path)]) == 1
     said = capsys.readouterr().err
     assert f"there is no directory {path.parent}" in said
-    assert f"mkdir -p {path.parent}" in said
+    assert f"mkdir -p '{path.parent}'" in said
