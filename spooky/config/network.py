@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from spooky.config.hosts import EMBEDDED_SCHEME, parse_backend_address
-from spooky.config.networks import parse_address
+from spooky.config.networks import Address, overlap, parse_address, unmapped
 from spooky.config.problems import InvalidValueError, Path, quoted
 from spooky.config.report import Report
 from spooky.config.schema import Configuration
@@ -113,7 +113,7 @@ def _bind(kind: socket.SocketKind, address: str, port: int) -> None:
 
 class _Place(NamedTuple):
     kind: socket.SocketKind
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address
+    address: Address
     port: int
 
 
@@ -201,23 +201,18 @@ def _inodes(place: _Place) -> Iterator[str]:
             fields = line.split()
             address, port = fields[1].split(":")
             listens = name == "udp" or fields[3] == _LISTENING
-            if listens and int(port, 16) == place.port and _overlap(_parse(address), place.address):
+            if not listens or int(port, 16) != place.port:
+                continue
+            if overlap(_parse(address), unmapped(place.address)):
                 yield fields[9]
 
 
-def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+def _parse(text: str) -> Address:
     """Return an address of /proc/net: words of 32 bits in the machine's order."""
     data = bytes.fromhex(text)
     if sys.byteorder == "little":
         data = b"".join(data[i : i + 4][::-1] for i in range(0, len(data), 4))
     return parse_address(str(ipaddress.ip_address(data)))
-
-
-def _overlap(
-    one: ipaddress.IPv4Address | ipaddress.IPv6Address,
-    other: ipaddress.IPv4Address | ipaddress.IPv6Address,
-) -> bool:
-    return one == other or one.is_unspecified or other.is_unspecified
 
 
 # --- names ------------------------------------------------------------------------------------

@@ -69,9 +69,26 @@ def parse_address(text: str) -> Address:
     Raises:
         ValueError: It says none.
     """
-    address = ipaddress.ip_address(text.partition("%")[0])
+    return unmapped(ipaddress.ip_address(text.partition("%")[0]))
+
+
+def unmapped(address: Address) -> Address:
+    """Return an address, or that of IPv4 that it stands for."""
     mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return mapped or address
+
+
+def overlap(one: Address, other: Address) -> bool:
+    """Return whether some address is an address of both; ``::`` takes IPv4 too.
+
+    Arguments:
+        one: To be bound or bound, and no mapped one.
+        other: Likewise.
+    """
+    return one == other or any(
+        wide.is_unspecified and wide.version >= narrow.version
+        for wide, narrow in ((one, other), (other, one))
+    )
 
 
 def parse_network(text: str) -> Network:

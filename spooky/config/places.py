@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from spooky.config.networks import Address, parse_address
+from spooky.config.networks import Address, overlap, parse_address
 from spooky.config.problems import Path, format_path
 from spooky.config.report import Report
 from spooky.config.schema import Configuration, Listener
@@ -68,16 +68,14 @@ def _places(configuration: Configuration) -> list[_Place]:
 
 
 def _overlap(one: _Place, other: _Place) -> bool:
-    """Return whether some address is an address of both; ``::`` takes IPv4 too."""
+    """Return whether both cannot be bound."""
     if one.port != other.port:
         return False
-    return _same(one, other) or _takes(one, other) or _takes(other, one)
+    return (
+        _same(one, other) if one.address == other.address else overlap(one.address, other.address)
+    )
 
 
 def _same(one: _Place, other: _Place) -> bool:
     # A link-local address is another in each zone (RFC 4007 section 6).
     return (one.address, one.zone) == (other.address, other.zone)
-
-
-def _takes(one: _Place, other: _Place) -> bool:
-    return one.address.is_unspecified and one.address.version >= other.address.version

@@ -1,7 +1,6 @@
 """The sockets of all listeners: bound for a change, kept through it, closed when they drained."""
 
 import asyncio
-import ipaddress
 import logging
 import os
 import socket
@@ -19,7 +18,9 @@ from spooky.control.sockets import (
     ListenerSockets,
     bind_again,
     bind_listener,
+    is_same_place,
     listen,
+    numbers_at,
     share_port,
 )
 from spooky.control.takeover import InheritedListener, TakeOverError
@@ -65,16 +66,13 @@ class _Ending:
 
     Attributes:
         address: Where it was.
-        ended: Set when no worker has it any more.
+        ended: Set when no worker has it any more, or it is back.
+        clearing: Sets it in time.
     """
 
     address: tuple[str, int]
     ended: asyncio.Event
-
-    def is_at(self, address: str, port: int) -> bool:
-        """Return whether it was at this address and port."""
-        ours, wanted = ipaddress.ip_address(self.address[0]), ipaddress.ip_address(address)
-        return (ours, self.address[1]) == (wanted, port)
+    clearing: asyncio.TimerHandle
 
 
 class Listeners:
@@ -276,7 +274,7 @@ class Listeners:
         """
         for listener in configuration.active_listeners:
             for ending in list(self._ending.values()):
-                if ending.is_at(listener.address, listener.port):
+                if is_same_place(ending.address, (listener.address, listener.port)):
                     await ending.ended.wait()
 
     def _bind(self, configuration: Configuration) -> None:
@@ -289,7 +287,8 @@ class Listeners:
         )
         in_force = self._known_as(listeners)
         leaving = [self._sockets[in_force[one]] for one in in_force.keys() - listeners.keys()]
-        back = self._draining_at(listeners.keys() - in_force.keys())
+        draining = {number: one.sockets for number, one in self._draining.items()}
+        back = numbers_at(listeners.keys() - in_force.keys(), draining)
         avoid = {*self._draining, *self._ending}
         numbers = number_listeners(listeners.values(), in_force | back, avoid)
         performance = configuration.performance
@@ -339,15 +338,6 @@ class Listeners:
             if draining.sockets.overlaps(address, port):
                 draining.sockets.refuse()
 
-    def _draining_at(self, wanted: Iterable[ListenerIdentity]) -> dict[ListenerIdentity, int]:
-        """Return the numbers of those that drain where one is wanted again."""
-        return {
-            identity: number
-            for identity in wanted
-            for number, draining in self._draining.items()
-            if draining.sockets.are_at(identity.address, identity.port)
-        }
-
     def _known_as(self, wanted: Iterable[ListenerIdentity]) -> dict[ListenerIdentity, int]:
         """Return the numbers in force, under another identity if that names the same place.
 
@@ -374,6 +364,9 @@ class Listeners:
         for number in self._bound.keys() & self._draining.keys():
             # What is bound has the same sockets, by descriptors of its own.
             self._close_draining(number)
+        for number in self._bound.keys() & self._ending.keys():
+            # Its removal ended while its return was prepared.
+            self._end(number)
         self._sockets |= self._bound
         self.numbers = self._bound_numbers
         self._bound, self._bound_numbers = {}, {}
@@ -422,12 +415,15 @@ class Listeners:
 
     def _forget(self, number: int) -> None:
         """Close a listener that drained; its number may be given again when workers forget it."""
-        self._ending[number] = _Ending(self._draining[number].sockets.address, asyncio.Event())
+        address = self._draining[number].sockets.address
+        clearing = self._loop.call_later(END_SECONDS, self._end, number)
+        self._ending[number] = _Ending(address, asyncio.Event(), clearing)
         self._close_draining(number)
-        self._loop.call_later(END_SECONDS, self._end, number)
 
     def _end(self, number: int) -> None:
-        self._ending.pop(number).ended.set()
+        ending = self._ending.pop(number)
+        ending.clearing.cancel()
+        ending.ended.set()
 
     def _close_draining(self, number: int) -> None:
         draining = self._draining.pop(number)

@@ -8,12 +8,14 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from spooky.config.networks import overlap, unmapped
 from spooky.config.performance import Performance
 from spooky.config.schema import Listener
+from spooky.edge.listener_numbers import ListenerIdentity
 from spooky.edge.tcp import TCP_BACKLOG
 from spooky.protocol.bpf import packed
 from spooky.protocol.quic.steering import steering_program
@@ -101,15 +103,9 @@ class ListenerSockets:
 
     def overlaps(self, address: str, port: int) -> bool:
         """Return whether some address is an address of both, on the same port."""
-        ours, wanted = ipaddress.ip_address(self.address[0]), ipaddress.ip_address(address)
-        return self.address[1] == port and (
-            ours == wanted or ours.is_unspecified or wanted.is_unspecified
-        )
-
-    def are_at(self, address: str, port: int) -> bool:
-        """Return whether they are bound to this address and port."""
-        ours, wanted = ipaddress.ip_address(self.address[0]), ipaddress.ip_address(address)
-        return (ours, self.address[1]) == (wanted, port)
+        # With their zones: a link-local address is another in each (RFC 4007 section 6).
+        ours, wanted = map(ipaddress.ip_address, (self.address[0], address))
+        return self.address[1] == port and overlap(unmapped(ours), unmapped(wanted))
 
     def steer(self, table: bytes) -> bool:
         """Have the kernel give each datagram to the slot that a table names.
@@ -148,6 +144,23 @@ class ListenerSockets:
         for one in self.udp:
             one.close()
         self.tcp.close()
+
+
+def is_same_place(one: tuple[str, int], other: tuple[str, int]) -> bool:
+    """Return whether two addresses, each with a port, are the same however they are written."""
+    return one[1] == other[1] and ipaddress.ip_address(one[0]) == ipaddress.ip_address(other[0])
+
+
+def numbers_at(
+    wanted: Iterable[ListenerIdentity], there: Mapping[int, ListenerSockets]
+) -> dict[ListenerIdentity, int]:
+    """Return the numbers of those sockets, of these, that are bound where a listener is wanted."""
+    return {
+        identity: number
+        for identity in wanted
+        for number, sockets in there.items()
+        if is_same_place(sockets.address, (identity.address, identity.port))
+    }
 
 
 def bind_listener(

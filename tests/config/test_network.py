@@ -60,6 +60,17 @@ def test_a_port_that_another_program_holds_is_an_error_that_names_it(kind, addre
     assert "process" in problem.message
 
 
+def test_only_who_is_in_the_way_is_named():
+    """All of IPv4 leaves the port free for an address of IPv6."""
+    with socket.socket(socket.AF_INET) as other, held(socket.SOCK_STREAM, "::1") as port:
+        other.bind(("0.0.0.0", port))
+        other.listen()
+        place = network_module._Place(
+            socket.SOCK_STREAM, network_module.ipaddress.ip_address("::1"), port
+        )
+        assert len(list(network_module._inodes(place))) == 1
+
+
 def test_each_listener_and_each_endpoint_is_looked_at():
     held_ports = (held(socket.SOCK_STREAM) for _ in range(3))
     one_held, other_held, third_held = held_ports

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from spooky.config.networks import Network, NetworkTable, parse_address
+from spooky.config.networks import Network, NetworkTable, overlap, parse_address
 
 
 def some_network(source: random.Random, version: int) -> Network:
@@ -35,3 +35,24 @@ def test_addresses_are_those_of_ipv4_wherever_they_can_be() -> None:
     assert str(parse_address("192.0.2.1")) == "192.0.2.1"
     with pytest.raises(ValueError, match="example"):
         parse_address("example.com")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("0.0.0.0", "127.0.0.1", True),
+        ("0.0.0.0", "::ffff:127.0.0.1", True),
+        ("0.0.0.0", "::1", False),
+        ("0.0.0.0", "::", True),
+        ("::", "127.0.0.1", True),
+        ("::", "::1", True),
+        ("::1", "127.0.0.1", False),
+    ],
+)
+def test_addresses_overlap_that_the_kernel_would_not_bind_both(
+    one: str, other: str, expected: bool
+) -> None:
+    addresses = parse_address(one), parse_address(other)
+    assert overlap(*addresses) is overlap(*addresses[::-1]) is expected

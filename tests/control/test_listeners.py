@@ -12,7 +12,7 @@ from spooky._core import COMPILED
 from spooky.config import from_mapping
 from spooky.config.performance import Performance
 from spooky.control.candidate import Candidate
-from spooky.control.changes import NextGeneration
+from spooky.control.changes import NextGeneration, Step
 from spooky.control.heir import Heir
 from spooky.control.listeners import Listeners
 from spooky.control.slots import Slots
@@ -41,9 +41,13 @@ def configured(*ports: int) -> Any:
     )
 
 
-async def change(listeners: Listeners, *ports: int) -> None:
+async def prepared(listeners: Listeners, *ports: int) -> Step:
     candidate = cast(Candidate, SimpleNamespace(configuration=configured(*ports)))
-    step = await listeners.prepare(NextGeneration(2, candidate, rolling=False))
+    return await listeners.prepare(NextGeneration(2, candidate, rolling=False))
+
+
+async def change(listeners: Listeners, *ports: int) -> None:
+    step = await prepared(listeners, *ports)
     step.check()
     step.commit()
 
@@ -164,6 +168,34 @@ def test_a_number_is_given_again_when_no_worker_has_the_listener_any_more() -> N
         listeners._end(number)
         await asyncio.wait_for(back, 30)
         assert list(listeners.numbers.values())[1] == number
+        listeners.close()
+
+    run(scenario)
+
+
+def test_a_removal_that_ends_while_its_return_is_prepared_is_over() -> None:
+    stays, goes = free_port(), free_port()
+
+    async def scenario() -> None:
+        listeners = Listeners(Slots(1))
+        listeners.open(configured(stays, goes))
+        number = list(listeners.numbers.values())[1]
+        await change(listeners, stays)
+        step = await prepared(listeners, stays, goes)
+        # As its time has come.
+        listeners._forget(number)
+        clearing = listeners._ending[number].clearing
+        step.check()
+        step.commit()
+        assert list(listeners.numbers.values())[1] == number
+        assert listeners._ending == {}
+        assert clearing.cancelled()
+        assert not refuses(goes)
+        # And once more, with nobody to wait for.
+        await change(listeners, stays, goes)
+        await change(listeners, stays)
+        listeners._forget(number)
+        listeners._end(number)
         listeners.close()
 
     run(scenario)

@@ -156,3 +156,14 @@ def test_a_listener_that_drains_still_says_where_it_is(sockets: ListenerSockets)
     address = sockets.address
     sockets.tcp.close()
     assert sockets.address == address
+
+
+def test_all_of_ipv4_and_an_address_of_ipv6_do_not_overlap() -> None:
+    made = bind_listener(Listener(address="0.0.0.0", port=0), Performance())
+    port = made.address[1]
+    assert not made.overlaps("::1", port)
+    bind_listener(Listener(address="::1", port=port), Performance()).close()
+    for address in ("0.0.0.0", "127.0.0.1", "::ffff:127.0.0.1", "::"):
+        assert made.overlaps(address, port)
+        assert not made.overlaps(address, port + 1)
+    made.close()
