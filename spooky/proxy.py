@@ -1,6 +1,7 @@
 """Embedding: the proxy inside somebody else's event loop."""
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -20,7 +21,14 @@ from spooky.control.facts import (
 from spooky.control.health import Health
 from spooky.control.own_names import OwnNames
 from spooky.control.resources import ResourceWatch
-from spooky.control.sockets import BindError, ListenerSockets, bind_again, bind_listener, listen
+from spooky.control.sockets import (
+    BindError,
+    ListenerSockets,
+    bind_again,
+    bind_listener,
+    listen,
+    numbers_at,
+)
 from spooky.edge.change import Change
 from spooky.edge.listener import WorkerSockets
 from spooky.edge.listener_numbers import ListenerIdentity, listener_identities, number_listeners
@@ -211,12 +219,7 @@ class Proxy:
         number = worker.service.generation.number + 1
         materials = read_materials(configuration)
         removed = {number: self._removed[number] for number in worker.removed}
-        back = {
-            identity: number
-            for identity in listener_identities(configuration.active_listeners)
-            for number, sockets in removed.items()
-            if sockets.are_at(identity.address, identity.port)
-        }
+        back = numbers_at(listener_identities(configuration.active_listeners), removed)
         try:
             numbers = number_listeners(
                 configuration.active_listeners, back | self._numbers, removed
@@ -270,10 +273,15 @@ class Proxy:
         return finished
 
     async def close(self) -> None:
-        """Stop at once; what is in flight is cut. Does nothing if the proxy does not run."""
+        """Stop at once; what is in flight is cut. Does nothing if the proxy does not run.
+
+        While it is stopped already, this waits until it is.
+        """
         if self._worker is not None:
             await self._worker.close()
-            await self._stop()
+        elif not self._ending.locked():
+            return
+        await self._stop()
 
     def reopen_logs(self) -> None:
         """Open the access log's file anew, after it was rotated."""
@@ -311,17 +319,22 @@ class Proxy:
             if self._resources is not None:
                 self._resources.close()
                 self._resources = None
-            try:
+            async with contextlib.AsyncExitStack() as rest:
+                # The last one first, and each, even where this is cancelled before or meanwhile.
+                rest.push_async_callback(self._close_runtime, self._runtime)
+                rest.callback(self._release)
+                rest.push_async_callback(self._stop_metrics)
+                for lifespan in reversed(self._lifespans):
+                    rest.push_async_callback(lifespan.abandon)
                 for lifespan in self._lifespans:
                     await lifespan.shutdown()
-            finally:
-                # Where one was cancelled, the others are still there.
-                for lifespan in self._lifespans:
-                    await lifespan.abandon()
-                await self._stop_metrics()
-                self._release()
-                await self._runtime.close()
-                self._runtime = None
+
+    async def _close_runtime(self, runtime: Runtime) -> None:
+        try:
+            await runtime.close()
+        finally:
+            # Else nobody could start it again.
+            self._runtime = None
 
     async def _start_metrics(self) -> None:
         settings = self.configuration.observability.metrics
@@ -333,9 +346,9 @@ class Proxy:
             await self._metrics.start()
 
     async def _stop_metrics(self) -> None:
-        if self._metrics is not None:
-            await self._metrics.close()
-            self._metrics = None
+        metrics, self._metrics = self._metrics, None
+        if metrics is not None:
+            await metrics.close()
 
     def _facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell that the worker does not count."""

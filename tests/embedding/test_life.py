@@ -1,6 +1,7 @@
 """The beginning and the end of an embedded proxy: twice, cancelled, and failing in between."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -162,5 +163,62 @@ def test_a_shutdown_that_is_cancelled_leaves_no_application_behind(tmp_path: Pat
         with pytest.raises(asyncio.CancelledError):
             await closing
         assert notes == ["other begins", "other is over"]
+
+    asyncio.run(scenario())
+
+
+class Stubborn:
+    """An application whose lifespan is over when it is let go, however often it is cancelled."""
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        self.let_go = asyncio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        self.stopping.set()
+        while not self.let_go.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.let_go.wait()
+
+
+@pytest.mark.parametrize("by", ["draining", "closing"])
+def test_whoever_closes_while_it_stops_waits_for_the_end(by: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        application = Stubborn()
+        proxy = spooky.Proxy(configuration(tmp_path, one="/"), apps={"one": application})
+        await proxy.start()
+        first = asyncio.create_task(proxy.drain() if by == "draining" else proxy.close())
+        await application.stopping.wait()
+        second = asyncio.create_task(proxy.close())
+        await asyncio.sleep(0.05)
+        assert not second.done()
+        application.let_go.set()
+        await second
+        assert proxy.addresses == []
+        await first
+
+    asyncio.run(scenario())
+
+
+def test_a_stop_that_is_cancelled_again_and_again_leaves_nothing(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        application = Stubborn()
+        settings = configuration(tmp_path, one="/")
+        settings["observability"] = {"metrics": {"enabled": True, "port": 0}}
+        proxy = spooky.Proxy(settings, apps={"one": application})
+        await proxy.start()
+        closing = asyncio.create_task(proxy.close())
+        await application.stopping.wait()
+        while not closing.done():
+            closing.cancel()
+            await asyncio.sleep(0)
+        assert closing.cancelled()
+        assert proxy.addresses == []
+        application.let_go.set()
+        await proxy.start()
+        await proxy.close()
 
     asyncio.run(scenario())
