@@ -3,23 +3,14 @@
 import asyncio
 import contextlib
 import gc
-import os
-import socket
 import time
 from collections.abc import AsyncIterator
 from typing import Final
 
 from spooky.config.schema import Configuration
-from spooky.control.sockets import bind_listener
-from spooky.edge import messages
-from spooky.edge.agent import Agent
-from spooky.edge.messages import Prepare, Prepared, Ready, Start, ToSupervisor
+from spooky.edge.messages import Prepare, Prepared
 from spooky.edge.reduced import reduced
-from spooky.generation.materials import read_materials
-from spooky.observe.segment import create_segment
-from spooky.protocol.quic.keys import Keys
-from spooky.protocol.quic.steering import Steering
-from spooky.runtime.channel import Channel
+from tests.support.told_worker import ToldWorker
 
 SWITCH_SECONDS: Final = 0.1
 """A worker without requests has seen by then that another generation is in force."""
@@ -33,20 +24,18 @@ class HeldLoop:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._longest = self._total = 0.0
+        self._longest = 0.0
         self._last = time.thread_time()
         self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        held = time.thread_time() - self._last
-        self._longest = max(self._longest, held)
-        self._total += held
+        self._longest = max(self._longest, time.thread_time() - self._last)
         self._last = time.thread_time()
         self._loop.call_soon(self._turn)
 
     def begin(self) -> None:
         """Count from now on."""
-        self._longest = self._total = 0.0
+        self._longest = 0.0
         self._last = time.thread_time()
 
     def longest_ms(self) -> float:
@@ -54,56 +43,26 @@ class HeldLoop:
         return 1000 * self._longest
 
 
-class ToldWorker:
-    """A worker's agent, and the supervisor's end of its channel.
+class ChangingWorker:
+    """A worker that changes are told to, one after the other.
 
     Arguments:
         configuration: What it begins with.
     """
 
     def __init__(self, configuration: Configuration) -> None:
-        self.agent: Agent
+        self._told = ToldWorker(configuration)
         self._configuration = configuration
         self._number = 1
-        self._materials = read_materials(configuration)
-        self._heard: asyncio.Queue[ToSupervisor] = asyncio.Queue()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run it until the block ends."""
-        configuration, materials = self._configuration, self._materials
-        self._segment, memory = create_segment(1)
-        self._segment.commit(1)
-        bound = bind_listener(configuration.active_listeners[0], configuration.performance)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        inbox, way = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel = Channel(
-            ours,
-            lambda data, _: self._heard.put_nowait(messages.decode_for_supervisor(data)),
-            lambda: None,
-        )
-        self.agent = Agent(theirs)
-        running = asyncio.ensure_future(self.agent.run())
-        passed = {
-            "segment": memory, "inbox": inbox.fileno(),
-            "tcp:0": bound.tcp.fileno(), "udp:0": bound.udp[0].fileno(),
-        }  # fmt: skip
-        start = Start(
-            0, 1, configuration, dict(materials.files), materials.authorities, Keys.generate(),
-            Steering((0,)), (0,), False, tuple(passed),
-        )  # fmt: skip
-        self._channel.send(messages.encode(start), list(passed.values()))
-        assert await self._heard.get() == Ready()
-        try:
-            yield
-        finally:
-            self._channel.send(messages.encode(messages.Stop()))
-            await running
-            self._channel.close()
-            for one in (inbox, way):
-                one.close()
-            bound.close()
-            os.close(memory)
+        async with self._told.running():
+            try:
+                yield
+            finally:
+                gc.unfreeze()
 
     async def change(self, configuration: Configuration, loop: HeldLoop) -> tuple[float, float]:
         """Put another configuration in force.
@@ -111,21 +70,23 @@ class ToldWorker:
         Returns:
             The longest turn while it was prepared, and that from the commit on; milliseconds.
         """
+        told, materials = self._told, self._told.materials
         number = self._number + 1
-        told, base = reduced(configuration, self._number, self._configuration)
-        files, authorities = dict(self._materials.files), self._materials.authorities
-        data = messages.encode(Prepare(number, told, files, authorities, (0,), 1.0, (), base))
+        less, base = reduced(configuration, self._number, self._configuration)
+        prepare = Prepare(
+            number, less, dict(materials.files), materials.authorities, (0,), 1.0, (), base
+        )
         # What the supervisor makes of it is none of the worker's, as its process has it.
         gc.collect()
         gc.freeze()
-        self._channel.send(data)
+        told.tell(prepare)
         loop.begin()
-        assert await self._heard.get() == Prepared(number)
+        assert await told.heard.get() == Prepared(number)
         preparing = loop.longest_ms()
         loop.begin()
-        self._segment.commit(number)
+        told.commit(number)
         await asyncio.sleep(SWITCH_SECONDS)
-        worker = self.agent._worker
+        worker = told.agent._worker
         assert worker is not None
         assert worker.service.generation.number == number
         while worker._afterwards:

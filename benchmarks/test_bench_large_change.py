@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from benchmarks.held_loop import HeldLoop, ToldWorker
+from benchmarks.held_loop import ChangingWorker, HeldLoop
 from spooky import config
 from spooky.bench.processes import cpu_seconds
 from spooky.cli.control_client import post
@@ -75,7 +75,6 @@ def p99(taken: list[tuple[float, float]], begin: float, end: float) -> float:
 
 async def measure(proxy: Served, rounds: int) -> dict[str, Any]:
     """Apply changes under requests; return seconds of each and latencies with and without."""
-    socket = proxy.directory / "socket"
     # Written out before anybody asks: in Python that takes seconds, and the client waits for it.
     texts = []
     for round_ in range(rounds):
@@ -84,6 +83,15 @@ async def measure(proxy: Served, rounds: int) -> dict[str, Any]:
     # Nor for the collector, which looked at all that is here once in five changes, for 50 ms.
     gc.collect()
     gc.disable()
+    try:
+        return await measure_texts(proxy, texts)
+    finally:
+        gc.enable()
+
+
+async def measure_texts(proxy: Served, texts: list[str]) -> dict[str, Any]:
+    """Apply these changes under requests."""
+    socket = proxy.directory / "socket"
     client, stop = await proxy.client("h3"), asyncio.Event()
     asking = asyncio.ensure_future(keep_asking(client, stop))
     spans, seconds, processor = [], [], []
@@ -101,7 +109,6 @@ async def measure(proxy: Served, rounds: int) -> dict[str, Any]:
     stop.set()
     taken = await asking
     await client.close()
-    gc.enable()
     return {
         "seconds": seconds,
         "cpu_seconds": processor,
@@ -140,7 +147,7 @@ KINDS: dict[str, Callable[[int], Callable[[dict[str, Any]], None]]] = {
 
 
 def test_how_long_a_large_change_holds_a_worker(benchmark: Any, tmp_path: Path) -> None:
-    """The longest turn of the loop, of the processor's time, should be about 1 ms."""
+    """The longest turn of the loop, of the processor's time; ``extra_info`` is judged by nobody."""
     rounds, kinds = (1, ["100 upstreams"]) if benchmark.disabled else (5, list(KINDS))
     settings = configuration(tmp_path, "http://127.0.0.1:9")
     enlarge(settings)
@@ -151,10 +158,10 @@ def test_how_long_a_large_change_holds_a_worker(benchmark: Any, tmp_path: Path) 
             loaded.append(config.from_mapping(settings))
 
     async def scenario() -> list[tuple[float, float]]:
-        told = ToldWorker(loaded[0])
-        async with told.running():
+        worker = ChangingWorker(loaded[0])
+        async with worker.running():
             loop = HeldLoop()
-            return [await told.change(one, loop) for one in loaded[1:]]
+            return [await worker.change(one, loop) for one in loaded[1:]]
 
     held = benchmark.pedantic(lambda: uvloop.run(scenario()), rounds=1)
     for place, kind in enumerate(kinds):
