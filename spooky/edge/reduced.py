@@ -14,11 +14,11 @@ from msgspec import MsgspecError, Struct, msgpack, structs
 
 from spooky.config.schema import Configuration, Upstream, UpstreamRoute
 
-UPSTREAMS_OF_A_PORTION: Final = 8
-"""So many are read in about 0.1 ms, which nobody notices."""
+UPSTREAMS_OF_A_PORTION: Final = 64
+"""So many are read in 0.065 ms of the processor (median), which nobody notices."""
 
 ROUTES_OF_A_PORTION: Final = 64
-"""Likewise."""
+"""Likewise: in 0.014 ms."""
 
 Item = TypeVar("Item")
 
