@@ -4,12 +4,13 @@ from enum import Enum
 from typing import Final
 
 from spooky._core import reasons
+from spooky._core.arrivals import SECOND, source_of
 from spooky._core.balance import hash_key
 from spooky._core.reasons import Reason
 from spooky.config.glitches import Glitches
-from spooky.edge.limits import SECOND, source_of
 from spooky.observe.counters import Counters
 from spooky.overload.manager import Measures
+from spooky.request.client_address import TrustedProxies
 
 GOAWAY_SHARE: Final = 0.75
 """Of a budget: from here on a connection takes no more requests."""
@@ -85,19 +86,21 @@ class GlitchBook:
                 verdict = Verdict.GOAWAY
         return verdict
 
-    def refuses(self, policy: Glitches, address: str, now: float) -> bool:
+    def refuses(self, policy: Glitches, proxies: TrustedProxies, address: str, now: float) -> bool:
         """Return whether a source may begin no connections now.
 
         It may not from three quarters of its budget on: where all of it counts, the first token
         comes back within milliseconds, and who broke a connection for its last one is back at once.
 
         Arguments:
-            address: Of a client, and of no proxy that speaks for many.
+            proxies: They speak for many, and are never refused.
+            address: Of a client, or of one of those.
         """
         budget = policy.source_budget
         return (
             budget is not None
             and self.is_pressed(policy)
+            and not proxies.trusts(address)
             and self._segment.is_source_out(
                 _source_key(WHOLE, address), int(now * SECOND), _interval(policy), _soft(budget)
             )

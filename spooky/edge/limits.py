@@ -3,21 +3,10 @@
 from dataclasses import dataclass
 from typing import Final
 
-from spooky._core.arrivals import SECOND, Cap, Rate, source_of
+from spooky._core.arrivals import SECOND, Cap, Rate
 from spooky._core.shared import Segment
 from spooky.observe.counters import Counters
 from spooky.overload.places import shared_places
-
-__all__ = [
-    "BURST_MAX",
-    "SECOND",
-    "ConnectionCap",
-    "ConnectionRate",
-    "RateLimits",
-    "address_text",
-    "bucket",
-    "source_of",
-]
 
 BURST_MAX: Final = 1 << 62
 """Time that a bucket may save up; nanoseconds, so that a sum of two fits a word of the segment."""

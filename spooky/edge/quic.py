@@ -374,12 +374,7 @@ class QuicListener(OpeningListener):
 
     def _is_odd(self, client: Place, now: float) -> bool:
         settings: EstablishedQuicSettings = self.settings.established
-        policy, book = settings.glitches, self.glitches
-        return (
-            book.is_pressed(policy)
-            and not settings.proxies.trusts(client[0])
-            and book.refuses(policy, client[0], now)
-        )
+        return self.glitches.refuses(settings.glitches, settings.proxies, client[0], now)
 
     def _use(self, proof: AddressProof) -> None:
         self._stateless.use(proof)

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from spooky._core import reasons
+from spooky._core.arrivals import SECOND, source_of
 from spooky._core.balance import hash_key
 from spooky._core.reasons import Reason
 from spooky.config.performance import RetryPolicy
-from spooky.edge.limits import SECOND, RateLimits, bucket, source_of
+from spooky.edge.limits import RateLimits, bucket
 from spooky.observe.counters import Counters
 from spooky.protocol.quic.packet import PacketHeader, version_negotiation
 from spooky.protocol.quic.parameters import ServerParameters

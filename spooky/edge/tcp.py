@@ -319,9 +319,7 @@ class TcpListener:
     def _admit_client(self, address: str, proxies: TrustedProxies) -> Reason | None:
         """Count a connection of a client; return why it is refused, or ``None``."""
         now = self._runtime.now()
-        if not proxies.trusts(address) and self._glitches.refuses(
-            self.settings.established.glitches, address, now
-        ):
+        if self._glitches.refuses(self.settings.established.glitches, proxies, address, now):
             return reasons.CLIENT_GLITCHES
         return self._rate.admit(address, now)
 

@@ -11,6 +11,7 @@ import pytest
 from h2.exceptions import ProtocolError
 
 from spooky._core import reasons
+from spooky.config.client_address import ClientAddress
 from spooky.config.glitches import Glitches
 from spooky.edge.glitches import (
     BROKEN_WEIGHT,
@@ -22,6 +23,7 @@ from spooky.edge.glitches import (
 )
 from spooky.observe.counters import Counters
 from spooky.overload.manager import Measures
+from spooky.request.client_address import TrustedProxies
 from tests.edge.test_ingress import counted, run_with
 from tests.support.client import Http2Client, Http3Client
 from tests.support.proxy import Setup
@@ -90,20 +92,23 @@ def test_a_source_that_spent_three_quarters_may_begin_nothing_while_spooky_is_pr
     books = Books()
     policy = Glitches(None, 1, BUDGET, 1, 50)
     account, book = books.account(policy, "2001:db8::1"), books.book
+    nobody = TrustedProxies(ClientAddress())
     books.measures.lag_pressure = 0.5
-    assert not book.refuses(policy, "2001:db8::1", 10.0), "it was never odd"
+    assert not book.refuses(policy, nobody, "2001:db8::1", 10.0), "it was never odd"
     soft = BUDGET * 3 // 4
     verdicts(account, [soft - 1])
-    assert not book.refuses(policy, "2001:db8::2", 10.0)
+    assert not book.refuses(policy, nobody, "2001:db8::2", 10.0)
     verdicts(account, [soft])
-    assert book.refuses(policy, "2001:db8::2", 10.0), "it is the same source"
-    assert not book.refuses(policy, "2001:db8:0:1::1", 10.0)
-    assert not book.refuses(Glitches(None, 1, None, 1, 50), "2001:db8::2", 10.0)
-    assert not book.refuses(policy, "2001:db8::2", 11.0), "one was forgotten meanwhile"
+    assert book.refuses(policy, nobody, "2001:db8::2", 10.0), "it is the same source"
+    assert not book.refuses(policy, nobody, "2001:db8:0:1::1", 10.0)
+    assert not book.refuses(Glitches(None, 1, None, 1, 50), nobody, "2001:db8::2", 10.0)
+    assert not book.refuses(policy, nobody, "2001:db8::2", 11.0), "one was forgotten meanwhile"
     verdicts(account, [BUDGET])
-    assert book.refuses(policy, "2001:db8::2", 11.0), "the last token alone lets nobody in"
+    assert book.refuses(policy, nobody, "2001:db8::2", 11.0), "the last token alone lets nobody in"
+    proxies = TrustedProxies(ClientAddress(trusted_cidrs=("2001:db8::/32",)))
+    assert not book.refuses(policy, proxies, "2001:db8::2", 11.0), "it speaks for many"
     books.measures.lag_pressure = 0.0
-    assert not book.refuses(policy, "2001:db8::2", 10.0)
+    assert not book.refuses(policy, nobody, "2001:db8::2", 10.0)
 
 
 def test_without_pressure_accounts_have_no_consequences() -> None:

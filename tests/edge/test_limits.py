@@ -5,13 +5,13 @@ import mmap
 import pytest
 
 from spooky._core import reasons
+from spooky._core.arrivals import source_of
 from spooky._core.shared import Segment, segment_size
 from spooky.edge.limits import (
     ConnectionCap,
     ConnectionRate,
     RateLimits,
     address_text,
-    source_of,
 )
 from spooky.observe.counters import Counters
 from spooky.observe.segment import private_segment
