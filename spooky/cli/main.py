@@ -75,8 +75,9 @@ def spooky() -> None:
     writes a configuration for `spooky serve`.
 
     Exit codes of every command: 0 if it did what was asked, 1 if it could not, 2 for wrong usage, 4
-    if a running Spooky gave no answer in time (it may be done all the same), 130 if interrupted.
-    Those with a 3 say in their own help what that means.
+    if a running Spooky gave no answer in time (it may be done all the same), 130 if interrupted,
+    but for `serve`, `proxy` and `top`, which end so. Those with a 3 say in their own help what that
+    means.
     """
 
 
