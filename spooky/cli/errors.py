@@ -57,11 +57,13 @@ def check_writable(path: Path) -> None:
     Raises:
         CommandError: Its directory is not there, or it cannot.
     """
-    if not path.parent.is_dir():
+    # Those of `os.path` say no where a directory may not even be looked into.
+    if not os.path.isdir(path.parent):
         raise no_directory(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise CommandError(f"{path} is a directory", "name a file in it")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
+    exists = os.path.exists(path)
+    if not os.access(path if exists else path.parent, os.W_OK if exists else os.W_OK | os.X_OK):
         raise CommandError(f"{path} may not be written", "name another place, or let you write it")
 
 

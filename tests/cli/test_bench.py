@@ -1,7 +1,9 @@
 """``spooky bench`` before it measures."""
 
+import errno
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,6 +28,15 @@ def test_a_place_that_is_none_is_said_before_anything_else(
     assert f"there is no directory {missing.parent}" in said(missing)
     assert f"mkdir -p '{missing.parent}'" in said(missing)
     assert f"{tmp_path} is a directory" in said(tmp_path)
-    # Root may write everywhere.
+    # Root may write and look everywhere.
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
+    assert f"{tmp_path / 'run.json'} may not be written" in said(tmp_path / "run.json")
+    look = os.stat
+
+    def may_not_look(path: Path, **options: Any) -> os.stat_result:
+        if Path(path).parent == tmp_path:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return look(path, **options)
+
+    monkeypatch.setattr(os, "stat", may_not_look)
     assert f"{tmp_path / 'run.json'} may not be written" in said(tmp_path / "run.json")
