@@ -309,8 +309,10 @@ class Proxy:
 
     async def _stop(self) -> None:
         # Whoever closes while another drains waits here for the end that both want.
+        runtime = self._runtime
         async with self._ending:
-            if self._runtime is None:
+            if runtime is None or self._runtime is not runtime:
+                # It has ended, and may have been started again since.
                 return
             self._worker = None
             if self._health is not None:
@@ -321,7 +323,7 @@ class Proxy:
                 self._resources = None
             async with contextlib.AsyncExitStack() as rest:
                 # The last one first, and each, even where this is cancelled before or meanwhile.
-                rest.push_async_callback(self._close_runtime, self._runtime)
+                rest.push_async_callback(self._close_runtime, runtime)
                 rest.callback(self._release)
                 rest.push_async_callback(self._stop_metrics)
                 for lifespan in reversed(self._lifespans):

@@ -203,6 +203,31 @@ def test_whoever_closes_while_it_stops_waits_for_the_end(by: str, tmp_path: Path
     asyncio.run(scenario())
 
 
+def test_who_waited_for_the_end_ends_nothing_that_was_started_since(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        application = Stubborn()
+        proxy = spooky.Proxy(configuration(tmp_path, one="/"), apps={"one": application})
+        await proxy.start()
+
+        async def start_again() -> None:
+            await proxy.close()
+            await proxy.start()
+
+        again = asyncio.create_task(start_again())
+        await application.stopping.wait()
+        waits = asyncio.create_task(proxy.close())
+        await asyncio.sleep(0)
+        application.let_go.set()
+        await waits
+        await again
+        with pytest.raises(RuntimeError, match="runs already"):
+            await proxy.start()
+        assert proxy.port
+        await proxy.close()
+
+    asyncio.run(scenario())
+
+
 def test_a_stop_that_is_cancelled_again_and_again_leaves_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         application = Stubborn()
