@@ -9,13 +9,13 @@ from typing import Final
 
 from spooky._core.shared import Segment
 from spooky.config.health import HealthCheck
-from spooky.config.schema import Configuration, UpstreamTLS
-from spooky.generation.identities import PoolIdentity, upstream_tls
+from spooky.config.schema import Configuration
+from spooky.generation.identities import PoolIdentity, upstream_tls_maker
 from spooky.generation.materials import Materials
 from spooky.generation.upstream_http3 import http3_settings
 from spooky.observe.metrics import Fact, Kind
 from spooky.runtime import Runtime
-from spooky.upstream.dial import HTTP_3, DialSettings, Resolve, UpstreamTls
+from spooky.upstream.dial import HTTP_3, DialSettings, Resolve
 from spooky.upstream.health import BackendHealth, CheckState
 from spooky.upstream.origin import EMBEDDED_SCHEME, Origin
 from spooky.upstream.probe import CheckError, CheckInconclusive, probe
@@ -200,12 +200,9 @@ class HealthChecks:
 def _wanted(
     configuration: Configuration, materials: Materials
 ) -> Iterator[tuple[CheckIdentity, DialSettings]]:
-    known: dict[UpstreamTLS, UpstreamTls] = {}
+    made = upstream_tls_maker(materials)
     for name, upstream in configuration.upstream.items():
-        settings = configuration.tls_of(name)
-        tls = known.get(settings)
-        if tls is None:
-            tls = known[settings] = upstream_tls(settings, materials)
+        tls = made(configuration.tls_of(name))
         for backend in upstream.backends:
             check, origin = backend.health_check, Origin.parse(backend.address)
             if check is None or backend.state != "enabled" or origin.scheme == EMBEDDED_SCHEME:

@@ -1,6 +1,7 @@
 """What makes backends share a pool of connections, and a pool outlive a generation."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from spooky.config.schema import Configuration, UpstreamTLS
@@ -39,17 +40,21 @@ def pool_identities(
     A disabled backend has none.
     """
     identities: dict[tuple[str, str], PoolIdentity] = {}
-    # Made once of each, as bundles of authorities are large.
-    known: dict[UpstreamTLS, UpstreamTls] = {}
+    made = upstream_tls_maker(materials)
     for name, upstream in configuration.upstream.items():
-        settings = configuration.tls_of(name)
-        tls = known.get(settings)
-        if tls is None:
-            tls = known[settings] = upstream_tls(settings, materials)
+        tls = made(configuration.tls_of(name))
         for backend in upstream.listed_backends:
             origin = Origin.parse(backend.address)
             identities[name, backend.id] = PoolIdentity.of(origin, upstream.protocol, tls)
     return identities
+
+
+def upstream_tls_maker(materials: Materials) -> Callable[[UpstreamTLS], UpstreamTls]:
+    """Return :func:`upstream_tls` of some files.
+
+    It makes one of equal settings, as all backends ask and bundles of authorities are large.
+    """
+    return functools.cache(lambda tls: upstream_tls(tls, materials))
 
 
 def upstream_tls(tls: UpstreamTLS, materials: Materials) -> UpstreamTls:

@@ -15,9 +15,8 @@ from spooky.config.schema import (
     Log,
     Route,
     Upstream,
-    UpstreamTLS,
 )
-from spooky.generation.identities import upstream_tls
+from spooky.generation.identities import upstream_tls_maker
 from spooky.generation.materials import Materials, upstream_paths
 from spooky.generation.stages import StageMaker
 from spooky.upstream.dial import UpstreamTls
@@ -81,9 +80,7 @@ class Common:
         self.stages = stages
         self.pool_settings = pool_settings
         self._releases = releases
-        self._materials = Materials(context.files, context.authorities)
-        # Made once of each, as every backend asks and bundles of authorities are large.
-        self._tls: dict[UpstreamTLS, UpstreamTls] = {}
+        self._tls = upstream_tls_maker(Materials(context.files, context.authorities))
 
     def release(self, seconds: float) -> None:
         """Give up everything acquired."""
@@ -92,11 +89,7 @@ class Common:
 
     def upstream_tls(self, upstream: Upstream) -> UpstreamTls:
         """Return how TLS to an upstream's backends is verified and authenticated."""
-        settings = upstream.tls or self.settings.upstream_tls
-        tls = self._tls.get(settings)
-        if tls is None:
-            tls = self._tls[settings] = upstream_tls(settings, self._materials)
-        return tls
+        return self._tls(upstream.tls or self.settings.upstream_tls)
 
 
 @dataclass(frozen=True, slots=True)
