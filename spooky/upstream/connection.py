@@ -128,23 +128,33 @@ class PooledConnection(hand_off.Connection):
 
 
 class TcpConnection(PooledConnection, ByteTransport):
-    """A connection with HTTP/1.1 or HTTP/2, over TLS or without."""
+    """A connection with HTTP/1.1 or HTTP/2, over TLS or without.
+
+    Arguments:
+        pool: Whose it is.
+
+    Attributes:
+        resumption: What its handshake takes from the sessions of the pool, and gives to them.
+    """
 
     lost_reason = reasons.UPSTREAM_CONNECTION_LOST
     wake = ByteTransport.wake
 
-    def __init__(self, pool: "Pool", resumption: Resumption[ssl.SSLSession] | None = None) -> None:
+    def __init__(self, pool: "Pool") -> None:
         PooledConnection.__init__(self, pool)
         ByteTransport.__init__(self, pool.runtime)
         self._received_at_ping = 0
-        self._resumption = resumption
+        self.resumption: Resumption[ssl.SSLSession] = Resumption(pool.sessions, pool.runtime.now())
+        # Until it gave its session.
         self._tls: ssl.SSLObject | None = None
+        # How many bytes have to have come before it is asked for that.
+        self._offer_from = 1
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Speak what ALPN chose; TLS is complete by now, and the peer may speak first."""
         self._tls = transport.get_extra_info("ssl_object")
-        if self._tls is not None and self._resumption is not None:
-            self._resumption.complete(bool(self._tls.session_reused), self.runtime.now())
+        if self._tls is not None:
+            self.resumption.complete(bool(self._tls.session_reused), self.runtime.now())
         if agreed_protocol(transport, self.pool.dial_settings.protocol) == ALPN_HTTP2:
             self.session = http2_session(self.wake, limits=self.pool.settings.http2)
             self.expected_streams = EXPECTED_STREAMS
@@ -165,13 +175,19 @@ class TcpConnection(PooledConnection, ByteTransport):
         return str(peer[0]) if peer else ""
 
     def offer_session(self) -> None:
-        """Let the pool resume the TLS session that the backend gave, once it did."""
-        if self._tls is None or self._resumption is None:
+        """Let the pool resume the TLS session that the backend gave, if it did.
+
+        To look copies the session, which for many connections would hold up a dial. So that is done
+        once something came, as most backends send tickets before all else, and if it was in vain
+        not before twice as much did.
+        """
+        if self._tls is None or self.bytes_received < self._offer_from:
             return
+        self._offer_from = 2 * self.bytes_received
         session = self._tls.session
         if session is not None and session.has_ticket:
-            self._resumption.keep(session)
             self._tls = None
+            self.resumption.keep(session)
 
     def on_closed(self) -> None:
         """Leave the pool, and leave it what the next one may resume."""

@@ -1,14 +1,11 @@
 """The connections to one backend: reused, grown when full, closed when idle."""
 
 import logging
-import ssl
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
-
-from aioquic.tls import SessionTicket
+from typing import Any, Protocol
 
 from spooky._core import hand_off, reasons
 from spooky._core.reasons import Reason
@@ -20,7 +17,7 @@ from spooky.runtime import Runtime
 from spooky.upstream.connection import PooledConnection, TcpConnection
 from spooky.upstream.dial import HTTP_3, DialError, DialSettings, Resolve, dial
 from spooky.upstream.quic import Http3Settings, QuicConnection, dial_http3
-from spooky.upstream.sessions import Resumption, Sessions
+from spooky.upstream.sessions import Sessions
 
 logger = logging.getLogger(__name__)
 
@@ -82,8 +79,7 @@ class Pool(hand_off.Pool):
         resolve: Gives the origin's addresses.
 
     Attributes:
-        quic_sessions: TLS sessions that the origin lets us resume over QUIC.
-        tls_sessions: Those over TCP.
+        sessions: TLS sessions that the origin lets us resume.
     """
 
     def __init__(
@@ -97,8 +93,8 @@ class Pool(hand_off.Pool):
         self.runtime = runtime
         self.dial_settings = dial_settings
         self.settings = settings
-        self.quic_sessions: Sessions[SessionTicket] = Sessions()
-        self.tls_sessions: Sessions[ssl.SSLSession] = Sessions()
+        # The protocol says what they are: TLS over TCP has others than QUIC.
+        self.sessions: Sessions[Any] = Sessions()
         self._resolve = resolve
         self._connections: set[PooledConnection] = set()
         self._waiting: deque[Caller] = deque()
@@ -263,25 +259,24 @@ class Pool(hand_off.Pool):
         """
         for each in self._connections:
             each.offer_session()
-        resumes = len(self.tls_sessions) > 0 or len(self.quic_sessions) > 0
-        deadline = self.runtime.now() + self.settings.connect_timeout
+        now = self.runtime.now()
+        resumes = self.sessions.offers(now)
+        deadline = now + self.settings.connect_timeout
         try:
             return await self._connect_once(self.settings.connect_timeout)
         except DialError as error:
             if not resumes or error.reason is not reasons.UPSTREAM_TLS_FAILED:
                 raise
         now = self.runtime.now()
-        self.tls_sessions.suspend(now)
-        self.quic_sessions.suspend(now)
+        self.sessions.suspend(now)
         return await self._connect_once(max(0.0, deadline - now))
 
     async def _connect_once(self, seconds: float) -> PooledConnection:
         settings = self.dial_settings
         if settings.protocol == HTTP_3:
             return await dial_http3(settings, self._resolve, partial(QuicConnection, self), seconds)
-        resumption = Resumption(self.tls_sessions, self.runtime.now())
-        connection = TcpConnection(self, resumption)
-        loop, session = self.runtime.loop, resumption.session
+        connection = TcpConnection(self)
+        loop, session = self.runtime.loop, connection.resumption.session
         await dial(settings, self._resolve, loop, lambda: connection, seconds, session)
         return connection
 

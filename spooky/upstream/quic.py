@@ -85,7 +85,7 @@ class QuicConnection(PooledConnection, Http3Connection):
 
     def __init__(self, pool: "Pool", udp: socket.socket) -> None:
         settings, http3 = pool.dial_settings, pool.settings.http3
-        self._resumption = Resumption(pool.quic_sessions, pool.runtime.now())
+        self._resumption = Resumption(pool.sessions, pool.runtime.now())
         Http3Connection.__init__(
             self,
             pool.runtime,

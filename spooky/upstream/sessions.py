@@ -27,8 +27,11 @@ class Sessions(Generic[T]):
         self._kept: deque[tuple[T, float]] = deque(maxlen=SESSIONS_MAX)
         self._suspended_until = -math.inf
 
-    def __len__(self) -> int:
-        return len(self._kept)
+    def offers(self, now: float) -> bool:
+        """Return whether there is one to take."""
+        return now >= self._suspended_until and any(
+            now - verified_at <= VERIFIED_FOR_SECONDS for _, verified_at in self._kept
+        )
 
     def put(self, session: T, verified_at: float) -> None:
         """Keep a session; ``verified_at`` says when its backend's certificate was verified."""

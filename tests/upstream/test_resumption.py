@@ -2,12 +2,16 @@
 
 import ssl
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from aioquic.tls import AlertHandshakeFailure, SessionTicket
 
 import spooky
+from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.quic.engines import ENGINES
+from spooky.upstream.connection import TcpConnection
 from spooky.upstream.sessions import (
     SESSIONS_MAX,
     SUSPENDED_SECONDS,
@@ -72,9 +76,22 @@ def test_sessions_are_few_and_each_is_used_once() -> None:
     sessions: Sessions[int] = Sessions()
     for number in range(SESSIONS_MAX + 2):
         sessions.put(number, 1.0)
-    assert len(sessions) == SESSIONS_MAX
     taken = [sessions.take(2.0) for _ in range(SESSIONS_MAX + 1)]
     assert taken == [*((number, 1.0) for number in range(SESSIONS_MAX + 1, 1, -1)), None]
+
+
+def test_sessions_are_offered_exactly_while_there_is_one_to_take() -> None:
+    sessions: Sessions[str] = Sessions()
+    assert not sessions.offers(0.0)
+    sessions.put("one", 0.0)
+    assert sessions.offers(VERIFIED_FOR_SECONDS)
+    assert not sessions.offers(VERIFIED_FOR_SECONDS + 1.0)
+    sessions.suspend(1.0)
+    sessions.put("two", 2.0)
+    assert not sessions.offers(SUSPENDED_SECONDS)
+    assert sessions.offers(1.0 + SUSPENDED_SECONDS)
+    assert sessions.take(1.0 + SUSPENDED_SECONDS) is not None
+    assert not sessions.offers(1.0 + SUSPENDED_SECONDS)
 
 
 def test_a_certificate_is_verified_again_after_a_time_whatever_was_resumed_meanwhile() -> None:
@@ -98,6 +115,53 @@ def test_after_a_handshake_that_failed_to_resume_nothing_is_resumed_for_a_time()
     sessions.put("two", 1.0)
     assert sessions.take(SUSPENDED_SECONDS) is None
     assert sessions.take(1.0 + SUSPENDED_SECONDS) == ("two", 1.0)
+
+
+class Tls:
+    """What a transport says of TLS, and how often it was asked for its session."""
+
+    session_reused = False
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.has_ticket = False
+
+    def selected_alpn_protocol(self) -> str:
+        return "http/1.1"
+
+    @property
+    def session(self) -> "Tls":
+        self.asked += 1
+        return self
+
+
+def test_a_session_is_looked_for_as_bytes_come_and_not_once_for_each_dial() -> None:
+    tls, sessions = Tls(), Sessions[Any]()
+    runtime = SimpleNamespace(now=lambda: 1.0, mark=lambda connection: None)
+    pool: Any = SimpleNamespace(
+        runtime=runtime,
+        sessions=sessions,
+        dial_settings=SimpleNamespace(protocol="http1"),
+        settings=SimpleNamespace(http1=Http1Limits()),
+        on_closed=lambda connection: None,
+    )
+    connection = TcpConnection(pool)
+    transport: Any = SimpleNamespace(
+        get_extra_info={"ssl_object": tls}.get, set_write_buffer_limits=lambda high: None
+    )
+    connection.connection_made(transport)
+    # Backends may say something before their tickets.
+    for came, asked in ((0, 0), (60, 1), (60, 1), (119, 1), (120, 2), (239, 2)):
+        connection.bytes_received = came
+        connection.offer_session()
+        assert (tls.asked, sessions.offers(1.0)) == (asked, False)
+    tls.has_ticket = True
+    connection.bytes_received = 240
+    connection.on_closed()
+    assert (tls.asked, sessions.take(1.0)) == (3, (tls, 1.0))
+    connection.bytes_received = 1000
+    connection.offer_session()
+    assert tls.asked == 3
 
 
 def refuse(ticket: bytes) -> SessionTicket | None:
