@@ -181,7 +181,7 @@ class Http3Upstream:
         timer = self._connection._timer
         if timer is not None and timer.deadline <= self._runtime.now():
             timer.cancel()
-            self._connection._on_timer()
+            self._connection()
 
 
 def cut(payload: bytes, size: int, source: Address, ecn: int) -> list[ReceivedDatagram]:

@@ -109,8 +109,6 @@ cdef class Connection:
     cpdef object flush(self)
     cpdef object on_connection_id_issued(self, bytes connection_id)
     cpdef object on_connection_id_retired(self, bytes connection_id)
-    @cython.locals(timer=Timer, deadline=double)
-    cdef object _set_timer(self)
     cpdef object _cancel_timer(self)
 
 

@@ -24,6 +24,4 @@ cdef class Link(hand_off.Connection):
     @cython.locals(batch=list)
     cpdef object _on_readable(self)
     cdef object _send(self, object run)
-    @cython.locals(timer=Timer, deadline=double)
-    cdef object _set_timer(self)
     cpdef object _cancel_timer(self)

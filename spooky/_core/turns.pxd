@@ -20,9 +20,10 @@ cdef class Turns:
 
     cpdef double clock(self) except? -1
     cpdef Timer schedule(self, double deadline, object callback)
+    @cython.locals(deadline=double)
+    cpdef Timer follow(self, Timer timer, object due, object callback)
     cpdef object mark(self, object flushable)
     cpdef object hold(self)
     cpdef object flush(self)
-    cpdef object _flush(self)
     @cython.locals(delay=double)
     cdef object _set_wakeup(self)

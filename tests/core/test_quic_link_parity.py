@@ -23,7 +23,7 @@ TWINS = twins(*COMPILED)
 
 FLAGS = (
     "established", "terminated", "held_back", "drained", "is_broken", "ended", "ready", "pooled",
-    "unsettled",
+    "unsettled", "is_late", "unmendable", "is_over",
 )  # fmt: skip
 # How things are when it begins: for each flag whether it is set.
 BEGINNINGS = st.tuples(*[st.tuples(st.just(name), st.booleans()) for name in FLAGS])
@@ -63,7 +63,7 @@ class World:
         self.says = 0
         self.wanted: float | None = None
         self.established = self.terminated = self.is_broken = self.unsettled = False
-        self.held_back = self.drained = False
+        self.held_back = self.drained = self.is_late = self.unmendable = self.is_over = False
         self.capacity = self.active_streams = self.runs = 0
         self.link = link_of(kernels, self)
 
@@ -88,7 +88,14 @@ class World:
             if when > self.time:
                 self.later.append((when, callback, alive))
             elif alive[0]:
-                callback()
+                self.run(callback)
+
+    def run(self, callback: Callable[[], None]) -> None:
+        """Call back as a loop does, which outlives what is raised."""
+        try:
+            callback()
+        except LookupError:
+            self.log.append(("raised",))
 
     # --- the socket ---
 
@@ -123,6 +130,9 @@ class World:
 
     def expire(self, now: float) -> None:
         self.log.append(("expire", now))
+        if self.is_late:
+            raise ValueError
+        self.terminated = self.terminated or self.is_over
 
     def settle(self) -> None:
         self.log.append(("settle",))
@@ -163,6 +173,9 @@ def link_of(kernels: dict[str, Any], world: World) -> Any:
 
         def on_broken(self) -> None:
             world.log.append(("broken",))
+            if world.unmendable:
+                raise LookupError
+            world.is_over, world.is_late = True, False
 
         def _forget_doubt(self) -> None:
             world.log.append(("no doubt",))
@@ -187,7 +200,7 @@ def live(kernels: dict[str, Any], steps: list[tuple[Any, ...]]) -> list[Any]:
     for name, *arguments in steps:
         if name == "read":
             world.came = [(b"datagram", "there", number) for number in range(arguments[0])]
-            link._on_readable()
+            world.run(link._on_readable)
         elif name == "refuse":
             world.says = arguments[0]
         elif name == "deadline":
@@ -206,7 +219,7 @@ def live(kernels: dict[str, Any], steps: list[tuple[Any, ...]]) -> list[Any]:
             setattr(world, name, arguments[0])
         timer = link._timer
         world.log.append((name, link.datagrams_received, None if timer is None else timer.deadline))
-        world.log.append((world.held_back, len(world.soon)))
+        world.log.append((world.held_back, len(world.soon), link._has_socket))
     return world.log
 
 
@@ -215,3 +228,23 @@ def live(kernels: dict[str, Any], steps: list[tuple[Any, ...]]) -> list[Any]:
 def test_links(beginning: tuple[Any, ...], steps: list[tuple[Any, ...]]) -> None:
     steps = [*beginning, *steps]
     assert live(COMPILED, steps) == live(TWINS, steps)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [("is_broken", True), ("read", 1)],
+        [("is_broken", True), ("unmendable", True), ("read", 1), ("is_over", True)],
+        [("is_late", True), ("wake",), ("turn",), ("pass", 1.0)],
+        [("is_late", True), ("unmendable", True), ("wake",), ("turn",), ("pass", 1.0),
+         ("is_late", False), ("is_over", True)],
+        [("unsettled", True), ("is_over", True), ("wake",)],
+    ],
+    ids=["receive", "receive and its end", "expire", "expire and its end", "settle"],
+)  # fmt: skip
+def test_a_link_of_which_a_part_breaks_ends(steps: list[tuple[Any, ...]]) -> None:
+    steps = [("deadline", 0.5), *steps, ("turn",), ("pass", 1.0), ("turn",)]
+    log = live(COMPILED, steps)
+    assert log == live(TWINS, steps)
+    (_, _, deadline), (_, pending, has_socket) = log[-2:]
+    assert (deadline, pending, has_socket) == (None, 0, False)

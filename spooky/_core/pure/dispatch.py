@@ -548,7 +548,7 @@ class Connection:
                 self._late_until = quic.deadline()
                 self.forget()
             else:
-                self._set_timer()
+                self._timer = self._runtime.follow(self._timer, quic.deadline(), self)
 
     def on_connection_id_issued(self, connection_id: bytes) -> None:
         """Take packets with this ID."""
@@ -561,27 +561,13 @@ class Connection:
             self._connection_ids.remove(connection_id)
         self._listener.unroute(connection_id)
 
-    def _set_timer(self) -> None:
-        """Have :meth:`_on_timer` called when the session wants to be."""
-        due = self._quic.deadline()
-        timer = self._timer
-        if due is None:
-            self._cancel_timer()
-            return
-        deadline = due
-        if timer is not None:
-            if deadline >= timer.deadline:
-                timer.postpone(deadline)
-                return
-            timer.cancel()
-        self._timer = self._runtime.schedule(deadline, self._on_timer)
-
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _on_timer(self) -> None:
+    def __call__(self) -> None:
+        """Do what is due: the timer's callback."""
         self._timer = None
         try:
             self._quic.expire(self._runtime.now())

@@ -176,8 +176,10 @@ class Session(Connection):
     def on_closed(self, close: Any) -> None:
         """End every stream and tell the owner."""
         reason = self._close_reason or self._reason_of(close)
-        self._end_streams(self._stream_reason(close))
-        self._owner.on_closed(close, reason)
+        try:
+            self._end_streams(self._stream_reason(close))
+        finally:
+            self._owner.on_closed(close, reason)
 
     # --- what the peer's control stream calls -------------------------------------------------
 

@@ -81,13 +81,16 @@ class Link(hand_off.Connection):
         if http3.drained:
             self._finish()
         self._marked = False
-        http3.settle()
-        for run in quic.flush(self.runtime.clock()):
-            self._send(run)
-        if quic.terminated:
-            self.close()
-        else:
-            self._set_timer()
+        # Whatever breaks: without a timer nothing would ever end it, and it would keep its socket.
+        try:
+            http3.settle()
+            for run in quic.flush(self.runtime.clock()):
+                self._send(run)
+        finally:
+            if quic.terminated:
+                self.close()
+            else:
+                self._timer = self.runtime.follow(self._timer, quic.deadline(), self)
         if quic.established and not self.ended and self.pool is not None:
             self.on_progress()
 
@@ -110,7 +113,8 @@ class Link(hand_off.Connection):
                 self.quic.receive(batch, self.runtime.clock())
             except Exception:
                 self.on_broken()
-            self.wake()
+            finally:
+                self.wake()
 
     def _send(self, run: Any) -> None:
         payload, segment_size, _, ecn = run
@@ -121,27 +125,17 @@ class Link(hand_off.Connection):
             if error.errno not in LOSSES:
                 self.on_unreachable(error)
 
-    def _set_timer(self) -> None:
-        """Have :meth:`_on_timer` called when the session wants to be."""
-        due = self.quic.deadline()
-        timer = self._timer
-        if due is None:
-            self._cancel_timer()
-            return
-        deadline = due
-        if timer is not None:
-            if deadline >= timer.deadline:
-                timer.postpone(deadline)
-                return
-            timer.cancel()
-        self._timer = self.runtime.schedule(deadline, self._on_timer)
-
     def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _on_timer(self) -> None:
+    def __call__(self) -> None:
+        """Do what is due: the timer's callback."""
         self._timer = None
-        self.quic.expire(self.runtime.clock())
-        self.wake()
+        try:
+            self.quic.expire(self.runtime.clock())
+        except Exception:
+            self.on_broken()
+        finally:
+            self.wake()

@@ -55,20 +55,48 @@ class Turns:
             self._set_wakeup()
         return timer
 
+    def follow(
+        self, timer: Timer | None, due: float | None, callback: Callable[[], None]
+    ) -> Timer | None:
+        """Call back when it is due, and no more when a timer would; return what does so.
+
+        Arguments:
+            timer: What would call back so far, if anything.
+            due: As for :meth:`schedule`; ``None`` for never.
+        """
+        if due is None:
+            if timer is not None:
+                timer.cancel()
+            return None
+        deadline = due
+        if timer is not None:
+            if deadline >= timer.deadline:
+                timer.postpone(deadline)
+                return timer
+            timer.cancel()
+        return self.schedule(deadline, callback)
+
     def mark(self, flushable: Flushable) -> None:
         """Flush it at the end of this turn; mark each at most once until it was flushed."""
         self._pending.append(flushable)
         if not self._flush_scheduled:
             self._flush_scheduled = True
-            self.loop.call_soon(self._flush)
+            self.loop.call_soon(self.flush)
 
     def hold(self) -> None:
         """Flush nothing that is marked from now on until :meth:`flush`, which has to follow."""
         self._flush_scheduled = True
 
     def flush(self) -> None:
-        """Flush what was marked, now and not at the end of the turn."""
-        self._flush()
+        """Flush what was marked, now. One connection's defect is not the others'."""
+        self._flush_scheduled = False
+        pending = self._pending
+        self._pending = []
+        for flushable in pending:
+            try:
+                flushable.flush()
+            except Exception:
+                self.report(flushable)
 
     def stop(self) -> None:
         """Fire no timer any more."""
@@ -80,17 +108,6 @@ class Turns:
     @abstractmethod
     def report(self, broken: object) -> None:
         """Say that something could not go on; the exception is being handled."""
-
-    def _flush(self) -> None:
-        """Flush what was marked. One connection's defect is not the others'."""
-        self._flush_scheduled = False
-        pending = self._pending
-        self._pending = []
-        for flushable in pending:
-            try:
-                flushable.flush()
-            except Exception:
-                self.report(flushable)
 
     def _set_wakeup(self) -> None:
         """Have the loop call when the next timer is due."""

@@ -369,3 +369,19 @@ def test_a_lost_connection(established: bool, close: Close, reason: Reason) -> N
         # What it did is worse than its absence, and its word about versions is for each request.
         fallback = reasons.UPSTREAM_VERSION_FALLBACK
         assert request.reset is (fallback if close.error_code == 0x110 else reason)
+
+
+def test_the_owner_learns_that_a_connection_is_over_whatever_a_request_makes_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = make_client()
+    request = client.request()
+
+    def on_reset(reason: Reason) -> None:
+        raise LookupError
+
+    monkeypatch.setattr(request, "on_reset", on_reset)
+    close = Close(0x102, True, "", True, False)
+    with pytest.raises(LookupError):
+        client.session.on_closed(close)
+    assert client.owner.closed == (close, reasons.UPSTREAM_CONNECTION_LOST)
