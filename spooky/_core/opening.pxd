@@ -15,10 +15,7 @@ cdef class OpeningListener(Listener):
     cdef public Rate _rate
     cdef readonly object _make_connection_id
     cdef Py_ssize_t _accepted
-    cdef bint _asks_source
-    cdef bint _asks_proxy
 
-    cdef object _look(self)
     cdef object _source_action(self, object source)
     cpdef bint _is_dropped(self, object source) except -1
     @cython.locals(payload=bytes, token=bytes)

@@ -16,17 +16,13 @@ class SourceRules:
 
     Arguments:
         rules: In their order.
-
-    Attributes:
-        has_rules: Whether there are any.
     """
 
-    __slots__ = ("_actions", "_networks", "has_rules")
+    __slots__ = ("_actions", "_networks")
 
     def __init__(self, rules: Iterable[SourceRule]) -> None:
         listed = list(rules)
         self._actions = [rule.action for rule in listed]
-        self.has_rules = bool(listed)
         self._networks = NetworkTable(rule.network for rule in listed)
 
     def action(self, address: str) -> SourceAction | None:

@@ -29,10 +29,6 @@ class TrustedProxies:
 
     Arguments:
         settings: The listener's.
-
-    Attributes:
-        has_rules: Whether it matters where a client connects from: a network is trusted, or has to
-            be.
     """
 
     def __init__(self, settings: ClientAddress) -> None:
@@ -45,7 +41,6 @@ class TrustedProxies:
         self._uses_field = settings.header != "none"
         self.takes_header = settings.proxy_protocol != "off"
         self.requires_header = settings.proxy_protocol == "require"
-        self.has_rules = bool(settings.trusted_cidrs) or self.requires_header
 
     def trusts(self, address: str) -> bool:
         """Return whether an address, as the socket module gives it, is in one of the networks."""

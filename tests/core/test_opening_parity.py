@@ -129,10 +129,10 @@ class World:
         self.listener.settings = SimpleNamespace(
             parameters=SimpleNamespace(versions=(1, 2)),
             engine=SimpleNamespace(server_session=self.session),
-            sources=SimpleNamespace(has_rules=bool(rules), action=rules.get),
+            sources=SimpleNamespace(action=rules.get),
             established=SimpleNamespace(
                 proxies=SimpleNamespace(
-                    has_rules=has_proxies, expects_header=lambda host: host == "192.0.2.1"
+                    expects_header=lambda host: has_proxies and host == "192.0.2.1"
                 )
             ),
             address=SimpleNamespace(retry=retry),

@@ -70,8 +70,6 @@ class OpeningListener(Listener):
         self._rate = rate
         self._make_connection_id = make_connection_id
         self._accepted = accepted
-        # Whether rules of the settings in force say more of who connects than that all may.
-        self._asks_source = self._asks_proxy = False
 
     # --- what is left to the edge -------------------------------------------------------------
 
@@ -109,20 +107,13 @@ class OpeningListener(Listener):
 
     # --- beginning ----------------------------------------------------------------------------
 
-    def _look(self) -> None:
-        """Look which rules there are, as the settings may have been replaced."""
-        settings = self.settings
-        self._asks_source = settings.sources.has_rules
-        self._asks_proxy = settings.established.proxies.has_rules
-
     def _source_action(self, source: Any) -> Any:
         """Return what is done with connections from an address; ``None`` for nothing special."""
-        return self.settings.sources.action(source[0]) if self._asks_source else None
+        return self.settings.sources.action(source[0])
 
     def _is_dropped(self, source: Any) -> bool:
         """Count and drop what begins a connection from where none may come."""
-        self._look()
-        if self._asks_source and self._source_action(source) == "drop":
+        if self._source_action(source) == "drop":
             self._count(SOURCE_DROPPED)
             return True
         return False
@@ -130,11 +121,10 @@ class OpeningListener(Listener):
     def _begin(self, datagram: ReceivedDatagram, header: PacketHeader, now: float) -> Any:
         """Begin a connection with its first Initial, or refuse to."""
         payload, source, _ = datagram
-        self._look()
         if len(payload) < _INITIAL_DATAGRAM_MIN_SIZE:
             self._count(BAD_PACKET)
             return None
-        client = self._client_of(source) if self._asks_proxy else source[:2]
+        client = self._client_of(source)
         if isinstance(client, Reason):
             self._count(client)
             return None
@@ -231,6 +221,6 @@ class OpeningListener(Listener):
             retry_source,
             proof is not None,
         )
-        if self._asks_proxy and settings.established.proxies.expects_header(source[0]):
+        if settings.established.proxies.expects_header(source[0]):
             announced = client
         return self._connect(session, destination, announced)
