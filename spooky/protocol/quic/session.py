@@ -248,7 +248,10 @@ class QuicSession(Protocol):
         """
 
     def statistics(self) -> dict[str, Any] | None:
-        """Return figures of the transport; ``None`` by engines that lack ``Feature.STATISTICS``."""
+        """Return figures of the transport, for tests and tools.
+
+        ``None`` by engines that lack ``Feature.STATISTICS``.
+        """
 
     def deadline(self) -> float | None:
         """Return when ``expire`` must be called, or ``None``."""
