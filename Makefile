@@ -54,8 +54,9 @@ bench-micro: build $(VENV)/.suite ## measure the kernels against their twins, an
 compare-resilience: build $(VENV)/.suite ## Spooky and Envoy under overload, and as a backend dies
 	$(BIN)/python -m benchmarks.resilience --seconds $(or $(SECONDS),60)
 
+# The stacks of what only takes long are not printed: to walk those of running threads can crash.
 soak: build $(VENV)/.suite ## the long tests
-	$(BIN)/pytest -m soak --timeout=3600
+	$(BIN)/pytest -m soak --timeout=3600 -o faulthandler_timeout=0
 
 fuzz: $(VENV)/.suite $(VENV)/.spooky ## fuzz each target for TIME seconds, or only TARGET (SANITIZE=1: checked)
 	@$(BIN)/python tools/fuzz.py $(TARGET) --time $(or $(TIME),60) $(if $(SANITIZE),--sanitize)
