@@ -27,9 +27,9 @@ class Control(Section, frozen=True):
     state_dir: Annotated[
         str | None,
         described(
-            "The directory of the history of changes. Null for the service manager's "
-            "(`$STATE_DIRECTORY`), else `spooky` under `$XDG_STATE_HOME`, or `/var/lib/spooky` "
-            "for root.",
+            "The directory of the history of changes, and of the keys of tickets, tokens and "
+            "resets. Null for the service manager's (`$STATE_DIRECTORY`), else `spooky` under "
+            "`$XDG_STATE_HOME`, or `/var/lib/spooky` for root.",
             path=True,
         ),
     ] = None

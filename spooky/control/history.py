@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from spooky.control.overrides import Overrides
-from spooky.control.safe_files import check_directory, open_lock
+from spooky.control.safe_files import check_directory, open_lock, read_whole, write_whole
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,6 @@ VERSION: Final = 1
 """Of the files; those of another version are left alone."""
 
 DIRECTORY_MODE: Final = 0o700
-FILE_MODE: Final = 0o600
 
 RECORD_MAX_BYTES: Final = 64 * 1024 * 1024
 """No configuration is longer; a file that is, is not ours."""
@@ -38,7 +37,6 @@ LOCK_NAME: Final = ".lock"
 
 IDENTITY_BYTES: Final = 16
 
-_WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 _IDENTITY: Final = re.compile(f"[0-9a-f]{{{2 * IDENTITY_BYTES}}}")
 _NAME: Final = re.compile(r"(\d{1,19})\.json")
 _UNFINISHED: Final = re.compile(r"\.\d{1,19}\.json\.new")
@@ -386,12 +384,7 @@ def _locked(path: Path) -> int:
 
 
 def _read(path: Path) -> Record:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    with open(descriptor, "rb") as file:
-        if os.fstat(descriptor).st_size > RECORD_MAX_BYTES:
-            raise ValueError("it is too large")
-        data = file.read()
-    checksum, _, content = data.partition(b"\n")
+    checksum, _, content = read_whole(path, RECORD_MAX_BYTES).partition(b"\n")
     if len(checksum) != _CHECKSUM_LENGTH:
         raise ValueError("it has no checksum")
     if hashlib.sha256(content).hexdigest().encode() != checksum:
@@ -408,29 +401,13 @@ def _write(directory: Path, record: Record) -> None:
     """Write a record so that a crash at any moment leaves all of it or nothing."""
     content = msgspec.json.encode(record)
     checksum = hashlib.sha256(content).hexdigest().encode()
-    temporary = directory / f".{_name(record.number)}.new"
+    path = directory / _name(record.number)
     try:
-        descriptor = os.open(temporary, _WRITE_FLAGS, FILE_MODE)
-        with open(descriptor, "wb") as file:
-            file.write(checksum + b"\n" + content)
-            file.flush()
-            os.fsync(descriptor)
-        os.rename(temporary, directory / _name(record.number))
-        _sync_directory(directory)
+        write_whole(path, checksum + b"\n" + content)
     except OSError as error:
-        for path in (temporary, directory / _name(record.number)):
-            with contextlib.suppress(OSError):
-                os.unlink(path)
+        with contextlib.suppress(OSError):
+            os.unlink(path)
         raise _error(directory, error) from error
-
-
-def _sync_directory(directory: Path) -> None:
-    """Have the new name on disk, not only the content."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _error(directory: Path, error: OSError) -> HistoryError:

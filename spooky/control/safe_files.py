@@ -1,8 +1,14 @@
 """Directories and files that nobody else may tamper with: the history's, the control socket's."""
 
+import contextlib
 import os
 import stat
 from pathlib import Path
+from typing import Final
+
+_OWNER_ONLY: Final = 0o600
+
+_WRITE_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class UnsafePlaceError(OSError):
@@ -44,9 +50,66 @@ def open_lock(path: Path) -> int:
         OSError: It cannot be opened, or is a link.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    descriptor = os.open(path, flags, 0o600)
+    descriptor = os.open(path, flags, _OWNER_ONLY)
     status = os.fstat(descriptor)
     if status.st_uid != os.geteuid() or not stat.S_ISREG(status.st_mode):
         os.close(descriptor)
         raise UnsafePlaceError(None, f"{path} is not ours: remove it, or use another place")
     return descriptor
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, for its owner alone, so that a crash at any moment leaves all of it or nothing.
+
+    Arguments:
+        path: In a directory of ours.
+        content: What is in the file once this returns, on disk too.
+
+    Raises:
+        OSError: It cannot be written, and is as it was before, or is not there.
+    """
+    temporary = unfinished(path)
+    try:
+        descriptor = os.open(temporary, _WRITE_FLAGS, _OWNER_ONLY)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        os.rename(temporary, path)
+        _sync_directory(path.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def read_whole(path: Path, size_max: int) -> bytes:
+    """Return what is in a file that is no link.
+
+    Arguments:
+        path: In a directory of ours.
+        size_max: No file of ours is larger; bytes.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is too large to be ours.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    with open(descriptor, "rb") as file:
+        if os.fstat(descriptor).st_size > size_max:
+            raise ValueError("it is too large")
+        return file.read()
+
+
+def unfinished(path: Path) -> Path:
+    """Return what a file is called until it is written."""
+    return path.with_name(f".{path.name}.new")
+
+
+def _sync_directory(directory: Path) -> None:
+    """Have the new name on disk, not only the content."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -3,12 +3,11 @@
 import asyncio
 import logging
 import os
-import secrets
 import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from spooky._version import __version__
 from spooky.config.problems import ConfigurationError
@@ -48,6 +47,7 @@ from spooky.control.orders import prepare_order, start_order
 from spooky.control.outside_resolver import OutsideResolver
 from spooky.control.probation import Probation
 from spooky.control.service_manager import ServiceManager
+from spooky.control.shared_keys import SharedKeys
 from spooky.control.slots import Slots, StartError, worker_count
 from spooky.control.state import State
 from spooky.control.takeover import TakeOver, TakeOverError
@@ -59,7 +59,6 @@ from spooky.edge.messages import Prepare, Resolve, Resolved, Start, UseKeys, Use
 from spooky.edge.reduced import reduced
 from spooky.generation.materials import MaterialError
 from spooky.observe.metrics import Fact
-from spooky.protocol.quic.keys import SECRET_BYTES, Keys
 from spooky.protocol.quic.steering import Steering
 from spooky.runtime import Runtime
 from spooky.runtime.confinement import keep_no_secrets
@@ -70,9 +69,6 @@ if TYPE_CHECKING:
     from spooky.control.control_place import ControlPlace
 
 logger = logging.getLogger(__name__)
-
-KEY_SECONDS: Final = 12 * 3600.0
-"""How long a secret seals; it opens for as long again, so a ticket serves half a day or more."""
 
 
 class Supervisor:
@@ -96,7 +92,10 @@ class Supervisor:
         self._wake = asyncio.Event()
         count = worker_count(candidate.configuration)
         self._slots = Slots(count, heir.left.steering if heir is not None else None)
-        self._keys = heir.left.keys if heir is not None else Keys.generate()
+        self._keys = SharedKeys(
+            heir.left.keys if heir is not None else None,
+            lambda keys: self._crew.tell(UseKeys(keys)),
+        )
         self._waits = heir is not None
         resolve = OutsideResolver(SystemResolver(self._loop), lambda: self._configuration)
         self._names = Names(resolve)
@@ -152,7 +151,7 @@ class Supervisor:
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._loop.add_signal_handler(number, self._on_stop_signal, number)
             self._loop.add_signal_handler(signal.SIGUSR1, self._reopen_logs)
-            rotation = self._loop.create_task(self._rotate_keys())
+            rotation = self._loop.create_task(self._keys.run())
             addresses = self._listeners.addresses
             self._phase = State.SERVING
             self._changes.starting = False
@@ -252,6 +251,7 @@ class Supervisor:
         lock = self._heir.descriptors.pop("history", None) if self._heir is not None else None
         history = open_history(candidate.configuration.control, lock)
         self._use_history(history)
+        self._keys.open(history.directory)
         audit = AuditLog()
         api = ControlApi(
             self._changes,
@@ -355,7 +355,7 @@ class Supervisor:
             changes.running.materials.authorities,
             changes.source,
             tuple(changes.history) if changes.history.directory is None else (),
-            self._keys,
+            self._keys.current,
             self._slots.steering,
             listeners,
             tuple(descriptors),
@@ -431,7 +431,7 @@ class Supervisor:
             slot,
             self._segment.generation,
             self._changes.running,
-            self._keys,
+            self._keys.current,
             self._slots.steering,
             self._listeners.numbers.values(),
             descriptors,
@@ -467,7 +467,7 @@ class Supervisor:
                 slot,
                 change.number,
                 change.candidate,
-                self._keys,
+                self._keys.current,
                 self._slots.coming_steering,
                 self._listeners.prepared_numbers,
                 descriptors,
@@ -490,12 +490,6 @@ class Supervisor:
 
     async def _answer(self, worker: WorkerProcess, question: Resolve) -> None:
         worker.send(await self._names.ask(question.host, question.port))
-
-    async def _rotate_keys(self) -> None:
-        while True:
-            await asyncio.sleep(KEY_SECONDS)
-            self._keys = self._keys.rotated(secrets.token_bytes(SECRET_BYTES))
-            self._crew.tell(UseKeys(self._keys))
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -526,6 +520,7 @@ class Supervisor:
         # First, so that it sees which backends could serve before.
         self._probation.committed(commit)
         self._follow()
+        self._begin(self._keys.follow(self._changes.history.directory))
         self._show_status()
 
     def _follow(self) -> None:

@@ -243,3 +243,31 @@ def test_a_session_is_resumed_after_changes_and_by_new_workers(tmp_path: Path) -
                 await client.close()
 
     run(scenario)
+
+
+def test_a_restart_resumes_sessions_and_ends_connections_of_before_at_once(tmp_path: Path) -> None:
+    """The supervisor and its workers are killed; their keys are in ``control.state_dir``."""
+    port = free_port()
+
+    def at_the_same_port(settings: dict[str, Any]) -> None:
+        settings["listen"]["port"] = port
+
+    async def scenario() -> None:
+        loop = Loop()
+        async with served(tmp_path, 1, at_the_same_port):
+            client = Connected(loop, port)
+            await asyncio.to_thread(turn_until, loop, lambda: client.handler.handshake)
+            earlier = await connect(port)
+            await earlier.close()
+        async with served(tmp_path, 1, at_the_same_port):
+            client.say_something()
+            await asyncio.to_thread(turn_until, loop, lambda: client.answered)
+            (close,) = client.handler.closes
+            assert close.by_peer
+            assert not close.timed_out
+            later = await connect(port, session_ticket=earlier.tickets[0])
+            assert later.protocol._quic.tls.session_resumed
+            await later.close()
+        loop.close()
+
+    run(scenario)
