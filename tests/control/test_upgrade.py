@@ -19,7 +19,12 @@ from spooky.control.upgrade import PREPARE_SECONDS
 from tests.control.control_api import ask, port_of, with_tokens
 from tests.control.serve import START_SECONDS, Served, served
 from tests.control.test_changes import connected, deny, statuses
-from tests.control.test_changes_under_load import keep_asking
+from tests.control.test_changes_under_load import (
+    begin_long_streams,
+    finish_long_streams,
+    keep_asking,
+    let_streams_be_silent,
+)
 from tests.control.test_shared_keys import connect as resuming
 from tests.interop.serving import children
 from tests.support.client import Client, Http3Client, Response
@@ -82,9 +87,7 @@ def gone(pid: int) -> bool:
 def test_no_request_fails_while_one_program_follows_another(tmp_path: Path, upgrades: int) -> None:
     def prepare(settings: dict[str, Any]) -> None:
         settings["performance"]["shutdown_drain_timeout_ms"] = 3_600_000
-        settings["performance"]["backend_timeout_ms"] = 3_600_000
-        for which in ("backend", "client"):
-            settings["performance"][f"{which}_body_idle_timeout_ms"] = 3_600_000
+        let_streams_be_silent(settings)
         settings["control"] = {"state_dir": str(tmp_path / "chosen")}
         with_tokens(tmp_path, settings)
 
@@ -100,9 +103,7 @@ def test_no_request_fails_while_one_program_follows_another(tmp_path: Path, upgr
             proxy = service.proxy
             code, output = await proxy.command("backend", "weight", "backend", "one", "7")
             assert code == 0, output
-            events = [await (await proxy.client(one)).open("GET", "/events") for one in INGRESSES]
-            for stream in events:
-                await anext(stream.pieces())
+            long_streams = await begin_long_streams(proxy)
             stop, failed = asyncio.Event(), list[Response]()
             load = [
                 asyncio.ensure_future(keep_asking(proxy, ingress, stop, failed))
@@ -126,9 +127,7 @@ def test_no_request_fails_while_one_program_follows_another(tmp_path: Path, upgr
             await until(lambda: all(map(gone, service.pids[1:-1])))
             assert not gone(service.pids[0])
             proxy.origin.gate.opened.set()
-            for stream in events:
-                response = await stream.whole()
-                assert (response.status, response.cut) == (200, None)
+            await finish_long_streams(long_streams)
             assert await proxy.exited() == 0
             # What took over is a service like any other.
             clients = await connected(proxy)
