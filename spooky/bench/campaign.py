@@ -16,6 +16,7 @@ from spooky.bench.backend import backend
 from spooky.bench.document import Document, ProxyRun, ScenarioRun, Setup, document
 from spooky.bench.histogram import Histogram
 from spooky.bench.plan import (
+    UNFINISHED,
     Failed,
     Finished,
     LoadPlan,
@@ -172,11 +173,12 @@ class Campaign:
                 turn = Turn(scenario, name, number + 1)
                 results[name].append(self._turn(turn, backend_port))
         proxies = [summary(scenario, name, results[name]) for name in names]
+        setup = setup_of(scenario, options)
         return ScenarioRun(
-            setup=setup_of(scenario, options),
+            setup=setup,
             proxies=proxies,
             ratios={peer.name: ratios(proxies[0], peer) for peer in proxies[1:]},
-            warnings=self._warnings(scenario, proxies),
+            warnings=self._warnings(setup, proxies),
         )
 
     # --- one turn ---------------------------------------------------------------------------------
@@ -269,12 +271,12 @@ class Campaign:
 
     # --- what to make of it -----------------------------------------------------------------------
 
-    def _warnings(self, scenario: Scenario, proxies: Sequence[ProxyRun]) -> list[str]:
+    def _warnings(self, setup: Setup, proxies: Sequence[ProxyRun]) -> list[str]:
         found = []
         if self._cores.shared:
             found.append("workers share a core with the load: compare figures per CPU-second only")
         for proxy in proxies:
-            found += warnings_of(scenario, proxy, self._options.workers)
+            found += warnings_of(setup, proxy)
         return found
 
 
@@ -297,7 +299,7 @@ def setup_of(scenario: Scenario, options: Options) -> Setup:
         name=scenario.name,
         about=about,
         kind=scenario.kind,
-        headline=scenario.headline,
+        headline=scenario.headline if target is None else scenario.headline.unwatched,
         connections=scenario.connections,
         streams=scenario.streams,
         rate=options.rate,
@@ -344,20 +346,27 @@ def ratios(ours: ProxyRun, theirs: ProxyRun) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def warnings_of(scenario: Scenario, proxy: ProxyRun, workers: int) -> list[str]:
+def warnings_of(setup: Setup, proxy: ProxyRun) -> list[str]:
     """Say what makes a proxy's figures doubtful."""
     found = []
     medians = proxy.medians
     load, proxy_cores = medians.load_cores or 0.0, medians.proxy_cores
-    if load >= SATURATED and (proxy_cores is None or proxy_cores < SATURATED * workers):
+    if load >= SATURATED and (proxy_cores is None or proxy_cores < SATURATED * setup.workers):
         found.append(
             f"{proxy.name}: the load generator was the bottleneck ({load:.0%} of its core): "
             "figures per second are its own, those per CPU-second hold"
         )
-    if medians.errors and medians.errors > ERRORS_TOLERATED:
+    # A stall in one round of many is no less of one, and the median would not tell of it.
+    worst = max(figures.values(proxy.rounds, "errors"), default=0.0)
+    if worst > ERRORS_TOLERATED:
         what = ", ".join(f"{name} ({count})" for name, count in proxy.errors.items())
-        found.append(f"{proxy.name}: {medians.errors:.1%} failed: {what}")
-    spread = proxy.spread.get(scenario.headline, 0.0)
+        found.append(f"{proxy.name}: {worst:.1%} failed in the worst round; in all: {what}")
+    if unfinished := proxy.errors.get(UNFINISHED):
+        found.append(
+            f"{proxy.name}: {unfinished:,} requests had no answer when their round ended: their "
+            "latency counts as what they had waited by then, and was longer"
+        )
+    spread = proxy.spread.get(setup.headline, 0.0)
     if spread > NOISY:
         found.append(f"{proxy.name}: rounds differ by ±{spread:.0%}: the machine was not quiet")
     return found

@@ -48,6 +48,7 @@ class Finding(StrEnum):
     BETTER = "better"
     UNCHANGED = "unchanged"
     UNCLEAR = "unclear"
+    MISSING = "missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +58,8 @@ class Verdict:
     Attributes:
         scenario: Its name.
         figure: Its name.
-        before: Median of the saved run.
-        after: Median of this run.
+        before: Median of the saved run; ``None`` if no round has it.
+        after: Median of this run; ``None`` if no round has it.
         change: By how much it is better (above 0) or worse, peers divided out: 0.1 is a tenth.
         doubt: Chance that the saved run's program would look as bad, or as good, by more than is
             tolerated.
@@ -68,8 +69,8 @@ class Verdict:
 
     scenario: str
     figure: str
-    before: float
-    after: float
+    before: float | None
+    after: float | None
     change: float
     doubt: float
     finding: Finding
@@ -139,28 +140,39 @@ def judge(saved: Document, run: Document, tolerance: float = TOLERANCE) -> list[
     """
     known = {scenario.setup.name: scenario for scenario in saved.scenarios}
     return [
-        verdict
+        _verdict(known[scenario.setup.name], scenario, figure, tolerance)
         for scenario in run.scenarios
         for figure in _judged(scenario.setup)
-        if (verdict := _verdict(known[scenario.setup.name], scenario, figure, tolerance))
     ]
 
 
 def _judged(setup: Setup) -> list[str]:
     """Return the figures that are judged: fewer figures, fewer false alarms."""
-    # In a closed loop, latency is but the number of requests in flight by their rate.
-    return [setup.headline, "peak_memory_mb", *(["latency_p99_ms"] if setup.rate else [])]
+    return [
+        setup.headline,
+        # The memory of a server that was only pointed at is out of sight.
+        *(["peak_memory_mb"] if setup.workers else []),
+        # In a closed loop, latency is but the number of requests in flight by their rate.
+        *(["latency_p99_ms"] if setup.rate else []),
+    ]
 
 
-def _verdict(
-    before: ScenarioRun, after: ScenarioRun, figure: str, tolerance: float
-) -> Verdict | None:
-    """Judge a figure; ``None`` if a round does not show it."""
+def _verdict(before: ScenarioRun, after: ScenarioRun, figure: str, tolerance: float) -> Verdict:
+    """Judge a figure."""
     medians = [getattr(run.proxies[0].medians, figure) for run in (before, after)]
     peers = _common_peers(before, after, figure)
     then, now = (_goodness(run, figure, peers) for run in (before, after))
     if not then or not now:
-        return None
+        return Verdict(
+            scenario=after.setup.name,
+            figure=figure,
+            before=medians[0],
+            after=medians[1],
+            change=0.0,
+            doubt=1.0,
+            finding=Finding.MISSING,
+            peers=peers,
+        )
     change = statistics.fmean(now) - statistics.fmean(then)
     allowed = -math.log1p(-tolerance)
     worse = chance([value - allowed for value in then], now)
@@ -231,6 +243,12 @@ def lines(verdicts: Sequence[Verdict], tolerance: float) -> list[str]:
 
 def line(verdict: Verdict, tolerance: float) -> str:
     """Return a verdict as a sentence."""
+    relative = f" relative to {' and '.join(verdict.peers)}" if verdict.peers else ""
+    if verdict.finding is Finding.MISSING or verdict.before is None or verdict.after is None:
+        return (
+            f"{verdict.scenario}: {verdict.figure}{relative} NOT JUDGED: "
+            "a round of one of the runs has no such figure, or none above 0"
+        )
     sure = f"{1 - verdict.doubt:.1%} sure that it is more than {tolerance:.0%}"
     said = {
         Finding.WORSE: f"WORSE, {sure}",
@@ -238,7 +256,6 @@ def line(verdict: Verdict, tolerance: float) -> str:
         Finding.UNCHANGED: f"no change of more than {tolerance:.0%} to be seen",
         Finding.UNCLEAR: "perhaps changed: the rounds differ too much to tell, so make more",
     }[verdict.finding]
-    relative = f" relative to {' and '.join(verdict.peers)}" if verdict.peers else ""
     return (
         f"{verdict.scenario}: {verdict.figure} {verdict.before:,.4g} -> {verdict.after:,.4g}, "
         f"{verdict.change:+.1%}{relative}: {said}"

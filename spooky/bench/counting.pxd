@@ -16,8 +16,9 @@ cdef class Tally:
     cdef readonly int64_t bytes_received
     cdef readonly int64_t bytes_sent
     cdef readonly dict errors
+    cdef readonly double since
 
-    cpdef count_error(self, str what)
+    cpdef count_error(self, str what, int64_t count=*)
 
 
 cdef class Exchange:
@@ -52,4 +53,5 @@ cdef class CountingClient:
     cdef int _push(self, Exchange exchange) except -1
     cdef int _read(self, Exchange exchange, bytes data) except -1
     cdef int _finish(self, Exchange exchange) except -1
+    cdef list _unanswered(self)
     cdef int _go_on(self) except -1

@@ -22,11 +22,12 @@ class Tally:
 
     Attributes:
         latencies: Of complete responses with a status of 2xx, in microseconds since the request
-            was due.
+            was due; and of what :meth:`CountingClient.give_up` gave up.
         requests: How many responses that were.
         bytes_received: Of response bodies, as they came.
         bytes_sent: Of request bodies, counted when the response is complete.
         errors: How many requests failed, by what was wrong.
+        since: Latencies and errors are those of requests that were due then or later.
     """
 
     latencies: Histogram
@@ -34,10 +35,11 @@ class Tally:
     bytes_received: int
     bytes_sent: int
     errors: dict[str, int]
-    def reset(self) -> None:
+    since: float
+    def reset(self, since: float = 0.0) -> None:
         """Begin to count anew."""
 
-    def count_error(self, what: str) -> None:
+    def count_error(self, what: str, count: int = 1) -> None:
         """Count what is no response at all."""
 
 class CountingClient:
@@ -45,7 +47,8 @@ class CountingClient:
 
     Closed loop: every stream begins a request as soon as its last one ended. Open loop: requests
     begin when :meth:`offer` says that one is due; while no stream is free they wait, and their
-    latency counts from when they were due. A slow client consumes nothing until :meth:`read`.
+    latency counts from when they were due. What is in flight or waits as the connection ends, or is
+    offered later, is an error each. A slow client consumes nothing until :meth:`read`.
 
     Arguments:
         session: A client session that nobody else handles.
@@ -61,6 +64,7 @@ class CountingClient:
         closed: How the connection ended, once it did.
         stopping: Whether no more requests begin; may be set.
         in_flight: Requests under way.
+        unanswered: Requests under way, and those that wait.
 
     Raises:
         ValueError: There is nothing to request.
@@ -84,8 +88,13 @@ class CountingClient:
     ) -> None: ...
     @property
     def in_flight(self) -> int: ...
+    @property
+    def unanswered(self) -> int: ...
     def offer(self, intended: float) -> None:
         """Make a request that is due at a time; ``now`` must be set."""
+
+    def give_up(self) -> None:
+        """Count what is unanswered as unfinished, with the latency that it has by ``now``."""
 
     def read(self, count: int) -> None:
         """Let a slow client read so many bytes of what has arrived; ``now`` must be set."""

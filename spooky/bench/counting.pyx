@@ -7,6 +7,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t
 
 from spooky.bench.histogram cimport Histogram
+from spooky.bench.plan import UNFINISHED
 from spooky._core.sections import decode_fields, encode_fields
 from spooky._core.h3_wire import encode_varint
 from spooky.protocol.h3.limits import Limits
@@ -45,13 +46,14 @@ cdef class Tally:
         self.latencies = Histogram()
         self.errors = {}
 
-    def reset(self):
+    def reset(self, double since=0.0):
+        self.since = since
         self.latencies = Histogram()
         self.errors = {}
         self.requests = self.bytes_received = self.bytes_sent = 0
 
-    cpdef count_error(self, str what):
-        self.errors[what] = self.errors.get(what, 0) + 1
+    cpdef count_error(self, str what, int64_t count=1):
+        self.errors[what] = self.errors.get(what, 0) + count
 
 
 cdef class Exchange:
@@ -86,10 +88,29 @@ cdef class CountingClient:
     def in_flight(self):
         return len(self._exchanges)
 
+    @property
+    def unanswered(self):
+        return len(self._exchanges) + len(self._waiting)
+
     def offer(self, double intended):
+        if self.closed is not None:
+            if intended >= self.tally.since:
+                self.tally.count_error(why_closed(self.closed))
+            return
         self._waiting.append(intended)
         if self.established:
             self._go_on()
+
+    def give_up(self):
+        cdef Tally tally = self.tally
+        cdef double started
+        for started in self._unanswered():
+            if started >= tally.since:
+                tally.latencies.add_value(<int64_t>((self.now - started) * 1e6), 1)
+                tally.count_error(UNFINISHED)
+        self._exchanges.clear()
+        self._waiting.clear()
+        self.stopping = True
 
     def read(self, Py_ssize_t count):
         cdef Py_ssize_t held, taken
@@ -157,13 +178,22 @@ cdef class CountingClient:
 
     def on_closed(self, close):
         self.closed = close
+        if not self.stopping:
+            # A connection that had nothing to do is an error, too: it was to be there.
+            self.tally.count_error(why_closed(close), max(len(self._unanswered()), 1))
         self.stopping = True
-        if close.timed_out:
-            self.tally.count_error("the connection timed out")
-        elif close.by_peer:
-            self.tally.count_error(f"the connection was closed with {close.error_code:#x}")
+        self._exchanges.clear()
+        self._waiting.clear()
 
     # --- requests ---------------------------------------------------------------------------------
+
+    cdef list _unanswered(self):
+        """Return when those requests were due that have no answer, as far as they count."""
+        cdef Exchange exchange
+        cdef list due = [exchange.started for exchange in self._exchanges.values()]
+        if not self._closed_loop:
+            due += self._waiting
+        return [started for started in due if started >= self.tally.since]
 
     cdef int _go_on(self) except -1:
         """Begin what waits, as far as the streams reach."""
@@ -222,12 +252,14 @@ cdef class CountingClient:
             return 0
         tally.requests += 1
         tally.bytes_sent += exchange.request.body_size
-        tally.latencies.add_value(<int64_t>((self.now - exchange.started) * 1e6), 1)
+        if exchange.started >= tally.since:
+            tally.latencies.add_value(<int64_t>((self.now - exchange.started) * 1e6), 1)
         self._release(exchange)
         return 0
 
     def _lose(self, Exchange exchange, str why):
-        self.tally.count_error(why)
+        if exchange.started >= self.tally.since:
+            self.tally.count_error(why)
         self._release(exchange)
 
     def _release(self, Exchange exchange):
@@ -273,6 +305,12 @@ cdef class CountingClient:
             exchange.remaining -= taken
             position += taken
         return 0
+
+
+cdef str why_closed(close):
+    if close.timed_out:
+        return "the connection timed out"
+    return f"the connection was closed with {close.error_code:#x}"
 
 
 cdef int read_varint(const unsigned char* at, Py_ssize_t size, int64_t* value) noexcept:

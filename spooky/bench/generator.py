@@ -16,17 +16,12 @@ from spooky.bench import processes
 from spooky.bench.connecting import H3_NO_ERROR, Connecting, Entrance
 from spooky.bench.counting import CountingClient, Request, Tally
 from spooky.bench.plan import Failed, Finished, Kind, LoadPlan, LoadResult, Progress, RequestPlan
+from spooky.bench.requesting import Requesting
 from spooky.bench.slow import SlowReaders
 from spooky.bench.wire import Loop, Wire
 
-PROGRESS_SECONDS: Final = 0.5
-"""How often progress is reported."""
-
 HANDSHAKE_SECONDS: Final = 20.0
 """Time for all connections of a load to be established; seconds."""
-
-DRAIN_SECONDS: Final = 2.0
-"""Time for an open loop's last responses, which would else be missing among the slow ones."""
 
 SETTLE_SECONDS: Final = 1.0
 """Quiet before memory is read, for acknowledgements to pass; seconds."""
@@ -73,55 +68,36 @@ class Load:
         plan, loop = self._plan, self._loop
         slow = self._slow_readers()
         clients, wires = self._connect(plan.connections, closed_loop=not plan.rate)
-        arrivals = Arrivals(plan.rate, time.monotonic()) if plan.rate else None
+        requesting = Requesting(loop, clients, wires, self._tally, plan.rate, slow)
 
-        def pass_time(end: float) -> None:
-            now = time.monotonic()
-            report_at = now + PROGRESS_SECONDS
-            begun = now
-            while now < end:
-                until = end
-                if slow is not None:
-                    slow.read(now)
-                    until = min(end, slow.next_at)
-                if arrivals is not None:
-                    for number, intended in arrivals.due(now):
-                        which = number % len(clients)
-                        clients[which].now = now
-                        clients[which].offer(intended)
-                        wires[which].settle(now)
-                    now = loop.turn(min(until, arrivals.next_at))
-                else:
-                    now = loop.turn(until)
-                if now >= report_at:
-                    report_at += PROGRESS_SECONDS
-                    failed = sum(self._tally.errors.values())
-                    report(Progress(now - begun, self._tally.requests, failed))
-                    if all(client.closed for client in clients):
-                        raise LoadError(f"all connections ended: {self._errors()}")
+        def tell(seconds: float) -> None:
+            failed = sum(self._tally.errors.values())
+            report(Progress(seconds, self._tally.requests, failed))
+            if all(client.closed for client in clients):
+                raise LoadError(f"all connections ended: {self._errors()}")
 
-        pass_time(time.monotonic() + plan.warmup)
-        self._tally.reset()
-        # From where on what follows is measured, and no longer of the load before that.
+        requesting.pass_time(plan.warmup, tell)
+        # From here on what follows is measured, and no longer of the load before that.
         report(Progress(0.0, 0))
         meter = Meter(self._watched)
-        pass_time(time.monotonic() + plan.seconds)
-        measured = meter.read()
-        requests = self._tally.requests
-        if arrivals is not None:
-            self._drain(clients)
+        requesting.measure()
+        requesting.pass_time(plan.seconds, tell)
+        measured = msgspec.structs.replace(
+            meter.read(),
+            requests=self._tally.requests,
+            bytes_received=self._tally.bytes_received,
+            bytes_sent=self._tally.bytes_sent,
+        )
+        requesting.drain()
         part(clients, wires)
         errors = dict(self._tally.errors)
         if slow is not None:
             part(slow.clients, slow.wires)
             errors |= {f"slow client: {what}": n for what, n in slow.tally.errors.items()}
-        if not requests and (errors or not self._tally.bytes_received):
+        if not measured.requests and (errors or not measured.bytes_received):
             raise LoadError(f"no request succeeded: {self._errors()}")
         return msgspec.structs.replace(
             measured,
-            requests=requests,
-            bytes_received=self._tally.bytes_received,
-            bytes_sent=self._tally.bytes_sent,
             connections=len(clients),
             connections_by_slot=self._entrance.slots(wires),
             errors=errors,
@@ -138,13 +114,6 @@ class Load:
         )
         self._establish(readers.clients, readers.wires)
         return readers
-
-    def _drain(self, clients: list[CountingClient]) -> None:
-        """Wait for responses that were due in time but are late."""
-        now = time.monotonic()
-        until = now + DRAIN_SECONDS
-        while now < until and any(client.in_flight for client in clients):
-            now = self._loop.turn(until)
 
     def _connect(
         self, connections: int, closed_loop: bool
@@ -209,6 +178,8 @@ class Load:
             plan.seconds, lambda seconds: report(Progress(seconds, connecting.completed))
         )
         measured = meter.read()
+        if not connecting.completed:
+            raise LoadError(f"no connection was established within {plan.seconds:g} s")
         return msgspec.structs.replace(
             measured,
             connections=connecting.completed,
@@ -245,36 +216,6 @@ class Load:
         until = time.monotonic() + seconds
         while self._loop.turn(until) < until:
             pass
-
-
-class Arrivals:
-    """When requests of an open loop are due: evenly, whatever became of those before.
-
-    Latency counts from when a request was due, not from when it could be sent. Otherwise a server
-    that stalls would also stall the measuring of how long it stalled (coordinated omission).
-
-    Arguments:
-        rate: Requests in a second.
-        begin: When the first is due.
-    """
-
-    def __init__(self, rate: float, begin: float) -> None:
-        self._rate = rate
-        self._begin = begin
-        self._number = 0
-
-    @property
-    def next_at(self) -> float:
-        """When the next is due."""
-        return self._begin + self._number / self._rate
-
-    def due(self, now: float) -> list[tuple[int, float]]:
-        """Return the number and the due time of each that is due and was not yet returned."""
-        found = []
-        while (intended := self.next_at) <= now:
-            found.append((self._number, intended))
-            self._number += 1
-        return found
 
 
 class Meter:

@@ -1,8 +1,12 @@
 """What the load generator is told, and what it reports: lines of JSON."""
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+
+UNFINISHED: Final = "unfinished"
+"""The error of a request that was due in an open loop and had no answer when the run ended."""
 
 
 class Kind(StrEnum):
@@ -98,7 +102,7 @@ class LoadResult(msgspec.Struct, frozen=True):
 
     Attributes:
         seconds: How long was measured.
-        requests: Complete responses of status 2xx.
+        requests: Complete responses of status 2xx that came while it was measured.
         bytes_received: Of response bodies.
         bytes_sent: Of request bodies.
         connections: Handshakes completed.
@@ -107,7 +111,9 @@ class LoadResult(msgspec.Struct, frozen=True):
             connection ID that the server chose; meaningful where that byte is the worker's.
         errors: How many requests failed, by what was wrong.
         latencies: Microseconds and counts, as :meth:`Histogram.buckets` gives them; of handshakes
-            where those are the load.
+            where those are the load. In an open loop they are those of all requests that were due
+            while it was measured, whenever the response came; an unfinished one has what it had
+            waited.
         watched_cpu_seconds: CPU time of the watched processes.
         watched_peak_bytes: Their largest resident memory while measuring.
         watched_growth_bytes: By how much their memory grew for the idle connections.

@@ -17,6 +17,8 @@ BARS: Final[dict[str, tuple[str, ...]]] = {
     Headline.CONNECTIONS: (
         "connections_per_cpu_second", "connections_per_second", "peak_memory_mb",
     ),
+    Headline.REQUEST_RATE: ("requests_per_second",),
+    Headline.CONNECTION_RATE: ("connections_per_second",),
     Headline.MEMORY: ("bytes_per_connection", "peak_memory_mb"),
 }  # fmt: skip
 """The figures that are drawn, by what a scenario is about."""

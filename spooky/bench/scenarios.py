@@ -24,6 +24,20 @@ class Headline(StrEnum):
     THROUGHPUT = "mb_per_second"
     CONNECTIONS = "connections_per_cpu_second"
     MEMORY = "bytes_per_connection"
+    REQUEST_RATE = "requests_per_second"
+    CONNECTION_RATE = "connections_per_second"
+
+    @property
+    def unwatched(self) -> "Headline":
+        """What stands for it where nobody sees the CPU time of the server."""
+        return _UNWATCHED.get(self, self)
+
+
+_UNWATCHED: Final = {
+    Headline.REQUESTS: Headline.REQUEST_RATE,
+    Headline.BYTES: Headline.THROUGHPUT,
+    Headline.CONNECTIONS: Headline.CONNECTION_RATE,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,11 @@ class Loop:
         del self._wires[wire.fileno]
         self._epoll.unregister(wire.fileno)
 
+    @staticmethod
+    def now() -> float:
+        """Return the time."""
+        return time.monotonic()
+
     def turn(self, until: float) -> float:
         """Wait for something to happen, at most until a time, and handle it; return the time."""
         wheel = self.wheel

@@ -189,7 +189,7 @@ class Comparison:
         from spooky.bench.campaign import setup_of
 
         self._path = path
-        self._worse = 0
+        self._worse = self._missing = 0
         self._tolerance = compare.TOLERANCE if tolerance is None else tolerance / 100
         self._saved = document.load(path)
         setups = [setup_of(scenario, options) for scenario in options.scenarios]
@@ -202,6 +202,7 @@ class Comparison:
 
         verdicts = compare.judge(self._saved, result, self._tolerance)
         self._worse = sum(verdict.finding is compare.Finding.WORSE for verdict in verdicts)
+        self._missing = sum(verdict.finding is compare.Finding.MISSING for verdict in verdicts)
         lines = compare.lines(verdicts, self._tolerance)
         click.echo("\n".join([f"\nCompared with {self._path}:", *(f"  {line}" for line in lines)]))
         return lines
@@ -210,13 +211,18 @@ class Comparison:
         """End the command.
 
         Raises:
-            CommandError: Something is worse.
+            CommandError: Something is worse, or could not be judged.
         """
         if self._worse:
             raise CommandError(
                 f"figures that are worse than in {self._path}: {self._worse}",
                 "measure again before you believe it: the machine may have been busy",
                 EXIT_REGRESSION,
+            )
+        if self._missing:
+            raise CommandError(
+                f"figures that could not be compared with {self._path}: {self._missing}",
+                "measure longer rounds, with --seconds, and save such a run with --json",
             )
 
 

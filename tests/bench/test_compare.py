@@ -1,7 +1,9 @@
 """A run is judged against a saved one: with confidence, and only where both measured the same."""
 
 import random
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from msgspec.structs import replace
@@ -11,12 +13,16 @@ from spooky import _core
 if not _core.COMPILED:
     pytest.skip("the load generator is not compiled", allow_module_level=True)
 
-from spooky.bench import compare
+from spooky.bench import compare, document
+from spooky.bench.campaign import Options, Target, setup_of
 from spooky.bench.compare import Finding, judge
 from spooky.bench.document import FORMAT, Document, Machine, ProxyRun, ScenarioRun, Setup
 from spooky.bench.figures import Figures, medians
 from spooky.bench.plan import Kind
 from spooky.bench.programs import BenchError
+from spooky.bench.scenarios import SCENARIOS
+from spooky.cli.bench import Comparison
+from spooky.cli.errors import CommandError
 
 MACHINE = Machine(cpu="a processor", cores=2, kernel="6.1", python="3.11")
 SETUP = Setup(
@@ -111,11 +117,90 @@ def test_more_memory_is_worse_and_latency_is_judged_in_an_open_loop() -> None:
     assert finding(before, after, "latency_p99_ms") is Finding.WORSE
 
 
-def test_a_figure_that_a_round_lacks_is_not_judged() -> None:
+def test_a_figure_that_a_round_lacks_is_said_to_be_missing() -> None:
     before = run(proxy("spooky", around(30_000, 1)))
-    assert [
-        verdict.figure for verdict in judge(before, run(proxy("spooky", around(1, 1), -1)))
-    ] == [SETUP.headline]
+    lacks = proxy("spooky", around(30_000, 1))
+    lacks.rounds[3] = replace(lacks.rounds[3], requests_per_cpu_second=None)
+    for then, now in ((before, run(lacks)), (run(lacks), before)):
+        assert finding(then, now) is Finding.MISSING
+        assert finding(then, now, "peak_memory_mb") is Finding.UNCHANGED
+        assert (
+            "small: requests_per_cpu_second NOT JUDGED: "
+            in compare.lines(judge(then, now), 0.05)[0]
+        )
+
+
+@pytest.mark.parametrize("none", [None, 0.0])
+def test_a_figure_that_no_round_has_is_said_to_be_missing(none: float | None) -> None:
+    rounds = [Figures(requests_per_cpu_second=none, peak_memory_mb=100.0)] * 5
+    lacks = replace(proxy("spooky", []), rounds=rounds, medians=medians(rounds))
+    assert finding(run(lacks), run(lacks)) is Finding.MISSING
+    assert "NOT JUDGED" in compare.lines(judge(run(lacks), run(lacks)), 0.05)[0]
+
+
+def targeted(rates: list[float], name: str = "small", rate: float = 0.0) -> Document:
+    """A run against a server whose CPU time and memory are out of sight."""
+    scenario = SCENARIOS[name]
+    setup = setup_of(scenario, Options((), rate=rate, target=Target(urlsplit("https://a/"), "::1")))
+    rounds = [
+        Figures(
+            requests_per_second=each,
+            mb_per_second=each,
+            connections_per_second=each,
+            latency_p99_ms=100_000 / each,
+        )
+        for each in rates
+    ]
+    measured = replace(proxy("target", []), rounds=rounds, medians=medians(rounds))
+    return run(measured, setup=setup)
+
+
+@pytest.mark.parametrize(
+    ("name", "figure"),
+    [
+        ("small", "requests_per_second"),
+        ("upload", "mb_per_second"),
+        ("loss", "mb_per_second"),
+        ("handshakes", "connections_per_second"),
+    ],
+)
+def test_a_target_is_judged_by_what_it_does_in_a_second(name: str, figure: str) -> None:
+    before = targeted(around(30_000, 1), name)
+    (verdict,) = judge(before, targeted(around(3_000, 2), name))
+    assert (verdict.figure, verdict.finding) == (figure, Finding.WORSE)
+    (verdict,) = judge(before, targeted(around(30_000, 2), name))
+    assert verdict.finding is Finding.UNCHANGED
+
+
+def test_a_target_is_judged_by_its_latency_in_an_open_loop() -> None:
+    before = targeted(around(1_000, 1), rate=1000.0)
+    found = judge(before, targeted(around(500, 2), rate=1000.0))
+    assert [(verdict.figure, verdict.finding) for verdict in found] == [
+        ("requests_per_second", Finding.WORSE), ("latency_p99_ms", Finding.WORSE),
+    ]  # fmt: skip
+
+
+def test_the_command_fails_if_something_is_worse_or_is_not_judged(tmp_path: Path) -> None:
+    saved = tmp_path / "saved.json"
+    target = Target(urlsplit("https://a/"), "::1")
+    options = Options((SCENARIOS["small"],), target=target)
+
+    def exit_code(before: Document, after: Document) -> int:
+        document.save(replace(before, machine=document.this_machine()), saved)
+        comparison = Comparison(saved, options, None)
+        comparison.judge(after)
+        try:
+            comparison.conclude()
+        except CommandError as error:
+            return error.exit_code
+        return 0
+
+    fast, slow, none = (targeted(rates) for rates in ([900.0] * 5, [90.0] * 5, [900.0] * 4))
+    none.scenarios[0].proxies[0].rounds.append(Figures())
+    assert exit_code(fast, fast) == 0
+    assert exit_code(fast, slow) == 3
+    assert exit_code(fast, none) == 1
+    assert exit_code(none, fast) == 1
 
 
 def test_a_deal_at_random_agrees_with_all_deals(monkeypatch: pytest.MonkeyPatch) -> None:

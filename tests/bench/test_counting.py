@@ -9,6 +9,7 @@ if not _core.COMPILED:
 
 from spooky._core.sections import encode_fields
 from spooky.bench.counting import CountingClient, Request, Tally
+from spooky.bench.plan import UNFINISHED
 from spooky.protocol.quic.session import Close, Handshake
 
 HEAD = [(b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a"), (b":path", b"/")]
@@ -144,6 +145,57 @@ def test_a_reset_and_a_lost_connection_are_errors() -> None:
     assert session.ended == {0, 4}, "the stream's place was not used again"
     made.on_closed(Close(0x101, True, "", True, False))
     assert made.tally.errors["the connection was closed with 0x101"] == 1
+
+
+CLOSES = [
+    (Close(0x101, True, "", True, False), "the connection was closed with 0x101"),
+    (Close(0, False, "", False, True), "the connection timed out"),
+    (Close(0x7, False, "bad frame", False, False), "the connection was closed with 0x7"),
+]
+
+
+@pytest.mark.parametrize(("close", "error"), CLOSES)
+def test_every_request_that_a_lost_connection_takes_along_is_an_error(
+    close: Close, error: str
+) -> None:
+    made = client(Session(), streams=3)
+    made.on_closed(close)
+    assert (made.tally.errors, made.in_flight) == ({error: 3}, 0)
+
+
+@pytest.mark.parametrize(("close", "error"), CLOSES)
+def test_what_waits_for_a_stream_or_comes_after_the_end_of_an_open_loops_connection_is_an_error(
+    close: Close, error: str
+) -> None:
+    made = client(Session(), streams=2, closed_loop=False)
+    for _ in range(5):
+        made.offer(1.0)
+    made.on_closed(close)
+    assert made.tally.errors == {error: 5}
+    made.offer(1.0)
+    assert (made.tally.errors, made.unanswered) == ({error: 6}, 0)
+
+
+def test_the_end_of_a_connection_that_did_nothing_is_an_error_unless_we_end_it() -> None:
+    for stopping in (False, True):
+        made = client(Session(), closed_loop=False)
+        made.stopping = stopping
+        made.on_closed(CLOSES[0][0])
+        assert sum(made.tally.errors.values()) == (not stopping)
+
+
+def test_what_is_given_up_has_waited_and_is_unfinished() -> None:
+    made = client(Session(), closed_loop=False)
+    made.tally.reset(since=1.5)
+    for due in (1.0, 2.0, 3.0):
+        made.offer(due)
+    made.now = 4.0
+    made.give_up()
+    assert made.tally.errors == {UNFINISHED: 2}, "one was due before it was measured"
+    assert [highest for highest, _ in made.tally.latencies.buckets()] == [
+        pytest.approx(1_000_000, rel=1 / 256), 2_000_000,
+    ]  # fmt: skip
+    assert made.unanswered == 0
 
 
 def test_an_upload_goes_on_where_the_session_refused() -> None:

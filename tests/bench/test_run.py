@@ -137,6 +137,10 @@ def test_a_target_gets_the_load_at_its_path(tmp_path: Path) -> None:
             "--scenario=upload,slow,loss", f"--target={url}/1024?where=1", "--connections=2",
             "--rounds=1", "--seconds=0.5", f"--json={saved}",
         )  # fmt: skip
+        opened = bench(
+            "--scenario=small", f"--target={url}/1024", "--rate=200", "--rounds=1", "--seconds=0.5",
+            f"--json={tmp_path / 'open.json'}",
+        )  # fmt: skip
         missing = bench("--scenario=small", f"--target={url}/missing", "--rounds=1", "--seconds=1")
     assert done.returncode == 0, done.stderr
     for scenario in json.loads(saved.read_text())["scenarios"]:
@@ -146,6 +150,11 @@ def test_a_target_gets_the_load_at_its_path(tmp_path: Path) -> None:
         assert proxy["medians"]["requests_per_second"] > 0
         assert proxy["medians"]["proxy_cores"] is None
     assert "worker" not in done.stdout
+    assert opened.returncode == 0, opened.stderr
+    (scenario,) = json.loads((tmp_path / "open.json").read_text())["scenarios"]
+    # However slow the machine is, each request that was due is there.
+    counts = [count for _, count in scenario["proxies"][0]["latencies"]]
+    assert sum(counts) == pytest.approx(100, abs=2)
     assert missing.returncode == 1
     assert "no request succeeded: status 404" in missing.stderr
 
