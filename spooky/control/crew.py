@@ -227,7 +227,9 @@ class Crew:
             worker.send(Steer(steering, ()))
             worker.send(Begin())
 
-    def _who_serves(self) -> Told:
+    def _who_serves(self) -> Told | None:
+        if self.handed_over:
+            return None
         steering = self._slots.steering
         return steering, {slot: self._inboxes[slot][1] for slot in steering.active}
 

@@ -39,11 +39,11 @@ class Strangers:
     are told by their inboxes who takes new connections.
 
     Arguments:
-        told: Returns what they are to know now.
+        told: Returns what they are to know now; ``None`` where that is for another program to say.
         on_gone: Called with the slot of each that has finished.
     """
 
-    def __init__(self, told: Callable[[], Told], on_gone: Callable[[int], None]) -> None:
+    def __init__(self, told: Callable[[], Told | None], on_gone: Callable[[int], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._told = told
         self._on_gone = on_gone
@@ -88,8 +88,11 @@ class Strangers:
         self._by_slot.clear()
 
     def _tell(self, slot: int) -> None:
+        told = self._told()
+        if told is None:
+            return
         way = self._by_slot[slot].way
-        steering, ways = self._told()
+        steering, ways = told
         rest = iter(sorted(ways))
         try:
             while part := list(itertools.islice(rest, WAYS_PER_PACKET)):

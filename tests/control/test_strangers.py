@@ -118,14 +118,23 @@ def test_more_ways_than_the_kernel_passes_at_once_go_in_several_packets() -> Non
 def test_who_takes_new_connections_is_said_at_every_change_by_the_program_that_serves() -> None:
     async def scenario() -> None:
         segment, file = create_segment(8)
-        slots = Slots(1, Steering(STRANGERS))
+        slots = Slots(1, Steering((2,)))
         crew = Crew(slots, segment, cast(Any, None), lambda *_: None, slots.free)
         crew._open_inbox(0)
         with inboxes() as others:
-            for slot, (inbox, way) in others.pairs.items():
-                crew.inherit(slot, inbox.dup(), way.dup(), process())
+            inbox, way = others.pairs[2]
+            crew.inherit(2, inbox.dup(), way.dup(), process())
             crew.begin()
-            assert [steer.steering.active for steer, _ in others.told(3)] == [(0,)]
+            assert [steer.steering.active for steer, _ in others.told(2)] == [(0,)]
+            # Another began, and did not take over.
+            inbox, way = others.pairs[3]
+            named = {"inbox:3": inbox.fileno(), "way:3": way.fileno(), "process:3": process()}
+            slots.inherit((3,))
+            crew.adopt((3,), named)
+            os.close(named["process:3"])
+            for slot in STRANGERS:
+                ((steer, _),) = others.told(slot)
+                assert (steer.steering.active, steer.steering.leaving) == ((0,), STRANGERS)
             crew._open_inbox(1)
             slots.coming = (1,)
             slots._commit()
@@ -135,6 +144,7 @@ def test_who_takes_new_connections_is_said_at_every_change_by_the_program_that_s
             assert (steer.steering.active, steer.descriptors, ways) == ((1,), ("way:1",), 1)
             # After that, this program may not know who does.
             crew.handed_over = True
+            crew._strangers.tell()
             crew._on_stranger_gone(2)
             assert others.told(3) == []
             crew.handed_over = False
