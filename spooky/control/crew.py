@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from spooky._core.shared import Segment
@@ -427,7 +427,7 @@ class Crew:
         others = tuple(slot for slot in steering.active if slot not in self._replaced)
         if worker.slot not in self._replaced or not others:
             return steering
-        return Steering(others, (*steering.leaving, *self._replaced), steering.before)
+        return replace(steering, active=others, leaving=(*steering.leaving, *self._replaced))
 
     def _spawn(self, slot: int) -> None:
         """Start the worker of a slot that serves, if it still does."""

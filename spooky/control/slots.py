@@ -3,6 +3,7 @@
 import asyncio
 import math
 import os
+import time
 from collections.abc import Iterable
 from typing import Final
 
@@ -53,13 +54,14 @@ class Slots:
         """How datagrams are steered now."""
         if self._before and self._loop.time() - self._swapped > SWAP_SECONDS:
             self._before = b""
-        return Steering(self.active, tuple(sorted(self.leaving)), self._before)
+        leaving = tuple(sorted(self.leaving))
+        return Steering(self.active, leaving, self._before, time.monotonic_ns())
 
     @property
     def coming_steering(self) -> Steering:
         """How they are steered after the change under way."""
         leaving = (*sorted(self.leaving), *self.active)
-        return Steering(self.coming, leaving, self.steering.table)
+        return Steering(self.coming, leaving, self.steering.table, time.monotonic_ns())
 
     @property
     def count(self) -> int:

@@ -387,7 +387,7 @@ class Supervisor:
         before = self._slots.steering
         leaving = (*before.active, *before.leaving)
         seconds = self._configuration.performance.shutdown_drain_timeout_ms / 1000
-        steering = Steering(tuple(slots), leaving, before.table)
+        steering = Steering(tuple(slots), leaving, before.table, before.at)
         try:
             await self._crew.hand_over(steering, ways, seconds)
         finally:

@@ -71,6 +71,7 @@ class Handover:
         self._runtime = runtime
         self._inbox = inbox
         self._ways: dict[int, socket.socket] = {}
+        self._steering = steering
         self._table = self._table_for_new = self._table_before = b""
         self._swapped = 0.0
         self._batches: dict[int, list[bytes]] = {}
@@ -89,21 +90,25 @@ class Handover:
         self._runtime.loop.add_reader(self._inbox.fileno(), self._on_readable)
 
     def steer(self, steering: Steering, ways: Mapping[int, socket.socket]) -> None:
-        """Go by other slots.
+        """Go by other slots, if none said later are known.
 
         Arguments:
             ways: To the inboxes of slots that are new; ours from now on.
         """
-        self._table = steering.table
-        self._table_for_new = steering_table(steering.active)
-        self._table_before = steering.before
-        self._swapped = self._runtime.now()
+        is_latest = steering.at >= self._steering.at
+        if is_latest:
+            self._steering = steering
+            self._table = steering.table
+            self._table_for_new = steering_table(steering.active)
+            self._table_before = steering.before
+            self._swapped = self._runtime.now()
         for slot, way in ways.items():
             way.setblocking(False)
             if slot in self._ways:
-                self._ways[slot].close()
+                old, way = (self._ways[slot], way) if is_latest else (way, self._ways[slot])
+                old.close()
             self._ways[slot] = way
-        for slot in self._ways.keys() - {*steering.active, *steering.leaving}:
+        for slot in self._ways.keys() - {*self._steering.active, *self._steering.leaving}:
             self._ways.pop(slot).close()
 
     def pass_on(self, listener: int, datagram: ReceivedDatagram, asked: bytes) -> bool:

@@ -191,6 +191,28 @@ def test_another_programs_supervisor_says_by_the_inbox_who_takes_new_connections
     run(scenario)
 
 
+def test_what_two_programs_say_counts_by_when_they_said_it() -> None:
+    async def scenario() -> None:
+        runtime = Runtime(asyncio.get_running_loop())
+        inbox, to_me = pair()
+        ways = [pair() for _ in range(4)]
+        mine = Handover(runtime, inbox, Steering((0,), at=1), Counters())
+        mine.steer(Steering((3,), (0, 2), at=3), {3: ways[0][1]})
+        mine.steer(Steering((0, 2), (3,), at=2), {2: ways[1][1], 3: ways[2][1], 4: ways[3][1]})
+        assert mine._table == Steering((3,), (0, 2)).table
+        # Of ways, those are kept that the later one did not know.
+        assert mine._ways == {3: ways[0][1], 2: ways[1][1]}
+        assert ways[2][1].fileno() == ways[3][1].fileno() == -1
+        mine.steer(Steering((0, 2), (3,), at=3), {})
+        assert mine._table == Steering((0, 2), (3,)).table
+        mine.close()
+        for one in (to_me, *(theirs for theirs, _ in ways)):
+            one.close()
+        await runtime.close()
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(
     "packet",
     [

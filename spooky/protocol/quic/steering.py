@@ -6,7 +6,7 @@ random, and what a worker issued that is gone -- is spread over the active slots
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from spooky.protocol.bpf import (
@@ -44,11 +44,14 @@ class Steering:
         leaving: Those whose workers only finish what they have.
         before: The table until a moment ago, for handshakes that began under it; empty if there is
             none any more.
+        at: When that was so, in nanoseconds on the machine's monotonic clock: workers may hear of
+            it from two programs, and go by the latest.
     """
 
     active: tuple[int, ...]
     leaving: tuple[int, ...] = ()
     before: bytes = b""
+    at: int = field(default=0, compare=False)
 
     @property
     def table(self) -> bytes:
