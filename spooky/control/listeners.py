@@ -23,7 +23,7 @@ from spooky.control.sockets import (
     numbers_at,
     share_port,
 )
-from spooky.control.takeover import InheritedListener, TakeOverError
+from spooky.control.takeover import EndedListener, InheritedListener, TakeOverError
 from spooky.edge.listener import CLOSE_SECONDS, READ_SECONDS
 from spooky.edge.listener_numbers import ListenerIdentity, listener_identities, number_listeners
 from spooky.protocol.quic.steering import steering_table
@@ -140,6 +140,14 @@ class Listeners:
             )
         return tuple(listeners), descriptors
 
+    def ended(self) -> tuple[EndedListener, ...]:
+        """Return those whose numbers and places are not free yet, as workers may have them."""
+        now = self._loop.time()
+        return tuple(
+            EndedListener(number, ending.address, max(0.0, ending.clearing.when() - now))
+            for number, ending in self._ending.items()
+        )
+
     def inherit(self, heir: Heir, performance: Performance) -> None:
         """Take what another program listens on.
 
@@ -165,6 +173,8 @@ class Listeners:
             self.numbers[listener.identity] = number
             self._inherited[number] = len(there)
             sockets.grow(self._slots.count, performance)
+        for ended in heir.left.ended:
+            self._end_in(ended.ends_in, ended.number, ended.address)
 
     def own_descriptors(self) -> dict[str, int]:
         """Return the descriptors of UDP sockets that the other program does not have, by name."""
@@ -415,10 +425,12 @@ class Listeners:
 
     def _forget(self, number: int) -> None:
         """Close a listener that drained; its number may be given again when workers forget it."""
-        address = self._draining[number].sockets.address
-        clearing = self._loop.call_later(END_SECONDS, self._end, number)
-        self._ending[number] = _Ending(address, asyncio.Event(), clearing)
+        self._end_in(END_SECONDS, number, self._draining[number].sockets.address)
         self._close_draining(number)
+
+    def _end_in(self, seconds: float, number: int, address: tuple[str, int]) -> None:
+        clearing = self._loop.call_later(seconds, self._end, number)
+        self._ending[number] = _Ending(address, asyncio.Event(), clearing)
 
     def _end(self, number: int) -> None:
         ending = self._ending.pop(number)

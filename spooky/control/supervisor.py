@@ -359,6 +359,7 @@ class Supervisor:
             self._slots.steering,
             listeners,
             tuple(descriptors),
+            self._listeners.ended(),
         )
         return take_over, descriptors
 

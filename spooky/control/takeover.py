@@ -50,8 +50,24 @@ class InheritedListener(msgspec.Struct, frozen=True):
     drains_for: float | None = None
 
 
+class EndedListener(msgspec.Struct, frozen=True):
+    """A removed listener whose sockets the old program closed, and its workers may not have.
+
+    Attributes:
+        number: What workers called it; no other may be given it yet.
+        address: The address and the port where it was; nothing may be bound there yet.
+        ends_in: How long that is so; seconds.
+    """
+
+    number: int
+    address: tuple[str, int]
+    ends_in: float
+
+
 # --- from the old program ---------------------------------------------------------------------
-class TakeOver(Message, frozen=True):
+# Without what is empty: a program that does not know of something yet takes over where there is
+# nothing of it, as one that does takes over from it.
+class TakeOver(Message, frozen=True, omit_defaults=True):
     """Everything there is.
 
     Attributes:
@@ -67,6 +83,7 @@ class TakeOver(Message, frozen=True):
             of each listener of number N; ``inbox:S``, ``way:S`` and ``process:S`` for each slot S;
             ``control`` and ``lock`` for the control socket, ``admin`` for the control API over TCP,
             ``metrics`` for the metrics, ``history`` for its lock, as far as there are such.
+        ended: Listeners that were removed a moment ago.
     """
 
     record: Record
@@ -78,6 +95,7 @@ class TakeOver(Message, frozen=True):
     steering: Steering
     listeners: tuple[InheritedListener, ...]
     descriptors: tuple[str, ...]
+    ended: tuple[EndedListener, ...] = ()
 
 
 class Begin(Message, frozen=True):

@@ -14,10 +14,15 @@ from spooky.config.performance import Performance
 from spooky.control.candidate import Candidate
 from spooky.control.changes import NextGeneration, Step
 from spooky.control.heir import Heir
+from spooky.control.history import History, Record, Source
 from spooky.control.listeners import Listeners
 from spooky.control.slots import Slots
 from spooky.control.sockets import ListenerSockets
+from spooky.control.supervisor import Supervisor
+from spooky.control.takeover import TakeOver, decode_from_old, encode
 from spooky.edge.listener_numbers import ListenerIdentity, listener_identities
+from spooky.generation.materials import Materials
+from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.steering import Steering
 from tests.interop.conftest import free_port
 from tests.support.proxy import run
@@ -64,8 +69,30 @@ class Inheriting:
     """What another program left, as an heir has it."""
 
     def __init__(self, listeners: Listeners) -> None:
-        inherited, self._descriptors = listeners.inheritance()
-        self.left = SimpleNamespace(listeners=inherited)
+        nothing: Any = SimpleNamespace(
+            _listeners=listeners,
+            _slots=listeners._slots,
+            _keys=SimpleNamespace(current=Keys.generate()),
+            _segment_file=0,
+            _crew=SimpleNamespace(inboxes=dict),
+            _metrics=SimpleNamespace(descriptors={}),
+            _control=None,
+            _admin=None,
+            _changes=SimpleNamespace(
+                record=Record(
+                    number=1, time=0.0, source=Source.START, path="", text="", files={}, origin=1,
+                    requested_by="",
+                ),
+                running=SimpleNamespace(materials=Materials({}, b"")),
+                source="",
+                history=History(None, 1),
+            ),
+        )  # fmt: skip
+        take_over, self._descriptors = Supervisor.inheritance(nothing)
+        self.data = encode(take_over)
+        left = decode_from_old(self.data)
+        assert isinstance(left, TakeOver)
+        self.left = left
         self.slots = (0, 1)
 
     def take(self, name: str) -> socket.socket | None:
@@ -160,6 +187,8 @@ def test_a_number_is_given_again_when_no_worker_has_the_listener_any_more() -> N
         await change(listeners, stays)
         # As its time has come.
         listeners._forget(number)
+        # However slow this is.
+        listeners._ending[number].clearing.cancel()
         await change(listeners, stays, free_port())
         assert list(listeners.numbers.values())[1] != number
         back = asyncio.ensure_future(change(listeners, stays, goes))
@@ -169,6 +198,42 @@ def test_a_number_is_given_again_when_no_worker_has_the_listener_any_more() -> N
         await asyncio.wait_for(back, 30)
         assert list(listeners.numbers.values())[1] == number
         listeners.close()
+
+    run(scenario)
+
+
+@pytest.mark.skipif(not COMPILED, reason="the twin serves one worker, and none takes over")
+def test_a_program_that_takes_over_keeps_numbers_and_places_until_no_worker_has_them() -> None:
+    """Workers of the old program hand datagrams over by these numbers."""
+    stays, goes = free_port(), free_port()
+
+    async def scenario() -> None:
+        old = Listeners(Slots(2))
+        old.open(configured(stays, goes))
+        number = list(old.numbers.values())[1]
+        await change(old, stays)
+        # Nothing is said of what there is not: programs from before this was told understand it.
+        assert b"ended" not in Inheriting(old).data
+        # As its time has come.
+        old._forget(number)
+        until_then = old._ending[number].clearing.when()
+
+        new = Listeners(Slots(2, Steering((0, 1))))
+        new.inherit(cast(Heir, Inheriting(old)), Performance())
+        clearing = new._ending[number].clearing
+        assert clearing.when() > until_then - 0.01
+        # However slow this is.
+        clearing.cancel()
+        await change(new, stays, free_port())
+        assert list(new.numbers.values())[1] != number
+        back = asyncio.ensure_future(change(new, stays, goes))
+        await asyncio.sleep(0.1)
+        assert not back.done()
+        new._end(number)
+        await asyncio.wait_for(back, 30)
+        assert number in new.numbers.values()
+        old.close()
+        new.close()
 
     run(scenario)
 
