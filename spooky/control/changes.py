@@ -174,12 +174,14 @@ class Committed:
         source: What made it.
         before: What was in force.
         probation_seconds: How long it is to be watched; 0 for not at all.
+        overridden: The upstreams of which other things are set at run time than before.
     """
 
     number: int
     source: Source
     before: InForce
     probation_seconds: float
+    overridden: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,7 +482,9 @@ class Changes:
             "generation %d is in force after %.0f ms: %s of %s, asked by %s",
             number, 1000 * seconds, source, candidate.path, asked.requested_by,
         )  # fmt: skip
-        self.on_committed(Committed(number, source, before, probation))
+        overrides = set(before.candidate.overrides) ^ set(candidate.overrides)
+        overridden = frozenset(one.upstream for one in overrides)
+        self.on_committed(Committed(number, source, before, probation, overridden))
         return Outcome(record, made, seconds, changed=True)
 
     def _refuse_without_room(self, candidate: Candidate) -> None:

@@ -43,7 +43,7 @@ class Health:
 
     @property
     def any_can_serve(self) -> bool:
-        """Whether any backend can serve, and may be tried now; true where there is none at all."""
+        """Whether any backend can serve, and may be tried now; true where none is listed at all."""
         if not self._checks.any_can_serve:
             return False
         shares = self.ready().values()
@@ -54,15 +54,14 @@ class Health:
         return self._names.failures
 
     def ready(self) -> dict[str, float]:
-        """Return which share of each upstream's enabled backends can serve."""
+        """Return which share of each upstream's enabled backends can serve; 0 where none is."""
         return {
             name: sum(
                 health.can_serve and self._admission.lets_through(name, backend)
                 for backend, health in backends
             )
-            / len(backends)
+            / max(1, len(backends))
             for name, backends in self._enabled.items()
-            if backends
         }
 
     def follow(self, configuration: Configuration, materials: Materials) -> None:
@@ -84,6 +83,7 @@ class Health:
                 if backend.state == "enabled"
             ]
             for name, upstream in configuration.upstream.items()
+            if upstream.backends
         }
         self._slow_starts = {
             name: upstream.slow_start
@@ -98,7 +98,7 @@ class Health:
         yield from self._names.facts()
         yield from self._admission.facts()
         for name, slow_start in self._slow_starts.items():
-            for backend, health in self._enabled[name]:
+            for backend, health in self._enabled.get(name, ()):
                 yield Fact(
                     "backend_slow_start_ratio",
                     "Share of its weight that a backend has by its slow start, from 0 to 1.",

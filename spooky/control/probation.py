@@ -159,6 +159,8 @@ class Probation:
         if commit.source.is_by_the_way:
             if self._trial is not None:
                 self._trial.in_force = commit.number
+                # Which of their backends can serve is no longer due to what is on probation.
+                self._trial.before = self._trial.before.without_readiness_of(commit.overridden)
             return
         counts = self._reader.read()
         trial = self._trial

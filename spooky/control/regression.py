@@ -5,13 +5,16 @@ normal approximation of two proportions, pooled. The bar is high because it is a
 second, and of each upstream.
 """
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from functools import reduce
 from math import sqrt
 from operator import add
 from typing import Final
 
+from spooky._core.shared import LATENCY_BOUNDS
 from spooky.control.traffic import Traffic, UpstreamTraffic
-from spooky.observe.quantiles import bucket_of, estimate
+from spooky.observe.quantiles import estimate
 
 SAMPLE_MIN: Final = 20
 """Of fewer requests or connections nothing is said: one that fails is 5 % of them."""
@@ -34,6 +37,9 @@ HANDSHAKES_RISE_MIN: Final = 0.05
 
 LATENCY_RISE_MIN: Final = 0.01
 """Seconds by which a latency must rise: nobody notices less, and a busy machine varies by it."""
+
+LATE_RISE_MIN: Final = 0.01
+"""Requests that are late must rise by this share of all: as many as are beyond the p99."""
 
 READY_KEPT_MIN: Final = 0.5
 """If fewer of an upstream's backends can serve than this share of those that could, the change is
@@ -112,7 +118,7 @@ def _latencies(before: Traffic, after: Traffic) -> str:
 
 
 def _rose(
-    old_events: int, old_count: int, new_events: int, new_count: int, rise_min: float
+    old_events: float, old_count: int, new_events: float, new_count: int, rise_min: float
 ) -> bool:
     """Return whether a share rose by much, and not by chance."""
     if new_count < SAMPLE_MIN or new_events < EVENTS_MIN:
@@ -131,18 +137,28 @@ def _slowed(quantile: float, old: tuple[int, ...], new: tuple[int, ...]) -> bool
     old_count, new_count = sum(old), sum(new)
     if old_count < SAMPLE_MIN or new_count < SAMPLE_MIN:
         return False
-    was, is_now = estimate(quantile, old), estimate(quantile, new)
-    if is_now < GROWTH_MIN * was or is_now - was < LATENCY_RISE_MIN:
+    was = estimate(quantile, old)
+    late = max(GROWTH_MIN * was, was + LATENCY_RISE_MIN)
+    if estimate(quantile, new) < late:
         return False
-    # How many are slower than the bucket that had the quantile: few before, many now?
-    bucket = bucket_of(quantile, old) + 1
-    old_slower, new_slower = sum(old[bucket:]), sum(new[bucket:])
-    if new_slower < EVENTS_MIN:
-        return False
-    return _deviations(old_slower, old_count, new_slower, new_count) >= DEVIATIONS_MIN
+    return _rose(_beyond(late, old), old_count, _beyond(late, new), new_count, LATE_RISE_MIN)
 
 
-def _deviations(old_events: int, old_count: int, new_events: int, new_count: int) -> float:
+def _beyond(seconds: float, counts: Sequence[int]) -> float:
+    """Return how many took longer; where in its bucket a request is, nobody knows.
+
+    So of the bucket that this is in, the same part counts as of its width. Were it none, to go from
+    1 ms to 20 ms would be no rise by 10 ms; were it all, those that hardly changed would be late.
+    """
+    bucket = bisect_left(LATENCY_BOUNDS, seconds)
+    if bucket == len(LATENCY_BOUNDS):
+        return 0
+    lower, upper = (0.0, *LATENCY_BOUNDS)[bucket : bucket + 2]
+    part = (upper - seconds) / (upper - lower)
+    return part * counts[bucket] + sum(counts[bucket + 1 :])
+
+
+def _deviations(old_events: float, old_count: int, new_events: float, new_count: int) -> float:
     """Return how far apart two shares are, in standard deviations of what chance does."""
     pooled = (old_events + new_events) / (old_count + new_count)
     spread = sqrt(pooled * (1 - pooled) * (1 / old_count + 1 / new_count))

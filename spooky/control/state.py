@@ -11,7 +11,7 @@ class State(StrEnum):
     NO_WORKER = "no_worker"
     """Every worker is dead or hangs; their successors are on the way."""
     NO_BACKEND = "no_backend"
-    """The checks of every backend fail: requests get 503."""
+    """No backend is enabled and can serve: requests get 503."""
     DRAINING = "draining"
 
     @property

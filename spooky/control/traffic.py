@@ -1,7 +1,7 @@
 """How traffic fares: what the workers counted, as far as a change may make it worse."""
 
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import add, sub
 from typing import Final
 
@@ -53,8 +53,8 @@ class Traffic:
         upstreams: By name; the empty one has requests that no route took.
         connections: Client connections taken.
         failed_handshakes: Those whose handshake did not complete.
-        ready: Which share of an upstream's enabled backends can serve, by its name; as it is, not
-            since.
+        ready: Which share of an upstream's enabled backends can serve, by its name, 0 where none is
+            enabled; as it is, not since.
     """
 
     upstreams: dict[str, UpstreamTraffic] = field(default_factory=dict)
@@ -74,6 +74,12 @@ class Traffic:
             self.failed_handshakes - other.failed_handshakes,
             self.ready,
         )
+
+
+    def without_readiness_of(self, upstreams: Set[str]) -> "Traffic":
+        """Return the same, without which backends of some upstreams can serve."""
+        ready = {name: share for name, share in self.ready.items() if name not in upstreams}
+        return replace(self, ready=ready)
 
 
 @dataclass(slots=True)

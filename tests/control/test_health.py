@@ -7,8 +7,57 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from spooky import config
+from spooky.config.schema import Configuration
+from spooky.control.health import Health
+from spooky.generation.materials import Materials
+from spooky.observe.segment import private_segment
+from spooky.runtime import Runtime
 from tests.control.serve import Served, served
 from tests.support.proxy import run
+
+
+def looking(*states: str) -> tuple[Health, Configuration]:
+    """Return what knows of an upstream's backends, which have these states, and what it goes by."""
+
+    async def resolve(host: str, port: int) -> list[str]:
+        raise AssertionError(f"{host}:{port} is an address")
+
+    health = Health(
+        Runtime(asyncio.get_running_loop()), private_segment(), resolve, lambda *_: None
+    )
+    backends = [
+        {"id": f"b{at}", "address": f"http://127.0.0.1:{1 + at}", "state": state}
+        for at, state in enumerate(states)
+    ]
+    upstream = {"api": {"route": {"path_prefix": "/"}, "backends": backends}}
+    listen = {"tls": {"cert": "c", "key": "k"}}
+    settings = config.from_mapping({"listen": listen, "upstream": upstream})
+    return health, settings
+
+
+@pytest.mark.parametrize(
+    ("states", "share"),
+    [
+        (("enabled", "drained"), 1.0),
+        (("drained", "drained"), 0.0),
+        (("disabled",), 0.0),
+        (("drained", "disabled"), 0.0),
+    ],
+)
+def test_an_upstream_without_an_enabled_backend_has_none_that_can_serve(
+    states: tuple[str, ...], share: float
+) -> None:
+    async def scenario() -> None:
+        health, settings = looking(*states)
+        health.follow(settings, Materials({}, b""))
+        assert health.ready() == {"api": share}
+        assert health.any_can_serve is bool(share)
+        health.close()
+
+    asyncio.run(scenario())
 
 
 async def ask(path: Path, target: str) -> tuple[int, dict[str, Any]]:

@@ -41,6 +41,7 @@ class Bench:
     def __init__(self) -> None:
         self.requests = 1000
         self.failures = 0
+        self.ready = 1.0
         self.went_back: list[tuple[int, Asked]] = []
         self.errors: list[Exception] = []
         self.passed: list[int] = []
@@ -55,16 +56,21 @@ class Bench:
 
     def read(self) -> Traffic:
         """Stand in for the reader."""
-        return Traffic({"api": UpstreamTraffic(self.requests, self.failures)})
+        return Traffic({"api": UpstreamTraffic(self.requests, self.failures)}, ready={"api": self.ready})
 
     def serve(self, requests: int, failures: int) -> None:
         """Have so many requests come."""
         self.requests += requests
         self.failures += failures
 
-    def commit(self, number: int, seconds: float, source: Source = Source.APPLY) -> None:
+    def commit(
+        self, number: int, seconds: float, source: Source = Source.APPLY, overridden: str = ""
+    ) -> None:
         """Have a generation come in force after the one before it."""
-        self.probation.committed(Committed(number, source, in_force(number - 1), seconds))
+        upstreams = frozenset((overridden,) if overridden else ())
+        self.probation.committed(
+            Committed(number, source, in_force(number - 1), seconds, upstreams)
+        )
 
     async def _go_back(self, earlier: InForce, asked: Asked) -> Outcome:
         if self.errors:
@@ -123,6 +129,23 @@ async def test_a_regression_goes_back_by_itself_and_says_why(bench: Bench) -> No
     assert bench.verdict == (7, "rolled_back")
     assert not bench.probation.is_open
     assert bench.probation.rollbacks == 1
+
+
+@scenario
+async def test_a_file_that_drains_every_backend_goes_back(bench: Bench) -> None:
+    bench.commit(7, 10)
+    bench.ready = 0.0
+    await bench.until("rolled_back")
+    assert "ready backends: 0 % of those of upstream api" in bench.went_back[0][1].reason
+
+
+@scenario
+async def test_backends_that_are_drained_by_hand_are_not_the_fault_of_a_file(bench: Bench) -> None:
+    bench.commit(7, 0.15)
+    bench.commit(8, 0, Source.OVERRIDE, "api")
+    bench.ready = 0.0
+    await bench.until("passed")
+    assert bench.went_back == []
 
 
 @scenario

@@ -1,6 +1,8 @@
 """Worse is worse by much and not by chance: what little traffic cannot fake."""
 
 import random
+from bisect import bisect_left
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -125,6 +127,62 @@ def test_chance_alone_is_hardly_ever_a_regression() -> None:
                 wrong += 1
                 break
     assert wrong <= 1
+
+
+def test_one_slow_request_of_few_is_no_regression() -> None:
+    before = requests(1003, slow=latencies(*[0.0008] * 993, *[0.002] * 10))
+    after = latencies(*[0.0008] * 17, *[0.002] * 4, 0.02)
+    assert find_regression(before, requests(22, slow=after)) == ""
+    assert find_regression(before, requests(22, slow=latencies(*[0.0008] * 16, *[0.2] * 6)))
+
+
+LATENCY_KINDS: dict[str, Callable[[random.Random], float]] = {
+    "steady": lambda numbers: numbers.lognormvariate(-5.5, 0.3),
+    "wide": lambda numbers: numbers.lognormvariate(-5.5, 1.2),
+    "fast": lambda numbers: 0.02 if numbers.random() < 0.005 else numbers.uniform(0.0005, 0.0009),
+    "two kinds": lambda numbers: 0.3 if numbers.random() < 0.02 else 0.001,
+    "rarely slow": lambda numbers: 0.3 if numbers.random() < 0.008 else 0.001,
+    "heavy": lambda numbers: 0.001 * numbers.paretovariate(1.1),
+}
+"""Latencies as services have them, seconds."""
+
+
+def buckets(kind: str, factor: float = 1.0) -> list[int]:
+    """Return the buckets of 10,000 latencies, each so many times what it would be."""
+    numbers, draw = random.Random(kind), LATENCY_KINDS[kind]
+    return [bisect_left(LATENCY_BOUNDS, factor * draw(numbers)) for _ in range(10_000)]
+
+
+def slowed(numbers: random.Random, rate: int, before: list[int], after: list[int]) -> str:
+    """Return what is said within 60 seconds of requests whose latencies are of these buckets."""
+    old, new = [0] * BUCKET_VALUES, [0] * BUCKET_VALUES
+    for bucket in numbers.choices(before, k=20 * rate):
+        old[bucket] += 1
+    earlier = requests(20 * rate, slow=tuple(old))
+    for second in range(1, 61):
+        for bucket in numbers.choices(after, k=rate):
+            new[bucket] += 1
+        if text := find_regression(earlier, requests(second * rate, slow=tuple(new))):
+            return text
+    return ""
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+@pytest.mark.parametrize("kind", LATENCY_KINDS)
+def test_chance_and_a_little_more_hardly_ever_make_responses_slower(
+    kind: str, factor: float
+) -> None:
+    """One of 60 probations, each asked 60 times, at several rates of traffic."""
+    numbers, same, after = random.Random(20261129), buckets(kind), buckets(kind, factor)
+    found = [slowed(numbers, (1, 5, 20)[at % 3], same, after) for at in range(60)]
+    assert sum(map(bool, found)) <= 1, found
+
+
+@pytest.mark.parametrize("kind", LATENCY_KINDS)
+def test_responses_that_are_twenty_times_slower_are_found(kind: str) -> None:
+    numbers, fast, slow = random.Random(20261129), buckets(kind), buckets(kind, 20)
+    for rate in (2, 5, 20):
+        assert "latency: p" in slowed(numbers, rate, fast, slow)
 
 
 @given(
