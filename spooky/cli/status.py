@@ -15,8 +15,8 @@ _STATES: Final = {
     "starting": "starting",
     "serving": "serving",
     "no_worker": "not serving: every worker is dead or hangs",
-    "no_backend": "serving 503: every backend is drained or disabled, fails its checks, is ejected, or "
-    "has an open breaker",
+    "no_backend": "serving 503: every backend is drained or disabled, fails its checks, is "
+    "ejected, or has an open breaker",
     "draining": "draining",
 }
 

@@ -12,7 +12,7 @@ from spooky.config.schema import Configuration
 from spooky.control.admin_credentials import AdminCredentials, read_credentials
 from spooky.control.overrides import Overrides, override, remaining
 from spooky.generation.certificates import ListenerTls, load_listener_tls
-from spooky.generation.materials import Materials, read_materials
+from spooky.generation.materials import MaterialError, Materials, read_materials
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,14 @@ def read_candidate(
     diagnosis = diagnose(path, files=files, network=network, known=known)
     candidate = make_candidate(diagnosis.result(), diagnosis.source, str(path))
     return replace(candidate, warnings=tuple(diagnosis.warnings))
+
+
+def read_change(path: Path, network: bool, known: Mapping[str, str] | None) -> Candidate:
+    """Read a file for a change; raises as :func:`read_candidate`, which says what is taken."""
+    if path.exists() and not path.is_file():
+        # A pipe would keep every other change waiting without end.
+        raise MaterialError(f"{path} is not a regular file")
+    return read_candidate(path, files=True, network=network, known=known)
 
 
 def restore_candidate(text: str, path: str) -> Candidate:

@@ -22,13 +22,14 @@ from spooky._core.shared import LIMITS_MAX, Segment
 from spooky.config.problems import Problem
 from spooky.config.schema import Backend
 from spooky.config.shared_room import shared_entries
-from spooky.control.candidate import Candidate, read_candidate, restore_candidate
+from spooky.control.candidate import Candidate, read_change, restore_candidate
 from spooky.control.change_counts import ChangeCounts, counted
 from spooky.control.effects import Effect
 from spooky.control.file_warnings import log_warnings
 from spooky.control.history import History, HistoryError, Record, Source
 from spooky.control.overrides import Overrides, find_backend, overridden_settings
 from spooky.control.plan import Plan, Snapshot, plan
+from spooky.control.records import make_record
 from spooky.control.renewal import read_renewal
 from spooky.generation.materials import MaterialError
 
@@ -415,7 +416,7 @@ class Changes:
     async def _read(self, path: Path, *, network: bool = False, names: bool = False) -> Candidate:
         """Read a file, with what is overridden now, and ask the network or only for new names."""
         known = self.known_names() if names else None
-        read = await _in_thread(lambda: _read(path, network, known))
+        read = await _in_thread(lambda: read_change(path, network, known))
         return read.overridden(self.running.overrides)
 
     def _rollback_target(self, number: int | None) -> Record:
@@ -471,7 +472,9 @@ class Changes:
             probation = asked.probation_seconds
         if source is Source.ROLLBACK or source.is_by_the_way:
             probation = 0.0
-        record = make_record(number, candidate, source, asked, time.time(), origin)
+        record = make_record(
+            number, candidate, source, time.time(), asked.requested_by, asked.reason, origin
+        )
         unproven = probation > 0 or (source.is_by_the_way and self.record.unproven)
         record = msgspec.structs.replace(record, unproven=unproven)
         before = InForce(self.running, self.record)
@@ -569,34 +572,3 @@ async def _in_thread(read: Callable[[], Read]) -> Read:
         return await asyncio.to_thread(read)
     except OSError as error:
         raise ChangeError(f"the files cannot be used: {error.strerror or error}") from error
-
-
-def _read(path: Path, network: bool, known: Mapping[str, str] | None) -> Candidate:
-    """Read a file that may be read again, and is there at once."""
-    if path.exists() and not path.is_file():
-        # A pipe would keep every other change waiting without end.
-        raise MaterialError(f"{path} is not a regular file")
-    return read_candidate(path, files=True, network=network, known=known)
-
-
-def make_record(
-    number: int,
-    candidate: Candidate,
-    source: Source,
-    asked: Asked,
-    now: float,
-    origin: int | None = None,
-) -> Record:
-    """Return a generation as the history has it."""
-    return Record(
-        number=number,
-        time=now,
-        source=source,
-        path=candidate.path,
-        text=candidate.text,
-        files=candidate.fingerprints,
-        origin=number if origin is None else origin,
-        requested_by=asked.requested_by,
-        reason=asked.reason,
-        overrides=candidate.overrides,
-    )

@@ -3,8 +3,8 @@
 import logging
 
 from spooky.control.candidate import Candidate
-from spooky.control.changes import Asked, make_record
 from spooky.control.history import History, Record, Source, content_digest
+from spooky.control.records import make_record
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +25,8 @@ def begin_with(candidate: Candidate, history: History, now: float) -> tuple[Cand
     digest = content_digest(candidate.text, candidate.fingerprints, candidate.overrides)
     if newest is not None and newest.digest == digest and newest.path == candidate.path:
         return candidate, newest
-    asked = Asked("spooky serve")
-    record = make_record(history.next_number, candidate, Source.START, asked, now)
+    number = history.next_number
+    record = make_record(number, candidate, Source.START, now, "spooky serve")
     if newest is not None:
         logger.warning(
             "%s differs from generation %d, the last that was in force; this starts as %d",

@@ -75,7 +75,6 @@ class Traffic:
             self.ready,
         )
 
-
     def without_readiness_of(self, upstreams: Set[str]) -> "Traffic":
         """Return the same, without which backends of some upstreams can serve."""
         ready = {name: share for name, share in self.ready.items() if name not in upstreams}

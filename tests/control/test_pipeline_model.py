@@ -255,7 +255,9 @@ class Pipeline(RuleBasedStateMachine):
     def start(self) -> None:
         """Start the workers."""
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(changes_module, "_read", lambda path, *_: candidate(int(path.name)))
+        self.patch.setattr(
+            changes_module, "read_change", lambda path, *_: candidate(int(path.name))
+        )
         self.patch.setattr(
             changes_module, "restore_candidate", lambda text, *_: candidate(int(text))
         )

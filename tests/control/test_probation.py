@@ -56,7 +56,9 @@ class Bench:
 
     def read(self) -> Traffic:
         """Stand in for the reader."""
-        return Traffic({"api": UpstreamTraffic(self.requests, self.failures)}, ready={"api": self.ready})
+        return Traffic(
+            {"api": UpstreamTraffic(self.requests, self.failures)}, ready={"api": self.ready}
+        )
 
     def serve(self, requests: int, failures: int) -> None:
         """Have so many requests come."""
