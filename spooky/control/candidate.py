@@ -46,6 +46,11 @@ class Candidate:
         left = remaining(self.written, overrides)
         return replace(self, configuration=override(self.written, left), overrides=left)
 
+    @property
+    def contents(self) -> dict[str, bytes]:
+        """The content of each file that it names, by path, and digests in place of tokens."""
+        return {**self.materials.files, **self.credentials.files}
+
     @cached_property
     def fingerprints(self) -> dict[str, str]:
         """The SHA-256 of each file that it names, by path; hexadecimal."""

@@ -26,6 +26,7 @@ from spooky.control.candidate import Candidate, read_change, restore_candidate
 from spooky.control.change_counts import ChangeCounts, counted
 from spooky.control.effects import Effect
 from spooky.control.file_warnings import log_warnings
+from spooky.control.files_seen import FilesSeen, sha256
 from spooky.control.history import History, HistoryError, Record, Source
 from spooky.control.overrides import Overrides, find_backend, overridden_settings
 from spooky.control.plan import Plan, Snapshot, plan
@@ -219,6 +220,7 @@ class Changes:
         record: The same, as the history has it.
         history: Where generations are kept.
         source: The file that a reload reads.
+        seen: What it and other files said, and is not to come in force again by itself.
         participants: In the order in which they prepare and commit.
         counts: How often what was asked for, and what came of it.
         starting: Whether the service starts, and nothing is changed yet.
@@ -240,6 +242,7 @@ class Changes:
         self.record = record
         self.history = history
         self.source = candidate.path
+        self.seen = FilesSeen(sha256(candidate.text.encode()))
         self.counts = ChangeCounts()
         self.starting = True
         self.ending = False
@@ -327,7 +330,11 @@ class Changes:
             if self.record.source.is_by_the_way:
                 # Done by hand since, and for another reason.
                 candidate = candidate.overridden(self.running.overrides)
-            return await self._make(candidate, Source.ROLLBACK, asked, earlier.record.origin)
+            given_up = self.running.contents
+            outcome = await self._make(candidate, Source.ROLLBACK, asked, earlier.record.origin)
+            # Still on disk: whoever watches files must not think them new.
+            self.seen.give_up(given_up, candidate.contents)
+            return outcome
 
     @counted(Source.OVERRIDE)
     async def override(self, upstream: str, backend: str, act: Act, asked: Asked) -> Outcome:
@@ -438,6 +445,7 @@ class Changes:
             before = self.running.warnings
             outcome = await self._make(candidate, source, asked, None)
             self.source = candidate.path
+            self.seen.configuration = sha256(candidate.text.encode())
             log_warnings(candidate.warnings, before)
             return replace(outcome, warnings=candidate.warnings)
 

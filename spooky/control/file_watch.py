@@ -2,17 +2,18 @@
 
 import asyncio
 import datetime
-import hashlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from spooky.config.loading import load
 from spooky.config.problems import ConfigurationError
 from spooky.control.candidate import Candidate
 from spooky.control.changes import Asked, ChangeError, Changes, StaleError
 from spooky.control.expiry import ExpiryWarnings
-from spooky.control.history import HistoryError
+from spooky.control.files_seen import sha256
+from spooky.control.history import HistoryError, Source
 from spooky.control.renewal import read_renewal, watched_files
 from spooky.control.stillness import Stillness, states_of
 from spooky.generation.materials import MaterialError
@@ -27,8 +28,8 @@ REVIEW_SECONDS: Final = 3600.0
 """How often expiry is looked at; and what could not be used, again, as its time may have come."""
 
 RETRY_SECONDS: Final = 30.0
-"""How long to wait where certificates are good but the change is not made, as a worker died; and
-after a defect of ours."""
+"""How long to wait where files are good but the change is not made, as a worker died or a port is
+in use; and after a defect of ours."""
 
 
 class CertificateWatch:
@@ -43,8 +44,6 @@ class CertificateWatch:
         self._changes = changes
         self._is_busy = is_busy
         self._stillness = Stillness()
-        # The SHA-256 of what was put in force, by path: what was taken back since stays so.
-        self._taken: dict[str, bytes] = {}
         self._expiry = ExpiryWarnings()
         self._reviewed_at = float("-inf")
         self._reviewed: Candidate | None = None
@@ -67,20 +66,21 @@ class CertificateWatch:
         states = await asyncio.to_thread(states_of, paths)
         if not self._stillness.has_come(states):
             return
-        renewal = await asyncio.to_thread(read_renewal, running, self._taken, _utc())
+        given_up = dict(self._changes.seen.given_up)
+        renewal = await asyncio.to_thread(read_renewal, running, given_up, _utc())
         if await asyncio.to_thread(states_of, paths) != states:
             # Written just now: what was read may be half of it.
             self._stillness.forget()
             return
+        if self._changes.record.number == number:
+            self._changes.seen.given_up = renewal.given_up
         for problem in renewal.problems:
             logger.warning("%s; what is in use stays", problem)
         if renewal.taken:
             asked = Asked("certificate watch", renewal.reason, number)
-            await self._put(renewal.candidate, asked, renewal.taken, now)
+            await self._put(renewal.candidate, asked, now)
 
-    async def _put(
-        self, candidate: Candidate, asked: Asked, taken: Mapping[str, bytes], now: float
-    ) -> None:
+    async def _put(self, candidate: Candidate, asked: Asked, now: float) -> None:
         try:
             await self._changes.renew(candidate, asked)
         except StaleError:
@@ -89,8 +89,6 @@ class CertificateWatch:
             logger.error("renewed certificates are not put in force: %s", error)
             self._stillness.forget()
             self._retry_at = now + RETRY_SECONDS
-        else:
-            self._taken |= taken
 
 
 class ConfigurationWatch:
@@ -104,31 +102,70 @@ class ConfigurationWatch:
         self._changes = changes
         self._stillness = Stillness()
         self._source = ""
-        self._seen = b""
+        self._retry_at = float("inf")
+        # The generation that was in force then, what the file said, and why it could not be.
+        self._failed: tuple[int, bytes, str] | None = None
 
-    async def look(self, _: float) -> None:
-        """Look once."""
-        changes = self._changes
-        running, source = changes.running, changes.source
-        if not running.configuration.control.watch:
+    async def look(self, now: float) -> None:
+        """Look once.
+
+        Arguments:
+            now: Seconds on a monotonic clock.
+        """
+        changes, source = self._changes, self._changes.source
+        if not changes.running.configuration.control.watch:
             self._source = ""
             return
         if source != self._source:
             self._source, self._stillness = source, Stillness()
-            self._seen = _digest(running.text.encode()) if running.path == source else b""
+            self._forget_failure()
+        if now >= self._retry_at:
+            self._retry_at = float("inf")
+            self._stillness.forget()
         states = await asyncio.to_thread(states_of, [source])
         if not self._stillness.has_come(states):
             return
         digest = await asyncio.to_thread(_digest_of, Path(source))
-        if digest == self._seen:
-            return
+        if self._is_given_up(digest):
+            changes.seen.configuration = digest
+            self._forget_failure()
+        if digest != changes.seen.configuration:
+            await self._reload(digest, now)
+
+    def _is_given_up(self, digest: bytes) -> bool:
+        """Return whether somebody went back since what the file says could not be put in force."""
+        if self._failed is None or self._failed[1] != digest:
+            return False
+        record = self._changes.record
+        return record.number != self._failed[0] and record.source is Source.ROLLBACK
+
+    async def _reload(self, digest: bytes, now: float) -> None:
+        """Put in force what the file says; later, if it cannot be now."""
+        changes, source = self._changes, self._source
+        number, before = changes.record.number, changes.seen.configuration
         # Once for each content: a broken one is not tried again and again.
-        self._seen = digest
-        number = changes.record.number
+        changes.seen.configuration = digest
         try:
             await changes.reload(Asked("file watch"))
         except (ChangeError, ConfigurationError, HistoryError, MaterialError) as error:
-            logger.error("%s changed; generation %d stays: %s", source, number, error)
+            said = self._failed[1:] if self._failed is not None else None
+            if said != (digest, str(error)):
+                logger.error("%s changed; generation %d stays: %s", source, number, error)
+            if isinstance(error, ConfigurationError) and await asyncio.to_thread(
+                _is_broken, Path(source)
+            ):
+                self._forget_failure()
+                return
+            # A port that is in use, a worker that dies, a certificate that is not there yet.
+            if changes.seen.configuration == digest:
+                changes.seen.configuration = before
+            self._failed = number, digest, str(error)
+            self._retry_at = now + RETRY_SECONDS
+        else:
+            self._forget_failure()
+
+    def _forget_failure(self) -> None:
+        self._failed, self._retry_at = None, float("inf")
 
 
 class FileWatch:
@@ -168,16 +205,21 @@ async def _look_on(watch: ConfigurationWatch | CertificateWatch) -> None:
             await asyncio.sleep(RETRY_SECONDS)
 
 
-def _digest(content: bytes) -> bytes:
-    return hashlib.sha256(content).digest()
-
-
 def _digest_of(path: Path) -> bytes:
     """Return the digest of a file; of nothing if it cannot be read, which a reload explains."""
     try:
-        return _digest(path.read_bytes())
+        return sha256(path.read_bytes())
     except OSError:
         return b""
+
+
+def _is_broken(path: Path) -> bool:
+    """Return whether a configuration has errors of its own, and not of the files that it names."""
+    try:
+        load(path)
+    except ConfigurationError:
+        return True
+    return False
 
 
 def _utc() -> datetime.datetime:

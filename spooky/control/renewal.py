@@ -1,9 +1,8 @@
 """What is in force, with certificates, keys and tokens as they are now."""
 
 import datetime
-import hashlib
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from spooky.config.files import PEM_CERTIFICATE
 from spooky.config.schema import Configuration
 from spooky.control.admin_credentials import credential_groups, make_credentials, read_group
 from spooky.control.candidate import Candidate
+from spooky.control.files_seen import sha256
 from spooky.generation.certificates import load_listener_tls
 from spooky.generation.identities import upstream_tls
 from spooky.generation.materials import (
@@ -31,18 +31,20 @@ class Renewal:
 
     Attributes:
         candidate: What is in force, with all that can be used of it.
-        taken: The SHA-256 of what the candidate has of it, by path.
+        taken: The files of which the candidate has it.
         problems: Why the rest is as it was; paths are named.
+        given_up: The SHA-256 of what was taken back and is there still, by path.
     """
 
     candidate: Candidate
-    taken: Mapping[str, bytes]
+    taken: list[str]
     problems: list[str]
+    given_up: dict[str, bytes]
 
     @property
     def reason(self) -> str:
         """What is renewed."""
-        return f"renewed: {', '.join(sorted(self.taken))}"
+        return f"renewed: {', '.join(self.taken)}"
 
 
 def watched_files(running: Candidate) -> list[str]:
@@ -52,53 +54,67 @@ def watched_files(running: Candidate) -> list[str]:
     return sorted(paths)
 
 
-def read_renewal(running: Candidate, known: Mapping[str, bytes], now: datetime.datetime) -> Renewal:
+def read_renewal(
+    running: Candidate, given_up: Mapping[str, bytes], now: datetime.datetime
+) -> Renewal:
     """Read the files that are watched.
 
     Arguments:
         running: What is in force.
-        known: The SHA-256 of what is not to be taken, by path.
+        given_up: The SHA-256 of what was taken back, by path: it is not taken, unless another file
+            that belongs to it has changed.
         now: The time that certificates are held against, with a time zone.
     """
+    configuration = running.configuration
+    used = running.contents
     problems: list[str] = []
-    changed: dict[str, bytes] = {}
-    credentials: dict[str, bytes] = {}
-
-    def is_new(path: str, content: bytes, used: bytes) -> bool:
-        return content != used and _digest(content) != known.get(path)
-
-    for path in sorted(set(named_files(running.configuration))):
+    found: dict[str, bytes] = {}
+    for path in sorted(set(named_files(configuration))):
         try:
-            content = read_file(Path(path))
+            found[path] = read_file(Path(path))
         except MaterialError as error:
             problems.append(str(error))
-            continue
-        if is_new(path, content, running.materials.files[path]):
-            changed[path] = content
-    for group in credential_groups(running.configuration):
+    changed = _news(_groups(configuration), found, used, given_up)
+    of_api: dict[str, bytes] = {}
+    for group in credential_groups(configuration):
         try:
-            contents = read_group(running.configuration, group)
+            of_api |= read_group(configuration, group)
         except MaterialError as error:
             problems.append(str(error))
-            continue
-        used = running.credentials.files
-        credentials |= {
-            path: content for path, content in contents.items() if is_new(path, content, used[path])
-        }
+    groups_of_api = [set(group) for group in credential_groups(configuration)]
+    credentials = _news(groups_of_api, of_api, used, given_up)
     candidate = running
     if changed or credentials:
         candidate, unusable = renew(running, changed, now, credentials)
         problems += unusable
-    taken = {
-        path: _digest(content)
-        for news, files in (
-            (changed, candidate.materials.files),
-            (credentials, candidate.credentials.files),
-        )
-        for path, content in news.items()
-        if files[path] == content
-    }
-    return Renewal(candidate, taken, problems)
+    has = candidate.contents
+    news = {**changed, **credentials}
+    found |= of_api
+    return Renewal(
+        candidate,
+        sorted(path for path, content in news.items() if has[path] == content),
+        problems,
+        {
+            path: digest
+            for path, digest in given_up.items()
+            if path not in found or (found[path] != used[path] and sha256(found[path]) == digest)
+        },
+    )
+
+
+def _news(
+    groups: Iterable[set[str]],
+    found: Mapping[str, bytes],
+    used: Mapping[str, bytes],
+    given_up: Mapping[str, bytes],
+) -> dict[str, bytes]:
+    """Return what is found and not used, but for groups of which all of it was given up."""
+    news: dict[str, bytes] = {}
+    for group in groups:
+        here = {path: found[path] for path in group & found.keys() if found[path] != used[path]}
+        if any(sha256(content) != given_up.get(path) for path, content in here.items()):
+            news |= here
+    return news
 
 
 def renew(
@@ -235,7 +251,3 @@ def _dates(content: bytes) -> tuple[datetime.datetime, datetime.datetime] | None
     except ValueError:
         return None
     return first.not_valid_before_utc, first.not_valid_after_utc
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.sha256(content).digest()

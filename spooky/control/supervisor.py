@@ -294,7 +294,7 @@ class Supervisor:
         self._changes.known_names = self._health.names
         self._upgrade = Upgrade(self, self._changes)
         if self._heir is not None:
-            self._changes.source = self._heir.left.source
+            self._changes.source, self._changes.seen = self._heir.left.source, self._heir.left.seen
 
     async def _keep_start(self) -> None:
         """Put into the history what it started with, now that it serves."""
@@ -354,6 +354,7 @@ class Supervisor:
             dict(changes.running.materials.files),
             changes.running.materials.authorities,
             changes.source,
+            changes.seen,
             tuple(changes.history) if changes.history.directory is None else (),
             self._keys.current,
             self._slots.steering,

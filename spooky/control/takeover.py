@@ -12,12 +12,13 @@ from typing import Final, TypeAlias, TypeVar
 
 import msgspec
 
+from spooky.control.files_seen import FilesSeen
 from spooky.control.history import Record
 from spooky.edge.listener_numbers import ListenerIdentity
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.steering import Steering
 
-VERSION: Final = 4
+VERSION: Final = 5
 """Of these messages, and of what workers of both programs hand over to each other. A program that
 speaks another cannot take over."""
 
@@ -75,6 +76,7 @@ class TakeOver(Message, frozen=True, omit_defaults=True):
         files: The files that it names, by path.
         authorities: The authorities the system trusts; PEM.
         source: The file that a reload reads.
+        seen: What it and other files said, and is not to come in force again by itself.
         history: The generations that are kept, if they are not on disk.
         keys: The secrets that all workers share.
         steering: Which slots there are; their workers all run.
@@ -90,6 +92,7 @@ class TakeOver(Message, frozen=True, omit_defaults=True):
     files: dict[str, bytes]
     authorities: bytes
     source: str
+    seen: FilesSeen
     history: tuple[Record, ...]
     keys: Keys
     steering: Steering

@@ -16,6 +16,7 @@ import uvloop
 from spooky._core import COMPILED
 from spooky.cli.control_client import post
 from spooky.control.upgrade import PREPARE_SECONDS
+from tests.certificates import ca, leaf, write
 from tests.control.control_api import ask, port_of, with_tokens
 from tests.control.serve import START_SECONDS, Served, served
 from tests.control.test_changes import connected, deny, statuses
@@ -312,7 +313,9 @@ def test_an_old_program_that_dies_meanwhile_is_followed_all_the_same(tmp_path: P
     uvloop.run(scenario())
 
 
-def test_a_probation_stops_an_upgrade_and_sessions_are_resumed_after_one(tmp_path: Path) -> None:
+def test_a_probation_stops_an_upgrade_and_sessions_and_what_was_taken_back_outlive_one(
+    tmp_path: Path,
+) -> None:
     def weigh(weight: int) -> Any:
         def change(settings: dict[str, Any]) -> None:
             (upstream,) = settings["upstream"].values()
@@ -325,24 +328,35 @@ def test_a_probation_stops_an_upgrade_and_sessions_are_resumed_after_one(tmp_pat
             proxy = service.proxy
             before = await resuming(proxy.port)
             socket = Path(os.environ["XDG_RUNTIME_DIR"]) / "spooky" / "control.sock"
-            proxy.write(weigh(7))
             asked = {"probation_seconds": 600}
-            answer = await asyncio.to_thread(post, socket, "/admin/runtime/reload", asked)
+
+            async def change(how: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+                return await asyncio.to_thread(post, socket, f"/admin/runtime/{how}", body or {})
+
+            proxy.write(weigh(7))
+            answer = await change("reload", asked)
             assert answer["changed"]
             code, output = await proxy.command("upgrade")
             assert code == 1
             assert "is on probation" in output
             assert (await service.status())["probation"]["verdict"] == "watching"
             # Another change ends it, and then the way is free.
+            proxy.write(lambda settings: settings.update(control={"watch": True}))
+            await change("reload")
             proxy.write(weigh(8))
-            assert (await proxy.command("reload"))[0] == 0
+            await change("reload")
+            await change("rollback")
             await service.upgrade()
+            # Who sees this looks at the configuration first, whose last edit was taken back.
+            write(leaf(["localhost"], ca()), tmp_path)
+            await until(lambda: " watch" in proxy.log.partition("taking over")[2])
+            assert "asked by file watch" not in proxy.log
             assert (await service.status())["pid"] == service.pids[-1]
             after = await resuming(proxy.port, session_ticket=before.tickets[0])
             assert after.protocol._quic.tls.session_resumed
             # What took over puts generations on probation as well.
             proxy.write(weigh(9))
-            answer = await asyncio.to_thread(post, socket, "/admin/runtime/reload", asked)
+            await change("reload", asked)
             assert (await service.status())["probation"]["verdict"] == "watching"
 
     run(scenario)
