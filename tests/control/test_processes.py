@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from spooky._core import COMPILED
 from tests.control.serve import Served, served
-from tests.support.client import Client
+from tests.support.client import Client, Http2Client, Http3Client
 from tests.support.proxy import INGRESSES, run
 from tests.support.waiting import until
 
@@ -22,6 +23,38 @@ needs_workers = pytest.mark.skipif(not COMPILED, reason="the twin serves one wor
 async def clients_of_many_workers(proxy: Served) -> list[Client]:
     """Return enough connections that every worker surely has some."""
     return [await proxy.client(INGRESSES[n % 2]) for n in range(8 * WORKERS)]
+
+
+async def worker_of_each(proxy: Served, clients: list[Client]) -> list[int]:
+    """Return which process serves each connection."""
+    code, output = await proxy.command("workers", "--json")
+    assert code == 0, output
+    of_slot = {worker["slot"]: worker["pid"] for worker in json.loads(output)}
+    sockets = {
+        os.readlink(link): pid
+        for pid in proxy.workers
+        for link in Path(f"/proc/{pid}/fd").iterdir()
+        if link.is_symlink()
+    }
+    owners = []
+    for client in clients:
+        if isinstance(client, Http3Client):
+            owners.append(of_slot[client.protocol._quic._peer_cid.cid[0]])
+        else:
+            assert isinstance(client, Http2Client)
+            port = client.writer.get_extra_info("sockname")[1]
+            owners.append(sockets[socket_from(port, proxy.port)])
+    return owners
+
+
+def socket_from(client_port: int, server_port: int) -> str:
+    """Return the server's end of a TCP connection, as descriptors of processes show it."""
+    ends = f":{server_port:04X}", f":{client_port:04X}"
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if (fields[1][-5:], fields[2][-5:]) == ends:
+            return f"socket:[{fields[9]}]"
+    raise AssertionError(f"no connection from port {client_port}")
 
 
 async def is_alive(client: Client) -> bool:
@@ -40,6 +73,8 @@ def test_a_killed_worker_is_replaced_and_only_its_own_connections_notice(tmp_pat
             clients = await clients_of_many_workers(proxy)
             assert all([await is_alive(client) for client in clients])
             victim, *others = proxy.workers
+            owners = await worker_of_each(proxy, clients)
+            assert set(owners) == set(proxy.workers)
             stop = asyncio.Event()
             load = [asyncio.ensure_future(keep_asking(client, stop)) for client in clients]
             await asyncio.sleep(0.3)
@@ -48,8 +83,7 @@ def test_a_killed_worker_is_replaced_and_only_its_own_connections_notice(tmp_pat
             await asyncio.sleep(0.5)
             stop.set()
             survived = await asyncio.gather(*load)
-            # Each worker had its share: some died with it, and most did not.
-            assert 0 < survived.count(False) < len(clients) * 0.7
+            assert survived == [owner != victim for owner in owners]
             assert set(others) < set(proxy.workers)
             # Sockets were kept: a client sent there meanwhile was served by the successor.
             fresh = [await proxy.client(INGRESSES[n % 2]) for n in range(8 * WORKERS)]
