@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,13 @@ def test_what_all_workers_did_is_on_one_page(tmp_path: Path) -> None:
             open_page = await scrape(port, accept=OPENMETRICS)
             families = {family.name for family in openmetrics(open_page)}
             assert "spooky_requests" in families
+            # Workers are sent nothing for a page: they need not even run.
+            for pid in proxy.workers:
+                os.kill(pid, signal.SIGSTOP)
+            page = await scrape(port)
+            for pid in proxy.workers:
+                os.kill(pid, signal.SIGCONT)
+            assert sums(page, "spooky_worker_requests_total") == 6 * WORKERS + 1
 
     run(scenario)
 
