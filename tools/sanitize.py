@@ -64,7 +64,7 @@ def runtime() -> str:
 
 
 def main() -> None:
-    """Copy, build, and run ``tests/core`` and what the fuzzers begin from; exit as pytest does."""
+    """Copy, build, run ``tests/core`` and fuzz inputs, changed ones too; exit as pytest does."""
     shutil.rmtree(COPY, ignore_errors=True)
     copy_tree(COPY, ("spooky", "tests", "fuzz"))
     environment = os.environ | {"CC": "gcc", "SPOOKY_SANITIZE": "1", "PYTHONPATH": "."}
@@ -73,8 +73,9 @@ def main() -> None:
     subprocess.run(build, cwd=COPY, env=environment, check=True)
     environment |= OPTIONS | {"LD_PRELOAD": runtime()}
     subprocess.run([sys.executable, "-c", CHECK], cwd=COPY, env=environment, check=True)
-    tests = [sys.executable, "-m", "pytest", "tests/core", "tests/fuzz/test_seeds.py", "-n", "auto"]
-    sys.exit(subprocess.run([*tests, "-m", "not soak"], cwd=COPY, env=environment).returncode)
+    pytest = [sys.executable, "-m", "pytest", "-n", "auto", "-m", "not soak"]
+    tests = ["tests/core", "tests/fuzz/test_seeds.py", "tests/fuzz/test_mutations.py"]
+    sys.exit(subprocess.run([*pytest, *tests], cwd=COPY, env=environment).returncode)
 
 
 if __name__ == "__main__":

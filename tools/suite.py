@@ -32,11 +32,11 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("test-install", 75, needed=True),
+    Part("test-install", 70, needed=True),
     Part("lint", 20),
-    Part("build", 140, needed=True),
+    Part("build", 120, needed=True),
     Part("test-pure", 350),
-    Part("test-sanitize", 505),
+    Part("test-sanitize", 530),
     Part("test-packaging", 210),
     Part("test-compiled", 1100),
 )
