@@ -498,6 +498,7 @@ def client_session(
         return ClientContext(
             verifier=parameters.verifier,
             wall_clock=parameters.wall_clock,
+            groups=parameters.groups,
             alpn_protocols=configuration.alpn_protocols,
             cadata=configuration.cadata,
             logger=log,

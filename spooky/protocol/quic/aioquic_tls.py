@@ -4,7 +4,7 @@ Every failure is an alert, which QUIC carries as error 0x100 + alert (RFC 9001 s
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from aioquic import tls
@@ -36,6 +36,10 @@ from spooky.protocol.quic.tickets import ResumableSession, TicketStore
 HANDSHAKE_MESSAGE_MAX: Final = 64 * 1024
 """Largest handshake message taken; bytes. aioquic would collect the 16 MiB its header can announce,
 in quadratic time. Browsers' hellos have 2 KiB, long client chains 10 KiB."""
+
+
+CERT_NONE: Final = 0
+"""Of ``ssl``, whose sockets this room knows nothing of: no certificate is verified."""
 
 
 class AlertUnrecognizedName(tls.Alert):
@@ -118,6 +122,8 @@ class ClientContext(BoundedContext):
         verifier: Judges the server's certificate; ``None`` leaves it to aioquic.
         wall_clock: Returns the time of day; Unix time, seconds.
         server_name: The name or address that the server is asked for by.
+        groups: Of the key exchange; ``None`` offers all there are.
+        verify_mode: As ``ssl`` numbers it.
         options: Of aioquic's context.
     """
 
@@ -127,12 +133,24 @@ class ClientContext(BoundedContext):
         verifier: ServerVerifier | None,
         wall_clock: Callable[[], float],
         server_name: str,
+        groups: Sequence[int] | None,
+        verify_mode: int | None,
         **options: Any,
     ) -> None:
-        super().__init__(is_client=True, server_name=server_name, **options)
+        super().__init__(
+            is_client=True, server_name=server_name, verify_mode=verify_mode, **options
+        )
+        if groups is not None:
+            self._supported_groups = [tls.Group(group) for group in groups]
+        self._judged = verifier is not None or verify_mode != CERT_NONE
         self._verifier = verifier
         self._wall_clock = wall_clock
         self._name = server_name
+
+    def _check_certificate_verify_signature(self, verify: tls.CertificateVerify) -> None:
+        # Anybody owns some certificate: who takes any learns nothing from a proof of it.
+        if self._judged:
+            super()._check_certificate_verify_signature(verify)
 
     def _client_handle_certificate_verify(self, input_buf: Buffer) -> None:
         super()._client_handle_certificate_verify(input_buf)

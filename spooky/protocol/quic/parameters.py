@@ -151,6 +151,8 @@ class ClientParameters(EndpointParameters):
             Whoever records that can send it again.
         on_ticket: Called with each ticket the server gives.
         tokens: Where tokens of servers are kept for later connections; ``None`` uses none.
+        groups: Of the key exchange, by number (RFC 8446 section 4.2.7), the preferred first. A key
+            is made for each, and there is no second try; ``None`` offers all there are.
     """
 
     authorities: bytes | None = None
@@ -161,3 +163,4 @@ class ClientParameters(EndpointParameters):
     early_data: bool = False
     on_ticket: Callable[[SessionTicket], None] | None = None
     tokens: TokenStore | None = None
+    groups: tuple[int, ...] | None = None

@@ -49,6 +49,7 @@ class ClientTls(NativeTls):
         context = self._context = ClientContext(
             verifier=parameters.verifier,
             wall_clock=parameters.wall_clock,
+            groups=parameters.groups,
             alpn_protocols=list(parameters.alpn),
             cadata=parameters.authorities,
             server_name=server_name,

@@ -56,6 +56,7 @@ METHODS = {
     (RangeSet, "add"): ["start", "stop"],
     (RangeSet, "shift"): [],
     (QuicCongestionControl, "on_packet_acked"): ["now", "packet"],
+    (tls.Context, "_check_certificate_verify_signature"): ["verify"],
     (tls.Context, "_client_handle_certificate_verify"): ["input_buf"],
     (tls.Context, "_server_expect_finished"): [],
     (tls.Context, "_server_handle_certificate"): ["input_buf"],
@@ -121,6 +122,7 @@ OTHER_ATTRIBUTES = {
     "_peer_certificate_chain": "tls.Context",
     "_receive_buffer": "tls.Context",
     "_request_client_certificate": "tls.Context",
+    "_supported_groups": "tls.Context",
 }
 
 

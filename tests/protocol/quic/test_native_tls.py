@@ -17,6 +17,7 @@ from spooky._core.quic.errors import QuicError, TlsAlert, TransportError
 from spooky.protocol.quic.aioquic_tls import HANDSHAKE_MESSAGE_MAX
 from spooky.protocol.quic.certificates import CertificateSelector, ClientVerifier
 from spooky.protocol.quic.key_exchange import exchange_keys
+from spooky.protocol.quic.server_verifier import ServerVerifier
 from spooky.protocol.quic.tls_endpoint import APPLICATION, HANDSHAKE, INITIAL
 from tests.certificates import PrivateKey, ca, client_leaf, expired_client, leaf, shared_ca
 from tests.protocol.quic.support import (
@@ -159,6 +160,19 @@ class TestHandshake:
         assert client.context.state is tls.State.CLIENT_POST_HANDSHAKE
         assert server.completed == 1
         assert server.peer_parameters == CLIENT_PARAMETERS
+
+    def test_a_client_offers_the_groups_it_is_told_to_and_a_key_of_each(self) -> None:
+        groups = (tls.Group.X25519, tls.Group.SECP256R1)
+        client = a_client(groups=groups)
+        # Not built without a compiler.
+        from spooky._core.quic.client_hello import parse_client_hello
+
+        hello = parse_client_hello(client.take_output(INITIAL))
+        assert hello.supported_groups == groups
+        assert hello.key_shares is not None
+        assert tuple(group for group, _ in hello.key_shares) == groups
+        client, server = handshake(a_client(groups=groups[1:]))
+        assert client.completed == server.completed == 1
 
     @pytest.mark.parametrize("group", [*tls.Context(is_client=True)._supported_groups])
     def test_every_group_is_taken(self, group: int) -> None:
@@ -347,6 +361,17 @@ class TestRefusals:
             with pytest.raises(TlsAlert) as caught:
                 exchange_keys([(group, share)])
             assert caught.value.alert == tls.AlertDescription.illegal_parameter
+
+    def test_a_server_without_the_key_is_refused_unless_any_certificate_will_do(self) -> None:
+        other = {"certificate_private_key": ec.generate_private_key(ec.SECP256R1())}
+        judging = a_client(authorities=shared_ca().certificate_pem)
+        assert alert_of(judging, bare_server(**other)) == tls.AlertDescription.decrypt_error
+        assert judging.completed == 0
+        verifier = ServerVerifier(shared_ca().certificate_pem, checks_name=True)
+        alone = a_client(verify=False, verifier=verifier)
+        assert alert_of(alone, bare_server(**other)) == tls.AlertDescription.decrypt_error
+        careless, _ = handshake(a_client(verify=False), bare_server(**other))
+        assert careless.completed == 1
 
     @pytest.mark.parametrize("name", ["other.test", "example.test"])
     def test_a_client_verifies_the_server(self, name: str) -> None:
