@@ -19,11 +19,14 @@ cdef class Measures:
     cdef Py_ssize_t _sent
     cdef Py_ssize_t _received
     cdef Py_ssize_t _lost
+    cdef tuple _dropped
 
     cpdef object established(self, double seconds)
     cpdef object count(
         self, uint64_t sent, uint64_t received, uint64_t lost, double smoothed_rtt, uint64_t window
     )
+    @cython.locals(values=uint64_t[::1], slot=Py_ssize_t, count=uint64_t)
+    cpdef object count_dropped(self, tuple counts)
 
 
 cdef class ClientConnection(Connection):

@@ -11,6 +11,7 @@ from spooky._core.h3_unidirectional cimport (
 from spooky._core.h3_wire cimport encode_frame, encode_varint
 
 cdef int64_t _UNIDIRECTIONAL, _CONTROL_STREAM, _PUSH_STREAM, _QPACK_ENCODER_STREAM, _CRITICAL_LAST
+cdef int64_t _QUIC_INTERNAL_ERROR
 
 
 cdef class Session(Connection):

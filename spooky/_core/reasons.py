@@ -492,6 +492,15 @@ UNSUPPORTED_VERSION = Reason(
     Stage.CONNECTION, "unsupported_version", 0,
     "A packet is of a QUIC version that is not spoken here.", Fault.CLIENT,
 )  # fmt: skip
+FORGED_PACKET = Reason(
+    Stage.CONNECTION, "forged_packet", 0,
+    "A packet of a connection is not authentic: forged, or changed on its way.", Fault.CLIENT,
+)  # fmt: skip
+UNDECRYPTABLE_PACKET = Reason(
+    Stage.CONNECTION, "undecryptable_packet", 0,
+    "A packet of a connection came when there were no keys for it any more, or too long before.",
+    Fault.NOBODY,
+)  # fmt: skip
 ADDRESS_UNPROVEN = Reason(
     Stage.CONNECTION, "address_unproven", 0,
     "The client was asked to prove its address first (Retry).", Fault.NOBODY,

@@ -11,6 +11,7 @@ from spooky._core.opening import OpeningListener
 from spooky._core.reasons import Reason
 from spooky._core.udp import UdpSocket
 from spooky.config.glitches import Glitches
+from spooky.edge.closings import Closings
 from spooky.edge.early_packets import EarlyPackets
 from spooky.edge.glitches import GlitchBook
 from spooky.edge.handover import HandedOver, Handover
@@ -137,6 +138,7 @@ class QuicListener(OpeningListener):
         self._early = EarlyPackets()
         self._retry_switch = RetrySwitch(runtime, cap, counters)
         self.glitches = GlitchBook(counters, overload, "quic")
+        self._closings = Closings(counters, "quic")
         self._flows = AnnouncedFlows()
         self._values = counters.values
         self._failed = counters.slot("handshakes_failed_total", {"transport": "quic"})
@@ -400,6 +402,13 @@ class QuicListener(OpeningListener):
     def count_early_data(self, taken: bool) -> None:
         """Count a handshake whose client offered 0-RTT data."""
         self._values[self._early_data[taken]] += 1
+
+    def count_closed(self, reason: Reason, was_established: bool) -> None:
+        """Count why a connection ended: as one refused, if its handshake was not complete."""
+        if was_established:
+            self._closings.count(reason)
+        else:
+            self._count(reason)
 
     def _count_failed(self) -> None:
         self._values[self._failed] += 1

@@ -137,6 +137,7 @@ class QuicConnection(ClientConnection):
 
     def on_closed(self, close: Close, reason: Reason) -> None:
         """Send what the session still has to say; it is forgotten when it says it is over."""
+        self._listener.count_closed(reason, self.established)
         # Before the handshake's end the address may be somebody else's.
         if self.established and reason in BROKEN:
             self._account().ended(reason, self._runtime.now())

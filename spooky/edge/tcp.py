@@ -11,6 +11,7 @@ from typing import Final
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
+from spooky.edge.closings import Closings
 from spooky.edge.glitches import GlitchBook
 from spooky.edge.hello import peek_client_hello
 from spooky.edge.limits import ConnectionCap, ConnectionRate
@@ -77,6 +78,7 @@ class TcpListener:
         self.settings = settings
         self._overload = overload
         self._glitches = GlitchBook(counters, overload, "tcp")
+        self._closings = Closings(counters, "tcp")
         self._actions = action_slots(counters)
         self._runtime = runtime
         self._socket: socket.socket | None = None
@@ -359,6 +361,7 @@ class TcpListener:
 
     def _on_gone(self, connection: TcpConnection) -> None:
         """Forget a connection; one that is gone before its handshake was counted is not here."""
+        self._closings.count(connection.session.close_reason)
         if connection in self._connections:
             self._connections.remove(connection)
             self._cap.closed(was_established=True)

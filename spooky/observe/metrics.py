@@ -114,7 +114,17 @@ TABLE: Final = (
     Metric("response_body_bytes_total", Kind.COUNTER, "Bytes of response bodies to clients."),
     Metric("connections_total", Kind.COUNTER, "Client connections taken, by transport."),
     Metric("connections_active", Kind.GAUGE, "Client connections open, by transport."),
-    Metric("connections_refused_total", Kind.COUNTER, "Client connections refused, by why."),
+    Metric(
+        "connections_refused_total",
+        Kind.COUNTER,
+        "Client connections refused or failed in their handshake, and packets of none, by why.",
+    ),
+    Metric(
+        "connections_closed_total",
+        Kind.COUNTER,
+        "Client connections closed after their handshake as their client broke a rule or a limit, "
+        "by transport and why.",
+    ),
     Metric(
         "handshakes_failed_total",
         Kind.COUNTER,
@@ -147,6 +157,11 @@ TABLE: Final = (
         "quic_packets_lost_total",
         Kind.COUNTER,
         "QUIC packets to clients that were declared lost; on the native engine.",
+    ),
+    Metric(
+        "quic_packets_dropped_total",
+        Kind.COUNTER,
+        "QUIC packets to connections that were dropped, by why; on the native engine.",
     ),
     Metric(
         "early_data_total",

@@ -60,6 +60,7 @@ ACTS = st.lists(
                     ("fails", False),
                     ("figures", None),
                     ("figures", (9, 8, 2, 0.25, 12_000)),
+                    ("dropped", (1, 0, 2, 3, 4)),
                     ("active", True),
                 ]
             ),
@@ -88,6 +89,7 @@ class World:
         self.slots = 0
         self.state = {"odd": False, "flooded": False, "fails": False, "active": False}
         self.figures: Any = (5, 4, 1, 0.5, 30_000)
+        self.dropped: Any = None
         self.overload = SimpleNamespace(refuses_connections=False, proves_addresses=False)
         self.segment = private_segment()
         self.kernels = kernels
@@ -109,6 +111,7 @@ class World:
             self.segment.histogram(0, 1000),
             self.segment.histogram(0, 2000),
             (14, 15, 16),
+            (9, 10, 11, 12, 13),
         )
         self.connections: dict[int, Any] = {}
         # Also those whose names others have by now.
@@ -145,8 +148,15 @@ class World:
         if self.state["fails"]:
             raise ZeroDivisionError
         return SimpleNamespace(
-            figures=lambda: self.figures, ping=lambda: self.log.append("ping"), name=0
+            figures=lambda: self.figures,
+            take_dropped=self.take_dropped,
+            ping=lambda: self.log.append("ping"),
+            name=0,
         )
+
+    def take_dropped(self) -> Any:
+        dropped, self.dropped = self.dropped, None
+        return dropped
 
     def act(self, act: str, *what: Any) -> None:
         listener = self.listener
@@ -163,8 +173,8 @@ class World:
             name, value = what[0]
             if name == "draining":
                 listener.draining = value
-            elif name == "figures":
-                self.figures = value
+            elif name in ("figures", "dropped"):
+                setattr(self, name, value)
             elif name in self.state:
                 self.state[name] = value
             else:

@@ -189,6 +189,8 @@ def test_clients_that_refuse_our_certificate_are_counted_as_failed_handshakes(
                 await asyncio.sleep(0.02)
         assert failed() == 1
         assert counted(setup.proxy, "handshakes_failed_total") == 1
+        code = reasons.HANDSHAKE_FAILED.code
+        assert counted(setup.proxy, "connections_refused_total", reason=code) == 1
 
     run_with(tmp_path, scenario)
 

@@ -40,6 +40,7 @@ class Measures:
         round_trip: How long a round trip is.
         window: How large congestion windows are.
         packets: Which numbers count the packets sent, received and lost.
+        dropped: Which count those dropped, by why, as the session tells them.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Measures:
         round_trip: Histogram,
         window: Histogram,
         packets: tuple[int, int, int],
+        dropped: tuple[int, ...],
     ) -> None:
         self._values = values
         self._handshake = handshake
@@ -57,6 +59,7 @@ class Measures:
         self._round_trip = round_trip
         self._window = window
         self._sent, self._received, self._lost = packets
+        self._dropped = dropped
 
     def established(self, seconds: float) -> None:
         """Count a handshake that took so long; QUIC carries one protocol alone."""
@@ -78,6 +81,12 @@ class Measures:
         self._values[self._sent] += sent
         self._values[self._received] += received
         self._values[self._lost] += lost
+
+    def count_dropped(self, counts: tuple[int, ...]) -> None:
+        """Count packets of a connection that were dropped, by why."""
+        values = self._values
+        for slot, count in zip(self._dropped, counts, strict=True):
+            values[slot] += count
 
 
 class ClientConnection(Connection):
@@ -181,13 +190,16 @@ class ClientConnection(Connection):
 
     def _measure(self) -> None:
         """Count what the transport knows of its path; now and then, and at the end."""
+        measures = self._listener.measures
+        dropped = self._quic.take_dropped()
+        if dropped is not None:
+            measures.count_dropped(dropped)
         if not self.established:
             return
         figures = self._quic.figures()
         if figures is None:
             return
         sent, received, lost, smoothed_rtt, window = figures
-        measures = self._listener.measures
         measures.count(
             sent - self._counted_sent,
             received - self._counted_received,

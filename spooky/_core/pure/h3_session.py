@@ -45,6 +45,7 @@ CONTROL_URGENCY: Final = -1
 """Settings and GOAWAY go before all responses."""
 
 # C numbers, where those above are objects.
+_QUIC_INTERNAL_ERROR = 0x1  # RFC 9000 section 20.1.
 _UNIDIRECTIONAL = UNIDIRECTIONAL
 _CONTROL_STREAM = CONTROL_STREAM
 _PUSH_STREAM = PUSH_STREAM
@@ -323,8 +324,14 @@ class Session(Connection):
             return self._handshake_reason(close)
         if close.error_code == (H3_NO_ERROR if close.is_application else 0):
             return reasons.COMPLETED
-        reason: Reason = self.LOST if close.by_peer else self.PROTOCOL_ERROR
-        return reason
+        if close.by_peer:
+            lost: Reason = self.LOST
+            return lost
+        if close.error_code == _QUIC_INTERNAL_ERROR and not close.is_application:
+            # A defect of ours.
+            return reasons.INTERNAL_ERROR
+        broken: Reason = self.PROTOCOL_ERROR
+        return broken
 
 
 @lru_cache(maxsize=16)

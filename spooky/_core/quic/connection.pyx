@@ -8,7 +8,14 @@ from libc.stdint cimport uint64_t
 
 from spooky._core.quic.connection_ids cimport IssuedId, LocalIds, PeerIds
 from spooky._core.quic.crypto_stream cimport CryptoStream
-from spooky._core.quic.endpoint cimport ACTIVE, CLOSING, DRAINING, TERMINATED
+from spooky._core.quic.endpoint cimport (
+    ACTIVE,
+    CLOSING,
+    DRAINING,
+    DROP_NO_KEYS,
+    DROPS,
+    TERMINATED,
+)
 from spooky._core.quic.limits cimport (
     MAX_ACK_DELAY_MS,
     MINIMUM_DATAGRAM_SIZE,
@@ -163,6 +170,8 @@ cdef class Connection(Receiving):
                     len(payload) <= UNDECRYPTABLE_SIZE_MAX
                 ):
                     self.undecryptable.append((payload, source, ecn))
+                else:
+                    self.drop(DROP_NO_KEYS)
             elif self.undecryptable:
                 self.receive_again()
         return 0
@@ -173,6 +182,7 @@ cdef class Connection(Receiving):
         if self.handshake_keys is None and not self.established:
             return 0
         waiting, self.undecryptable = self.undecryptable, []
+        self.again = True
         for payload, source, ecn in waiting:
             if self.state != ACTIVE:
                 break
@@ -180,6 +190,7 @@ cdef class Connection(Receiving):
             self.receive_datagram(payload, source, ecn, True)
             if self.came_early:
                 self.undecryptable.append((payload, source, ecn))
+        self.again = False
         return 0
 
     def is_first(self):
@@ -418,6 +429,18 @@ cdef class Connection(Receiving):
             self.recovery.smoothed_rtt,
             self.recovery.congestion.window,
         )
+
+    def take_dropped(self):
+        """Return how many packets were dropped since the last call, by why; None if none were."""
+        cdef int why
+        if not self.any_dropped:
+            return None
+        counts = []
+        for why in range(DROPS):
+            counts.append(self.dropped[why])
+            self.dropped[why] = 0
+        self.any_dropped = False
+        return tuple(counts)
 
     def statistics(self):
         """Return figures of the transport; times in seconds, sizes in bytes."""

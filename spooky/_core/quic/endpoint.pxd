@@ -22,6 +22,16 @@ cdef enum State:
     TERMINATED
 
 
+cdef enum Drop:
+    # Why packets are dropped; `edge/quic_measures.py` has the reasons in the same order.
+    DROP_MALFORMED
+    DROP_STRANGE  # It names no connection ID of ours.
+    DROP_VERSION
+    DROP_FORGED
+    DROP_NO_KEYS
+    DROPS
+
+
 cdef class Endpoint:
     cdef object _handler
     cdef readonly bint is_client
@@ -102,6 +112,8 @@ cdef class Endpoint:
     cdef uint64_t packets_sent
     cdef uint64_t packets_received
     cdef uint64_t packets_lost
+    cdef uint64_t[DROPS] dropped  # Since they were last told.
+    cdef bint any_dropped
 
     cdef EpochKeys keys_of(self, int epoch)
     cdef CryptoStream crypto_of(self, int epoch)

@@ -15,7 +15,14 @@ from spooky._core.quic.crypto cimport (
     retry_integrity_tag,
 )
 from spooky._core.quic.crypto_stream cimport CryptoStream
-from spooky._core.quic.endpoint cimport ACTIVE
+from spooky._core.quic.endpoint cimport (
+    ACTIVE,
+    DROP_FORGED,
+    DROP_MALFORMED,
+    DROP_NO_KEYS,
+    DROP_STRANGE,
+    DROP_VERSION,
+)
 from spooky._core.quic.frame_processing cimport FrameProcessing
 from spooky._core.quic.frames cimport ALL_FRAMES, EARLY_FRAMES, HANDSHAKE_FRAMES
 from spooky._core.quic.headers cimport (
@@ -78,6 +85,7 @@ cdef class Receiving(FrameProcessing):
         cdef const uint8_t* start = data
         cdef const uint8_t* end = data + len(payload)
         cdef Packet packet
+        cdef bint parsed
         cdef Path path = self.path_from(source)
         if path is None:
             return 0
@@ -86,17 +94,26 @@ cdef class Receiving(FrameProcessing):
         self.recovery.amplification_limited = False
         self.acknowledgments_held = False
         while data < end and self.state == ACTIVE:
-            if not self.parse(data, end, &packet) or not self.is_for_us(&packet):
+            parsed = self.parse(data, end, &packet)
+            if not parsed or not self.is_for_us(&packet):
                 if data == start and self.is_stateless_reset(data, end):
                     self._on_stateless_reset()
+                elif parsed:
+                    self.drop(DROP_STRANGE)
+                elif data == start or not _is_filling(data, end):
+                    self.drop(DROP_MALFORMED)
                 return 0
             if packet.epoch == SPACE_INITIAL and not self.is_client and (
                 end - start < MINIMUM_DATAGRAM_SIZE
             ):
                 # It could be answered with more than it is worth (RFC 9000 section 14.1).
+                self.drop(DROP_MALFORMED)
                 return 0
             if packet.epoch >= 0:
                 self.receive_packet(&packet, path, ecn)
+            elif not self.is_client:
+                # Version Negotiation and Retry are what servers send.
+                self.drop(DROP_MALFORMED)
             elif packet.version == 0:
                 self.on_version_negotiation(&packet)
             elif packet.kind == RETRY_TYPE:
@@ -235,6 +252,7 @@ cdef class Receiving(FrameProcessing):
         if packet.end - packet.number_at < NUMBER_MAX_LENGTH + SAMPLE_LENGTH or (
             packet.is_long and self.is_misplaced(packet)
         ):
+            self.drop(DROP_MALFORMED)
             return 0
         if keys is None or keys.opening is None:
             self.keep_for_later(packet)
@@ -271,9 +289,10 @@ cdef class Receiving(FrameProcessing):
                     packet.end - packet.start - header_size, plain + header_size,
                 )
             if size < 0:
-                self.on_forgery()
                 if is_one_rtt and self.is_stateless_reset(packet.start, packet.end):
                     self._on_stateless_reset()
+                else:
+                    self.on_forgery()
                 return 0
             if space.is_duplicate(number):
                 return 0
@@ -309,18 +328,30 @@ cdef class Receiving(FrameProcessing):
         )
 
     cdef int keep_for_later(self, Packet* packet) except -1:
-        """Note that the datagram at hand came before its keys, as after reordering."""
-        if self.established or packet.epoch == SPACE_INITIAL:
-            return 0
-        if packet.epoch == SPACE_HANDSHAKE or packet.is_early:
-            # The hello settles both: once there are keys for an answer, 0-RTT was refused.
-            self.came_early = self.came_early or self.handshake_keys is None
-        else:
+        """Note that the datagram at hand came before its keys, as after reordering, or too late."""
+        cdef bint kept = False
+        if not self.established and packet.epoch != SPACE_INITIAL:
+            # The hello settles two: once there are keys for an answer, 0-RTT was refused.
+            kept = self.handshake_keys is None or not (
+                packet.epoch == SPACE_HANDSHAKE or packet.is_early
+            )
+        if kept:
             self.came_early = True
+        elif packet.version == self.version or packet.version == self.original_version:
+            self.drop(DROP_NO_KEYS)
+        else:
+            self.drop(DROP_VERSION)
         return 0
+
+    cdef void drop(self, int why) noexcept:
+        """Count a packet that is dropped; once, if its datagram is looked at twice."""
+        if not self.again or why == DROP_FORGED:
+            self.dropped[why] += 1
+            self.any_dropped = True
 
     cdef int on_forgery(self) except -1:
         """Count a packet that did not authenticate, under whatever key (RFC 9001 section 6.6)."""
+        self.drop(DROP_FORGED)
         self.forged += 1
         if self.forged > self.forgeries_max:
             raise QuicError(TransportError.AEAD_LIMIT_REACHED, 0, "too many forged packets")
@@ -509,6 +540,15 @@ cdef class Receiving(FrameProcessing):
         self.close_by_peer = True
         self.close_phrase = "stateless reset"
         self.drain()
+
+
+cdef bint _is_filling(const uint8_t* data, const uint8_t* end) noexcept:
+    """Whether all are zeros, with which some clients fill datagrams behind their packets."""
+    while data < end:
+        if data[0]:
+            return False
+        data += 1
+    return True
 
 
 cdef uint64_t _whole_number(uint64_t truncated, int length, uint64_t expected) noexcept:

@@ -137,6 +137,9 @@ class AioquicSession:
     def figures(self) -> None:
         """Return nothing, as :meth:`statistics`."""
 
+    def take_dropped(self) -> None:
+        """Return nothing: aioquic drops packets without a word."""
+
     def statistics(self) -> None:
         """Return nothing: this engine does not count what it loses."""
 

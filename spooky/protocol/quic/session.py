@@ -247,6 +247,16 @@ class QuicSession(Protocol):
             window, bytes.
         """
 
+    def take_dropped(self) -> tuple[int, ...] | None:
+        """Return how many packets were dropped since the last call; ``None`` if none were.
+
+        That is also what engines say that do not know, as aioquic.
+
+        Returns:
+            A number each of those that are malformed, name no ID of ours, are of a version that is
+            not spoken, are forged, and have no keys.
+        """
+
     def statistics(self) -> dict[str, Any] | None:
         """Return figures of the transport, for tests and tools.
 

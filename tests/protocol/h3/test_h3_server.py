@@ -616,6 +616,8 @@ def test_a_closed_connection_sends_no_settings() -> None:
         (True, Close(0x102, True, "", True, False), reasons.CLIENT_CONNECTION_LOST),
         (True, Close(0xA, False, "", True, False), reasons.CLIENT_CONNECTION_LOST),
         (True, Close(0x3, False, "", False, False), reasons.CLIENT_PROTOCOL_ERROR),
+        (True, Close(0x1, False, "", False, False), reasons.INTERNAL_ERROR),
+        (True, Close(0x1, False, "", True, False), reasons.CLIENT_CONNECTION_LOST),
         (True, Close(0, False, "", False, True), reasons.IDLE_TIMEOUT),
         (False, Close(0, False, "", False, True), reasons.HANDSHAKE_TIMEOUT),
         (False, Close(0x12A, False, "", True, False), reasons.HANDSHAKE_FAILED),
