@@ -404,7 +404,11 @@ class Proxy:
                 if number in removed:
                     opened[number] = bind_again(removed[number], configuration.performance)
                 elif number not in self._sockets:
-                    opened[number] = bind_listener(listener, configuration.performance)
+                    place = listener.address, listener.port
+                    after = any(one.overlaps(*place) for one in removed.values())
+                    opened[number] = bind_listener(
+                        listener, configuration.performance, after=after
+                    )
         except BindError:
             for sockets in opened.values():
                 sockets.close()

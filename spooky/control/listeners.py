@@ -26,6 +26,7 @@ from spooky.control.sockets import (
 from spooky.control.takeover import EndedListener, InheritedListener, TakeOverError
 from spooky.edge.listener import CLOSE_SECONDS, READ_SECONDS
 from spooky.edge.listener_numbers import ListenerIdentity, listener_identities, number_listeners
+from spooky.edge.turning_away import ARRIVAL_SECONDS
 from spooky.protocol.quic.steering import steering_table
 
 logger = logging.getLogger(__name__)
@@ -35,8 +36,8 @@ CLOSE_MARGIN_SECONDS: Final = 1.0
 kernel tells slots apart by the order of the sockets, and none may go before the others."""
 
 REFUSE_SECONDS: Final = 0.04
-"""How long after the commit TCP connections to a removed listener are refused: those that wait to
-be accepted would be reset, and workers without requests see within 20 ms that they are to do it."""
+"""How long workers have to accept the TCP connections that wait when a listener ends: they would be
+reset, and workers without requests see within 20 ms that they are to do it."""
 
 END_SECONDS: Final = READ_SECONDS + CLOSE_MARGIN_SECONDS
 """How much longer than that its number is kept: workers read it yet, and would take another of this
@@ -227,8 +228,6 @@ class Listeners:
             raise PrepareError(str(error)) from error
 
         def commit() -> None:
-            for sockets in self._bound.values():
-                share_port(sockets.tcp, False)
             kept = set(self._bound_numbers.values())
             removed = {one for one, number in self.numbers.items() if number not in kept}
             self._retire(removed, change)
@@ -271,9 +270,15 @@ class Listeners:
         for sockets in self._sockets.values():
             sockets.close()
 
-    def stop_accepting(self) -> None:
-        """Have the system refuse TCP connections: one that nobody will accept is better refused."""
+    def stop_accepting(self, *, handed_over: bool) -> None:
+        """Have the system refuse TCP connections: one that nobody will accept is better refused.
+
+        Arguments:
+            handed_over: Whether another program accepts them.
+        """
         for sockets in self._sockets.values():
+            if not handed_over:
+                sockets.turn_away()
             sockets.tcp.close()
 
     async def _have_ended(self, configuration: Configuration) -> None:
@@ -308,7 +313,6 @@ class Listeners:
                     self._sockets[number].grow(self._slots.count, performance)
                 else:
                     place = identity.address, identity.port
-                    self._free(*place)
                     beside = next((one for one in leaving if one.overlaps(*place)), None)
                     self._bound[number] = self._bind_one(
                         listeners[identity], performance, self._draining.get(number), beside
@@ -332,9 +336,10 @@ class Listeners:
             beside: What overlaps with it and ends with the change.
         """
         count, leaving = self._slots.count, self._slots.leaving
+        after = self._make_room(listener.address, listener.port)
         if before is None:
             table = steering_table(self._slots.active)
-            bound = bind_listener(listener, performance, count, table, beside=beside)
+            bound = bind_listener(listener, performance, count, table, beside=beside, after=after)
             bound.unread.update(leaving)
         else:
             table = steering_table(self._slots.active, leaving & before.readers)
@@ -342,11 +347,17 @@ class Listeners:
             bound.unread.update(leaving - before.readers)
         return bound
 
-    def _free(self, address: str, port: int) -> None:
-        """Have no removed listener listen for TCP any more where another is to."""
-        for draining in self._draining.values():
-            if draining.sockets.overlaps(address, port):
+    def _make_room(self, address: str, port: int) -> bool:
+        """Have no removed listener get TCP clients where another is to.
+
+        Returns:
+            Whether there is one, whose socket workers may have yet; also those of another program.
+        """
+        there = [one for one in self._draining.values() if one.sockets.overlaps(address, port)]
+        for draining in there:
+            if not draining.sockets.turn_away():
                 draining.sockets.refuse()
+        return bool(there)
 
     def _known_as(self, wanted: Iterable[ListenerIdentity]) -> dict[ListenerIdentity, int]:
         """Return the numbers in force, under another identity if that names the same place.
@@ -397,7 +408,9 @@ class Listeners:
         for identity in removed:
             number = self.numbers[identity]
             sockets = self._sockets.pop(number)
-            if self._takes_some_of(sockets):
+            if sockets.turn_away():
+                self._loop.call_later(ARRIVAL_SECONDS + REFUSE_SECONDS, sockets.refuse)
+            elif self._takes_some_of(sockets):
                 # It would go on to get what comes for the new one, when nobody accepts it any more.
                 sockets.refuse()
             else:

@@ -17,6 +17,7 @@ from spooky.config.performance import Performance
 from spooky.config.schema import Listener
 from spooky.edge.listener_numbers import ListenerIdentity
 from spooky.edge.tcp import TCP_BACKLOG
+from spooky.edge.turning_away import turn_away
 from spooky.protocol.bpf import packed
 from spooky.protocol.quic.steering import steering_program
 
@@ -131,8 +132,19 @@ class ListenerSockets:
         for one in self.udp:
             _use_buffers(one, performance)
 
+    def turn_away(self) -> bool:
+        """Have the system give the TCP socket no new clients, in whatever processes have it.
+
+        Returns:
+            Whether it gives it none; if not, only :meth:`refuse` ends that.
+        """
+        return turn_away(self.tcp)
+
     def refuse(self) -> None:
-        """Have the system refuse TCP connections at once, in whatever processes have the socket."""
+        """Have the system end the TCP socket at once, in whatever processes have it.
+
+        It resets connections that wait to be accepted.
+        """
         if self.tcp.fileno() >= 0:
             with contextlib.suppress(OSError):
                 # Closed alone, it would listen until the last worker has closed it too.
@@ -170,6 +182,7 @@ def bind_listener(
     table: bytes = b"",
     *,
     beside: "ListenerSockets | None" = None,
+    after: bool = False,
 ) -> ListenerSockets:
     """Bind the UDP sockets and the TCP socket of a listener, on the same port.
 
@@ -183,6 +196,7 @@ def bind_listener(
         beside: What listens there now and ends with the change, if the addresses overlap. It shares
             its port from now on. Where the new address is the more specific one it gets everything
             that is sent there, so its UDP sockets are bound by :func:`listen`.
+        after: Whether workers may still accept from a TCP socket that was turned away there.
 
     Raises:
         BindError: The address cannot be bound.
@@ -191,7 +205,7 @@ def bind_listener(
     while True:
         tries -= 1
         # TCP first: it shares its port with no other program, so that two of us cannot meet there.
-        tcp = _bound_tcp(listener.address, listener.port, beside)
+        tcp = _bound_tcp(listener.address, listener.port, beside, after)
         port = listener.port or tcp.getsockname()[1]
         udp = _made(socket.SOCK_DGRAM, tcp.family, shared=bool(table) or beside is not None)
         if beside is not None:
@@ -234,7 +248,7 @@ def bind_again(
     and connections that finish have theirs there. Arguments and errors are those of
     :func:`bind_listener`.
     """
-    tcp = _bound_tcp(*removed.address, beside)
+    tcp = _bound_tcp(*removed.address, beside, after=True)
     # Not by `dup`: of a socket that was inherited it would let all who have it block.
     udp = [socket.socket(fileno=os.dup(one.fileno())) for one in removed.udp]
     again = ListenerSockets(udp, tcp, removed.steered)
@@ -248,10 +262,12 @@ def bind_again(
     return again
 
 
-def _bound_tcp(address: str, port: int, beside: ListenerSockets | None) -> socket.socket:
+def _bound_tcp(
+    address: str, port: int, beside: ListenerSockets | None, after: bool
+) -> socket.socket:
     """Return a TCP socket, bound; what listens there now shares its port with it from now on."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    tcp = _made(socket.SOCK_STREAM, family, shared=beside is not None)
+    tcp = _made(socket.SOCK_STREAM, family, shared=after or beside is not None)
     if beside is not None:
         share_port(beside.tcp, True)
     _bind(tcp, address, port, "TCP")
@@ -288,6 +304,8 @@ def share_port(tcp: socket.socket, shared: bool) -> None:
 def listen(sockets: ListenerSockets) -> None:
     """Have a listener's TCP socket queue connections, just before somebody accepts them.
 
+    It shares its port with no other from then on.
+
     Raises:
         BindError: Another program listens there since it was bound.
     """
@@ -299,6 +317,7 @@ def listen(sockets: ListenerSockets) -> None:
         sockets.tcp.listen(TCP_BACKLOG)
     except OSError as error:
         raise bind_error(host, port, "TCP", error) from error
+    share_port(sockets.tcp, False)
 
 
 def _use_buffers(udp: socket.socket, performance: Performance) -> None:

@@ -312,7 +312,7 @@ class Supervisor:
         if not self._crew.handed_over:
             self._service_manager.stopping("draining")
         self._changes.ending = True
-        self._listeners.stop_accepting()
+        self._listeners.stop_accepting(handed_over=self._crew.handed_over)
         self._wake.clear()
         draining = asyncio.create_task(self._crew.drain(milliseconds / 1000))
         interrupted = asyncio.create_task(self._wake.wait())

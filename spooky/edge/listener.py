@@ -155,7 +155,7 @@ class Listener:
         """Take no new connections, and let those there are finish.
 
         Arguments:
-            replaced: Whether others serve in its place, so that nobody waits for it.
+            replaced: Whether nobody waits for it, as others serve.
         """
         for one in (self.tcp, self.quic):
             one.stop_accepting()
@@ -203,8 +203,8 @@ class Listener:
         Arguments:
             on_gone: Called when that is done.
         """
-        self.tcp.accept_waiting()
-        self.drain()
+        self.tcp.turn_away()
+        self.drain(replaced=True)
         self._on_gone = on_gone
         self._remove_in(seconds, self._cut)
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from spooky._core import reasons
 from spooky._core.reasons import Reason
+from spooky._core.timers import Timer
 from spooky.edge.closings import Closings
 from spooky.edge.glitches import GlitchBook
 from spooky.edge.hello import peek_client_hello
@@ -18,6 +19,7 @@ from spooky.edge.limits import ConnectionCap, ConnectionRate
 from spooky.edge.proxy_headers import take_proxy_header
 from spooky.edge.tcp_connection import TcpConnection
 from spooky.edge.tcp_settings import TcpSettings
+from spooky.edge.turning_away import ARRIVAL_SECONDS, is_turned_away, turn_away
 from spooky.generation.authorities import Authorities
 from spooky.generation.tcp_contexts import TcpContexts
 from spooky.observe.counters import Counters
@@ -52,7 +54,7 @@ class TcpListener:
 
     Arguments:
         runtime: The worker's.
-        listening: A bound, non-blocking socket; closed by :meth:`stop_accepting`.
+        listening: A bound, non-blocking socket; ours to close.
         settings: For new connections; may be replaced at any time.
         service: Where requests go.
         cap: How many connections there may be.
@@ -82,6 +84,8 @@ class TcpListener:
         self._actions = action_slots(counters)
         self._runtime = runtime
         self._socket: socket.socket | None = None
+        # Those that it was before, until nobody can be on the way to them any more.
+        self._arriving: dict[socket.socket, Timer] = {}
         self._service = service
         self._cap = cap
         self._rate = rate
@@ -103,7 +107,7 @@ class TcpListener:
         # All workers say so to the socket that they share; it begins with the first.
         listening.listen(TCP_BACKLOG)
         self._socket = listening
-        self._runtime.loop.add_reader(listening.fileno(), self._on_acceptable)
+        self._runtime.loop.add_reader(listening.fileno(), self._on_acceptable, listening)
 
     @property
     def active(self) -> int:
@@ -123,18 +127,58 @@ class TcpListener:
         self._is_patient = False
         self._listen(listening)
 
-    def accept_waiting(self) -> None:
-        """Accept what the kernel has queued, which it would reset when the socket is closed."""
-        for _ in range(TCP_BACKLOG):
-            if not self._accept():
-                return
+    @property
+    def awaits_arrivals(self) -> bool:
+        """Whether it accepts those who were let in before it stopped."""
+        return bool(self._arriving)
+
+    def turn_away(self) -> None:
+        """Have the kernel let nobody in any more, in whatever processes have the socket."""
+        if self._socket is not None and not turn_away(self._socket):
+            # They would be reset.
+            self._accept_waiting(self._socket)
 
     def stop_accepting(self) -> None:
-        """Close the listening socket; connections stay."""
-        if self._socket is not None:
-            self._runtime.loop.remove_reader(self._socket.fileno())
-            self._socket.close()
+        """Accept no new clients; connections stay.
+
+        Where the kernel turned them away, those whom it let in before are accepted for a while.
+        """
+        listening, self._socket = self._socket, None
+        if listening is None:
+            return
+        if not is_turned_away(listening):
+            self._close(listening)
+            return
+
+        def end() -> None:
+            self._accept_waiting(listening)
+            self._close(listening)
+
+        due = self._runtime.now() + ARRIVAL_SECONDS
+        self._arriving[listening] = self._runtime.schedule(due, end)
+        # Also if what is removed is cut at once.
+        self._accept_waiting(listening)
+
+    def _accept_waiting(self, listening: socket.socket) -> None:
+        """Accept what the kernel has queued."""
+        for _ in range(TCP_BACKLOG):
+            if not self._accept(listening):
+                return
+
+    def _close(self, listening: socket.socket) -> None:
+        """Close a listening socket, if it is not yet."""
+        if listening is self._socket:
             self._socket = None
+        arriving = self._arriving.pop(listening, None)
+        if arriving is not None:
+            arriving.cancel()
+        if listening.fileno() >= 0:
+            self._runtime.loop.remove_reader(listening.fileno())
+            listening.close()
+
+    def _close_arriving(self) -> None:
+        for listening in list(self._arriving):
+            self._close(listening)
 
     def shutdown(self, *, patient: bool = False) -> None:
         """Let every connection finish gracefully.
@@ -175,32 +219,34 @@ class TcpListener:
             yield from connection.held()
 
     def terminate(self, reason: Reason) -> None:
-        """Close every connection now."""
+        """Close every connection now, and accept no other."""
+        self._close_arriving()
         for connection in list(self._connections):
             connection.terminate(reason)
 
     def abort(self) -> None:
-        """Drop every connection."""
+        """Drop every connection, and accept no other."""
+        self._close_arriving()
         for connection in list(self._connections):
             connection.abort()
 
-    def _on_acceptable(self) -> None:
+    def _on_acceptable(self, listening: socket.socket) -> None:
         for _ in range(ACCEPTS_PER_TURN):
-            if not self._accept():
+            if not self._accept(listening):
                 return
 
-    def _accept(self) -> bool:
+    def _accept(self, listening: socket.socket) -> bool:
         """Accept one connection; return whether there may be another."""
-        if self._socket is None:
+        if listening.fileno() < 0:
             return False
         try:
-            accepted, peer = self._socket.accept()
+            accepted, peer = listening.accept()
         except BlockingIOError:
             return False
         except OSError as error:
             if error.errno == errno.EINVAL:
                 # The supervisor has shut it: what says so is in force, and seen in a moment.
-                self.stop_accepting()
+                self._close(listening)
                 return False
             # Out of descriptors, or the client was gone already: try again next turn.
             logger.warning("cannot accept a connection: %s", error)

@@ -409,7 +409,7 @@ class Worker:
         self.hasten(seconds, replaced=replaced)
         for listener in self._all_listeners():
             listener.drain(replaced=replaced)
-        while not self.idle and self.runtime.now() < self._drain_until:
+        while not self._is_done(replaced) and self.runtime.now() < self._drain_until:
             await asyncio.sleep(DRAIN_POLL_SECONDS)
         self.cut = self.service.active
         if self.cut:
@@ -439,6 +439,17 @@ class Worker:
         self._afterwards.append(self.service.generation.release_steps(0.0))
         for steps in self._afterwards:
             deque(steps, maxlen=0)
+
+    def _is_done(self, replaced: bool) -> bool:
+        """Return whether a drain has nothing left to wait for.
+
+        Arguments:
+            replaced: Whether nobody waits for it, so that it does for those on the way to listeners
+                that those in its place do not have.
+        """
+        return self.idle and not (
+            replaced and any(each.tcp.awaits_arrivals for each in self._all_listeners())
+        )
 
     def _all_listeners(self) -> list[Listener]:
         return [*self._listeners.values(), *self._removed.values()]

@@ -20,20 +20,22 @@ from spooky.control.slots import Slots
 from spooky.control.sockets import ListenerSockets
 from spooky.control.supervisor import Supervisor
 from spooky.control.takeover import TakeOver, decode_from_old, encode
+from spooky.edge import turning_away
 from spooky.edge.listener_numbers import ListenerIdentity, listener_identities
 from spooky.generation.materials import Materials
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.steering import Steering
 from tests.interop.conftest import free_port
+from tests.support.half_open import hold_back, let_through
 from tests.support.proxy import run
-from tests.support.waiting import refuses, until
+from tests.support.waiting import PATIENCE_SECONDS, refuses, until
 
 
-def configured(*ports: int) -> Any:
+def configured(*ports: int, address: str = "127.0.0.1") -> Any:
     return from_mapping(
         {
             "listeners": [
-                {"address": "127.0.0.1", "port": port, "tls": {"cert": "c", "key": "k"}}
+                {"address": address, "port": port, "tls": {"cert": "c", "key": "k"}}
                 for port in ports
             ],
             "upstream": {
@@ -46,13 +48,14 @@ def configured(*ports: int) -> Any:
     )
 
 
-async def prepared(listeners: Listeners, *ports: int) -> Step:
-    candidate = cast(Candidate, SimpleNamespace(configuration=configured(*ports)))
+async def prepared(listeners: Listeners, *ports: int, address: str = "127.0.0.1") -> Step:
+    configuration = configured(*ports, address=address)
+    candidate = cast(Candidate, SimpleNamespace(configuration=configuration))
     return await listeners.prepare(NextGeneration(2, candidate, rolling=False))
 
 
-async def change(listeners: Listeners, *ports: int) -> None:
-    step = await prepared(listeners, *ports)
+async def change(listeners: Listeners, *ports: int, address: str = "127.0.0.1") -> None:
+    step = await prepared(listeners, *ports, address=address)
     step.check()
     step.commit()
 
@@ -151,8 +154,62 @@ def test_what_drains_is_brought_back_in_order_also_by_a_program_that_takes_over(
     run(scenario)
 
 
-def test_connections_that_wait_to_be_accepted_are_not_reset_at_the_commit() -> None:
+async def accepted_from(listening: socket.socket) -> socket.socket:
+    """Return the next connection when there is one."""
+    loop = asyncio.get_running_loop()
+    connection, _ = await asyncio.wait_for(loop.sock_accept(listening), PATIENCE_SECONDS)
+    return connection
+
+
+@pytest.mark.parametrize("address", ["", "0.0.0.0", "::"], ids=["none", "any-ipv4", "any"])
+def test_who_was_let_in_before_the_commit_is_accepted_and_nobody_else(address: str) -> None:
+    """One who waits to be accepted, and one whose end of the handshake is still on the way."""
     stays, goes = free_port(), free_port()
+
+    async def scenario() -> None:
+        listeners = Listeners(Slots(1))
+        listeners.open(configured(goes))
+        workers = listeners._sockets[listeners.numbers[identity_of(goes)]].tcp.dup()
+        workers.setblocking(False)
+        waits = socket.create_connection(("127.0.0.1", goes))
+        hold_back(workers)
+        comes = socket.create_connection(("127.0.0.1", goes))
+        if address:
+            await change(listeners, goes, address=address)
+            fresh = socket.create_connection(("127.0.0.1", goes))
+            (sockets,) = listeners._sockets.values()
+            (await accepted_from(sockets.tcp)).close()
+            fresh.close()
+        else:
+            await change(listeners, stays)
+            assert refuses(goes)
+        let_through(workers)
+        for client in (waits, comes):
+            client.send(b"hello")
+            accepted = await accepted_from(workers)
+            assert accepted.getpeername() == client.getsockname()
+            assert accepted.recv(5) == b"hello"
+            # Back at once, while the workers accept yet.
+            await change(listeners, goes)
+            fresh = socket.create_connection(("127.0.0.1", goes))
+            (sockets,) = listeners._sockets.values()
+            (await accepted_from(sockets.tcp)).close()
+            for one in (fresh, client, accepted):
+                one.close()
+        with pytest.raises(BlockingIOError):
+            workers.accept()
+        workers.close()
+        listeners.close()
+
+    run(scenario)
+
+
+def test_where_the_kernel_turns_nobody_away_who_waits_is_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Linux before 5.7, but for sockets that would get what is for others."""
+    stays, goes = free_port(), free_port()
+    monkeypatch.setattr(turning_away, "SO_BINDTOIFINDEX", -1)
 
     async def scenario() -> None:
         listeners = Listeners(Slots(1))
