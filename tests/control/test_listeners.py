@@ -204,6 +204,27 @@ def test_who_was_let_in_before_the_commit_is_accepted_and_nobody_else(address: s
     run(scenario)
 
 
+@pytest.mark.parametrize("handed_over", [False, True])
+def test_a_stop_lets_nobody_in_but_where_another_program_accepts_them(handed_over: bool) -> None:
+    port = free_port()
+
+    async def scenario() -> None:
+        listeners = Listeners(Slots(1))
+        listeners.open(configured(port))
+        (sockets,) = listeners._sockets.values()
+        workers = sockets.tcp.dup()
+        client = socket.create_connection(("127.0.0.1", port))
+        listeners.stop_accepting(handed_over=handed_over)
+        assert refuses(port) != handed_over
+        accepted, peer = workers.accept()
+        assert peer == client.getsockname()
+        for one in (client, accepted, workers):
+            one.close()
+        listeners.close()
+
+    run(scenario)
+
+
 def test_where_the_kernel_turns_nobody_away_who_waits_is_accepted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import spooky
 from spooky._core import COMPILED
 from spooky.cli.control_client import post
+from spooky.edge.turning_away import turn_away
+from spooky.edge.worker import DRAIN_POLL_SECONDS
 from tests.control.serve import generous, patient, served
 from tests.interop.conftest import free_port
 from tests.support.half_open import hold_back, let_through
@@ -148,5 +150,28 @@ def test_who_is_on_the_way_to_a_removed_listener_is_served(tmp_path: Path) -> No
                     let_through(listening)
                     assert await asyncio.to_thread(answer, client) == "200"
                     await proxy.apply(settings)
+
+    run(scenario)
+
+
+def test_who_is_on_the_way_to_what_new_workers_do_not_have_is_served_by_those_who_leave(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with Origin("h1", None) as origin:
+            settings = configuration(tmp_path, origin.address)
+            unhurried(settings)
+            async with spooky.Proxy(settings) as proxy:
+                listening = next(iter(proxy._sockets.values())).tcp
+                hold_back(listening)
+                client = socket.create_connection(("127.0.0.1", proxy.port))
+                # As the supervisor does before it tells its workers to leave.
+                assert turn_away(listening)
+                leaving = asyncio.ensure_future(proxy.worker.drain(60, replaced=True))
+                await asyncio.sleep(2 * DRAIN_POLL_SECONDS)
+                let_through(listening)
+                assert await asyncio.to_thread(answer, client) == "200"
+                # Not for who may come yet.
+                leaving.cancel()
 
     run(scenario)
