@@ -406,9 +406,7 @@ class Proxy:
                 elif number not in self._sockets:
                     place = listener.address, listener.port
                     after = any(one.overlaps(*place) for one in removed.values())
-                    opened[number] = bind_listener(
-                        listener, configuration.performance, after=after
-                    )
+                    opened[number] = bind_listener(listener, configuration.performance, after=after)
         except BindError:
             for sockets in opened.values():
                 sockets.close()

@@ -409,7 +409,8 @@ class Listeners:
             number = self.numbers[identity]
             sockets = self._sockets.pop(number)
             if sockets.turn_away():
-                self._loop.call_later(ARRIVAL_SECONDS + REFUSE_SECONDS, sockets.refuse)
+                # Workers close theirs before that.
+                self._loop.call_later(ARRIVAL_SECONDS + CLOSE_MARGIN_SECONDS, sockets.refuse)
             elif self._takes_some_of(sockets):
                 # It would go on to get what comes for the new one, when nobody accepts it any more.
                 sockets.refuse()
