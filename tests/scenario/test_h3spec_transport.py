@@ -84,8 +84,8 @@ TRANSPORT_PARAMETER_CASES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def replaced(parameters: bytes, number: int, value: bytes) -> bytes:
-    """Put in a parameter, and take out what the client says of it."""
+def replaced(parameters: bytes, number: int, value: bytes | None) -> bytes:
+    """Put in a parameter, if there is a value, and take out what was said of it."""
     position = 0
     kept = b""
     while position < len(parameters):
@@ -95,7 +95,7 @@ def replaced(parameters: bytes, number: int, value: bytes) -> bytes:
         position += length
         if found != number:
             kept += parameters[start:position]
-    return kept + parameter(number, value)
+    return kept if value is None else kept + parameter(number, value)
 
 
 def pull_varint(data: bytes, position: int) -> tuple[int, int]:
@@ -286,6 +286,26 @@ def test_missing_extension_if_there_are_no_transport_parameters(
             self.tls.handshake_extensions = []
 
     monkeypatch.setattr(connection, "_initialize", without_extensions)
+    client._quic._connect(pair.network.now)
+    closed_with(pair, CRYPTO_ERROR + AlertDescription.missing_extension)
+
+
+def test_missing_extension_if_transport_parameters_are_under_the_drafts_number_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """RFC 9001 section 8.2: 0xffa5 was that of the drafts, and means nothing any more."""
+    pair = begin(engine)
+    client: Any = pair.client
+    connection = type(client._quic)
+    initialize = connection._initialize
+
+    def as_in_drafts(self: Any, peer_cid: bytes) -> None:
+        initialize(self, peer_cid)
+        if self is client._quic:
+            [(_, parameters)] = self.tls.handshake_extensions
+            self.tls.handshake_extensions = [(0xFFA5, parameters)]
+
+    monkeypatch.setattr(connection, "_initialize", as_in_drafts)
     client._quic._connect(pair.network.now)
     closed_with(pair, CRYPTO_ERROR + AlertDescription.missing_extension)
 

@@ -393,6 +393,10 @@ def test_connectionmigration(engines: Engines) -> None:
     before = {p.destination_connection_id for p in packets if p.source == CLIENT}
     assert there.isdisjoint(before)
     assert any(p.has(FrameType.PATH_CHALLENGE) for p in packets if p.destination == elsewhere)
+    if Feature.ID_PER_PATH not in engines[1].lacks:
+        answers_there = {p.destination_connection_id for p in packets if p.destination == elsewhere}
+        answers_before = {p.destination_connection_id for p in packets if p.destination == CLIENT}
+        assert answers_there.isdisjoint(answers_before)
 
 
 def test_v2(engine: Engine) -> None:

@@ -123,6 +123,7 @@ cdef class Connection(Receiving):
         self.original_destination_id = original_destination_id
         self.retry_source_id = retry_source_id
         self.local_ids.issue(source, self.reset_token_of(source))
+        self.destination_of_path = source
         self.set_initial_keys(destination_id)
         self.recovery.peer_completed_address_validation = True
         if validated:
@@ -313,13 +314,13 @@ cdef class Connection(Receiving):
                 continue
             path.on_unanswered()
             if path is not self.path:
-                self.other_paths.remove(path)
+                self.drop_path(path)
                 continue
             for back in self.other_paths:
-                if back.validated:
+                if back.validated and self.has_id(back):
                     # The client never was where that packet came from (section 9.3.2).
                     self.move_to(back)
-                    self.other_paths.remove(path)
+                    self.drop_path(path)
                     break
             else:
                 if not path.validated:

@@ -29,6 +29,7 @@ cdef class LocalIds:
 
 cdef class PeerIds:
     cdef readonly IssuedId current
+    cdef list elsewhere  # Of IssuedId: what other paths use; None if there never was one.
     cdef readonly list spare  # Of IssuedId, by sequence number.
     cdef readonly list retiring  # Sequence numbers whose retirement is to be sent.
     cdef Py_ssize_t _retirements_max
@@ -42,6 +43,10 @@ cdef class PeerIds:
         self, uint64_t sequence, uint64_t retire_prior_to, bytes connection_id, bytes reset_token
     ) except -1
     cdef bint use_next(self) except -1  # False if there is none.
+    cdef bint uses(self, IssuedId entry) noexcept
+    cdef IssuedId take(self)  # None if there is none.
+    cdef int switch_to(self, IssuedId entry) except -1
+    cdef int give_back(self, IssuedId entry) except -1
     cdef int retire_again(self, uint64_t sequence) except -1
     cdef int on_retirement_acked(self, uint64_t sequence) except -1
     cdef bint is_reset_token(self, bytes token)

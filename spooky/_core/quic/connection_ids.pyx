@@ -133,13 +133,16 @@ cdef class PeerIds:
             for other in [each for each in self.spare if each.sequence < retire_prior_to]:
                 self.spare.remove(other)
                 self._retire(other)
+            for other in [*(self.elsewhere or ())]:
+                if other.sequence < retire_prior_to:
+                    self.give_back(other)
         entry = IssuedId.make(sequence, connection_id, reset_token)
         if sequence < self._retire_prior_to:
             # Retired before it came; said once more if the frame is repeated.
             if self.current.sequence != sequence:
                 self._retire(entry)
         elif not self._seen.contains(sequence):
-            for other in [*self.spare, self.current]:
+            for other in [*self.spare, *(self.elsewhere or ()), self.current]:
                 if other.connection_id == connection_id:
                     raise _violation("issues a connection ID twice")
             self._seen.add(sequence, sequence + 1)
@@ -147,7 +150,7 @@ cdef class PeerIds:
                 raise _violation("leaves numbers of connection IDs out")
             self.spare.append(entry)
         else:
-            for other in [*self.spare, self.current]:
+            for other in [*self.spare, *(self.elsewhere or ()), self.current]:
                 if other.sequence == sequence and (
                     other.connection_id != connection_id
                     or (other.reset_token is not None and other.reset_token != reset_token)
@@ -155,7 +158,7 @@ cdef class PeerIds:
                     raise _violation("issues two connection IDs under one number")
         if self.current.sequence < self._retire_prior_to and not self.use_next():
             raise _violation("retires all connection IDs")
-        if len(self.spare) >= ACTIVE_CONNECTION_IDS:
+        if len(self.spare) + len(self.elsewhere or ()) >= ACTIVE_CONNECTION_IDS:
             raise QuicError(
                 TransportError.CONNECTION_ID_LIMIT_ERROR,
                 FRAME_NEW_CONNECTION_ID,
@@ -170,6 +173,36 @@ cdef class PeerIds:
         self._retire(self.current)
         self.current = self.spare.pop(0)
         return True
+
+    cdef bint uses(self, IssuedId entry) noexcept:
+        """Whether packets of some path carry it, still."""
+        return entry is self.current or (self.elsewhere is not None and entry in self.elsewhere)
+
+    cdef IssuedId take(self):
+        """Return one that nothing was sent under, for a path besides the current one."""
+        cdef IssuedId entry
+        if not self.spare:
+            return None
+        entry = self.spare.pop(0)
+        if self.elsewhere is None:
+            self.elsewhere = []
+        self.elsewhere.append(entry)
+        return entry
+
+    cdef int switch_to(self, IssuedId entry) except -1:
+        """Go on with that of another path, which becomes the current one."""
+        if entry is not self.current:
+            self.elsewhere.remove(entry)
+            self.elsewhere.append(self.current)
+            self.current = entry
+        return 0
+
+    cdef int give_back(self, IssuedId entry) except -1:
+        """Retire what no path uses any more."""
+        if self.elsewhere is not None and entry in self.elsewhere:
+            self.elsewhere.remove(entry)
+            self._retire(entry)
+        return 0
 
     cdef int _retire(self, IssuedId entry) except -1:
         if entry.sequence in self._unacknowledged:
@@ -197,8 +230,11 @@ cdef class PeerIds:
 
     cdef bint is_reset_token(self, bytes token):
         """Whether the peer said that this would mean a stateless reset (section 10.3.1)."""
-        cdef bytes known = self.current.reset_token
-        return known is not None and hmac.compare_digest(known, token)
+        cdef IssuedId entry
+        for entry in [self.current, *(self.elsewhere or ())]:
+            if entry.reset_token is not None and hmac.compare_digest(entry.reset_token, token):
+                return True
+        return False
 
 
 cdef object _violation(str phrase):

@@ -46,8 +46,7 @@ cdef class Endpoint:
     # --- versions
     cdef readonly uint32_t original_version
     cdef readonly uint32_t version
-    cdef bint version_settled  # No Version Negotiation packet or upgrade is heeded any more.
-    cdef bint negotiated_by_packet
+    cdef bint negotiated_by_packet  # A Version Negotiation packet was heeded.
 
     # --- packets
     cdef Recovery recovery

@@ -49,7 +49,8 @@ cdef class Endpoint:
         is_client: Which role it has.
         established: Whether the handshake completed.
         version: The QUIC version in use.
-        original_version: That of the client's first packet.
+        original_version: That of the client's first hello; after a Version Negotiation packet, of the
+            one it said then.
     """
 
     @property
@@ -295,7 +296,6 @@ cdef class Endpoint:
 
     cdef int settle_version(self, TransportParameters theirs) except -1:
         """Choose or check the version (RFC 9368 sections 4 to 6)."""
-        self.version_settled = True
         if not theirs.chosen_version:
             if self.negotiated_by_packet or self.version != self.original_version:
                 raise _version_error("version information is missing")
@@ -305,7 +305,7 @@ cdef class Endpoint:
         if self.is_client:
             self._check_downgrade(theirs)
             return 0
-        if theirs.available_versions and theirs.chosen_version not in theirs.available_versions:
+        if theirs.chosen_version not in theirs.available_versions:
             raise _parameter_error("the chosen version is not among the available ones")
         for version in theirs.available_versions:
             if version in self.parameters.versions:
@@ -315,12 +315,15 @@ cdef class Endpoint:
         return 0
 
     def _check_downgrade(self, TransportParameters theirs):
-        """Would we have chosen the same, had nobody else sent the Version Negotiation packet?"""
+        """Would we have begun again in the same version, had the server said what it speaks?
+
+        That it went on in the one we prefer does not matter: someone else sent the packet.
+        """
         if not self.negotiated_by_packet:
             return
         for version in self.parameters.versions:
-            if version in theirs.available_versions:
-                if version != self.version:
+            if version == self.version or version in theirs.available_versions:
+                if version != self.original_version:
                     raise _version_error("the server speaks a version we prefer")
                 return
 

@@ -12,6 +12,7 @@ cdef class FrameProcessing(Sending):
     # Of the packet being processed.
     cdef Path packet_path
     cdef bytes packet_destination
+    cdef bytes destination_of_path  # The ID of ours that the peer uses on the current path.
     cdef bint packet_eliciting
     cdef bint packet_probing
     cdef RangeSet ack_ranges
@@ -26,5 +27,8 @@ cdef class FrameProcessing(Sending):
     cdef int on_retire_connection_id(self, Reader* reader) except -1
     cdef int on_path_challenge(self, Reader* reader) except -1
     cdef int on_path_response(self, Reader* reader) except -1
+    cdef int name_path(self, Path path) except -1
+    cdef int drop_path(self, Path path) except -1
+    cdef int keep_an_id(self, Path spared) except -1
     cdef int on_connection_close(self, uint64_t frame_type, Reader* reader) except -1
     cdef int on_new_token(self, Reader* reader) except -1

@@ -213,6 +213,8 @@ cdef class FrameProcessing(Sending):
         if data != NULL:
             # Of several, the last is answered: each would cost a datagram.
             self.packet_path.response = data[:PATH_DATA_LENGTH]
+            if self.packet_path is not self.path:
+                self.name_path(self.packet_path)
         return 0
 
     cdef int on_path_response(self, Reader* reader) except -1:
@@ -222,6 +224,46 @@ cdef class FrameProcessing(Sending):
             for path in [self.path, *self.other_paths]:
                 if path.is_answer(data):
                     path.on_validated()
+                    if path is self.path:
+                        self.keep_an_id(None)
+        return 0
+
+    cdef int name_path(self, Path path) except -1:
+        """Settle whether another path shares the current one's ID (RFC 9000 section 9.5).
+
+        It may where the peer itself addresses us as before, from an address that a NAT chose; one
+        that gave itself a new ID must not be known again by the ID it is answered under.
+        """
+        if not self.peer_ids.current.connection_id or (
+            self.packet_destination == self.destination_of_path
+        ):
+            if path.peer_id is None or not self.peer_ids.uses(path.peer_id):
+                path.peer_id = self.peer_ids.current
+        elif path.peer_id is self.peer_ids.current:
+            path.peer_id = None
+        return 0
+
+    cdef int drop_path(self, Path path) except -1:
+        """Forget another path, and the ID that nothing but it used."""
+        cdef Path other
+        self.other_paths.remove(path)
+        if path.peer_id is None:
+            return 0
+        for other in self.other_paths:
+            if other.peer_id is path.peer_id:
+                return 0
+        self.peer_ids.give_back(path.peer_id)
+        return 0
+
+    cdef int keep_an_id(self, Path spared) except -1:
+        """Give up the path that was left first, where no ID is left for the next: it is replaced."""
+        cdef Path path
+        if self.peer_ids.spare or not self.peer_ids.elsewhere:
+            return 0
+        for path in self.other_paths:
+            if path is not spared and path.peer_id in self.peer_ids.elsewhere:
+                self.drop_path(path)
+                return 0
         return 0
 
     # --- the end --------------------------------------------------------------------------------

@@ -2,9 +2,14 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from spooky._core.quic.connection_ids cimport IssuedId
+
 
 cdef class Path:
     cdef readonly object address
+    # What packets there carry (RFC 9000 section 9.5); None: nothing yet, or it is the current path,
+    # whose ID is PeerIds.current.
+    cdef IssuedId peer_id
     # --- address validation (RFC 9000 section 8)
     cdef readonly bint validated
     cdef readonly uint64_t bytes_received

@@ -29,7 +29,6 @@ cdef class Receiving(FrameProcessing):
     cdef list undecryptable  # Datagrams that came before the keys for them.
     cdef bint came_early  # The one at hand did.
     cdef bint again  # It is one of those: what else is in it was looked at before.
-    cdef bytes destination_of_path  # The ID of ours that the peer uses on the current path.
 
     cdef int receive_datagram(
         self, bytes payload, object source, uint8_t ecn, bint again
@@ -52,5 +51,6 @@ cdef class Receiving(FrameProcessing):
     cdef Path path_from(self, object source)
     cdef int keep_path(self, Path path) except -1
     cdef bint is_misplaced(self, Packet* packet)
+    cdef int follow(self, Path path) except -1
     cdef int move_to(self, Path path) except -1
     cdef bint is_stateless_reset(self, const uint8_t* data, const uint8_t* end)

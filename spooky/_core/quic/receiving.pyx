@@ -215,10 +215,14 @@ cdef class Receiving(FrameProcessing):
             return None
         if packet.version == self.original_version:
             return self.first_initial_keys
-        if self.is_client and not self.version_settled and (
-            packet.version in self.parameters.versions
+        if (
+            self.is_client
+            and self.handshake_keys is None
+            and self.version == self.original_version
+            and packet.version in self.parameters.versions
         ):
-            # A server that answers in a version we offered (RFC 9368 section 4.1).
+            # A server that answers in a version we offered (RFC 9368 section 2.3). It may do so as
+            # late as with its hello: an acknowledgment of ours settles nothing.
             return self._keys_in(packet.version)
         return None
 
@@ -233,7 +237,7 @@ cdef class Receiving(FrameProcessing):
         cdef uint32_t before = self.version
         cdef EpochKeys keys = self.initial_keys
         self.version = version
-        self.set_initial_keys(self.peer_ids.current.connection_id)
+        self.set_initial_keys(self.retry_source_id or self.original_destination_id)
         self.version, self.initial_keys, keys = before, keys, self.initial_keys
         return keys
 
@@ -364,10 +368,8 @@ cdef class Receiving(FrameProcessing):
         if packet.epoch == SPACE_APPLICATION:
             return 0
         if self.is_client:
-            if packet.epoch == SPACE_INITIAL:
-                if packet.version != self.version:
-                    self.version, self.initial_keys = packet.version, keys
-                self.version_settled = True
+            if packet.epoch == SPACE_INITIAL and packet.version != self.version:
+                self.version, self.initial_keys = packet.version, keys
             return 0
         if packet.epoch == SPACE_HANDSHAKE:
             # Only who got our Initial packets can make these (RFC 9000 section 8.1), and those went
@@ -397,7 +399,7 @@ cdef class Receiving(FrameProcessing):
             and not self.is_client
             and self.state == ACTIVE
         ):
-            self.move_to(path)
+            self.follow(path)
         return 0
 
     # --- before the handshake -------------------------------------------------------------------
@@ -406,7 +408,12 @@ cdef class Receiving(FrameProcessing):
         """Begin again with a version that both speak (RFC 9000 section 6.2)."""
         cdef const uint8_t* at
         cdef list offered = []
-        if not self.is_client or self.version_settled or self.received_any:
+        if (
+            not self.is_client
+            or self.negotiated_by_packet
+            or self.received_any
+            or self.retry_source_id is not None
+        ):
             return 0
         if packet.source[: packet.source_size] != self.peer_ids.current.connection_id:
             return 0
@@ -418,8 +425,8 @@ cdef class Receiving(FrameProcessing):
             return 0
         for version in self.parameters.versions:
             if version in offered:
-                self.version_settled = self.negotiated_by_packet = True
-                self.version = version
+                self.negotiated_by_packet = True
+                self.original_version = self.version = version
                 self.begin_again()
                 return 0
         self.fail(
@@ -494,22 +501,36 @@ cdef class Receiving(FrameProcessing):
                     break
             else:
                 other = self.other_paths[0]
-            self.other_paths.remove(other)
+            self.drop_path(other)
         self.other_paths.append(path)
         return 0
 
+    cdef int follow(self, Path path) except -1:
+        """Follow the client to another address (RFC 9000 section 9.3).
+
+        Not before it has issued an ID for that, where it uses another one itself: who has none left
+        cannot answer an attempt to move (section 9.5).
+        """
+        cdef Path old = self.path
+        self.name_path(path)
+        if not self.has_id(path):
+            return 0
+        self.move_to(path)
+        self.destination_of_path = self.packet_destination
+        self.keep_an_id(old)
+        return 0
+
     cdef int move_to(self, Path path) except -1:
-        """Follow the client to another address (RFC 9000 section 9.3)."""
+        """Go on with another path, which has its ID."""
         cdef Path old = self.path
         self.other_paths.remove(path)
         self.other_paths.append(old)
+        old.peer_id = self.peer_ids.current
+        self.peer_ids.switch_to(path.peer_id)
+        path.peer_id = None
         self.path = path
         if self.peer_payload_max:
             path.set_ceiling(self.peer_payload_max)
-        if self.packet_destination != self.destination_of_path:
-            # It moved on purpose, and uses another ID, so that nobody can tell (section 9.5).
-            self.peer_ids.use_next()
-            self.destination_of_path = self.packet_destination
         self.recovery.reset_for_path(self.now)
         self.recovery.set_max_datagram_size(path.mtu, self.now)
         if not path.validated:

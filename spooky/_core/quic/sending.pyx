@@ -166,6 +166,9 @@ cdef class Sending(Endpoint):
         for path in [self.path, *self.other_paths]:
             if path.response is None and not path.challenge_due:
                 continue
+            if path is not self.path and not self.has_id(path):
+                # The peer has to issue one first.
+                continue
             size = MINIMUM_DATAGRAM_SIZE
             if path.room() < size:
                 # Section 8.2.1: where it cannot be full, it need not take more than it must.
@@ -180,6 +183,15 @@ cdef class Sending(Endpoint):
             if size:
                 runs.append(self.make_run(buffer, size, size, path))
         return 0
+
+    cdef bint has_id(self, Path path):
+        """Give another path an ID that was sent to no address yet, if it has none.
+
+        Without one nothing may be sent there (RFC 9000 section 9.5).
+        """
+        if path.peer_id is None or not self.peer_ids.uses(path.peer_id):
+            path.peer_id = self.peer_ids.take()
+        return path.peer_id is not None
 
     cdef int add_size_probe(self, list runs, uint8_t* buffer) except -1:
         """Ask whether the path carries more, before a window that is never empty is filled.
@@ -285,11 +297,12 @@ cdef class Sending(Endpoint):
         cdef SentPacket packet = SentPacket.__new__(SentPacket)
         cdef Draft draft
         cdef FrameRecord* record
+        cdef IssuedId peer_id = self.peer_ids.current if path is self.path else path.peer_id
         if self.application_keys is None or self.application_keys.sealing is None:
             return 0
         draft.epoch = SPACE_APPLICATION
         draft.is_early = False
-        self.write_header(SPACE_APPLICATION, out, self.peer_ids.current.connection_id, &draft)
+        self.write_header(SPACE_APPLICATION, out, peer_id.connection_id, &draft)
         draft.end = draft.payload
         draft.eliciting = True
         if is_mtu_probe:

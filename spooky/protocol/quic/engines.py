@@ -26,6 +26,9 @@ class Feature(StrEnum):
     PRIORITIES = "sending in the order of priorities"
     LATE_PACKETS = "telling late packets from lost ones"
     ONE_TIME_TICKETS = "tickets that work once"
+    ID_PER_PATH = "a connection ID for each path"
+    FORGED_NEGOTIATION = "noticing a forged version negotiation"
+    HELLO_RETRY = "asking for another key share"
 
 
 class ServerFactory(Protocol):
@@ -84,6 +87,9 @@ AIOQUIC: Final = Engine(
         Feature.STATISTICS: "aioquic does not count packets",
         Feature.PRIORITIES: "aioquic lets all streams take turns, whatever their priority",
         Feature.LATE_PACKETS: "aioquic's thresholds of reordering are fixed",
+        Feature.FORGED_NEGOTIATION: "aioquic heeds the version in use alone",
+        Feature.HELLO_RETRY: "aioquic sends no HelloRetryRequest",
+        Feature.ID_PER_PATH: "aioquic's servers use one connection ID for all of a client's paths",
     },
 )
 """aioquic in pure Python: the reference, and what runs without compiled kernels."""
