@@ -12,11 +12,20 @@ cdef class ServerNegotiation(ServerHandshake):
     cdef public object _tickets
     # With which the certificate's key signs, and as what.
     cdef int _scheme
+    # After a HelloRetryRequest, what the transcript begins with; else empty. And the group asked for,
+    # and the digest of what a second hello must repeat.
+    cdef readonly bytes _retried
+    cdef int _asked_group
+    cdef bytes _first_hello
 
     cpdef _on_hello(self, bytes message)
     cpdef bytes _sign(self, bytes content)
     cdef int negotiate(self, ClientHello hello) except -1
-    cdef tuple exchange(self, list shares)
+    cdef int ask_again(self, bytes message, ClientHello hello, int cipher_suite, int group) except -1
+    cdef int check_second(self, ClientHello hello) except -1
+    cdef tuple exchange(self, list shares, bytes x25519_share)
 
 
+cdef bytes share_of(list shares, int wanted)
+cdef bytes lasting_part(ClientHello hello)
 cdef tuple exchange_x25519(bytes peer)

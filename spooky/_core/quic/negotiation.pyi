@@ -28,6 +28,7 @@ class ServerNegotiation(ServerHandshake):
 
     _parameters: Any
     _client_chain: tuple[x509.Certificate, ...]
+    _retried: bytes
     _identity: Any
     _tickets: Any
 
@@ -49,6 +50,14 @@ class ServerNegotiation(ServerHandshake):
 
     def _consider_early_data(self, hello: ClientHello, session: Any) -> None:
         """Take the 0-RTT data that a client offers, or let it come to nothing."""
+
+    def _group_to_ask(self, shares: list[tuple[int, bytes]], supported: tuple[int, ...]) -> int:
+        """Return the group of ours to ask a share of, as there is none of X25519; 0 if there is
+        another of ours.
+
+        Raises:
+            TlsAlert: There is no group in common.
+        """
 
     def _exchange(self, shares: list[tuple[int, bytes]]) -> tuple[int, bytes, bytes]:
         """Answer key shares of which none is of X25519.

@@ -20,11 +20,14 @@ from spooky._core.quic.errors import Alert, QuicError, TlsAlert, TransportError
 cdef enum:
     HANDSHAKE = 1  # The level, as the engine numbers them.
 
+    INITIAL = 0
+
     # Messages of the client (RFC 8446 section 4).
     CERTIFICATE = 11
     FINISHED = 20
 
     TLS_1_3 = 0x0304
+    TLS_AES_256_GCM_SHA384 = 0x1302
     X25519 = 0x001D
     CRYPTO_FRAME = 0x06
 
@@ -34,6 +37,16 @@ cdef enum:
 
 # In our order: AES in hardware is everywhere, and its shorter keys do.
 CIPHER_SUITES = (0x1301, 0x1302, 0x1303)
+
+# A HelloRetryRequest (RFC 8446 section 4.1.4): a ServerHello of this random, without a session ID,
+# which after the cipher suite has no compression, the version, and of a key share the group alone.
+cdef bytes RETRY_START = bytes.fromhex(
+    "02 000034 0303 cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c 00"
+)
+cdef bytes RETRY_EXTENSIONS = bytes.fromhex("00 000c 002b 0002 0304 0033 0002")
+
+# What stands for the first hello in the transcript after it (RFC 8446 section 4.4.1).
+cdef bytes MESSAGE_HASH = b"\xfe\0\0"
 
 # All that a hello of TLS 1.3 may list (RFC 8446 section 4.1.2).
 cdef bytes NULL_COMPRESSION = b"\0"
@@ -55,11 +68,12 @@ cdef class ServerNegotiation(ServerHandshake):
         ServerHandshake.__init__(self, events, parameters.secrets_log)
         self._parameters = parameters
         self._client_chain = ()
+        self._retried = b""
 
     cpdef _on_hello(self, bytes message):
         cdef ClientHello hello = parse_client_hello(message)
         cdef KeySchedule schedule
-        cdef bytes ours, own_share, shared, certificates = None
+        cdef bytes ours, own_share, shared, x25519_share, certificates = None
         cdef int cipher_suite, group, expect = FINISHED
         cdef object session = None
         self._client_random = hello.random
@@ -70,6 +84,14 @@ cdef class ServerNegotiation(ServerHandshake):
             raise QuicError(
                 TransportError.PROTOCOL_VIOLATION, CRYPTO_FRAME, "a hello with a session ID"
             )
+        if self._asked_group:
+            self.check_second(hello)
+        x25519_share = share_of(hello.key_shares, X25519)
+        if x25519_share is None:
+            group = self._group_to_ask(hello.key_shares, hello.supported_groups)
+            if group:
+                self.ask_again(message, hello, cipher_suite, group)
+                return
         ours = self._tell_peer_parameters(hello.transport_parameters)
         if hello.psk_modes is not None or hello.identities is not None:
             session = self._resumable(hello, cipher_suite)
@@ -77,12 +99,14 @@ cdef class ServerNegotiation(ServerHandshake):
         if session is None:
             self._scheme = choose_scheme(chain.schemes, hello.signature_schemes)
             schedule = self._schedule = KeySchedule(cipher_suite)
+            if self._asked_group:
+                schedule.update(self._retried)
             schedule.update(message)
         else:
             self._begin_resumed(message, hello, cipher_suite, session)
         if hello.early_data:
             self._consider_early_data(hello, session)
-        group, own_share, shared = self.exchange(hello.key_shares)
+        group, own_share, shared = self.exchange(hello.key_shares, x25519_share)
         self._send_hello(group, own_share, shared)
         if not self.resumed:
             certificates = chain.message
@@ -115,17 +139,41 @@ cdef class ServerNegotiation(ServerHandshake):
                 return cipher_suite
         raise TlsAlert(Alert.HANDSHAKE_FAILURE, "no cipher suite in common")
 
-    cdef tuple exchange(self, list shares):
+    cdef int ask_again(self, bytes message, ClientHello hello, int cipher_suite, int group) except -1:
+        """Say which group the client's key share has to be of.
+
+        Of the hello only digests stay: until the second, nothing proves that anybody is there.
+        """
+        cdef str hash_name = "sha384" if cipher_suite == TLS_AES_256_GCM_SHA384 else "sha256"
+        cdef bytes digest = hash_digest(hash_name, message)
+        cdef bytes request = (
+            RETRY_START + cipher_suite.to_bytes(2, "big") + RETRY_EXTENSIONS + group.to_bytes(2, "big")
+        )
+        self._retried = MESSAGE_HASH + bytes((len(digest),)) + digest + request
+        self._asked_group = group
+        self._first_hello = lasting_part(hello)
+        if hello.early_data:
+            self.early_data = False
+        self._send(INITIAL, request)
+        return 0
+
+    cdef int check_second(self, ClientHello hello) except -1:
+        """Hold a client to its first hello (RFC 8446 sections 4.1.2 and 4.2.8)."""
+        if len(hello.key_shares) != 1 or hello.key_shares[0][0] != self._asked_group:
+            raise TlsAlert(Alert.ILLEGAL_PARAMETER, "not the one key share that was asked for")
+        if hello.early_data:
+            raise TlsAlert(Alert.ILLEGAL_PARAMETER, "early data in a second hello")
+        if lasting_part(hello) != self._first_hello:
+            raise TlsAlert(Alert.ILLEGAL_PARAMETER, "a second hello that offers something else")
+        self._first_hello = None
+        return 0
+
+    cdef tuple exchange(self, list shares, bytes x25519_share):
         """Answer the key shares; return the group chosen, our share and the shared secret."""
-        cdef bytes share, chosen = None
-        cdef int group
-        for group, share in shares:
-            if group == X25519:
-                chosen = share
-        if chosen is None:
+        if x25519_share is None:
             return self._exchange(shares)
         try:
-            return (X25519, *exchange_x25519(chosen))
+            return (X25519, *exchange_x25519(x25519_share))
         except ValueError as error:
             raise TlsAlert(Alert.ILLEGAL_PARAMETER, "an invalid key share") from error
 
@@ -146,6 +194,30 @@ cdef class ServerNegotiation(ServerHandshake):
         # Certificates above all, which may be replaced while the connection lives.
         self._parameters = self._identity = self._tickets = None
         self._client_chain = ()
+
+
+cdef bytes share_of(list shares, int wanted):
+    cdef bytes share, found = None
+    cdef int group
+    for group, share in shares:
+        if group == wanted:
+            found = share
+    return found
+
+
+cdef bytes lasting_part(ClientHello hello):
+    """Return a digest of what a second hello must say again, of all that is read of it."""
+    return hash_digest("sha256", repr((
+        hello.random,
+        hello.cipher_suites,
+        hello.server_name,
+        hello.protocols,
+        hello.versions,
+        hello.signature_schemes,
+        hello.supported_groups,
+        hello.psk_modes,
+        hello.transport_parameters,
+    )).encode())
 
 
 cdef tuple exchange_x25519(bytes peer):

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from spooky._core.quic.errors import Alert, TlsAlert
 
+X25519: Final = 0x001D
 SECP256R1: Final = 0x0017
 SECP384R1: Final = 0x0018
 X448: Final = 0x001E
@@ -43,6 +44,27 @@ GROUPS: Final[dict[int, Callable[[bytes], tuple[bytes, bytes]]]] = {
     X448: _x448,
 }
 """What answers a key share, by group: our share, and the secret. The preferred first."""
+
+
+def group_to_ask(shares: Sequence[tuple[int, bytes]], supported: Sequence[int]) -> int:
+    """Say of which group a client has to bring a share that brought none of X25519.
+
+    Arguments:
+        shares: Group and public key of each.
+        supported: The groups it speaks.
+
+    Returns:
+        The group, or 0 where a share of a group of ours is there.
+
+    Raises:
+        TlsAlert: It speaks none of ours.
+    """
+    if any(group in GROUPS for group, _ in shares):
+        return 0
+    for group in (X25519, *GROUPS):
+        if group in supported:
+            return group
+    raise TlsAlert(Alert.HANDSHAKE_FAILURE, "no group in common")
 
 
 def exchange_keys(shares: Sequence[tuple[int, bytes]]) -> tuple[int, bytes, bytes]:

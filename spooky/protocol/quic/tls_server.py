@@ -1,8 +1,8 @@
 """The server's side of TLS 1.3 (RFC 8446), as lean as a proxy's front needs it.
 
 Keys, signatures and hashes are those of ``cryptography`` and libcrypto. Only (EC)DHE is offered,
-with a certificate or a ticket, and no HelloRetryRequest: whoever has none of our groups in its
-key shares is refused.
+with a certificate or a ticket. A client that speaks a group of ours and brought no share of any is
+asked for one (HelloRetryRequest), once.
 """
 
 import os
@@ -23,7 +23,7 @@ from spooky.protocol.quic.certificates import (
     ServerIdentity,
     normalize_server_name,
 )
-from spooky.protocol.quic.key_exchange import exchange_keys
+from spooky.protocol.quic.key_exchange import exchange_keys, group_to_ask
 from spooky.protocol.quic.parameters import ServerParameters, date_at
 from spooky.protocol.quic.sealed_tickets import (
     TICKET_SECONDS,
@@ -145,7 +145,7 @@ class ServerTls(ServerNegotiation):
         self, message: bytes, hello: ClientHello, cipher_suite: int, session: Session
     ) -> None:
         schedule = self._schedule = KeySchedule(cipher_suite, session.secret)
-        schedule.update(message[: hello.binders_at])
+        schedule.update(self._retried + message[: hello.binders_at])
         binders = hello.binders or [b""]
         if not compare_digest(binders[0], schedule.verify_data(schedule.binder_key())):
             raise TlsAlert(Alert.DECRYPT_ERROR, "the ticket is not its sender's")
@@ -165,6 +165,9 @@ class ServerTls(ServerNegotiation):
         if self.early_data:
             schedule = self._schedule
             self._tell_secret(False, EARLY, schedule.cipher_suite, schedule.derive(b"c e traffic"))
+
+    def _group_to_ask(self, shares: list[tuple[int, bytes]], supported: tuple[int, ...]) -> int:
+        return group_to_ask(shares, supported)
 
     def _exchange(self, shares: list[tuple[int, bytes]]) -> tuple[int, bytes, bytes]:
         return exchange_keys(shares)
