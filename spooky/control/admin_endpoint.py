@@ -4,24 +4,21 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Final
 
 from spooky.config.control_api import ControlApi as Settings
 from spooky.control.access import RemoteAccess
 from spooky.control.admin_credentials import AdminCredentials
 from spooky.control.admin_listener import TOO_MANY, AdminListener
 from spooky.control.api import ControlApi
-from spooky.control.audit import AuditEvent, AuditLog, AuditSink, audit_text
+from spooky.control.audit import AuditLog, AuditSink
 from spooky.control.candidate import Candidate
 from spooky.control.changes import NextGeneration, PrepareError, Step
 from spooky.control.endpoints import endpoints_at
+from spooky.control.refused_connections import RefusedConnections
 from spooky.control.sockets import BindError
 from spooky.observe.metrics import Fact, Kind
 
 logger = logging.getLogger(__name__)
-
-REFUSED_SECONDS: Final = 1.0
-"""Refused connections get one line of the audit log in so long: a flood must not fill it."""
 
 
 class AdminEndpoint:
@@ -36,14 +33,12 @@ class AdminEndpoint:
     def __init__(self, api: ControlApi, audit: AuditLog, generation: Callable[[], int]) -> None:
         self._api = api
         self._audit = audit
-        self._generation = generation
+        self._refused = RefusedConnections(audit.write, generation)
         self._loop = asyncio.get_running_loop()
         self._settings = Settings()
         self._credentials = AdminCredentials()
         self._listener: AdminListener | None = None
         self._closing: set[asyncio.Task[None]] = set()
-        self._refused = 0
-        self._refused_at = 0.0
         self._too_many = 0
 
     @property
@@ -100,6 +95,7 @@ class AdminEndpoint:
         if self._listener is not None:
             await self._listener.close()
         await asyncio.gather(*self._closing)
+        self._refused.close()
         self._audit.close()
 
     def leave(self) -> None:
@@ -202,20 +198,9 @@ class AdminEndpoint:
         await listener.prepare()
         return listener
 
-    def _on_refused(self, peer: str, code: str) -> None:
-        self._refused += 1
+    def _on_refused(self, peer: str, code: str, detail: str = "") -> None:
         self._too_many += code == TOO_MANY
-        now = self._loop.time()
-        if now - self._refused_at < REFUSED_SECONDS and self._refused_at:
-            return
-        self._refused_at = now
-        count, self._refused = self._refused, 0
-        event = AuditEvent(
-            through="tcp", peer=audit_text(peer), actor="", role="", action="connect", method="",
-            target="", status=0, outcome="refused", code=code, generation=self._generation(),
-            reason=f"{count} connections" if count > 1 else "",
-        )  # fmt: skip
-        self._audit.write(event)
+        self._refused.add(peer, code, detail)
 
     def _leave(self, listener: AdminListener | None) -> None:
         """Have who is connected get their answers, and nobody else."""

@@ -35,6 +35,9 @@ CLOSE_SECONDS: Final = 1.0
 TOO_MANY: Final = "too_many_connections"
 """Why a connection is closed that is one too many."""
 
+NO_TLS: Final = "listener_tls"
+"""Why a connection is closed that TLS did not begin on, for want of a certificate for instance."""
+
 
 class AdminListener:
     """Serves an application over TLS; bound at once, silent until told to begin.
@@ -44,7 +47,8 @@ class AdminListener:
         settings: Where, and for whom.
         credentials: What is presented.
         is_busy: Says whether a change is being made for a connection.
-        on_refused: Takes the address of a connection that was closed, and why.
+        on_refused: Takes the address of a connection that was closed, why, and more of it for
+            people.
         beside: What listens now, and closes later.
         inherited: What it listens on already, of a program that this one takes over from.
 
@@ -58,7 +62,7 @@ class AdminListener:
         settings: ControlApi,
         credentials: AdminCredentials,
         is_busy: Callable[[RequestHandler], bool],
-        on_refused: Callable[[str, str], None],
+        on_refused: Callable[[str, str, str], None],
         beside: "AdminListener | None" = None,
         inherited: socket.socket | None = None,
     ) -> None:
@@ -171,10 +175,10 @@ class AdminListener:
     def _take(self, connection: socket.socket, address: str) -> None:
         if refusal := self._refusal(address):
             connection.close()
-            self._on_refused(address, refusal)
+            self._on_refused(address, refusal, "")
             return
         connection.setblocking(False)
-        task = self._loop.create_task(self._serve(connection))
+        task = self._loop.create_task(self._serve(connection, address))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)
 
@@ -192,7 +196,7 @@ class AdminListener:
             return "source_ip_not_allowed"
         return ""
 
-    async def _serve(self, connection: socket.socket) -> None:
+    async def _serve(self, connection: socket.socket, address: str) -> None:
         """Serve a connection until it ends."""
         server = self._runner.server
         assert server is not None
@@ -210,7 +214,7 @@ class AdminListener:
             await timed.lost
         except (OSError, ssl.SSLError, TimeoutError) as error:
             # Scanners and callers without a certificate: theirs, and no answer can reach them.
-            logger.debug("a connection to the control API did not begin: %s", error)
+            self._on_refused(address, NO_TLS, _why(error))
         finally:
             timed.end()
             self._timed.discard(timed)
@@ -219,3 +223,12 @@ class AdminListener:
             else:
                 with contextlib.suppress(OSError):
                     connection.close()
+
+
+def _why(error: OSError) -> str:
+    """Return what was wrong with a handshake, as the library of TLS calls it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "").replace("_", " ").lower()
+    return "the caller left, or took too long"

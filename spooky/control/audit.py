@@ -33,7 +33,7 @@ class AuditEvent(msgspec.Struct, frozen=True, kw_only=True):
         outcome: ``done``, ``refused`` (their fault) or ``failed`` (ours).
         code: What went wrong, for programs.
         generation: The generation in force afterwards.
-        reason: Why they asked, in their words.
+        reason: Why they asked, in their words; of connections how many, and what was wrong.
     """
 
     through: str

@@ -263,6 +263,8 @@ def test_client_certificates_name_callers_and_a_token_must_be_of_the_same(tmp_pa
         for name in ("the-operator", "someone", "the-viewer")
     }
     authority_file, _ = write(authority, tmp_path, "authority")
+    chains["a stranger"] = write(client_leaf("the-operator", ca()), tmp_path, "stranger")
+    log = tmp_path / "audit.jsonl"
 
     def context(name: str | None) -> ssl.SSLContext:
         made = plain_context()
@@ -271,7 +273,7 @@ def test_client_certificates_name_callers_and_a_token_must_be_of_the_same(tmp_pa
         return made
 
     def change(settings: dict[str, Any]) -> None:
-        with_tokens(tmp_path, settings)
+        with_tokens(tmp_path, settings, audit={"sink": "file", "file_path": str(log)})
         api = settings["observability"]["control_api"]
         api["tls"] = {"client_auth": {"mode": "optional", "ca_file": str(authority_file)}}
         api["auth"]["identity_source"] = {"kind": "mtls_subject_cn"}
@@ -298,6 +300,26 @@ def test_client_certificates_name_callers_and_a_token_must_be_of_the_same(tmp_pa
             assert await code("someone", None, RUNTIME, None) == "unknown_certificate"
             assert await code(None, None, RUNTIME, None) == "missing_authentication"
             assert await code(None, "viewer", RUNTIME, None) == 200
+
+            def require(settings: dict[str, Any]) -> None:
+                api = settings["observability"]["control_api"]
+                api["tls"]["client_auth"]["mode"] = "required"
+
+            proxy.write(require)
+            assert (await proxy.command("reload"))[0] == 0
+            assert await code("the-operator", None, RUNTIME, None) == 200
+            # Nobody is asked anything before TLS is made, and it is written down all the same.
+            for name, cause in (
+                (None, "peer did not return a certificate"),
+                ("a stranger", "unable to get local issuer certificate"),
+            ):
+                with pytest.raises(OSError, match=r"."):
+                    await code(name, "admin", RUNTIME, None)
+                await until(lambda cause=cause: cause in log.read_text())
+            lines = [one for one in audit(log) if one["code"] == "listener_tls"]
+            assert [(one["action"], one["outcome"], one["peer"]) for one in lines] == [
+                ("connect", "refused", "127.0.0.1")
+            ] * 2
 
     run(scenario)
 
