@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import random
 import resource
 import signal
 import sys
@@ -15,14 +14,12 @@ import pytest
 from spooky._core import COMPILED
 from tests.control.serve import Served, served
 from tests.control.test_changes import WORKERS, connected, deny, statuses
+from tests.support import death_at
+from tests.support.client import Client
 from tests.support.proxy import run
 from tests.support.waiting import until
 
 needs_workers = pytest.mark.skipif(not COMPILED, reason="the twin serves one worker")
-
-SEED = 20261128
-MOMENTS = 4
-"""How many moments around a commit a worker is killed at."""
 
 FILE_MAX_BYTES = 1024 * 1024
 """More than messages to workers have, which are files in memory, and less than the history gets."""
@@ -100,48 +97,75 @@ def test_a_truncated_history_is_resumed_from_the_newest_that_is_whole(tmp_path: 
     run(scenario)
 
 
-async def post(path: Path, target: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-    """Return what a control socket answers; quicker than a command."""
+async def ask(path: Path, target: str, body: str | None = None) -> tuple[int, dict[str, Any]]:
+    """Return what a control socket answers, to a POST if there is a body; quicker than commands."""
     reader, writer = await asyncio.open_unix_connection(str(path))
-    content = json.dumps(body).encode()
+    method, content = ("GET", "") if body is None else ("POST", body)
     writer.write(
-        f"POST {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
-        f"content-length: {len(content)}\r\n\r\n".encode()
-        + content
+        f"{method} {target} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+        f"content-length: {len(content)}\r\n\r\n{content}".encode()
     )
     head, _, answer = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
     return int(head.split()[1]), json.loads(answer)
 
 
+def dies(directory: Path, deaths: dict[int, str]) -> dict[str, str]:
+    """Return the environment in which a worker dies at a moment of some generations' changes."""
+    (directory / "death").mkdir()
+    script = Path(death_at.__file__).read_text()
+    (directory / "death" / "sitecustomize.py").write_text(script)
+    path = f"{directory / 'death'}:{os.environ.get('PYTHONPATH', Path.cwd())}"
+    return {"PYTHONPATH": path, "DEATHS": json.dumps(deaths)}
+
+
 @needs_workers
-def test_a_worker_killed_around_a_commit_or_a_rollback_leaves_one_generation_in_force(
+def test_a_worker_that_dies_at_any_moment_of_a_change_or_a_rollback_leaves_one_in_force(
     tmp_path: Path,
 ) -> None:
-    """From before it is prepared until after it is in force, at moments that a seed chooses."""
+    """Until the word is stored the change comes to nothing if it is heard of; after, it is made."""
+    refused, made = ("prepare", "acknowledged"), ("before the word", "after the word")
+    steps = [
+        ("reload", refused[0]), ("reload", refused[1]), ("reload", made[0]),
+        ("rollback", refused[0]), ("rollback", refused[1]), ("rollback", made[0]),
+        ("reload", made[1]), ("rollback", made[1]),
+    ]  # fmt: skip
+    deaths = {number: moment for number, (_, moment) in enumerate(steps, 2)}
     control = tmp_path / "control.sock"
 
     def here(settings: dict[str, Any]) -> None:
         settings["control"] = {"socket": str(control)}
 
+    async def everywhere(proxy: Served) -> list[Client]:
+        """Return connections to all workers; of new ones, as one of them has died."""
+        return [await proxy.client(ingress) for ingress in ("h3", "h2", *["h1"] * 8)]
+
     async def scenario() -> None:
-        moments = random.Random(SEED)
-        async with served(tmp_path, WORKERS, here) as proxy:
-            in_force = 200
-            for _ in range(MOMENTS):
-                proxy.write(deny)
-                back = in_force == 403
-                target = "/admin/runtime/rollback" if back else "/admin/runtime/reload"
-                change = asyncio.ensure_future(post(control, target, {}))
-                await asyncio.sleep(moments.uniform(0.0, 0.06))
-                os.kill(moments.choice(proxy.workers), signal.SIGKILL)
-                status, answer = await change
-                if status == 200:
-                    assert answer["changed"]
-                    in_force = 200 if back else 403
+        async with served(tmp_path, WORKERS, here, dies(tmp_path, deaths)) as proxy:
+            proxy.write(deny)
+            in_force, kept = 200, [1]
+            before = set(proxy.workers)
+            # The oldest is slot 0's.
+            survivor = proxy.workers[1]
+            for number, (change, moment) in enumerate(steps, 2):
+                status, answer = await ask(control, f"/admin/runtime/{change}", "{}")
+                if moment in made:
+                    assert status == 200, answer
+                    assert answer["generation"]["number"] == number
+                    in_force, kept = 403 if change == "reload" else 200, [*kept, number]
                 else:
-                    assert "died" in str(answer) or "a worker is gone" in str(answer)
-                await until(lambda: len(proxy.workers) == WORKERS)
-                assert await statuses(await connected(proxy)) == {in_force}
+                    assert status == 500
+                    assert "died" in answer["detail"]
+                await until(
+                    lambda before=before: (
+                        len(proxy.workers) == WORKERS and set(proxy.workers) & before == {survivor}
+                    )
+                )
+                before = set(proxy.workers)
+                # In each worker the same, and nothing is left of what came to nothing.
+                assert await statuses(await everywhere(proxy)) == {in_force}
+                assert generations(tmp_path) == [f"{one:010}.json" for one in kept]
+            _, now = await ask(control, "/admin/runtime")
+            assert (now["generation"]["number"], now["worker_restarts"]) == (kept[-1], len(steps))
 
     run(scenario)
