@@ -9,14 +9,14 @@ from spooky.protocol.quic.session import Address, Datagram
 from tests.protocol.quic.forge import new_connection_id, packet
 from tests.scenario.endpoints import Scenario
 from tests.scenario.frames import FrameType
-from tests.simnet import CLIENT
+from tests.simnet import CLIENT, SERVER
 
 pytestmark = pytest.mark.needs(Feature.ID_PER_PATH, of="server")
 
 HOME = CLIENT
 ELSEWHERE: Address = ("203.0.113.7", 4433)
 PING = b"\x01"
-PATH_CHALLENGE = b"\x1aasked it"
+PATH_CHALLENGE, PATH_RESPONSE = b"\x1aasked it", b"\x1b"
 PROBE_SECONDS = 15
 """Longer than an address is asked for that does not answer."""
 
@@ -49,6 +49,7 @@ def say(pair: Scenario, frames: bytes, source: Address) -> dict[Address, set[byt
     pair.server.ping()
     carried: dict[Address, set[bytes]] = {}
     for run in pair.server.flush(pair.network.now):
+        pair.network.sent.append((pair.network.now, SERVER, run.destination, run.payload))
         # No datagram of these is larger than what every path carries.
         first = run.payload[: run.segment_size or None]
         carried.setdefault(run.destination, set()).add(first[1:9])
@@ -128,6 +129,42 @@ def test_ids_of_addresses_left_are_replaced(engine: Engine, ids: int) -> None:
         if frame.type is FrameType.RETIRE_CONNECTION_ID
     }
     assert retired == {*range(6)}
+
+
+def test_addresses_probed_and_not_used_leave_an_id_for_the_next(engine: Engine) -> None:
+    pair = begin(engine)
+    client: Any = pair.client
+    used = [say(pair, PING, HOME)[HOME]]
+    for number in range(3):
+        use_another_id(pair)
+        address = ("203.0.113.7", 1000 + number)
+        used.append(say(pair, PATH_CHALLENGE, address)[address])
+    # The server's own IDs are used up, but it got another of the client's for the first of these.
+    given = new_connection_id(client._quic._host_cid_seq, 0)
+    moved = say(pair, given + PING, ELSEWHERE)
+    assert moved[ELSEWHERE] not in used
+    assert len({next(iter(ids)) for ids in (*used, moved[ELSEWHERE])}) == 5
+
+
+def test_who_answers_from_an_address_it_probed_and_goes_there_is_followed(engine: Engine) -> None:
+    """The address that a packet came from is not given up for want of an ID."""
+    pair = begin(engine)
+    there, probed = ("203.0.113.7", 1), ("203.0.113.7", 2)
+    use_another_id(pair)
+    say(pair, PING, there)
+    use_another_id(pair)
+    say(pair, PATH_CHALLENGE, probed)
+    use_another_id(pair)
+    say(pair, PATH_CHALLENGE, ("203.0.113.7", 3))
+    asked = [
+        frame.data
+        for each in pair.packets(from_server=True)
+        for frame in each.frames
+        if each.destination == there and frame.type is FrameType.PATH_CHALLENGE
+    ]
+    say(pair, PATH_RESPONSE + asked[-1] + PING, probed)
+    assert not pair.server_handler.closes
+    assert pair.server.peer == probed
 
 
 def test_an_id_retired_by_its_issuer_is_replaced_on_every_path(engine: Engine) -> None:

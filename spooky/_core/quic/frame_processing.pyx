@@ -225,14 +225,14 @@ cdef class FrameProcessing(Sending):
                 if path.is_answer(data):
                     path.on_validated()
                     if path is self.path:
-                        self.keep_an_id(None)
+                        self.keep_an_id(self.packet_path)
         return 0
 
     cdef int name_path(self, Path path) except -1:
-        """Settle whether another path shares the current one's ID (RFC 9000 section 9.5).
+        """Settle what ID packets to another address carry (RFC 9000 section 9.5).
 
-        It may where the peer itself addresses us as before, from an address that a NAT chose; one
-        that gave itself a new ID must not be known again by the ID it is answered under.
+        The current path's will do where the peer itself addresses us as before, from an address that
+        a NAT chose; one that uses another ID must not be known again by that of its answers.
         """
         if not self.peer_ids.current.connection_id or (
             self.packet_destination == self.destination_of_path
@@ -241,6 +241,8 @@ cdef class FrameProcessing(Sending):
                 path.peer_id = self.peer_ids.current
         elif path.peer_id is self.peer_ids.current:
             path.peer_id = None
+        self.has_id(path)
+        self.keep_an_id(path)
         return 0
 
     cdef int drop_path(self, Path path) except -1:
@@ -256,7 +258,7 @@ cdef class FrameProcessing(Sending):
         return 0
 
     cdef int keep_an_id(self, Path spared) except -1:
-        """Give up the path that was left first, where no ID is left for the next: it is replaced."""
+        """Give up the path known for longest, where no ID is left for the next: it is replaced."""
         cdef Path path
         if self.peer_ids.spare or not self.peer_ids.elsewhere:
             return 0

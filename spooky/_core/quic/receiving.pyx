@@ -511,13 +511,10 @@ cdef class Receiving(FrameProcessing):
         Not before it has issued an ID for that, where it uses another one itself: who has none left
         cannot answer an attempt to move (section 9.5).
         """
-        cdef Path old = self.path
         self.name_path(path)
-        if not self.has_id(path):
-            return 0
-        self.move_to(path)
-        self.destination_of_path = self.packet_destination
-        self.keep_an_id(old)
+        if path.peer_id is not None:
+            self.move_to(path)
+            self.destination_of_path = self.packet_destination
         return 0
 
     cdef int move_to(self, Path path) except -1:
