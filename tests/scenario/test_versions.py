@@ -10,8 +10,9 @@ from aioquic.quic.packet import QuicPacketType
 from spooky._core.quic.errors import TransportError
 from spooky.protocol.quic.engines import AIOQUIC, Engine, Feature
 from spooky.protocol.quic.packet import VERSION_1, VERSION_2, parse_header
+from tests.protocol.quic.forge import closed_with
 from tests.scenario.endpoints import Engines, Scenario
-from tests.scenario.test_h3spec_transport import replaced
+from tests.scenario.test_h3spec_transport import replaced, with_parameters
 from tests.simnet import CLIENT, SERVER
 
 VERSION_INFORMATION = 0x11
@@ -100,12 +101,6 @@ class TestForgedNegotiation:
         assert pair.client_handler.handshake is not None
         assert pair.client_handler.handshake.version == VERSION_2
 
-    def test_one_that_offers_what_the_client_began_with_is_ignored(self, engines: Engines) -> None:
-        pair = forged(Scenario(engines, client={"versions": BOTH}), VERSION_2, VERSION_1)
-        pair.handshake()
-        assert pair.client_handler.handshake is not None
-        assert pair.client_handler.handshake.version == VERSION_1
-
 
 def test_a_server_without_version_information_is_fine_in_the_first_version(
     engines: Engines, monkeypatch: pytest.MonkeyPatch
@@ -115,6 +110,15 @@ def test_a_server_without_version_information_is_fine_in_the_first_version(
         pytest.skip("our servers have it")
     silent_servers(monkeypatch)
     Scenario(engines, client={"versions": BOTH}).handshake().download(2000)
+
+
+@pytest.mark.parametrize("available", [(), (VERSION_2,)], ids=["none", "another"])
+def test_a_client_whose_version_is_not_among_its_own_is_refused(
+    engine: Engine, available: tuple[int, ...]
+) -> None:
+    said = b"".join(version.to_bytes(4, "big") for version in (VERSION_1, *available))
+    pair = with_parameters(engine, lambda p: replaced(p, VERSION_INFORMATION, said))
+    closed_with(pair, TransportError.TRANSPORT_PARAMETER_ERROR)
 
 
 @pytest.mark.needs(Feature.FORGED_NEGOTIATION, of="client")
@@ -151,6 +155,16 @@ class TestCompatibleNegotiation:
         packets = pair.packets()
         assert packets[0].version == VERSION_1
         assert all(p.type is not QuicPacketType.VERSION_NEGOTIATION for p in packets)
+
+    def test_one_that_offers_what_the_client_began_with_is_ignored(
+        self, preferring: Engines
+    ) -> None:
+        """Though it offers what it prefers, too: no server would send it."""
+        pair = Scenario(preferring, client={"versions": (VERSION_2, VERSION_1)})
+        forged(pair, VERSION_2, VERSION_1)
+        pair.handshake()
+        initials = [p for p in pair.packets(from_server=False) if p.type is QuicPacketType.INITIAL]
+        assert [p.version for p in initials[:2]] == [VERSION_1, VERSION_1]
 
     def test_a_server_that_says_another_version_than_it_uses_is_refused(
         self, preferring: Engines, monkeypatch: pytest.MonkeyPatch
