@@ -1,4 +1,4 @@
-"""Where the control socket and the history are, through changes."""
+"""Where the control socket, the history and the keys are, through changes."""
 
 import asyncio
 import logging
@@ -12,6 +12,7 @@ from spooky.control.changes import NextGeneration, PrepareError, Step
 from spooky.control.control_socket import ControlSocket, ControlSocketError
 from spooky.control.history import History, HistoryError, Place
 from spooky.control.places import socket_path, state_directory
+from spooky.control.shared_keys import SharedKeys
 
 logger = logging.getLogger(__name__)
 
@@ -35,15 +36,22 @@ def open_history(control: Control, lock: int | None = None) -> History:
 
 
 class ControlPlace:
-    """Owns the control socket, and moves it and the history when the configuration does.
+    """Owns the control socket, and moves it, the history and the keys when the configuration does.
 
     Arguments:
         history: Where generations are kept.
+        keys: Kept beside it.
         make_application: Makes what answers on the socket.
     """
 
-    def __init__(self, history: History, make_application: Callable[[], web.Application]) -> None:
+    def __init__(
+        self,
+        history: History,
+        keys: SharedKeys,
+        make_application: Callable[[], web.Application],
+    ) -> None:
         self._history = history
+        self._keys = keys
         self._make_application = make_application
         self._control = Control()
         self._socket: ControlSocket | None = None
@@ -118,7 +126,10 @@ class ControlPlace:
         def commit() -> None:
             self._control, self._socket = control, new
             if left is not None:
+                # While the old place is ours.
+                self._keys.move(self._history.directory)
                 left.close()
+                self._later(self._keys.save())
             self._history.keep(control.history)
             if old is not new:
                 self._later(new.begin() if new is not None else None)

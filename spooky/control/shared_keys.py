@@ -11,11 +11,14 @@ import math
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from spooky.control.changes import ChangeError
 from spooky.control.safe_files import read_whole, write_whole
 from spooky.protocol.quic.keys import SECRET_BYTES, Keys
 
@@ -31,7 +34,7 @@ FILE_MAX_BYTES: Final = 64 * 1024
 """Of ours some hundred are used."""
 
 KEY_SECONDS: Final = 12 * 3600.0
-"""How long tickets and tokens are sealed under the same secret; opened, they are for twice that."""
+"""How long tickets and tokens are sealed under the same secret; they say how old they are."""
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +60,7 @@ class SharedKeys:
     Arguments:
         inherited: Those of a program that this one takes over from.
         tell: Gives workers those that replace the current ones.
+        still: Entered while no other program takes over.
         wall_clock: Seconds since 1970; rotations go on after a restart.
 
     Attributes:
@@ -67,17 +71,22 @@ class SharedKeys:
         self,
         inherited: Keys | None,
         tell: Callable[[Keys], None],
+        still: Callable[[], AbstractAsyncContextManager[None]],
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self.current = inherited or Keys.generate()
         self._is_inherited = inherited is not None
         self._tell = tell
+        self._still = still
         self._wall_clock = wall_clock
         self._made = wall_clock()
         self._directory: Path | None = None
+        self._writing = asyncio.Lock()
 
     def open(self, directory: Path | None) -> None:
         """Go on with what an earlier start left, before any worker has keys.
+
+        Nothing is written before :meth:`run`: a program that takes over may fail to.
 
         Arguments:
             directory: Where they are kept; ``None`` for nowhere.
@@ -86,64 +95,78 @@ class SharedKeys:
         kept = None if directory is None else _read(directory / NAME)
         if kept is not None:
             self._go_on(kept)
-        self._write()
 
     def _go_on(self, kept: Kept) -> None:
-        keys, now = Keys(kept.number, kept.current, kept.previous, kept.fixed), self._wall_clock()
+        now = self._wall_clock()
         if self._is_inherited:
-            if keys == self.current:
+            if kept.current == self.current.current:
                 self._made = min(kept.made, now)
             return
         age = now - kept.made
-        self.current = keys
+        self.current = Keys(kept.number, kept.current, kept.previous, kept.fixed)
         if 0 <= age < KEY_SECONDS:
             self._made = kept.made
         else:
-            # Of secrets that are too old nothing is opened any more, however long nobody served.
+            # What was sealed under a secret that is too old is over, however long nobody served.
             self._rotate(keeps_last=0 <= age < 2 * KEY_SECONDS)
 
     def _rotate(self, *, keeps_last: bool) -> None:
         rotated = self.current.rotated(secrets.token_bytes(SECRET_BYTES))
         if not keeps_last:
-            rotated = Keys(rotated.number, rotated.current, (), rotated.fixed)
+            rotated = replace(rotated, previous=())
         self.current, self._made = rotated, self._wall_clock()
 
     async def run(self) -> None:
-        """Rotate them for as long as this process serves."""
+        """Keep them, and rotate them, for as long as this process serves."""
+        await self.save()
         while True:
             left = self._made + KEY_SECONDS - self._wall_clock()
             # A clock that was put back does not make them live longer.
             await asyncio.sleep(min(max(left, 0.0), KEY_SECONDS))
-            self._rotate(keeps_last=True)
-            self._tell(self.current)
-            await asyncio.to_thread(self._write)
+            try:
+                # One that takes over has those of now, and would not know others.
+                async with self._still():
+                    self._rotate(keeps_last=True)
+                    self._tell(self.current)
+            except ChangeError:
+                # This one is ending.
+                return
+            await self.save()
 
-    async def follow(self, directory: Path | None) -> None:
-        """Keep them where the history is now, and nowhere else."""
-        if directory == self._directory:
-            return
+    def move(self, directory: Path | None) -> None:
+        """Keep them elsewhere from now on, and no more where they were; :meth:`save` follows.
+
+        At once, as the old directory may be another's a moment later.
+        """
         left, self._directory = self._directory, directory
-        await asyncio.to_thread(self._write)
-        if left is not None:
-            await asyncio.to_thread(_remove, left / NAME)
+        if left is not None and left != directory:
+            _remove(left / NAME)
 
-    def _write(self) -> None:
-        if self._directory is None:
-            return
-        keys = self.current
-        kept = Kept(
-            made=self._made,
-            number=keys.number,
-            current=keys.current,
-            previous=keys.previous,
-            fixed=keys.fixed,
-        )
-        try:
-            write_whole(self._directory / NAME, msgspec.json.encode(kept))
-        except OSError as error:
-            logger.warning(
-                "the keys of tickets, tokens and resets will not outlive this process: %s", error
+    async def save(self) -> None:
+        """Write them; what cannot be written is warned of."""
+        async with self._writing:
+            directory, keys = self._directory, self.current
+            if directory is None:
+                return
+            kept = Kept(
+                made=self._made,
+                number=keys.number,
+                current=keys.current,
+                previous=keys.previous,
+                fixed=keys.fixed,
             )
+            await asyncio.to_thread(_write, directory / NAME, msgspec.json.encode(kept))
+            if directory != self._directory:
+                _remove(directory / NAME)
+
+
+def _write(path: Path, content: bytes) -> None:
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        logger.warning(
+            "the keys of tickets, tokens and resets will not outlive this process: %s", error
+        )
 
 
 def _read(path: Path) -> Kept | None:

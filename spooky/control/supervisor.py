@@ -95,6 +95,7 @@ class Supervisor:
         self._keys = SharedKeys(
             heir.left.keys if heir is not None else None,
             lambda keys: self._crew.tell(UseKeys(keys)),
+            lambda: self._changes.halted(),
         )
         self._waits = heir is not None
         resolve = OutsideResolver(SystemResolver(self._loop), lambda: self._configuration)
@@ -262,7 +263,7 @@ class Supervisor:
             self._upgrade.run,
             audit,
         )
-        self._control = ControlPlace(history, lambda: api.application(OwnerAccess()))
+        self._control = ControlPlace(history, self._keys, lambda: api.application(OwnerAccess()))
         self._admin = AdminEndpoint(api, audit, lambda: self._changes.record.number)
         self._changes.participants += [self._admin, self._control]
 
@@ -522,7 +523,6 @@ class Supervisor:
         # First, so that it sees which backends could serve before.
         self._probation.committed(commit)
         self._follow()
-        self._begin(self._keys.follow(self._changes.history.directory))
         self._show_status()
 
     def _follow(self) -> None:

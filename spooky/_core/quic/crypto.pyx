@@ -7,7 +7,6 @@ the nonce changes from packet to packet; the others share one. Where that librar
 """
 
 import hashlib
-import hashlib
 import hmac
 import logging
 from importlib import metadata

@@ -11,7 +11,6 @@ from spooky._core.quic.crypto cimport hash_digest
 from spooky._core.quic.handshake cimport ServerHandshake
 from spooky._core.quic.key_schedule cimport KeySchedule
 
-from cryptography.hazmat.bindings._rust import openssl
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -55,10 +54,12 @@ cdef bytes NULL_COMPRESSION = b"\0"
 # instructions of a handshake. Where a release keeps these elsewhere, the public ones do.
 cdef object new_key = X25519PrivateKey.generate
 cdef object read_key = X25519PublicKey.from_public_bytes
-cdef object direct = getattr(openssl, "x25519", None)
-if direct is not None:
-    new_key = getattr(direct, "generate_key", new_key)
-    read_key = getattr(direct, "from_public_bytes", read_key)
+try:
+    from cryptography.hazmat.bindings._rust import openssl
+    new_key = openssl.x25519.generate_key
+    read_key = openssl.x25519.from_public_bytes
+except (ImportError, AttributeError):
+    pass
 
 
 cdef class ServerNegotiation(ServerHandshake):

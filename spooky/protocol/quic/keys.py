@@ -1,7 +1,7 @@
 """The secrets that all workers share: for tickets, tokens and stateless resets."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -26,12 +26,14 @@ class Keys:
         previous: Those before it, the newest first.
         fixed: Never rotated: a stateless reset has to work for as long as a peer remembers a
             connection ID (RFC 9000 section 10.3.2).
+        unkept: In no file, as the others are: for what speaks for a client.
     """
 
     number: int
     current: bytes
     previous: tuple[bytes, ...]
     fixed: bytes
+    unkept: bytes = field(default_factory=lambda: secrets.token_bytes(SECRET_BYTES))
 
     @classmethod
     def generate(cls) -> "Keys":
@@ -41,6 +43,11 @@ class Keys:
     def derived(self, purpose: str) -> tuple[bytes, ...]:
         """Return the keys for a rotated purpose, the current one first."""
         return tuple(_derive(secret, purpose) for secret in (self.current, *self.previous))
+
+    def derived_unkept(self, purpose: str) -> tuple[bytes, ...]:
+        """Return likewise keys that whoever reads what is kept does not know."""
+        secrets_of_all = (self.current, *self.previous)
+        return tuple(_derive(self.unkept + secret, purpose) for secret in secrets_of_all)
 
     def derived_fixed(self, purpose: str) -> bytes:
         """Return the key for a purpose whose key stays."""
@@ -52,7 +59,7 @@ class Keys:
         Arguments:
             secret: The new current secret: random, :data:`SECRET_BYTES` long.
         """
-        return Keys(self.number + 1, secret, (self.current,), self.fixed)
+        return Keys(self.number + 1, secret, (self.current,), self.fixed, self.unkept)
 
 
 def _derive(secret: bytes, purpose: str) -> bytes:

@@ -24,9 +24,9 @@ class NativeSession(Connection):
     tls: NativeTls
 
     # What ``on_closed`` is told, and a run as ``flush`` gives it, of a plain tuple: to call the
-    # classes runs two functions of Python for each.
-    make_close = partial(tuple.__new__, Close)
-    make_transmit = partial(tuple.__new__, Transmit)
+    # classes runs two functions of Python for each. Static, as Python 3.14 binds what is partial.
+    make_close = staticmethod(partial(tuple.__new__, Close))
+    make_transmit = staticmethod(partial(tuple.__new__, Transmit))
 
     @property
     def server_name(self) -> str | None:

@@ -74,19 +74,25 @@ class TicketSealer:
 
     def __init__(self, keys: Keys, listener: str) -> None:
         self._sealers = [make_sealer(key) for key in keys.derived(TICKET)]
+        # Whoever came to know keys that are kept in a file could else be any client.
+        self._sealers_of_known = [make_sealer(key) for key in keys.derived_unkept(TICKET)]
         self._listener = listener.encode()
 
     def seal(self, session: Session) -> bytes | None:
         """Return a ticket, or ``None`` for a session too large for one."""
-        ticket = self._sealers[0].seal(_encode(session), self._listener)
+        sealers = self._sealers_of_known if session.client_chain else self._sealers
+        ticket = sealers[0].seal(_encode(session), self._listener)
         return ticket if len(ticket) <= TICKET_MAX else None
 
     def open(self, ticket: bytes) -> Session | None:
         """Return the session of a ticket, or ``None`` if it is none of this listener's."""
-        for sealer in self._sealers:
-            opened = sealer.open(ticket, self._listener)
-            if opened is not None:
-                return _decode(opened)
+        for sealers, are_of_known in ((self._sealers, False), (self._sealers_of_known, True)):
+            for sealer in sealers:
+                opened = sealer.open(ticket, self._listener)
+                if opened is not None:
+                    session = _decode(opened)
+                    is_fit = session is not None and bool(session.client_chain) is are_of_known
+                    return session if is_fit else None
         return None
 
 

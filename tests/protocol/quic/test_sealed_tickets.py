@@ -275,6 +275,24 @@ class TestSealer:
         assert ticket is not None
         assert TicketSealer(KEYS, "one").open(ticket) == nameless
 
+    def test_who_knows_what_is_kept_on_disk_cannot_be_a_client_that_showed_a_certificate(
+        self,
+    ) -> None:
+        """Nor is such a session resumed after a restart, which has other keys for it."""
+        restarted = dataclasses.replace(KEYS, unkept=bytes(32))
+        ticket = TicketSealer(KEYS, "one").seal(SESSION)
+        assert ticket is not None
+        assert TicketSealer(restarted, "one").open(ticket) is None
+        forger = TicketSealer(restarted, "one")
+        forger._sealers_of_known = forger._sealers
+        forged = forger.seal(SESSION)
+        assert forged is not None
+        assert TicketSealer(KEYS, "one").open(forged) is None
+        nameless = dataclasses.replace(SESSION, client_chain=())
+        ticket = TicketSealer(KEYS, "one").seal(nameless)
+        assert ticket is not None
+        assert TicketSealer(restarted, "one").open(ticket) == nameless
+
     def test_the_secret_is_not_to_be_seen(self) -> None:
         secret = bytes(range(32))
         ticket = TicketSealer(KEYS, "").seal(dataclasses.replace(SESSION, secret=secret))
