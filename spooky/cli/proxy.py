@@ -71,7 +71,7 @@ def command(backend: str, listen: str, cert: str | None, key: str | None, insecu
 
         from spooky.control.candidate import make_candidate
 
-        served = serve_until_stopped(lambda: make_candidate(configuration), announce)
+        served = serve_until_stopped(lambda: (make_candidate(configuration), None), announce)
         return EXIT_OK if served else EXIT_FAILED
 
 

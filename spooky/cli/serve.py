@@ -13,6 +13,8 @@ from spooky.config.schema import DEFAULT_PATH
 
 if TYPE_CHECKING:
     from spooky.control.candidate import Candidate
+    from spooky.control.first_generation import Resumed
+    from spooky.control.history import History
 
 
 @click.command()
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
 @click.option(
     "--state-dir",
     type=click.Path(path_type=Path),
-    help="Where --resume finds the history, if the broken file named a place (control.state_dir).",
+    help="Where --resume finds the history, if the broken file named a place (control.state_dir); "
+    "even if it is that of another file.",
 )
 @click.option("--take-over", "descriptor", type=int, hidden=True)
 @click.argument("misplaced", metavar="", required=False)
@@ -63,9 +66,9 @@ def command(
     from spooky.control.candidate import read_candidate
     from spooky.generation.materials import MaterialError
 
-    def make() -> "Candidate":
+    def make() -> "tuple[Candidate, Resumed | None]":
         try:
-            return read_candidate(path)
+            return read_candidate(path), None
         except ConfigurationError as error:
             if not resume:
                 raise
@@ -79,10 +82,11 @@ def command(
     return EXIT_OK if serve_until_stopped(make, _announce) else EXIT_FAILED
 
 
-def _last_good(path: Path, state_dir: Path | None) -> "Candidate":
-    """Return the last generation that was in force."""
+def _last_good(path: Path, state_dir: Path | None) -> "tuple[Candidate, Resumed]":
+    """Return the last generation that was in force, and which that is."""
     from spooky.config.control import HISTORY_MAX, Control
     from spooky.control.candidate import restore_candidate
+    from spooky.control.first_generation import Resumed
     from spooky.control.history import History
     from spooky.control.places import state_directory
 
@@ -91,21 +95,39 @@ def _last_good(path: Path, state_dir: Path | None) -> "Candidate":
     control = Control(state_dir=given, history=HISTORY_MAX)
     directory = state_directory(control)
     history = History(directory, control.history)
-    newest, last = history.newest_proven, history.newest
     history.close()
-    if newest is None:
-        raise CommandError(
+    file = str(path.absolute())
+    found, last = history.newest_proven_of(file), history.newest
+    if found is None and state_dir is not None:
+        # Whoever names the history wants this one, even if it is of a file that was moved.
+        found = history.newest_proven
+    if found is None:
+        raise _nothing_to_resume(path, directory, history, file)
+    if last is not None and last.unproven and last.number > found.number:
+        click.echo(f"generation {last.number} was on probation, and is not used", err=True)
+    click.echo(
+        f"{path} is broken: starting with generation {found.number} of {found.path}, "
+        f"from the history in {directory}; a reload reads {path}",
+        err=True,
+    )
+    return restore_candidate(found.text, found.path), Resumed(found.number, file)
+
+
+def _nothing_to_resume(path: Path, directory: Path, history: "History", file: str) -> CommandError:
+    """Return why no generation can be started with."""
+    other = history.newest_proven
+    if other is None or any(record.is_of(file) for record in history):
+        return CommandError(
             f"{path} is broken, and the history in {directory} has nothing to start with",
             "mend the file, or say with --state-dir where the history is",
         )
-    if last is not None and last is not newest:
-        click.echo(f"generation {last.number} was on probation, and is not used", err=True)
-    click.echo(
-        f"{path} is broken: starting with generation {newest.number} of {newest.path}, "
-        f"from the history in {directory}",
-        err=True,
+    of = other.service or other.path
+    return CommandError(
+        f"{path} is broken, and the history in {directory} is that of {of}",
+        "mend the file, or say with --state-dir where its own history is; "
+        f"--state-dir {shlex.quote(str(directory))} starts with generation {other.number} of "
+        f"{other.path} all the same",
     )
-    return restore_candidate(newest.text, newest.path)
 
 
 def _announce(addresses: list[tuple[str, int]]) -> None:

@@ -10,16 +10,19 @@ from spooky.cli.errors import CommandError
 
 if TYPE_CHECKING:
     from spooky.control.candidate import Candidate
+    from spooky.control.first_generation import Resumed
 
 Announce = Callable[[list[tuple[str, int]]], None]
 """Called with the bound addresses once clients can connect."""
 
 
-def serve_until_stopped(make: "Callable[[], Candidate]", announce: Announce) -> bool:
+def serve_until_stopped(
+    make: "Callable[[], tuple[Candidate, Resumed | None]]", announce: Announce
+) -> bool:
     """Serve until a signal says to stop.
 
     Arguments:
-        make: Gives what to serve.
+        make: Gives what to serve, and which generation that is if it is resumed.
         announce: Called with the bound addresses once clients can connect.
 
     Returns:
@@ -36,15 +39,15 @@ def serve_until_stopped(make: "Callable[[], Candidate]", announce: Announce) -> 
     from spooky.control.supervisor import Supervisor
     from spooky.generation.materials import MaterialError
 
-    async def serve(candidate: "Candidate") -> bool:
+    async def serve(candidate: "Candidate", resumed: "Resumed | None") -> bool:
         starting = asyncio.current_task()
         assert starting is not None
         # Until the supervisor serves, and takes signals itself; SIGINT does so unasked.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, starting.cancel)
-        return await Supervisor(candidate, announce).run()
+        return await Supervisor(candidate, announce, resumed=resumed).run()
 
     try:
-        return _run(serve(make()))
+        return _run(serve(*make()))
     except asyncio.CancelledError:
         # SIGTERM before it served: nobody has lost anything.
         return True

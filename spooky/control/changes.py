@@ -241,8 +241,10 @@ class Changes:
         self.running = candidate
         self.record = record
         self.history = history
-        self.source = candidate.path
-        self.seen = FilesSeen(sha256(candidate.text.encode()))
+        self.source = record.service or candidate.path
+        # Of a file that is broken, so that an earlier generation serves, nothing is known.
+        resumed = self.source != candidate.path
+        self.seen = FilesSeen(b"" if resumed else sha256(candidate.text.encode()))
         self.counts = ChangeCounts()
         self.starting = True
         self.ending = False
@@ -433,8 +435,11 @@ class Changes:
             return target
         kept = ", ".join(str(record.number) for record in self.history)
         if number is None:
+            unproven = ", ".join(str(one.number) for one in self.history if one.unproven)
+            only = f"; only by its number to one whose probation did not end well: {unproven}"
             raise UnknownGenerationError(
-                f"there is no earlier generation to go back to; these are kept: {kept}"
+                f"there is no earlier generation to go back to{only if unproven else ''}; "
+                f"these are kept: {kept}"
             )
         raise UnknownGenerationError(f"generation {number} is not kept; these are: {kept}")
 
@@ -481,8 +486,9 @@ class Changes:
         if source is Source.ROLLBACK or source.is_by_the_way:
             probation = 0.0
         record = make_record(
-            number, candidate, source, time.time(), asked.requested_by, asked.reason, origin
-        )
+            number, candidate, source, time.time(), asked.requested_by, asked.reason, origin,
+            service=self.record.service,
+        )  # fmt: skip
         unproven = probation > 0 or (source.is_by_the_way and self.record.unproven)
         record = msgspec.structs.replace(record, unproven=unproven)
         before = InForce(self.running, self.record)

@@ -80,6 +80,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         reason: What they gave as the reason; may be empty.
         overrides: What was in force in place of what the text says.
         unproven: Whether it was put on probation, and has not passed that.
+        service: The file that the service was started with, whichever was applied since; empty if
+            that is not known.
     """
 
     version: int = VERSION
@@ -94,11 +96,21 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     overrides: Overrides = ()
     unproven: bool = False
+    service: str = ""
 
     @property
     def digest(self) -> str:
         """The SHA-256 of the text, of the files and of the overrides; hexadecimal."""
         return content_digest(self.text, self.files, self.overrides)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether it has the configuration of an earlier one again."""
+        return self.origin != self.number
+
+    def is_of(self, file: str) -> bool:
+        """Return whether it came from a file, or is of a service that was started with it."""
+        return file in (self.service, self.path)
 
 
 def content_digest(text: str, files: Mapping[str, str], overrides: Overrides = ()) -> str:
@@ -237,6 +249,15 @@ class History:
         newest = self.newest
         return max(self._highest, newest.number if newest is not None else 0) + 1
 
+    def newest_proven_of(self, file: str) -> Record | None:
+        """Return the same of a service alone.
+
+        Arguments:
+            file: The file that it was started with, absolute.
+        """
+        found = (one for one in reversed(self._records.values()) if one.is_of(file))
+        return next((one for one in found if not one.unproven), None)
+
     def get(self, number: int) -> Record | None:
         """Return a generation, or ``None`` if it is not kept."""
         return self._records.get(number)
@@ -245,15 +266,23 @@ class History:
         """Return what a rollback without a number goes back to.
 
         That is the generation before the one whose configuration this one has, so that going back
-        again goes further back.
+        again goes further back. Those are left out whose probation did not end well.
         """
         record = self._records.get(number)
         if record is None:
             return None
         # Files are read as they are now, so what is the same but for them is no way back.
-        earlier = (one for one in reversed(self._records.values()) if one.number < record.origin)
         here = (record.path, record.text, record.overrides)
-        return next((one for one in earlier if (one.path, one.text, one.overrides) != here), None)
+        return next(
+            (
+                one
+                for one in reversed(self._records.values())
+                if one.number < record.origin
+                and not one.unproven
+                and (one.path, one.text, one.overrides) != here
+            ),
+            None,
+        )
 
     def add(self, record: Record) -> None:
         """Keep a generation, on disk before this returns; the oldest beyond the limit go.
@@ -279,11 +308,26 @@ class History:
         self._records[record.number] = record
 
     def prune(self) -> None:
-        """Let the oldest beyond the limit go."""
+        """Let the oldest beyond the limit go, but copies first: going back makes one each time."""
         while len(self._records) > self.limit:
-            number = next(iter(self._records))
+            number = self._most_dispensable()
             del self._records[number]
             self._unlink(number)
+
+    def _most_dispensable(self) -> int:
+        """Return the generation to let go of: never the newest, which is in force."""
+        *older, newest = self._records.values()
+        back = self.before(newest.number)
+        way_back = back.number if back is not None else None
+
+        def worth(one: Record) -> tuple[int, int]:
+            if one.number == way_back:
+                return 3, one.number
+            if one.number == newest.origin:
+                return 2, one.number
+            return 0 if one.is_copy and one.origin in self._records else 1, one.number
+
+        return min(older, key=worth).number if older else newest.number
 
     def remove(self, number: int) -> None:
         """Forget a generation that did not come in force after all."""

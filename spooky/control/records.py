@@ -12,6 +12,8 @@ def make_record(
     requested_by: str,
     reason: str = "",
     origin: int | None = None,
+    *,
+    service: str = "",
 ) -> Record:
     """Return a generation as the history has it.
 
@@ -23,6 +25,7 @@ def make_record(
         requested_by: Who asked for it.
         reason: Why, in their words.
         origin: The generation whose configuration it has again; ``None`` for a new one.
+        service: The file that the service was started with.
     """
     return Record(
         number=number,
@@ -35,4 +38,5 @@ def make_record(
         requested_by=requested_by,
         reason=reason,
         overrides=candidate.overrides,
+        service=service,
     )

@@ -34,7 +34,7 @@ from spooky.control.facts import (
 )
 from spooky.control.file_limit import allow_many_files
 from spooky.control.file_watch import FileWatch
-from spooky.control.first_generation import begin_with
+from spooky.control.first_generation import Resumed, begin_with
 from spooky.control.health import Health
 from spooky.control.heir import Heir, shared_segment
 from spooky.control.history import History, HistoryError
@@ -78,6 +78,7 @@ class Supervisor:
         candidate: What to serve.
         announce: Called with the bound addresses once clients can connect.
         heir: What takes over from another program, if this does.
+        resumed: The generation that it is, if it is not what the file says.
     """
 
     def __init__(
@@ -85,8 +86,9 @@ class Supervisor:
         candidate: Candidate,
         announce: Callable[[list[tuple[str, int]]], None],
         heir: Heir | None = None,
+        resumed: Resumed | None = None,
     ) -> None:
-        self._heir = heir
+        self._heir, self._resumed = heir, resumed
         self._announce = announce
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
@@ -282,7 +284,9 @@ class Supervisor:
             for one in self._heir.left.history:
                 history.remember(one)
         else:
-            self._candidate, record = begin_with(self._candidate, history, self._started)
+            self._candidate, record = begin_with(
+                self._candidate, history, self._started, self._resumed
+            )
         parts: list[Participant] = [self._slots, self._logs, self._listeners, self, self._metrics]
         self._changes = Changes(self._candidate, record, history, self._segment, parts)
         self._probation = Probation(

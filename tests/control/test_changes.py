@@ -485,6 +485,7 @@ def test_a_broken_file_starts_from_the_last_good_generation_when_told_to(tmp_pat
         async with served(tmp_path, WORKERS) as proxy:
             proxy.write(deny)
             assert (await proxy.command("reload"))[0] == 0
+            good = proxy.path.read_text()
             proxy.write(allow)
             control = Path(os.environ["XDG_RUNTIME_DIR"]) / "spooky" / "control.sock"
             wanted = {"probation_seconds": 600}
@@ -498,6 +499,7 @@ def test_a_broken_file_starts_from_the_last_good_generation_when_told_to(tmp_pat
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "spooky.cli.main", "serve", "--config", str(proxy.path),
                 "--resume", "--state-dir", state, stderr=asyncio.subprocess.PIPE,
+                env={**os.environ, "STATE_DIRECTORY": state},
             )  # fmt: skip
             assert process.stderr is not None
             said = b""
@@ -508,6 +510,14 @@ def test_a_broken_file_starts_from_the_last_good_generation_when_told_to(tmp_pat
             assert b"starting with generation 2" in said
             port = int(said.rpartition(b"port ")[2])
             again = Served(process, port, proxy.origin, tmp_path)
+            assert await statuses([await again.client("h3")]) == {403}
+            # The way back leads past the third, and a reload reads the file that was broken.
+            assert (await again.command("rollback"))[0] == 0
+            assert await statuses([await again.client("h3")]) == {200}
+            proxy.path.write_text(good)
+            code, output = await again.command("reload")
+            assert code == 0, output
+            assert "nothing changed" not in output
             assert await statuses([await again.client("h3")]) == {403}
             process.terminate()
             assert await process.wait() == 0

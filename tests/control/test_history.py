@@ -25,6 +25,15 @@ def record(number: int, text: str = "", origin: int | None = None) -> Record:
     )
 
 
+def walk_back(history: History) -> list[int]:
+    """Go back as often as it goes; return what that came to."""
+    walked = []
+    while (target := history.before(history.next_number - 1)) is not None:
+        walked.append(target.origin)
+        history.add(record(history.next_number, target.text, target.origin))
+    return walked
+
+
 def test_generations_outlive_the_process(tmp_path: Path) -> None:
     history = History(tmp_path / "state", 10)
     history.add(record(1))
@@ -128,15 +137,67 @@ def test_going_back_again_goes_further_back(tmp_path: Path) -> None:
     history = History(None, 10)
     for number in (1, 2, 3):
         history.add(record(number))
-    walked = []
-    while (target := history.before(history.next_number - 1)) is not None:
-        walked.append(target.origin)
-        history.add(record(history.next_number, target.text, target.origin))
-    assert walked == [2, 1]
+    assert walk_back(history) == [2, 1]
     history.add(record(history.next_number, "new"))
     before = history.before(history.next_number - 1)
     assert before is not None
     assert before.origin == 1
+
+
+def test_going_back_does_not_push_out_what_it_goes_to(tmp_path: Path) -> None:
+    history = History(tmp_path, 6)
+    for number in range(21, 27):
+        history.add(record(number))
+    # The newest takes the place of one; the copies before it go first.
+    assert walk_back(history) == [25, 24, 23, 22]
+    assert [one.number for one in history] == [22, 23, 24, 25, 26, 30]
+    history.close()
+    assert [one.number for one in History(tmp_path, 6)] == [22, 23, 24, 25, 26, 30]
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(1, [9]), (2, [3, 9]), (3, [3, 4, 9])])
+def test_the_way_back_stays_as_long_as_there_is_room(limit: int, kept: list[int]) -> None:
+    history = History(None, 10)
+    for number in range(1, 9):
+        history.add(record(number))
+    history.add(record(9, record(4).text, 4))
+    history.keep(limit)
+    assert [one.number for one in history] == kept
+
+
+def test_a_copy_that_the_way_back_leads_to_stays() -> None:
+    history = History(None, 3)
+    for one in (record(1), record(2), record(3, record(1).text, 1)):
+        history.add(one)
+    history.add(record(4))
+    before = history.before(4)
+    assert before is not None
+    assert before.text == record(1).text
+
+
+def test_going_back_leaves_out_what_did_not_prove_itself() -> None:
+    history = History(None, 10)
+    history.add(record(1))
+    history.add(msgspec.structs.replace(record(2), unproven=True))
+    history.add(record(3))
+    before = history.before(3)
+    assert before is not None
+    assert before.number == 1
+
+
+def test_the_last_good_one_of_a_service_is_none_of_another() -> None:
+    history = History(None, 10)
+    history.add(record(1))
+    history.add(msgspec.structs.replace(record(2), service="/etc/a.yaml"))
+    history.add(msgspec.structs.replace(record(3), service="/etc/b.yaml", path="/etc/b.yaml"))
+    found = {
+        file: one and one.number
+        for file in ("/etc/a.yaml", "/etc/b.yaml", "/etc/spooky/config.yaml", "/etc/c.yaml")
+        for one in [history.newest_proven_of(file)]
+    }
+    assert found == {
+        "/etc/a.yaml": 2, "/etc/b.yaml": 3, "/etc/spooky/config.yaml": 2, "/etc/c.yaml": None,
+    }  # fmt: skip
 
 
 def test_it_moves_to_another_directory_and_never_into_another_history(tmp_path: Path) -> None:
