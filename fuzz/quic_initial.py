@@ -1,4 +1,4 @@
-"""Initial packets of a client nobody knows: any frames, any hello, before there is a handshake.
+"""Initial packets of a client nobody knows: any frames, any hellos, before there is a handshake.
 
 The first byte chooses the server's engine, the rest is packets as in ``quic_frames``.
 """
@@ -12,6 +12,14 @@ from fuzz.quic_frames import NAMES, PACKETS_MAX, packets, packets_of
 from spooky.protocol.quic.engines import ENGINES
 from spooky.protocol.quic.packet import ConnectionIds, parse_header
 from tests.protocol.quic.forge import Initials, client_hello, crypto_frame
+from tests.protocol.quic.retried_hello import (
+    KEY_SHARE,
+    P521,
+    SUPPORTED_GROUPS,
+    X25519,
+    key_shares,
+    with_extensions,
+)
 from tests.protocol.quic.support import SLOT, Recorder, server_parameters
 from tests.simnet import CLIENT
 
@@ -20,13 +28,20 @@ FRAMES_MAX_BYTES = 1100
 
 
 def seeds() -> Iterator[bytes]:
-    """Yield hellos, whole and in pieces, and what is no hello."""
+    """Yield hellos, whole, in pieces and said twice, and what is no hello."""
     whole = client_hello()
     half = len(whole) // 2
+    groups = {SUPPORTED_GROUPS: b"\0\x04\0\x19\0\x1d"}
+    first = with_extensions(whole, groups | {KEY_SHARE: key_shares(P521)})
+    again, wrong = (
+        with_extensions(whole, groups | {KEY_SHARE: key_shares(group)}) for group in (X25519, P521)
+    )
     conversations = [
         packets(crypto_frame(0, whole)),
         packets(crypto_frame(half, whole[half:]), crypto_frame(0, whole[:half])),
         packets(crypto_frame(0, whole), b"\x01", b"\x02\0\0\0\0"),
+        packets(crypto_frame(0, first), crypto_frame(len(first), again)),
+        packets(crypto_frame(0, first), crypto_frame(len(first), wrong)),
         packets(crypto_frame(0, b"\x01\0\0\x04abcd")),
         packets(crypto_frame(0, whole[:half]), b"\x1c\x01\0\0"),
         packets(b"\x08\0x"),
