@@ -1,13 +1,14 @@
 """Every interleaving of changes, rollbacks and crashes leaves one committed generation in service.
 
-The pipeline, the crew and the history are the real ones. Simulated are the clock, the threads and
+The supervisor's crashes are among them, after which it starts with what the history has. The
+pipeline, the crew and the history are the real ones. Simulated are the clock, the threads and
 the worker processes, which do with each message what :mod:`spooky.edge.agent` does with it.
 """
 
 import asyncio
 import mmap
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,10 +22,11 @@ from spooky._core import COMPILED
 from spooky._core.shared import Segment, segment_size
 from spooky.config.control import Control
 from spooky.config.performance import Performance
-from spooky.config.schema import Configuration
+from spooky.config.schema import Backend, Configuration, Upstream
 from spooky.control import changes as changes_module
 from spooky.control import crew as crew_module
 from spooky.control import slots as slots_module
+from spooky.control.backend_acts import reset_act, weight_act
 from spooky.control.candidate import Candidate
 from spooky.control.changes import (
     Asked,
@@ -61,6 +63,11 @@ from spooky.protocol.quic.keys import Keys
 WORKERS = 2 if COMPILED else 1
 SLOTS = 12 if COMPILED else 1
 KEYS = Keys.generate()
+STEPS_MAX = 200
+"""More than anything takes that ends."""
+
+Content = tuple[int, int]
+"""What tells configurations apart: a number of the file's, and a backend's weight."""
 
 
 class StepLoop(asyncio.SelectorEventLoop):
@@ -71,7 +78,7 @@ class StepLoop(asyncio.SelectorEventLoop):
         self.now = 0.0
         self.errors: list[BaseException] = []
         self.set_exception_handler(lambda _, context: self.errors.append(context["exception"]))
-        self.threads: deque[tuple[asyncio.Future[Any], Callable[[], Any]]] = deque()
+        self.threads: deque[tuple[asyncio.Future[Any], Callable[[], Any], Any]] = deque()
 
     def time(self) -> float:
         """Return the time."""
@@ -80,12 +87,14 @@ class StepLoop(asyncio.SelectorEventLoop):
     def run_in_executor(self, _: Any, work: Callable[..., Any], *arguments: Any) -> Any:
         """Begin something in a thread."""
         future = self.create_future()
-        self.threads.append((future, lambda: work(*arguments)))
+        # What a thread is told to call is called in a context.
+        called = work.args[0] if isinstance(work, partial) else work
+        self.threads.append((future, lambda: work(*arguments), called))
         return future
 
     def finish_thread(self) -> None:
         """Have the oldest thread come to its end."""
-        future, work = self.threads.popleft()
+        future, work, _ = self.threads.popleft()
         try:
             result = work()
         except Exception as error:
@@ -124,8 +133,8 @@ class SimulatedWorker:
         self.started = asyncio.get_running_loop().time()
         self.alive = True
         self.finishes = False
-        self.serves: tuple[int, int] | None = None
-        self.candidate: tuple[int, int] | None = None
+        self.serves: tuple[int, Content] | None = None
+        self.candidate: tuple[int, Content] | None = None
         self.inbox: deque[ToWorker] = deque()
         self.outbox: deque[ToSupervisor] = deque()
         self.every[slot] = self
@@ -149,7 +158,7 @@ class SimulatedWorker:
         """
         match self.inbox.popleft():
             case Start(generation=number, configuration=configuration, waits=waits):
-                self.serves = number, configuration.control.history
+                self.serves = number, content_of(configuration)
                 if not waits:
                     self.serve()
                 self.outbox.append(Ready())
@@ -162,7 +171,7 @@ class SimulatedWorker:
             case Prepare(generation=number, configuration=configuration):
                 self.serve()
                 if can:
-                    self.candidate = number, configuration.control.history
+                    self.candidate = number, content_of(configuration)
                     self.outbox.append(Prepared(number))
                 else:
                     self.outbox.append(PrepareFailed(number, "cannot"))
@@ -174,7 +183,7 @@ class SimulatedWorker:
         """Have the supervisor hear what was said first."""
         self._on_message(self, self.outbox.popleft())
 
-    def serve(self) -> tuple[int, int]:
+    def serve(self) -> tuple[int, Content]:
         """Return what a request gets: the number of a generation, and its content.
 
         A worker that has not got what is in force would end. The pipeline never needs that.
@@ -196,22 +205,28 @@ class SimulatedWorker:
 
 
 class FullHistory(History):
-    """A history on a disk that may be full."""
+    """A history on a disk that may be full.
 
-    def __init__(self) -> None:
+    Arguments:
+        disk: What is there, by number.
+    """
+
+    def __init__(self, disk: dict[int, Record]) -> None:
         super().__init__(None, 1000)
         self.full = False
-        self.disk: set[int] = set()
+        self.disk = disk
+        for number in sorted(disk):
+            self.remember(disk[number])
 
     def write(self, record: Record) -> None:
         """Write, if there is room."""
         if self.full:
             raise HistoryError("No space left on device")
-        self.disk.add(record.number)
+        self.disk[record.number] = record
 
     def remove(self, number: int) -> None:
         """Forget a generation."""
-        self.disk.discard(number)
+        self.disk.pop(number, None)
         super().remove(number)
 
 
@@ -236,16 +251,21 @@ class Resource:
         return Step(give, give, check)
 
 
-def candidate(content: int) -> Candidate:
+def candidate(file: int) -> Candidate:
     """Return a configuration that can be told from others."""
     # Another number of workers takes new ones.
-    workers = WORKERS + (content % 2 if COMPILED else 0)
+    workers = WORKERS + (file % 2 if COMPILED else 0)
     made = Configuration(
-        upstream={},
-        control=Control(history=content),
+        upstream={"u": Upstream(backends=(Backend(id="b", address="http://127.0.0.1:1"),))},
+        control=Control(history=file),
         performance=Performance(worker_threads=workers),
     )
-    return Candidate(made, str(content), "/spooky.yaml", Materials({}, b""), (), made)
+    return Candidate(made, str(file), "/spooky.yaml", Materials({}, b""), (), made)
+
+
+def content_of(configuration: Configuration) -> Content:
+    """Return what tells a configuration from others."""
+    return configuration.control.history, configuration.upstream["u"].backends[0].weight
 
 
 class Pipeline(RuleBasedStateMachine):
@@ -253,7 +273,7 @@ class Pipeline(RuleBasedStateMachine):
 
     @initialize()
     def start(self) -> None:
-        """Start the workers."""
+        """Start for the first time."""
         self.patch = pytest.MonkeyPatch()
         self.patch.setattr(
             changes_module, "read_change", lambda path, *_: candidate(int(path.name))
@@ -263,32 +283,34 @@ class Pipeline(RuleBasedStateMachine):
         )
         self.patch.setattr(crew_module, "WorkerProcess", SimulatedWorker)
         self.patch.setattr(slots_module, "SLOTS", SLOTS)
+        self.committed: dict[int, Content] = {}
+        self._begin(candidate(1000), {})
+
+    def _begin(self, first: Candidate, disk: dict[int, Record]) -> None:
+        """Start the workers with what a file says."""
         self.segment = Segment(mmap.mmap(-1, segment_size(SLOTS)), SLOTS)
         SimulatedWorker.segment, SimulatedWorker.every = self.segment, {}
         self.loop = StepLoop()
         self.asked: list[asyncio.Task[Outcome]] = []
-        self.committed: dict[int, int] = {}
-        self.loop.run_until_complete(self._make())
+        self.loop.run_until_complete(self._make(first, disk))
         begun = self.loop.create_task(self.crew.start())
-        for _ in range(9):
-            self.go_on([0])
-        assert begun.done()
+        self._go_on_until(begun.done)
+        kept = self.loop.create_task(self.changes.keep_first(inherited=False))
+        self._go_on_until(kept.done)
+        self.changes.starting = False
 
-    async def _make(self) -> None:
-        first = candidate(1000)
-        self.history = FullHistory()
-        _, record = begin_with(first, self.history, 0.0)
-        self.history.add(record)
+    async def _make(self, first: Candidate, disk: dict[int, Record]) -> None:
+        self.history = FullHistory(disk)
+        first, record = begin_with(first, self.history, 0.0)
         self.segment.commit(record.number)
-        self.committed[record.number] = 1000
+        self.committed[record.number] = content_of(first.configuration)
         self.resource = Resource()
-        self.slots = Slots(WORKERS)
+        self.slots = Slots(first.configuration.performance.worker_threads)
         self.crew = Crew(
             self.slots, self.segment, self._make_start, lambda *_: None, self.slots.free
         )
         participants = [self.slots, self.resource, self]
         self.changes = Changes(first, record, self.history, self.segment, participants)
-        self.changes.starting = False
         self.changes.on_committed = self._on_committed
 
     def _make_start(self, slot: int, _: Any) -> tuple[Start, dict[str, int]]:
@@ -318,7 +340,7 @@ class Pipeline(RuleBasedStateMachine):
     def _on_committed(self, commit: Committed) -> None:
         assert commit.number not in self.committed
         assert commit.number == self.segment.generation > max(self.committed)
-        self.committed[commit.number] = self.changes.running.configuration.control.history
+        self.committed[commit.number] = content_of(self.changes.running.configuration)
 
     @property
     def workers(self) -> list[SimulatedWorker]:
@@ -333,19 +355,26 @@ class Pipeline(RuleBasedStateMachine):
     # --- what may happen ----------------------------------------------------------------------
 
     @precondition(lambda self: len(self.asked) < 3)
-    @rule(content=st.integers(2, 9))
-    def apply(self, content: int) -> None:
-        """Somebody asks for a change."""
-        work = self.changes.apply(Path(str(content)), Asked("a test"))
-        self.asked.append(self.loop.create_task(work))
-        self.loop.turn()
+    @rule(file=st.integers(2, 9), probation=st.sampled_from([0.0, 60.0]))
+    def apply(self, file: int, probation: float = 0.0) -> None:
+        """Somebody asks for a change; none passes its probation here."""
+        self._ask(self.changes.apply(Path(str(file)), Asked("a test", "", None, probation)))
+
+    @precondition(lambda self: len(self.asked) < 3)
+    @rule(weight=st.sampled_from([None, 1, 2, 100]))
+    def override(self, weight: int | None) -> None:
+        """Somebody gives the backend another weight, or the file's."""
+        act = reset_act("u", "b") if weight is None else weight_act("u", "b", weight)
+        self._ask(self.changes.override("u", "b", act, Asked("a test")))
 
     @precondition(lambda self: len(self.asked) < 3)
     @rule(back=st.integers(0, 3))
     def roll_back(self, back: int) -> None:
         """Somebody asks to go back."""
         number = sorted(self.committed)[-back] if 0 < back <= len(self.committed) else None
-        work = self.changes.rollback(number, Asked("a test"))
+        self._ask(self.changes.rollback(number, Asked("a test")))
+
+    def _ask(self, work: Coroutine[Any, Any, Outcome]) -> None:
         self.asked.append(self.loop.create_task(work))
         self.loop.turn()
 
@@ -396,6 +425,72 @@ class Pipeline(RuleBasedStateMachine):
         self.crash(data)
         self._run(self.loop.finish_thread)
 
+    @rule(resume=st.booleans(), file=st.integers(2, 9))
+    def supervisor_dies(self, resume: bool, file: int) -> None:
+        """It dies at any step, and starts anew: with its file, or with the last good generation."""
+        whole = self.history.disk.keys() - self.committed.keys()
+        assert len(whole) <= 1
+        # Nothing that was in force is lost, and what was written whole may count as such.
+        assert self.committed.keys() <= self.history.disk.keys()
+        disk = dict(self.history.disk)
+        self._bury()
+        for number in whole:
+            record = disk[number]
+            made = candidate(int(record.text)).overridden(record.overrides)
+            self.committed[number] = content_of(made.configuration)
+        proven = FullHistory(dict(disk)).newest_proven
+        assert proven is not None
+        overrides = disk[max(disk)].overrides
+        self._begin(candidate(int(proven.text) if resume else file), disk)
+        if resume:
+            assert self.changes.record.text == proven.text
+        # Set by hand, and so they stay whatever the file says.
+        assert self.changes.record.overrides == self.changes.running.overrides == overrides
+
+    @precondition(lambda self: self.asked)
+    @rule(
+        moment=st.sampled_from(["before it is written", "written", "in force"]),
+        resume=st.booleans(),
+        file=st.integers(2, 9),
+    )
+    def supervisor_dies_around_a_commit(self, moment: str, resume: bool, file: int) -> None:
+        """It dies just before the history is written, or the commit word is, or just after."""
+        newest = max(self.committed)
+        self._go_on_until(lambda: self._writes or not self.asked_for)
+        if self._writes and moment != "before it is written":
+            self._run(self.loop.finish_thread)
+            assert max(self.history.disk) > newest == self.segment.generation
+            if moment == "in force":
+                self._go_on_until(lambda: max(self.committed) > newest or not self.asked_for)
+        self.supervisor_dies(resume, file)
+
+    @property
+    def _writes(self) -> bool:
+        """Whether the history is about to be written."""
+        return bool(self.loop.threads) and self.loop.threads[0][2] == self.history.write
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether any change is under way."""
+        return not all(asked.done() for asked in self.asked)
+
+    def _go_on_until(self, holds: Callable[[], bool]) -> None:
+        for _ in range(STEPS_MAX):
+            if holds():
+                return
+            self.go_on([0])
+
+    def _bury(self) -> None:
+        """Have nothing go on of what was in the supervisor's memory."""
+        self.loop.set_exception_handler(lambda *_: None)
+        self.loop.errors.clear()
+        while tasks := asyncio.all_tasks(self.loop):
+            for task in tasks:
+                task.cancel()
+            self.loop.turn()
+        self.crew.close()
+        self.loop.close()
+
     @precondition(lambda self: any(worker.finishes for worker in self.workers))
     @rule()
     def finish(self) -> None:
@@ -433,10 +528,10 @@ class Pipeline(RuleBasedStateMachine):
         """The word, the record, the history and what is running speak of the same."""
         number = self.segment.generation
         assert self.changes.record.number == number == max(self.committed)
-        assert self.changes.running.configuration.control.history == self.committed[number]
+        assert content_of(self.changes.running.configuration) == self.committed[number]
         assert {record.number for record in self.history} == self.committed.keys()
         for record in self.history:
-            assert int(record.text) == self.committed[record.number]
+            assert int(record.text) == self.committed[record.number][0]
             assert self.committed[record.origin] == self.committed[record.number]
 
     @invariant()
@@ -448,7 +543,7 @@ class Pipeline(RuleBasedStateMachine):
             assert error is None or isinstance(error, (ChangeError, HistoryError))
         if not self.asked:
             assert self.resource.held == 0
-            assert self.history.disk == self.committed.keys()
+            assert self.history.disk.keys() == self.committed.keys()
             for worker in self.serving:
                 if worker.candidate is not None and not worker.inbox:
                     assert worker.candidate[0] == self.segment.generation
@@ -460,7 +555,7 @@ class Pipeline(RuleBasedStateMachine):
         try:
             self._finish()
             assert not self.asked
-            self.apply(9 if self.committed[self.segment.generation] != 9 else 8)
+            self.apply(9 if self.committed[self.segment.generation][0] != 9 else 8)
             (asked,) = self.asked
             self._finish()
             assert asked.result().changed
@@ -474,11 +569,7 @@ class Pipeline(RuleBasedStateMachine):
                 assert worker.candidate is None
         finally:
             self.patch.undo()
-            for task in asyncio.all_tasks(self.loop):
-                task.cancel()
-            self.loop.turn()
-            self.crew.close()
-            self.loop.close()
+            self._bury()
 
     def _finish(self) -> None:
         # Longer than workers may take to prepare, and many times the longest pause before one is
