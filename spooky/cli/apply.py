@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from spooky.cli.control_client import asked_options, post, socket_option
+from spooky.cli.json_option import json_option
 from spooky.cli.probation import probation_option, show_watched
 from spooky.config.schema import DEFAULT_PATH
 
@@ -13,7 +14,7 @@ from spooky.config.schema import DEFAULT_PATH
 @click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_PATH)
 @asked_options
 @probation_option
-@click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON.")
+@json_option("Print what came of it as JSON.")
 @socket_option
 def command(
     file: Path,
@@ -39,5 +40,5 @@ def command(
         "expected_generation": expect,
         "probation_seconds": probation,
     }
-    answer = post(path, "/admin/runtime/activate", wanted)
+    answer = post(path, "/admin/runtime/activate", wanted, f"{file.name} to come in force")
     return show_watched(path, answer, as_json)

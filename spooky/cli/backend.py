@@ -9,6 +9,7 @@ import click
 
 from spooky.cli.change_view import show_outcome
 from spooky.cli.control_client import asked_options, get, post, socket_option
+from spooky.cli.json_option import json_option
 from spooky.cli.table import show_table
 from spooky.config.schema import WEIGHT_MAX
 
@@ -17,7 +18,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command what every act on a backend has."""
     for decorate in (
         socket_option,
-        click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON."),
+        json_option("Print what came of it as JSON."),
         asked_options,
     ):
         command = decorate(command)
@@ -61,7 +62,7 @@ _add("reset", "End what was set of a backend: it is as the file says.")
 
 @command.command("list")
 @click.argument("upstream", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@json_option("Print them as JSON.")
 @socket_option
 def list_backends(upstream: str | None, as_json: bool, path: Path) -> int:
     """List the backends, of UPSTREAM or of all, with their requests in flight.
@@ -118,7 +119,8 @@ def _act(
 ) -> int:
     target = f"/admin/runtime/upstreams/{_quoted(upstream)}/backends/{_quoted(backend)}/{name}"
     wanted = {"reason": reason, "expected_generation": expect, **more}
-    return show_outcome(post(path, target, wanted), as_json)
+    awaited = f"{name} of backend {backend} of {upstream} to come in force"
+    return show_outcome(post(path, target, wanted, awaited), as_json)
 
 
 def _quoted(name: str) -> str:

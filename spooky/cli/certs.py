@@ -6,6 +6,7 @@ from typing import Final
 import click
 
 from spooky.cli.control_client import get, socket_option
+from spooky.cli.json_option import json_option
 from spooky.cli.table import show_table
 
 EXIT_EXPIRING: Final = 3
@@ -24,7 +25,7 @@ FINGERPRINT_SHOWN: Final = 16
     metavar="DAYS",
     help="Exit with 3 if one expires within so many days.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@json_option("Print them as JSON.")
 @socket_option
 def command(within: int, as_json: bool, path: Path) -> int:
     """List the certificates that are presented, and when they expire.

@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from spooky.cli.errors import EXIT_FAILED, EXIT_OK, print_problems
+from spooky.cli.json_option import json_option
 from spooky.config import diagnose
 from spooky.config.exposure import find_exposures
 from spooky.config.problems import format_path
@@ -15,7 +16,7 @@ from spooky.config.schema import DEFAULT_PATH, Configuration
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print the problems as a JSON list.")
+@json_option("Print the problems as a JSON list.")
 @click.option("--security", is_flag=True, help="Say what the configuration leaves open instead.")
 @click.pass_context
 def command(ctx: click.Context, file: Path, as_json: bool, security: bool) -> None:

@@ -4,6 +4,8 @@ import http.client
 import os
 import re
 import socket
+import sys
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -11,13 +13,20 @@ from typing import Any, Final
 import click
 import msgspec
 
-from spooky.cli.errors import EXIT_NO_ANSWER, CommandError
-from spooky.config.problems import ConfigurationError, Problem
+from spooky.cli.errors import EXIT_NO_ANSWER, AnsweredError, CommandError
+from spooky.cli.json_option import is_for_programs
+from spooky.cli.progress import StatusLine
 from spooky.control.peer import CREDENTIALS
 from spooky.control.places import SOCKET_VARIABLE, default_socket
 
 ANSWER_SECONDS: Final = 180.0
 """How long an answer may take: workers may prepare for a minute, after the change before."""
+
+AGAIN_SECONDS: Final = 0.5
+"""When to ask again who will be ready: less than a person waits for."""
+
+_LATER: Final = ("handed_over", "starting")
+"""Codes of refusals that end by themselves, while one program takes over from another."""
 
 CONTENT: Final = re.compile("[0-9a-f]{64}")
 """SHA-256 as ``sha256sum`` prints it."""
@@ -64,8 +73,8 @@ def asked_options(command: Callable[..., Any]) -> Callable[..., Any]:
 class _Connection(http.client.HTTPConnection):
     """An HTTP connection over a Unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=ANSWER_SECONDS)
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__("localhost", timeout=seconds)
         self._path = path
 
     def connect(self) -> None:
@@ -101,23 +110,56 @@ def get(path: Path, target: str) -> Any:
     return _ask(path, "GET", target, None)
 
 
-def post(path: Path, target: str, body: Mapping[str, Any]) -> Any:
+def post(path: Path, target: str, body: Mapping[str, Any], awaited: str = "an answer") -> Any:
     """Return what a running Spooky answers to a POST.
+
+    On a terminal, what is waited for is said meanwhile, except with ``--json``. If another program
+    takes over from the one that is asked, that is asked.
+
+    Arguments:
+        awaited: What is waited for, as in ``waiting for the plan``.
 
     Raises:
         CommandError: It cannot be reached, or refuses.
         ConfigurationError: It found errors in a configuration.
     """
-    return _ask(path, "POST", target, body)
+    line = StatusLine(sys.stderr if not is_for_programs() else None)
+    with line.counting(f"waiting for {awaited}"):
+        return _ask(path, "POST", target, body)
 
 
 def _ask(path: Path, method: str, target: str, body: Mapping[str, Any] | None) -> Any:
-    connection = _Connection(path)
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while True:
+        status, answer = _exchange(path, method, target, body, deadline - time.monotonic())
+        if status < 400:
+            return answer
+        again = time.monotonic() + AGAIN_SECONDS
+        if answer.get("code") not in _LATER or again >= deadline:
+            break
+        time.sleep(AGAIN_SECONDS)
+    if "problems" in answer:
+        raise AnsweredError(answer)
+    raise CommandError(answer["detail"], document=answer)
+
+
+def _exchange(
+    path: Path, method: str, target: str, body: Mapping[str, Any] | None, seconds: float
+) -> tuple[int, Any]:
+    """Return the status and the content of one answer.
+
+    Arguments:
+        seconds: How long it may take.
+
+    Raises:
+        CommandError: There is none.
+    """
+    connection = _Connection(path, seconds)
     try:
         content = msgspec.json.encode(body) if body is not None else None
         connection.request(method, target, body=content)
         response = connection.getresponse()
-        status, answer = response.status, msgspec.json.decode(response.read())
+        return response.status, msgspec.json.decode(response.read())
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
         # Refused is what a socket file does that a killed process left.
         raise CommandError(
@@ -142,9 +184,3 @@ def _ask(path: Path, method: str, target: str, body: Mapping[str, Any] | None) -
         ) from error
     finally:
         connection.close()
-    if status < 400:
-        return answer
-    if "problems" in answer:
-        problems = msgspec.convert(answer["problems"], list[Problem])
-        raise ConfigurationError(problems, answer.get("text", ""))
-    raise CommandError(answer["detail"])

@@ -9,12 +9,13 @@ import msgspec
 
 from spooky.cli.control_client import get, socket_option
 from spooky.cli.errors import EXIT_OK, printable
+from spooky.cli.json_option import json_option
 
 
 @click.command()
 @click.argument("generation", type=click.IntRange(min=1))
 @click.argument("other", type=click.IntRange(min=1), required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@json_option("Print it as JSON.")
 @socket_option
 def command(generation: int, other: int | None, as_json: bool, path: Path) -> int:
     """Show how the configuration of GENERATION differs from that of OTHER, line by line.

@@ -35,13 +35,34 @@ class CommandError(Exception):
         message: What went wrong.
         remedy: What to do about it; may be empty.
         exit_code: Exit code of the process.
+        document: What programs are told, as JSON values; ``None`` for what people are.
     """
 
-    def __init__(self, message: str, remedy: str = "", exit_code: int = EXIT_FAILED) -> None:
+    def __init__(
+        self,
+        message: str,
+        remedy: str = "",
+        exit_code: int = EXIT_FAILED,
+        document: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
         self.exit_code = exit_code
+        self.document = document
+
+
+class AnsweredError(ConfigurationError):
+    """A running Spooky found errors in a configuration.
+
+    Attributes:
+        document: What it answered.
+    """
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        problems = msgspec.convert(document["problems"], list[Problem])
+        super().__init__(problems, document.get("text", ""))
+        self.document = document
 
 
 def no_directory(path: Path) -> CommandError:
@@ -80,12 +101,19 @@ def print_answered(problems: Any, file: Path) -> None:
     print_problems(msgspec.convert(problems, list[Problem]), source, sys.stderr)
 
 
-def report(error: Exception) -> int | None:
+def report(error: Exception, *, as_json: bool = False) -> int | None:
     """Print an error to stderr.
+
+    Arguments:
+        as_json: Print it to stdout too, for programs: a line with what a running Spooky answered,
+            or else ``code``, ``detail`` and ``remedy``.
 
     Returns:
         The exit code; ``None``, and nothing printed, for an error that is a defect of Spooky.
     """
+    if as_json and (document := _document(error)) is not None:
+        with contextlib.suppress(BrokenPipeError):
+            click.echo(msgspec.json.encode(document).decode())
     match error:
         case ConfigurationError():
             print_problems(error.problems, error.source, sys.stderr)
@@ -119,6 +147,27 @@ def report(error: Exception) -> int | None:
     if kernel is not None:
         _print_error(f"the compiled {kernel} cannot be loaded: {error}", REBUILD)
         return EXIT_FAILED
+    return None
+
+
+def _document(error: Exception) -> dict[str, Any] | None:
+    """Return what programs are told of an error; ``None`` if that is nothing for them."""
+    match error:
+        case AnsweredError():
+            return error.document
+        case ConfigurationError():
+            text = "the configuration has errors"
+            return {"code": "invalid", "detail": text, "problems": error.problems}
+        case CommandError():
+            if error.document is not None:
+                return error.document
+            code = "no_answer" if error.exit_code == EXIT_NO_ANSWER else "failed"
+            return {"code": code, "detail": error.message, "remedy": error.remedy}
+        case BrokenPipeError():
+            return None
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            return {"code": "failed", "detail": f"{where}{error.strerror or error}"}
     return None
 
 

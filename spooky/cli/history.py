@@ -8,11 +8,12 @@ import msgspec
 from spooky.cli.change_view import generation_line
 from spooky.cli.control_client import get, socket_option
 from spooky.cli.errors import EXIT_OK
+from spooky.cli.json_option import json_option
 
 
 @click.command()
 @click.argument("generation", type=click.IntRange(min=1), required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@json_option("Print it as JSON.")
 @socket_option
 def command(generation: int | None, as_json: bool, path: Path) -> int:
     """List the generations that were in force, the newest first; the star marks the active one.

@@ -12,6 +12,7 @@ import click
 import msgspec
 
 from spooky._version import __version__
+from spooky.cli.json_option import json_option
 
 DEPENDENCIES: Final = (
     "aiohttp", "aioquic", "cffi", "click", "cryptography", "h11", "h2", "httptools", "hyperframe",
@@ -22,7 +23,7 @@ LIBCRYPTO: Final = "libcrypto.so.3"
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option("Print JSON.")
 def command(as_json: bool) -> None:
     """Print versions, and what this machine offers."""
     facts: dict[str, Mapping[str, str | bool | None]] = {

@@ -11,6 +11,7 @@ import click
 
 from spooky._version import __version__
 from spooky.cli.errors import EXIT_OK, report
+from spooky.cli.json_option import Invocation
 
 YOUNG_OBJECTS: Final = 20_000
 """So many more objects made than freed before the garbage collector looks: what a configuration is
@@ -83,10 +84,13 @@ def spooky() -> None:
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; errors are printed to stderr."""
+    invocation = Invocation()
     try:
-        result = spooky.main(list(arguments), prog_name="spooky", standalone_mode=False)
+        result = spooky.main(
+            list(arguments), prog_name="spooky", standalone_mode=False, obj=invocation
+        )
     except Exception as error:
-        code = report(error)
+        code = report(error, as_json=invocation.as_json)
         if code is None:
             raise
         return code

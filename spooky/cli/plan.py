@@ -10,6 +10,7 @@ import msgspec
 
 from spooky.cli.control_client import post, socket_option
 from spooky.cli.errors import EXIT_OK, CommandError, print_answered
+from spooky.cli.json_option import json_option
 from spooky.config.schema import DEFAULT_PATH
 
 if TYPE_CHECKING:
@@ -18,18 +19,27 @@ if TYPE_CHECKING:
 EXIT_CHANGES: Final = 3
 """There are changes. Not 2, which is wrong usage for every command."""
 
+_AWAITED: Final = "the plan"
+
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_PATH)
+@click.argument("file", type=click.Path(path_type=Path), required=False)
 @click.option(
     "--against",
     type=click.Path(path_type=Path),
     help="Compare with this file instead of with what runs.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@click.option(
+    "--generation",
+    type=click.IntRange(min=1),
+    help="Say what `spooky rollback` to this generation would change, instead of a file.",
+)
+@json_option("Print the plan as JSON.")
 @socket_option
-def command(file: Path, against: Path | None, as_json: bool, path: Path) -> int:
-    """Say what a configuration file would change, and what may go wrong.
+def command(
+    file: Path | None, against: Path | None, generation: int | None, as_json: bool, path: Path
+) -> int:
+    """Say what a configuration file, or a rollback, would change, and what may go wrong.
 
     FILE is /etc/spooky/config.yaml if not given. It is compared with what is in force by what both
     mean: listeners, certificates, routes, upstreams and backends, not lines. With --against no
@@ -40,7 +50,16 @@ def command(file: Path, against: Path | None, as_json: bool, path: Path) -> int:
     from spooky.cli.plan_view import show_plan
     from spooky.control.plan import encode
 
-    made = _plan_live(path, file) if against is None else _plan_against(against, file)
+    if generation is not None:
+        if file is not None or against is not None:
+            raise click.UsageError(
+                "--generation is in place of a file, and is compared with what runs"
+            )
+        made = _plan_rollback(path, generation)
+    elif against is not None:
+        made = _plan_against(against, file or Path(DEFAULT_PATH))
+    else:
+        made = _plan_live(path, file or Path(DEFAULT_PATH))
     if as_json:
         click.echo(msgspec.json.format(encode(made)))
     else:
@@ -48,19 +67,28 @@ def command(file: Path, against: Path | None, as_json: bool, path: Path) -> int:
     return EXIT_CHANGES if made.changes else EXIT_OK
 
 
+def _plan_rollback(path: Path, generation: int) -> "Plan":
+    """Return the plan of going back to a generation, as a running Spooky makes it."""
+    from spooky.control.plan import Plan
+
+    body = {"target_generation": generation}
+    return msgspec.convert(post(path, "/admin/runtime/preview", body, _AWAITED), Plan)
+
+
 def _plan_live(path: Path, file: Path) -> "Plan":
     """Return the plan that a running Spooky makes, and print what it warns of."""
     from spooky.control.plan import Plan
 
     body = {"config_path": str(file.absolute())}
-    answer = post(path, "/admin/runtime/validate", body)
+    answer = post(path, "/admin/runtime/validate", body, _AWAITED)
     if not answer["valid"]:
         # What is wrong with the file itself is an error here.
-        post(path, "/admin/runtime/preview", body)
+        post(path, "/admin/runtime/preview", body, _AWAITED)
     if answer["problems"]:
         print_answered(answer["problems"], file)
     if not answer["valid"]:
-        raise CommandError("this machine does not have what the file asks for")
+        text = "this machine does not have what the file asks for"
+        raise CommandError(text, document=answer)
     return msgspec.convert(answer["plan"], Plan)
 
 

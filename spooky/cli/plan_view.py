@@ -10,7 +10,7 @@ from rich.text import Text
 from spooky.cli.errors import printable, shows_colour
 from spooky.config.difference import ChangeKind
 from spooky.config.inventory import Object, ObjectKind, Value
-from spooky.control.effects import EFFECT_TEXTS, Effect
+from spooky.control.effects import Effect, effect_text
 from spooky.control.plan import Held, Plan, PlannedChange
 
 DIGEST_SHOWN: Final = 16
@@ -129,7 +129,8 @@ def _effect_lines(plan: Plan) -> Iterator[Text]:
     """Say what the effects mean, and which connections go on and which do not."""
     for effect in Effect:
         if any(change.effect is effect for change in plan.changes):
-            yield Text.assemble((effect.value, _EFFECT_STYLES[effect]), f": {EFFECT_TEXTS[effect]}")
+            text = effect_text(effect, f"{plan.drain_seconds or 0:g} s")
+            yield Text.assemble((effect.value, _EFFECT_STYLES[effect]), f": {text}")
     for word, held in (("kept", plan.kept), ("drained", plan.drained)):
         yield Text.assemble((f"{word}: ", "bold"), _held(held))
 

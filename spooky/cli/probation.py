@@ -12,6 +12,7 @@ import click
 from spooky.cli.change_view import show_outcome
 from spooky.cli.control_client import get
 from spooky.cli.errors import EXIT_OK, EXIT_REGRESSION, CommandError
+from spooky.cli.json_option import is_for_programs
 from spooky.cli.progress import StatusLine
 from spooky.config.control import PROBATION_MAX, PROBATION_MIN
 
@@ -62,12 +63,11 @@ def show_watched(path: Path, answer: dict[str, Any], as_json: bool) -> int:
         show_outcome(answer, as_json)
     number = answer["generation"]["number"]
     status = answer["probation"] = _wait(path, number, answer["probation"])
-    if as_json:
-        show_outcome(answer, as_json)
     match status["verdict"]:
         case "passed":
-            if not as_json:
-                click.echo(f"generation {number} has passed its probation")
+            if as_json:
+                return show_outcome(answer, as_json)
+            click.echo(f"generation {number} has passed its probation")
             return EXIT_OK
         case "rolled_back":
             text, remedy = "was taken back", "see `spooky history`; the file is still the bad one"
@@ -77,13 +77,15 @@ def show_watched(path: Path, answer: dict[str, Any], as_json: bool) -> int:
             raise CommandError(
                 f"the probation of generation {number} ended early: {status['reason']}",
                 "see `spooky status`",
+                document=answer,
             )
-    raise CommandError(f"generation {number} {text}: {status['reason']}", remedy, EXIT_REGRESSION)
+    text = f"generation {number} {text}: {status['reason']}"
+    raise CommandError(text, remedy, EXIT_REGRESSION, document=answer)
 
 
 def _wait(path: Path, number: int, status: dict[str, Any]) -> dict[str, Any]:
     """Return what became of a generation on probation, when it is over."""
-    line = StatusLine(sys.stderr)
+    line = StatusLine(sys.stderr if not is_for_programs() else None)
     while status["verdict"] in ("watching", "going_back"):
         line.show(f"generation {number} is on probation, {status['seconds_left']:.0f} s left")
         time.sleep(POLL_SECONDS)

@@ -1,11 +1,19 @@
 """``spooky reload``: put in force what the configuration file says now."""
 
 from pathlib import Path
+from typing import Final
 
 import click
 
 from spooky.cli.control_client import asked_options, post, socket_option
+from spooky.cli.json_option import json_option
 from spooky.cli.probation import probation_option, show_watched
+
+_AWAITED: Final = {
+    "reload": "what the file says to come in force",
+    "reload-certs": "the certificates to come in force",
+    "restart": "new workers to take over",
+}
 
 
 @click.command()
@@ -15,7 +23,7 @@ from spooky.cli.probation import probation_option, show_watched
 @click.option("--workers", is_flag=True, help="Nothing of the file: have new workers take over.")
 @asked_options
 @probation_option
-@click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON.")
+@json_option("Print what came of it as JSON.")
 @socket_option
 def command(
     certificates: bool,
@@ -50,5 +58,5 @@ def command(
         act = "reload-certs" if certificates else "restart"
     else:
         wanted["probation_seconds"] = probation
-    answer = post(path, f"/admin/runtime/{act}", wanted)
+    answer = post(path, f"/admin/runtime/{act}", wanted, _AWAITED[act])
     return show_watched(path, answer, as_json)

@@ -10,6 +10,7 @@ import msgspec
 
 from spooky.cli.control_client import get, socket_option
 from spooky.cli.errors import EXIT_FAILED, EXIT_OK, printable
+from spooky.cli.json_option import json_option
 
 _STATES: Final = {
     "starting": "starting",
@@ -22,7 +23,7 @@ _STATES: Final = {
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@json_option("Print it as JSON.")
 @socket_option
 def command(as_json: bool, path: Path) -> int:
     """Show the generation in force, listeners, workers, certificates and overrides.

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from spooky.cli.control_client import get, socket_option
 from spooky.cli.errors import EXIT_OK, printable
+from spooky.cli.json_option import json_option
 from spooky.observe.quantiles import milliseconds
 
 QUANTILES: Final = (0.5, 0.95, 0.99)
@@ -29,7 +30,7 @@ Sample = dict[str, Any]
 
 @click.command()
 @click.option("--once", is_flag=True, help="Show one interval and exit; so it is without a tty.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON, a line each interval.")
+@json_option("Print it as JSON, a line each interval.")
 @click.option(
     "--interval",
     type=click.FloatRange(0.1, 3600),

@@ -7,6 +7,7 @@ import msgspec
 
 from spooky.cli.control_client import post, socket_option
 from spooky.cli.errors import EXIT_OK, printable
+from spooky.cli.json_option import json_option
 
 
 @click.command()
@@ -16,7 +17,7 @@ from spooky.cli.errors import EXIT_OK, printable
     help="The `spooky` executable of the new installation; if not given, what the running one was "
     "started with, as it is now on disk.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what came of it as JSON.")
+@json_option("Print what came of it as JSON.")
 @socket_option
 def command(program: Path | None, as_json: bool, path: Path) -> int:
     """Have another program take over what a running one serves, without losing a request.
@@ -29,7 +30,7 @@ def command(program: Path | None, as_json: bool, path: Path) -> int:
     Exit codes: 0 if the new program serves, 1 if the old one still does, 2 for wrong usage.
     """
     wanted = {"program": str(program.absolute()) if program is not None else None}
-    answer = post(path, "/admin/runtime/upgrade", wanted)
+    answer = post(path, "/admin/runtime/upgrade", wanted, "the new program to take over")
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(answer)))
     else:

@@ -9,12 +9,13 @@ import msgspec
 
 from spooky.cli.control_client import get, socket_option
 from spooky.cli.errors import EXIT_OK, printable
+from spooky.cli.json_option import json_option
 from spooky.observe.decisions import parse_id
 
 
 @click.command()
 @click.argument("request_id")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@json_option("Print it as JSON.")
 @socket_option
 def command(request_id: str, as_json: bool, path: Path) -> int:
     """Tell what became of the request REQUEST_ID, and why.

@@ -6,11 +6,12 @@ from typing import Any
 import click
 
 from spooky.cli.control_client import get, socket_option
+from spooky.cli.json_option import json_option
 from spooky.cli.table import show_table
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
+@json_option("Print them as JSON.")
 @socket_option
 def command(as_json: bool, path: Path) -> int:
     """List the worker processes, with the time since each last said that it turns."""

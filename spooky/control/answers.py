@@ -52,6 +52,12 @@ class FileBody(Body, frozen=True, kw_only=True):
     config_path: FilePath | None = None
 
 
+class PreviewBody(FileBody, frozen=True, kw_only=True):
+    """A file to look at, or a generation that a rollback would put in force again."""
+
+    target_generation: Generation | None = None
+
+
 class ReloadBody(ChangeBody, frozen=True, kw_only=True):
     """A change that may be watched."""
 

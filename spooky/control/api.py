@@ -1,8 +1,6 @@
 """The control API: what runs, what would change, and changing it; JSON over HTTP."""
 
-import hashlib
 import logging
-import re
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -25,15 +23,14 @@ from spooky.control.changes import (
     Asked,
     Changes,
     Outcome,
-    StaleError,
     UnknownBackendError,
     UnknownGenerationError,
 )
 from spooky.control.endpoints import ENDPOINTS, OPEN, UPGRADE, Endpoint
-from spooky.control.history import Record
 from spooky.control.inspection import Inspection
 from spooky.control.lives import Lives
 from spooky.control.overrides import overridden_settings
+from spooky.control.preconditions import MalformedError, expected_number, read_if_match
 from spooky.control.probation import Probation
 from spooky.control.roles import DeniedError, Role
 from spooky.control.state import State
@@ -45,12 +42,6 @@ logger = logging.getLogger(__name__)
 
 BODY_MAX_BYTES: Final = 64 * 1024
 """A request names files; it carries none."""
-
-CONTENT_DIGITS: Final = 64
-"""Of a SHA-256, hexadecimal; no number of a generation has so many."""
-
-EXPECTED: Final = re.compile(r"[0-9]{1,18}|[0-9a-f]{64}")
-"""What somebody believes in force: a generation, or the SHA-256 of its text."""
 
 Body = TypeVar("Body", bound=answers.Body)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -250,8 +241,13 @@ class ControlApi:
         return json_answer(judgement)
 
     async def _preview(self, request: web.Request) -> web.Response:
-        wanted = await self._body(request, answers.FileBody)
-        return json_answer(await self._changes.preview(self._allowed(request, wanted.config_path)))
+        wanted = await self._body(request, answers.PreviewBody)
+        if wanted.target_generation is None:
+            path = self._allowed(request, wanted.config_path)
+            return json_answer(await self._changes.preview(path))
+        if wanted.config_path is not None:
+            raise web.HTTPBadRequest(text="a file and a generation are two different things to see")
+        return json_answer(await self._changes.preview_rollback(wanted.target_generation))
 
     def _allowed(self, request: web.Request, wanted: str | None) -> Path:
         """Return the file that is meant.
@@ -328,22 +324,27 @@ class ControlApi:
         if probation_seconds is not None and 0 < probation_seconds < PROBATION_MIN:
             text = f"a probation of less than {PROBATION_MIN} s tells nothing"
             raise web.HTTPBadRequest(text=text)
-        known = wanted.expected_generation
-        if (match := request.headers.get("If-Match", "*")) != "*":
-            known = match.removeprefix('"').removesuffix('"')
-            if not EXPECTED.fullmatch(known):
-                text = 'If-Match is neither a generation, such as "12", nor the SHA-256 of a text'
-                raise web.HTTPBadRequest(text=text)
-            if len(known) < CONTENT_DIGITS:
-                known = int(known)
-        generation = _number(known, self._changes.record) if isinstance(known, str) else known
+        expected = wanted.expected_generation
+        allowed: tuple[str, ...] | None = None if expected is None else (str(expected),)
+        try:
+            stated = read_if_match(request.headers.getall("If-Match", ("*",)))
+        except MalformedError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        if stated is not None:
+            allowed = stated
+        generation = None if allowed is None else expected_number(allowed, self._changes.record)
         name = request[CALLER].name
         by = f"{wanted.requested_by} ({name})" if wanted.requested_by else name
         return Asked(by, wanted.reason, generation, probation_seconds)
 
     def _outcome(self, outcome: Outcome) -> web.Response:
         status = self._probation.status
-        watched = status is not None and status["generation"] == outcome.record.number
+        # Where nothing changed, what was said of the same generation before is no answer.
+        watched = (
+            status is not None
+            and status["generation"] == outcome.record.number
+            and (outcome.changed or self._probation.is_open)
+        )
         answer = answers.ChangeAnswer(
             outcome.changed,
             answers.summary(outcome.record),
@@ -448,14 +449,3 @@ def _admit(access: Access, endpoints: tuple[Endpoint, ...]) -> Any:
 
 def _names(request: web.Request) -> tuple[str, str]:
     return request.match_info["upstream"], request.match_info["backend"]
-
-
-def _number(content: str, in_force: Record) -> int:
-    """Return the number of what is in force, if that is its content."""
-    now = hashlib.sha256(in_force.text.encode()).hexdigest()
-    if content != now:
-        raise StaleError(
-            f"generation {in_force.number} is in force, whose text has the SHA-256 {now}, not "
-            f"{content}: look at it first"
-        )
-    return in_force.number

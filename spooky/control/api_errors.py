@@ -31,7 +31,7 @@ CODE: Final = web.ResponseKey("code", str)
 """What went wrong, at the answer that says so."""
 
 RETRY_SECONDS: Final = 1
-"""When to ask again who asked while it starts."""
+"""When to ask again who asked while it starts, or was handed over."""
 
 # RFC 9110 section 11.6.1: a 401 names what is missing. Browsers ask people only for the other, and
 # only where it stands alone.

@@ -48,7 +48,7 @@ class ChangeError(Exception):
 
 
 class NotNowError(ChangeError):
-    """The service starts, or ends: then nothing is changed.
+    """The service starts, ends, or is another program's by now: then nothing is changed.
 
     Attributes:
         code: Which, for programs.
@@ -225,6 +225,7 @@ class Changes:
         counts: How often what was asked for, and what came of it.
         starting: Whether the service starts, and nothing is changed yet.
         ending: Whether the service ends, and nothing is changed any more.
+        handed_over: Whether another program serves, which makes changes from then on.
         on_committed: Called after each commit.
         known_names: Returns the names of backends that are followed, each with why it does not
             resolve, or nothing.
@@ -248,6 +249,7 @@ class Changes:
         self.counts = ChangeCounts()
         self.starting = True
         self.ending = False
+        self.handed_over = False
         self.on_committed: Callable[[Committed], None] = lambda _: None
         self.known_names: Callable[[], Mapping[str, str]] = dict
         self._tried = 0
@@ -275,6 +277,11 @@ class Changes:
         """
         self.counts.previews += 1
         return await self._plan(await self._read(path))
+
+    async def preview_rollback(self, number: int) -> Plan:
+        """Return what it would mean to roll back to a generation; raises as :meth:`rollback`."""
+        self.counts.previews += 1
+        return await self._plan(await _restored(self._rollback_target(number)))
 
     async def judge(self, path: Path) -> tuple[Plan, tuple[Problem, ...]]:
         """Return what a file would change, and what is not as it should be in it.
@@ -320,8 +327,7 @@ class Changes:
         """
         async with self._one_at_a_time:
             target = self._rollback_target(number)
-            restored = await _in_thread(lambda: restore_candidate(target.text, target.path))
-            candidate = restored.overridden(target.overrides)
+            candidate = await _restored(target)
             return await self._make(candidate, Source.ROLLBACK, asked, target.origin)
 
     @counted(Source.ROLLBACK)
@@ -559,6 +565,9 @@ class Changes:
     def _refuse_out_of_time(self) -> None:
         if self.starting:
             raise NotNowError("starting", "Spooky is starting: nothing is changed yet")
+        if self.handed_over:
+            text = "another program has taken over, and makes changes from now on: ask again"
+            raise NotNowError("handed_over", text)
         if self.ending:
             raise NotNowError("ending", "Spooky is ending: nothing is changed any more")
 
@@ -567,6 +576,12 @@ class Changes:
         wanted = _snapshot(candidate)
         # Of a large change it takes long, and the loop has others to serve.
         return await asyncio.to_thread(plan, running, wanted, datetime.datetime.now(datetime.UTC))
+
+
+async def _restored(record: Record) -> Candidate:
+    """Return what a rollback puts in force: what the text said, with the files as they are now."""
+    restored = await _in_thread(lambda: restore_candidate(record.text, record.path))
+    return restored.overridden(record.overrides)
 
 
 def _snapshot(candidate: Candidate, number: int | None = None) -> Snapshot:

@@ -25,9 +25,20 @@ class Effect(StrEnum):
 
 EFFECT_TEXTS: Final[Mapping[Effect, str]] = {
     Effect.LIVE: "in force at the commit; nothing is interrupted",
-    Effect.DRAINS: "in force at the commit; what uses the old finishes on it before it is closed",
-    Effect.ROLLING: "cannot change in place; new processes take over and the old ones drain",
+    Effect.DRAINS: "in force at the commit; what uses the old finishes on it for at most {bound}, "
+    "and is then cut",
+    Effect.ROLLING: "cannot change in place; new processes take over, the old ones finish what "
+    "they have for at most {bound}, and what is left then is cut",
 }
+
+
+def effect_text(effect: Effect, bound: str) -> str:
+    """Return what an effect means.
+
+    Arguments:
+        bound: How long what drains has, for people.
+    """
+    return EFFECT_TEXTS[effect].format(bound=bound)
 
 
 class Reach(StrEnum):

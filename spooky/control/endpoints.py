@@ -17,6 +17,7 @@ from spooky.control.answers import (
     Health,
     Judgement,
     ListenerView,
+    PreviewBody,
     Readiness,
     ReloadBody,
     RequestLife,
@@ -130,7 +131,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     ),
     Endpoint(
         "preview", "POST", f"{RUNTIME}/preview", Role.OPERATOR,
-        "Say what a file would change.", Plan, FileBody, (400, 413),
+        "Say what a file, or a rollback, would change.", Plan, PreviewBody, (400, 404, 413),
     ),
     _change("activate", f"{RUNTIME}/activate", "Put a file in force.", ActivateBody),
     _change(

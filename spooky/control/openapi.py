@@ -10,12 +10,14 @@ import msgspec
 from spooky._version import __version__
 from spooky.control.answers import Problem
 from spooky.control.endpoints import ENDPOINTS, Endpoint
+from spooky.control.preconditions import EXPECTED
 from spooky.observe.decisions import ID_DIGITS
 
 OPENAPI_VERSION: Final = "3.1.0"
 REFERENCES: Final = "#/components/schemas/{name}"
 
 _PARAMETER: Final = re.compile(r"\{(\w+)\}")
+_TAG: Final = f'(W/)?"({EXPECTED})"'
 _EVERYWHERE: Final = (401, 403, 500)
 """Refusals that every endpoint may answer with."""
 
@@ -74,8 +76,8 @@ def _operation(endpoint: Endpoint, answer: Any, body: Any, problem: Any) -> dict
                 "name": "If-Match",
                 "in": "header",
                 "description": "The generation that must be in force, as `ETag` gives it, or "
-                "the SHA-256 of the text of what must be.",
-                "schema": {"type": "string", "pattern": '^("([0-9]{1,18}|[0-9a-f]{64})"|\\*)$'},
+                "the SHA-256 of the text of what must be; of several, any may be.",
+                "schema": {"type": "string", "pattern": rf"^(\*|{_TAG}(, {_TAG}){{0,63}})$"},
             }
         )
     if parameters:

@@ -88,6 +88,7 @@ class Plan(Struct, frozen=True, kw_only=True):
         changes: Every difference, in the order of kinds, names and schema; empty if there is none.
         kept: Connections that go on as if nothing happened.
         drained: Connections that finish what is in flight and are closed.
+        drain_seconds: How long what drains has until it is cut; ``None`` where nothing drains.
         hazards: What deserves a second look.
         overrides: What was set at run time and stays, in place of what the file says.
         settled: What was set at run time and ends: the file says the same, or it is taken back.
@@ -98,6 +99,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     changes: tuple[PlannedChange, ...] = ()
     kept: Held = Held()
     drained: Held = Held()
+    drain_seconds: float | None = None
     hazards: tuple[Hazard, ...] = ()
     overrides: tuple[OverriddenSetting, ...] = ()
     settled: tuple[OverriddenSetting, ...] = ()
@@ -128,13 +130,17 @@ def plan(running: Snapshot, candidate: Snapshot, now: datetime.datetime) -> Plan
     drained = {name for name, identity in pools.items() if identity not in kept_identities}
     planned = tuple(_planned(change, drained) for change in changes)
     gone = listeners - _listeners(candidate)
-    if any(change.effect is Effect.ROLLING for change in planned):
+    effects = {change.effect for change in planned}
+    if Effect.ROLLING in effects:
         drained, gone = set(pools), listeners
+    drains = bool(effects - {Effect.LIVE} or drained or gone)
+    bound = new.configuration.performance.shutdown_drain_timeout_ms / 1000
     return Plan(
         generation=running.generation,
         changes=planned,
         kept=_held(pools, pools.keys() - drained, listeners - gone),
         drained=_held(pools, drained, gone),
+        drain_seconds=bound if drains else None,
         hazards=find_hazards(old, new, changes, now),
         overrides=candidate.overrides,
         settled=_settled(running.overrides, candidate.overrides),

@@ -1,6 +1,6 @@
 """The page about effects and hazards, from their tables: ``python -m spooky.control.plan_page``."""
 
-from spooky.control.effects import EFFECT_TEXTS, OUTCOMES
+from spooky.control.effects import OUTCOMES, Effect, effect_text
 from spooky.control.hazards import HAZARDS
 
 HEAD = """# Effects and hazards of a change
@@ -8,6 +8,9 @@ HEAD = """# Effects and hazards of a change
 What a [plan](plan.md) says of each change. This page is made from the tables in
 `spooky/control/hazards.py` and `spooky/control/effects.py` by `make docs`.
 """
+
+BOUND = "`performance.shutdown_drain_timeout_ms` of the new configuration"
+"""How long what drains has; a plan says the seconds."""
 
 HAZARDS_HEAD = """
 ## Hazards
@@ -32,7 +35,7 @@ an upstream or a backend that is removed `drains`. For a setting that is changed
 def page() -> str:
     """Return the page, Markdown."""
     parts = [HEAD, "\n"]
-    parts += [f"- `{effect.value}`: {text}.\n" for effect, text in EFFECT_TEXTS.items()]
+    parts += [f"- `{effect.value}`: {effect_text(effect, BOUND)}.\n" for effect in Effect]
     parts.append(HAZARDS_HEAD)
     for kind in HAZARDS.values():
         parts.append(f"| `{kind.code}` | {kind.meaning} | {kind.sentence} |\n")

@@ -130,7 +130,7 @@ class Upgrade:
                 successor.close()
                 raise
             # The channel stays: the new program sees by its end that this one is gone.
-            self._changes.ending = True
+            self._changes.ending = self._changes.handed_over = True
             await self._leave(successor, prepared.slots, handles)
         seconds = time.monotonic() - began
         logger.info("version %s took over as process %d", prepared.version, successor.pid)

@@ -148,7 +148,7 @@ def test_help_imports_no_protocol_and_no_command():
     )
     assert set(done.stderr.split()) == {
         "spooky", "spooky._version", "spooky.cli", "spooky.cli.main", "spooky.cli.errors",
-        "spooky.cli.broken_build",
+        "spooky.cli.broken_build", "spooky.cli.json_option",
         "spooky.config", "spooky.config.problems",
     }  # fmt: skip
 

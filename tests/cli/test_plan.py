@@ -60,7 +60,8 @@ def test_changes_are_shown_by_object_and_exit_with_3(old, new, capsys):
         "    ~ resilience.protocol.denied_path_prefixes: [/admin] → []  live: new requests\n"
         "\n"
         "live: in force at the commit; nothing is interrupted\n"
-        "drains: in force at the commit; what uses the old finishes on it before it is closed\n"
+        "drains: in force at the commit; what uses the old finishes on it for at most "
+        "5 s, and is then cut\n"
         "kept: client connections of 127.0.0.1:8443; pools of api (api-1); pools of web (web-1)\n"
         "drained: pools of api (api-2)\n"
         "\n"
@@ -83,6 +84,19 @@ def test_json_can_be_shown_as_the_plan_itself(old, new, capsys):
     stream = io.StringIO()
     show_plan(decode(text), stream)
     assert stream.getvalue() == shown
+
+
+def test_the_bound_of_what_drains_is_said_in_seconds(old, new, capsys):
+    new.write_text(
+        new.read_text().replace(
+            "performance:", "performance:\n  shutdown_drain_timeout_ms: 3500", 1
+        )
+    )
+    assert run(["plan", str(new), "--against", str(old)]) == 3
+    assert (
+        "drains: in force at the commit; what uses the old finishes on it for at most 3.5 s, and "
+        "is then cut\n"
+    ) in capsys.readouterr().out
 
 
 def test_a_plan_against_a_generation_says_which():

@@ -104,6 +104,14 @@ def test_a_change_is_planned_applied_listed_compared_and_taken_back(tmp_path: Pa
             assert (difference["generation"], difference["other"]) == (1, 2)
             assert "+    - /echo" in difference["lines"]
 
+            code, output = await proxy.command("plan", "--generation", "1")
+            assert code == 3, output
+            assert "against generation 2" in output
+            assert "denied_path_prefixes: [/echo] → []" in output
+            assert await statuses(clients) == {403}
+            code, output = await proxy.command("plan", "--generation", "7")
+            assert code == 1
+            assert "generation 7 is not kept" in output
             code, output = await proxy.command("rollback")
             assert code == 0, output
             assert await statuses(clients) == {200}

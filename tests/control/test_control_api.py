@@ -396,6 +396,35 @@ def test_objects_are_read_one_by_one_and_listed(tmp_path: Path) -> None:
     run(scenario)
 
 
+def test_any_of_several_generations_may_be_expected_and_one_that_runs_is_planned(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with served(tmp_path, 1, lambda settings: with_tokens(tmp_path, settings)) as proxy:
+            port = port_of(proxy)
+
+            async def reload(match: str) -> int:
+                headers = {"If-Match": match}
+                return (
+                    await ask(port, f"{RUNTIME}/reload", "operator", {}, headers=headers)
+                ).status
+
+            assert await reload('"7", "1"') == 200
+            assert await reload("*") == 200
+            assert await reload('W/"1"') == 412
+            assert await reload('"7", "8"') == 412
+            assert await reload('"1') == 400
+            preview = f"{RUNTIME}/preview"
+            answer = await ask(port, preview, "operator", {"target_generation": 1})
+            assert (answer.status, answer.json["changes"]) == (200, [])
+            answer = await ask(port, preview, "operator", {"target_generation": 7})
+            assert (answer.status, answer.json["code"]) == (404, "unknown_generation")
+            both = {"target_generation": 1, "config_path": str(proxy.path)}
+            assert (await ask(port, preview, "operator", both)).status == 400
+
+    run(scenario)
+
+
 def test_what_runs_is_read_by_anybody_of_this_machine_if_nothing_else_is_said(
     tmp_path: Path,
 ) -> None:

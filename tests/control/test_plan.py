@@ -65,6 +65,16 @@ def hazards(*edits: tuple[str, Any]) -> list[tuple[str, str]]:
     return [(one.code, str(one.object)) for one in planned(*edits).hazards]
 
 
+def test_a_plan_says_how_long_what_drains_has():
+    bound = ("performance/shutdown_drain_timeout_ms", 3000)
+    assert planned(("upstream/api/backends/3", DELETE), bound).drain_seconds == 3.0
+    assert planned(("performance/worker_threads", 2), bound).drain_seconds == 3.0
+    assert planned(("listeners/1", DELETE), bound).drain_seconds == 3.0
+    # It says nothing of what is cut where nothing is.
+    assert planned(("upstream/api/backends/0/weight", 7), bound).drain_seconds is None
+    assert planned(bound).drain_seconds is None
+
+
 # --- effects ----------------------------------------------------------------------------------
 def effect_of(*edits: tuple[str, Any]) -> list[tuple[str, str, str, str]]:
     return [
@@ -505,7 +515,8 @@ def test_the_names_in_json_are_stable():
     made = planned(("upstream/api/backends/0/address", "https://10.0.0.9"), NO_CATCH_ALL)
     shown = msgspec.json.decode(encode(made))
     assert sorted(shown) == [
-        "changes", "drained", "generation", "hazards", "kept", "overrides", "settled", "version",
+        "changes", "drain_seconds", "drained", "generation", "hazards", "kept", "overrides",
+        "settled", "version",
     ]  # fmt: skip
     assert shown["version"] == 1
     assert shown["changes"][-1] == {

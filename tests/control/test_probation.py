@@ -405,5 +405,10 @@ def test_a_change_to_a_broken_or_slow_backend_is_taken_back_and_to_a_good_one_st
                 assert answer["generation"]["number"] == 6
                 assert "generation 5 is in force" in proxy.log
                 loading.cancel()
+                # What was said of a change before is no answer to one that is none.
+                code, output = await proxy.command("reload")
+                assert code == 0, output
+                assert "nothing changed: generation 6 stays in force" in output
+                assert "probation" not in output
 
     run(main)

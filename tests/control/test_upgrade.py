@@ -113,7 +113,14 @@ def test_no_request_fails_while_one_program_follows_another(tmp_path: Path, upgr
             ]
             calling = asyncio.ensure_future(keep_calling(port_of(proxy), stop))
             for _ in range(upgrades):
-                await service.upgrade()
+                last = service.pids[-1]
+                upgrading = asyncio.ensure_future(service.upgrade())
+                await until(lambda: len(children(last)) > WORKERS)  # noqa: B023
+                # A change that is asked for meanwhile waits, and is the new program's to make.
+                code, output = await proxy.command("reload")
+                assert code == 0, output
+                assert "nothing changed" in output
+                await upgrading
                 status = await service.status()
                 assert status["pid"] == service.pids[-1]
                 assert status["generation"]["number"] == 2
