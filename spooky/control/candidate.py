@@ -10,7 +10,8 @@ from spooky.config.loading import diagnose, diagnose_text
 from spooky.config.problems import Problem
 from spooky.config.schema import Configuration
 from spooky.control.admin_credentials import AdminCredentials, read_credentials
-from spooky.control.overrides import Overrides, override, remaining
+from spooky.control.overrides import Overrides, overridden_settings, override, remaining
+from spooky.control.plan import Snapshot
 from spooky.generation.certificates import ListenerTls, load_listener_tls
 from spooky.generation.materials import MaterialError, Materials, read_materials
 
@@ -56,6 +57,14 @@ class Candidate:
         """The SHA-256 of each file that it names, by path; hexadecimal."""
         files = self.materials.files.items()
         return {path: hashlib.sha256(content).hexdigest() for path, content in files}
+
+
+def snapshot_of(candidate: Candidate, number: int | None = None) -> Snapshot:
+    """Return what a plan goes by; ``number`` is the generation's, if it is in force."""
+    overrides = tuple(overridden_settings(candidate.written, candidate.overrides))
+    return Snapshot(
+        candidate.configuration, candidate.materials, number, overrides, candidate.credentials.files
+    )
 
 
 def read_candidate(

@@ -22,14 +22,14 @@ from spooky._core.shared import LIMITS_MAX, Segment
 from spooky.config.problems import Problem
 from spooky.config.schema import Backend
 from spooky.config.shared_room import shared_entries
-from spooky.control.candidate import Candidate, read_change, restore_candidate
+from spooky.control.candidate import Candidate, read_change, restore_candidate, snapshot_of
 from spooky.control.change_counts import ChangeCounts, counted
 from spooky.control.effects import Effect
 from spooky.control.file_warnings import log_warnings
 from spooky.control.files_seen import FilesSeen, sha256
 from spooky.control.history import History, HistoryError, Record, Source
-from spooky.control.overrides import Overrides, find_backend, overridden_settings
-from spooky.control.plan import Plan, Snapshot, plan
+from spooky.control.overrides import Overrides, find_backend
+from spooky.control.plan import Plan, plan
 from spooky.control.records import make_record
 from spooky.control.renewal import read_renewal
 from spooky.generation.materials import MaterialError
@@ -572,8 +572,8 @@ class Changes:
             raise NotNowError("ending", "Spooky is ending: nothing is changed any more")
 
     async def _plan(self, candidate: Candidate) -> Plan:
-        running = _snapshot(self.running, self.record.number)
-        wanted = _snapshot(candidate)
+        running = snapshot_of(self.running, self.record.number)
+        wanted = snapshot_of(candidate)
         # Of a large change it takes long, and the loop has others to serve.
         return await asyncio.to_thread(plan, running, wanted, datetime.datetime.now(datetime.UTC))
 
@@ -582,13 +582,6 @@ async def _restored(record: Record) -> Candidate:
     """Return what a rollback puts in force: what the text said, with the files as they are now."""
     restored = await _in_thread(lambda: restore_candidate(record.text, record.path))
     return restored.overridden(record.overrides)
-
-
-def _snapshot(candidate: Candidate, number: int | None = None) -> Snapshot:
-    overrides = tuple(overridden_settings(candidate.written, candidate.overrides))
-    return Snapshot(
-        candidate.configuration, candidate.materials, number, overrides, candidate.credentials.files
-    )
 
 
 async def _in_thread(read: Callable[[], Read]) -> Read:
