@@ -22,7 +22,7 @@ from spooky._core.shared import LIMITS_MAX, Segment
 from spooky.config.problems import Problem
 from spooky.config.schema import Backend
 from spooky.config.shared_room import shared_entries
-from spooky.control.candidate import Candidate, read_change, restore_candidate, snapshot_of
+from spooky.control.candidate import Candidate, read_change, snapshot_of
 from spooky.control.change_counts import ChangeCounts, counted
 from spooky.control.effects import Effect
 from spooky.control.file_warnings import log_warnings
@@ -32,6 +32,7 @@ from spooky.control.overrides import Overrides, find_backend
 from spooky.control.plan import Plan, plan
 from spooky.control.records import make_record
 from spooky.control.renewal import read_renewal
+from spooky.control.restoring import restore
 from spooky.generation.materials import MaterialError
 
 logger = logging.getLogger(__name__)
@@ -281,7 +282,8 @@ class Changes:
     async def preview_rollback(self, number: int) -> Plan:
         """Return what it would mean to roll back to a generation; raises as :meth:`rollback`."""
         self.counts.previews += 1
-        return await self._plan(await _restored(self._rollback_target(number)))
+        target = self._rollback_target(number)
+        return await self._plan(await _in_thread(lambda: restore(target, self.running)))
 
     async def judge(self, path: Path) -> tuple[Plan, tuple[Problem, ...]]:
         """Return what a file would change, and what is not as it should be in it.
@@ -313,7 +315,9 @@ class Changes:
 
     @counted(Source.ROLLBACK)
     async def rollback(self, number: int | None, asked: Asked) -> Outcome:
-        """Put an earlier generation in force again, as a new one.
+        """Put an earlier generation in force again, as a new one, with the files as they are now.
+
+        Of those that cannot be used, what is in use stays, and a warning says so.
 
         Arguments:
             number: Which; ``None`` for the one before the origin of what is in force.
@@ -321,14 +325,16 @@ class Changes:
 
         Raises:
             UnknownGenerationError: It is not in the history.
-            ConfigurationError: It has errors, by now: a file that it names is gone, for instance.
-            MaterialError: A certificate or key cannot be used.
+            ConfigurationError: It has errors, by now.
+            MaterialError: A certificate or key cannot be used, and is not in use.
             ChangeError: The change cannot be made.
         """
         async with self._one_at_a_time:
             target = self._rollback_target(number)
-            candidate = await _restored(target)
-            return await self._make(candidate, Source.ROLLBACK, asked, target.origin)
+            candidate = await _in_thread(lambda: restore(target, self.running))
+            outcome = await self._make(candidate, Source.ROLLBACK, asked, target.origin)
+            log_warnings(candidate.warnings, ())
+            return replace(outcome, warnings=candidate.warnings)
 
     @counted(Source.ROLLBACK)
     async def restore(self, earlier: InForce, asked: Asked) -> Outcome:
@@ -576,12 +582,6 @@ class Changes:
         wanted = snapshot_of(candidate)
         # Of a large change it takes long, and the loop has others to serve.
         return await asyncio.to_thread(plan, running, wanted, datetime.datetime.now(datetime.UTC))
-
-
-async def _restored(record: Record) -> Candidate:
-    """Return what a rollback puts in force: what the text said, with the files as they are now."""
-    restored = await _in_thread(lambda: restore_candidate(record.text, record.path))
-    return restored.overridden(record.overrides)
 
 
 async def _in_thread(read: Callable[[], Read]) -> Read:

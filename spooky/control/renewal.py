@@ -74,7 +74,7 @@ def read_renewal(
             found[path] = read_file(Path(path))
         except MaterialError as error:
             problems.append(str(error))
-    changed = _news(_groups(configuration), found, used, given_up)
+    changed = _news(file_groups(configuration), found, used, given_up)
     of_api: dict[str, bytes] = {}
     for group in credential_groups(configuration):
         try:
@@ -140,7 +140,7 @@ def renew(
     configuration, authorities = running.configuration, running.materials.authorities
     files = dict(running.materials.files)
     problems: list[str] = []
-    for group in _groups(configuration):
+    for group in file_groups(configuration):
         news = {path: changed[path] for path in sorted(group & changed.keys())}
         if not news:
             continue
@@ -186,7 +186,7 @@ def _with_credentials(
     return replace(candidate, credentials=made)
 
 
-def _groups(configuration: Configuration) -> list[set[str]]:
+def file_groups(configuration: Configuration) -> list[set[str]]:
     """Return the files that belong together: certificates and keys, transitively."""
     groups: list[set[str]] = []
     for files in _together(configuration):

@@ -279,7 +279,9 @@ class Pipeline(RuleBasedStateMachine):
             changes_module, "read_change", lambda path, *_: candidate(int(path.name))
         )
         self.patch.setattr(
-            changes_module, "restore_candidate", lambda text, *_: candidate(int(text))
+            changes_module,
+            "restore",
+            lambda record, _: candidate(int(record.text)).overridden(record.overrides),
         )
         self.patch.setattr(crew_module, "WorkerProcess", SimulatedWorker)
         self.patch.setattr(slots_module, "SLOTS", SLOTS)
