@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import os
 import socket
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -96,8 +97,10 @@ class Strangers:
         rest = iter(sorted(ways))
         try:
             while part := list(itertools.islice(rest, WAYS_PER_PACKET)):
-                descriptors = [ways[other].fileno() for other in part]
-                socket.send_fds(way, [steer_packet(steering, part)], descriptors)
+                descriptors = array("i", [ways[other].fileno() for other in part])
+                passed = socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors
+                # Workers share the way and may make it one that waits.
+                way.sendmsg([steer_packet(steering, part)], [passed], socket.MSG_DONTWAIT)
         except OSError:
             # There is no room, or it has just gone, which its process says.
             if slot not in self._untold:

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import struct
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -18,7 +19,13 @@ from spooky.edge import messages
 from spooky.edge.messages import MessageError, Steer
 from spooky.observe.counters import Counters
 from spooky.protocol.quic.session import Address, ReceivedDatagram
-from spooky.protocol.quic.steering import Steering, has_long_header, slot_of, steering_table
+from spooky.protocol.quic.steering import (
+    SLOTS_MAX,
+    Steering,
+    has_long_header,
+    slot_of,
+    steering_table,
+)
 from spooky.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -94,12 +101,15 @@ class Handover:
 
         Arguments:
             ways: To the inboxes of slots that are new; ours from now on.
+
+        Raises:
+            ValueError: They are none that can be; nothing is changed.
         """
         is_latest = steering.at >= self._steering.at
         if is_latest:
+            table, table_for_new = steering.table, steering_table(steering.active)
             self._steering = steering
-            self._table = steering.table
-            self._table_for_new = steering_table(steering.active)
+            self._table, self._table_for_new = table, table_for_new
             self._table_before = steering.before
             self._swapped = self._runtime.now()
         for slot, way in ways.items():
@@ -177,7 +187,8 @@ class Handover:
 
     def _send(self, slot: int, batch: list[bytes]) -> None:
         try:
-            self._ways[slot].send(b"".join((_DATAGRAMS, *batch)))
+            # Others share the way and may make it one that waits.
+            self._ways[slot].send(b"".join((_DATAGRAMS, *batch)), socket.MSG_DONTWAIT)
         except (OSError, KeyError):
             # It does not keep up, or has just gone: to QUIC, lost packets.
             self._values[self._dropped] += len(batch)
@@ -195,6 +206,7 @@ class Handover:
             except OSError:
                 packet, descriptors = b"", []
             if not packet:
+                _close_all(descriptors)
                 self._runtime.loop.remove_reader(self._inbox.fileno())
                 return
             if packet.startswith(_STEER):
@@ -206,21 +218,54 @@ class Handover:
                 self._deliver(listener, datagrams, returned)
 
     def _steer_as_told(self, data: bytes, descriptors: list[int]) -> None:
-        """Go by what another program's supervisor says."""
+        """Go by what another program's supervisor says, or a worker that an attacker took over."""
         try:
             message = messages.decode_for_worker(data)
             if not isinstance(message, Steer):
                 raise MessageError(f"{type(message).__name__} is out of place")
             slots = [int(name.removeprefix("way:")) for name in message.descriptors]
+            if len(set(slots)) < max(len(slots), len(descriptors)):
+                raise MessageError("not every way has a slot of its own")
+            _check(message.steering)
         except (MessageError, ValueError) as error:
             logger.error("cannot understand the other program: %s", error)
             _close_all(descriptors)
             return
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
-        ways = [socket.socket(fileno=descriptor) for descriptor in descriptors]
         # There are fewer than slots if this process may have no more.
-        self.steer(message.steering, dict(zip(slots, ways, strict=False)))
+        self.steer(message.steering, _ways(slots, descriptors))
+
+
+def _check(steering: Steering) -> None:
+    """Refuse what no supervisor says.
+
+    Raises:
+        ValueError: It makes no table, or is said to be later than now: nothing said after it would
+            count.
+    """
+    if steering.at > time.monotonic_ns():
+        raise ValueError("it is from a time to come")
+    if len(steering.before) not in (0, SLOTS_MAX):
+        raise ValueError(f"a table of {len(steering.before)} bytes")
+    steering_table(steering.active, steering.leaving)
+
+
+def _ways(slots: Sequence[int], descriptors: Sequence[int]) -> dict[int, socket.socket]:
+    """Return the ways to slots; what can be none is closed."""
+    ways = {}
+    for slot, descriptor in zip(slots, descriptors, strict=False):
+        try:
+            way = socket.socket(fileno=descriptor)
+        except OSError as error:
+            logger.error("what another program sent as the way to slot %d: %s", slot, error)
+            os.close(descriptor)
+            continue
+        if (way.family, way.type) != (socket.AF_UNIX, socket.SOCK_SEQPACKET):
+            logger.error("what another program sent as the way to slot %d leads elsewhere", slot)
+            way.close()
+            continue
+        way.set_inheritable(False)
+        ways[slot] = way
+    return ways
 
 
 def _close_all(descriptors: list[int]) -> None:

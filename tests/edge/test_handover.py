@@ -115,6 +115,8 @@ def test_what_a_worker_does_not_take_is_dropped_and_counted() -> None:
         counters = Counters()
         mine = Handover(runtime, inbox, Steering((0, 1)), counters)
         mine.steer(Steering((0, 1)), {1: ours})
+        # As another worker may make it, which has the same way.
+        os.set_blocking(ours.fileno(), True)
         count = 500
         for _ in range(count):
             mine.pass_on(0, (b"\x40\x01" + bytes(60_000), ("192.0.2.1", 5), 0), b"")
@@ -220,7 +222,16 @@ def test_what_two_programs_say_counts_by_when_they_said_it() -> None:
         b"\1nonsense",
         b"\1" + messages.encode(messages.Discard(1)),
         b"\1" + messages.encode(messages.Steer(Steering((1,)), ("way:one",))),
+        b"\1" + messages.encode(messages.Steer(Steering((1,)), ("way:1", "way:1"))),
+        steer_packet(Steering((1,)), []),
+        steer_packet(Steering((1,), at=2**62), [1]),
+        steer_packet(Steering((1,), before=b"x"), [1]),
+        steer_packet(Steering((1,), before=bytes(257)), [1]),
+        steer_packet(Steering(()), [1]),
+        steer_packet(Steering((1, 256)), [1]),
+        steer_packet(Steering((1,), (-1,)), [1]),
         b"\0",
+        b"",
     ],
 )
 def test_what_nobody_says_by_an_inbox_changes_nothing_and_leaves_no_descriptor(
@@ -247,8 +258,52 @@ def test_what_nobody_says_by_an_inbox_changes_nothing_and_leaves_no_descriptor(
         await until(look)
         assert closed == [b""]
         assert mine._ways == {}
-        assert not mine.give_back(0, *long_header(1))
+        assert mine._table == mine._table_for_new == Steering((0,)).table
+        assert mine._table_before == b""
         os.close(reading)
+        mine.close()
+        to_me.close()
+        await runtime.close()
+
+    run(scenario)
+
+
+def test_ways_that_lead_to_no_inbox_are_closed() -> None:
+    async def scenario() -> None:
+        runtime = Runtime(asyncio.get_running_loop())
+        (inbox, to_me), (theirs, to_them) = pair(), pair()
+        mine = Handover(runtime, inbox, Steering((0,)), Counters())
+        mine.start(lambda *_: None)
+        reading, writing = os.pipe()
+        here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        descriptors = [writing, there.fileno(), to_them.fileno()]
+        socket.send_fds(to_me, [steer_packet(Steering((1, 2, 3)), [1, 2, 3])], descriptors)
+        os.close(writing)
+        there.close()
+        await until(lambda: mine._table == Steering((1, 2, 3)).table)
+        assert list(mine._ways) == [3]
+        os.set_blocking(reading, False)
+        here.setblocking(False)
+        assert os.read(reading, 1) == here.recv(1) == b""
+        os.close(reading)
+        mine.close()
+        for one in (here, to_me, theirs, to_them):
+            one.close()
+        await runtime.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("steering", [Steering((), at=1), Steering((1,), (256,), at=1)])
+def test_slots_that_make_no_table_change_nothing(steering: Steering) -> None:
+    async def scenario() -> None:
+        runtime = Runtime(asyncio.get_running_loop())
+        inbox, to_me = pair()
+        mine = Handover(runtime, inbox, Steering((0,)), Counters())
+        with pytest.raises(ValueError, match="slots are from 0 to 255"):
+            mine.steer(steering, {})
+        assert mine._steering == Steering((0,))
+        assert mine._table == Steering((0,)).table
         mine.close()
         to_me.close()
         await runtime.close()

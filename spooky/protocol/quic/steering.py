@@ -70,13 +70,14 @@ def steering_table(active: Iterable[int], leaving: Iterable[int] = ()) -> bytes:
         ValueError: There is none, or one is no byte.
     """
     slots = sorted(set(active))
-    if not slots or slots[0] < 0 or slots[-1] >= SLOTS_MAX:
+    kept = set(leaving)
+    if not slots or not kept.union(slots).issubset(range(SLOTS_MAX)):
         raise ValueError("slots are from 0 to 255, and at least one is active")
     table = bytearray(slots[n % len(slots)] for n in range(SLOTS_MAX))
     others = [byte for byte in range(SLOTS_MAX) if byte not in slots]
     for n, byte in enumerate(others):
         table[byte] = slots[n % len(slots)]
-    for slot in (*slots, *leaving):
+    for slot in kept.union(slots):
         table[slot] = slot
     return bytes(table)
 
