@@ -95,7 +95,7 @@ class Api:
             self.changes,  # type: ignore[arg-type]
             SimpleNamespace(status=None, is_open=False),  # type: ignore[arg-type]
             inspection,
-            dict,
+            lambda: {"started": 0.0},
             lambda: State.SERVING,
             self._upgrade,
             self.audit,  # type: ignore[arg-type]

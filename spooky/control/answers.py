@@ -84,18 +84,21 @@ class WeightBody(ChangeBody, frozen=True, kw_only=True):
 
 # --- what is answered -------------------------------------------------------------------------
 class Health(Struct, frozen=True):
-    """That it lives."""
+    """That it lives, and for how long."""
 
     status: str
     state: State
+    uptime_ms: int
 
 
 class Readiness(Struct, frozen=True):
-    """Whether clients should come."""
+    """Whether clients should come, and how many of the backends that are listed can serve."""
 
     ready: bool
     state: State
     probation: bool
+    healthy_backends: int
+    total_backends: int
 
 
 class Summary(Struct, frozen=True, kw_only=True):

@@ -1,6 +1,7 @@
 """The control API: what runs, what would change, and changing it; JSON over HTTP."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -95,6 +96,8 @@ class ControlApi:
         self, access: Access, endpoints: tuple[Endpoint, ...] = ENDPOINTS
     ) -> web.Application:
         """Return the application, for whoever gets access."""
+        if isinstance(access, OwnerAccess):
+            endpoints = (*endpoints, UPGRADE)
         activity = self._activity.read
         page = StatusPage(self._what_runs, activity, self._inspection.upstreams, self._generations)
         # Now: what an installation puts in their place is another program's.
@@ -119,6 +122,7 @@ class ControlApi:
             "reload": self._reload,
             "reload-certs": self._reload_certificates,
             "restart": self._restart,
+            "upgrade": self._take_over,
             "rollback": self._rollback,
             "weight": self._weigh,
             "reset": self._reset,
@@ -136,19 +140,19 @@ class ControlApi:
         )
         for endpoint in endpoints:
             application.router.add_route(endpoint.method, endpoint.path, by_name[endpoint.name])
-        if isinstance(access, OwnerAccess):
-            application.router.add_route(UPGRADE.method, UPGRADE.path, self._take_over)
         return application
 
     # --- reading ------------------------------------------------------------------------------
 
     async def _health(self, _: web.Request) -> web.Response:
         # Whoever answers lives; whether clients should come is another question.
-        return json_answer(answers.Health("ok", self._state()))
+        uptime_ms = max(0, round(1000 * (time.time() - self._process()["started"])))
+        return json_answer(answers.Health("ok", self._state(), uptime_ms))
 
     async def _ready(self, _: web.Request) -> web.Response:
         state = self._state()
-        answer = answers.Readiness(state.ready, state, self._probation.is_open)
+        counts = self._inspection.backend_counts()
+        answer = answers.Readiness(state.ready, state, self._probation.is_open, *counts)
         return json_answer(answer, 200 if state.ready else 503)
 
     async def _runtime(self, _: web.Request) -> web.Response:
@@ -422,7 +426,7 @@ def _document(endpoints: tuple[Endpoint, ...]) -> Handler:
 
 def _admit(access: Access, endpoints: tuple[Endpoint, ...]) -> Any:
     """Return the middleware that finds out who asks, and refuses what they may not do."""
-    by_route = {(each.method, each.path): each for each in (*endpoints, UPGRADE)}
+    by_route = {(each.method, each.path): each for each in endpoints}
 
     @web.middleware
     async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -166,7 +166,7 @@ def endpoints_at(paths: Mapping[str, str]) -> tuple[Endpoint, ...]:
 
 UPGRADE: Final = Endpoint(
     "upgrade", "POST", f"{RUNTIME}/upgrade", Role.ADMIN, "Have another program take over.",
-    UpgradeAnswer, UpgradeBody,
+    UpgradeAnswer, UpgradeBody, (400, 413, 503),
 )  # fmt: skip
 """Answered on the Unix socket alone: who may do it runs programs on this machine."""
 

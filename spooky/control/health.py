@@ -56,13 +56,19 @@ class Health:
     def ready(self) -> dict[str, float]:
         """Return which share of each upstream's enabled backends can serve; 0 where none is."""
         return {
-            name: sum(
-                health.can_serve and self._admission.lets_through(name, backend)
-                for backend, health in backends
-            )
-            / max(1, len(backends))
+            name: self._count(name) / max(1, len(backends))
             for name, backends in self._enabled.items()
         }
+
+    def count(self) -> int:
+        """Return how many backends of all upstreams can serve, and may be tried now."""
+        return sum(self._count(name) for name in self._enabled)
+
+    def _count(self, upstream: str) -> int:
+        return sum(
+            health.can_serve and self._admission.lets_through(upstream, backend)
+            for backend, health in self._enabled[upstream]
+        )
 
     def follow(self, configuration: Configuration, materials: Materials) -> None:
         """Go by a configuration; what is known of backends that stay is kept.

@@ -29,6 +29,7 @@ class Inspection:
         workers: Gives the process number of each slot's worker.
         active: Gives the slots that new connections are spread over.
         addresses: Gives where the listeners are bound.
+        healthy: Gives how many backends can serve.
 
     Attributes:
         segment: What the workers share.
@@ -41,12 +42,14 @@ class Inspection:
         workers: Callable[[], Mapping[int, int]],
         active: Callable[[], Container[int]],
         addresses: Callable[[], Iterable[tuple[str, int]]],
+        healthy: Callable[[], int],
     ) -> None:
         self.segment = segment
         self._running = running
         self._workers = workers
         self._active = active
         self._addresses = addresses
+        self._healthy = healthy
 
     def workers(self) -> tuple[WorkerView, ...]:
         """Return the workers, in the order of their slots."""
@@ -86,6 +89,11 @@ class Inspection:
             )
             for name, upstream in running.upstream.items()
         )
+
+    def backend_counts(self) -> tuple[int, int]:
+        """Return how many backends can serve, and how many are listed."""
+        listed = self._running().configuration.upstream.values()
+        return self._healthy(), sum(len(upstream.backends) for upstream in listed)
 
     def backends(self) -> tuple[BackendView, ...]:
         """Return the backends of all upstreams."""

@@ -271,12 +271,9 @@ class Supervisor:
 
     def _inspection(self) -> Inspection:
         return Inspection(
-            self._segment,
-            lambda: self._changes.running,
-            lambda: self._crew.pids,
-            lambda: self._slots.active,
-            lambda: self._listeners.addresses,
-        )
+            self._segment, lambda: self._changes.running, lambda: self._crew.pids,
+            lambda: self._slots.active, lambda: self._listeners.addresses, self._health.count,
+        )  # fmt: skip
 
     def _use_history(self, history: History) -> None:
         if self._heir is not None:

@@ -68,7 +68,8 @@ async def outage(directory: Path, shed: int) -> Outage:
             async with asyncio.timeout(60):
                 while (await ask(control, "/ready"))[1]["state"] != "no_backend":
                     await asyncio.sleep(0.02)
-            assert (await ask(control, "/ready"))[0] == 503
+            status, answer = await ask(control, "/ready")
+            assert (status, answer["healthy_backends"], answer["total_backends"]) == (503, 0, 4)
             since = len(access_log.read_text().splitlines())
             await until(lambda: len(shed_durations(access_log, since)) >= shed)
             durations = shed_durations(access_log, since)
