@@ -148,14 +148,11 @@ def test_addresses_probed_and_not_used_leave_an_id_for_the_next(engine: Engine) 
 
 def test_who_answers_from_an_address_it_probed_and_goes_there_is_followed(engine: Engine) -> None:
     """The address that a packet came from is not given up for want of an ID."""
-    pair = begin(engine)
+    pair = begin(engine, ids=2)
     there, probed = ("203.0.113.7", 1), ("203.0.113.7", 2)
-    use_another_id(pair)
     say(pair, PING, there)
     use_another_id(pair)
     say(pair, PATH_CHALLENGE, probed)
-    use_another_id(pair)
-    say(pair, PATH_CHALLENGE, ("203.0.113.7", 3))
     asked = [
         frame.data
         for each in pair.packets(from_server=True)
@@ -165,6 +162,23 @@ def test_who_answers_from_an_address_it_probed_and_goes_there_is_followed(engine
     say(pair, PATH_RESPONSE + asked[-1] + PING, probed)
     assert not pair.server_handler.closes
     assert pair.server.peer == probed
+
+
+def test_a_proven_address_is_not_given_up_for_one_that_is_not(engine: Engine) -> None:
+    """RFC 9000 section 9.3.2: who was never where its packet came from is served as before."""
+    pair = begin(engine, ids=2)
+    use_another_id(pair)
+    say(pair, PING, ELSEWHERE)
+    assert pair.server.peer == ELSEWHERE
+    use_another_id(pair)
+    say(pair, PATH_CHALLENGE, ("203.0.113.8", 1))
+    now, end = pair.network.now, pair.network.now + PROBE_SECONDS
+    while (due := pair.server.deadline()) is not None and due < end:
+        now = max(now, due)
+        pair.server.expire(now)
+        pair.server.flush(now)
+    assert pair.server.peer == HOME
+    assert not pair.server_handler.closes
 
 
 def test_an_id_retired_by_its_issuer_is_replaced_on_every_path(engine: Engine) -> None:

@@ -258,12 +258,17 @@ cdef class FrameProcessing(Sending):
         return 0
 
     cdef int keep_an_id(self, Path spared) except -1:
-        """Give up the path known for longest, where no ID is left for the next: it is replaced."""
+        """Give up the path known for longest, where no ID is left for the next: it is replaced.
+
+        None that is proven before the current one is: it may be where the peer still is.
+        """
         cdef Path path
         if self.peer_ids.spare or not self.peer_ids.elsewhere:
             return 0
         for path in self.other_paths:
-            if path is not spared and path.peer_id in self.peer_ids.elsewhere:
+            if path is spared or (path.validated and not self.path.validated):
+                continue
+            if path.peer_id in self.peer_ids.elsewhere:
                 self.drop_path(path)
                 return 0
         return 0
