@@ -22,6 +22,7 @@ from spooky.control.sockets import (
     listen,
     numbers_at,
     share_port,
+    warn_of_others,
 )
 from spooky.control.takeover import EndedListener, InheritedListener, TakeOverError
 from spooky.edge.listener import CLOSE_SECONDS, READ_SECONDS
@@ -110,6 +111,9 @@ class Listeners:
         Raises:
             BindError: An address cannot be bound.
         """
+        for listener in configuration.active_listeners:
+            # Before any is bound: ours may overlap.
+            warn_of_others(listener.address, listener.port)
         self._bind(configuration)
         for sockets in self._bound.values():
             listen(sockets)

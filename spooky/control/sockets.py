@@ -320,6 +320,28 @@ def listen(sockets: ListenerSockets) -> None:
     share_port(sockets.tcp, False)
 
 
+def warn_of_others(address: str, port: int) -> None:
+    """Say so if other processes have a UDP port of ours to be, to be called before it is bound.
+
+    They can be workers whose supervisor died. The kernel tells slots apart by the order of the
+    sockets, and theirs come first.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with _made(socket.SOCK_DGRAM, family, shared=False) as probe:
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            # Anything else is said by who binds it.
+            if error.errno == errno.EADDRINUSE:
+                logger.warning(
+                    "other processes have UDP port %d of %s, such as workers that finish what they "
+                    "have after their supervisor died: until they end they may get the new HTTP/3 "
+                    "clients, and serve none",
+                    port,
+                    address,
+                )
+
+
 def _use_buffers(udp: socket.socket, performance: Performance) -> None:
     udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, performance.udp_recv_buffer_bytes)
     udp.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, performance.udp_send_buffer_bytes)

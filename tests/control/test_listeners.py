@@ -13,6 +13,7 @@ from spooky.config import from_mapping
 from spooky.config.performance import Performance
 from spooky.control.candidate import Candidate
 from spooky.control.changes import NextGeneration, Step
+from spooky.control.files_seen import FilesSeen
 from spooky.control.heir import Heir
 from spooky.control.history import History, Record, Source
 from spooky.control.listeners import Listeners
@@ -88,6 +89,7 @@ class Inheriting:
                 ),
                 running=SimpleNamespace(materials=Materials({}, b"")),
                 source="",
+                seen=FilesSeen(b""),
                 history=History(None, 1),
             ),
         )  # fmt: skip
@@ -200,6 +202,26 @@ def test_who_was_let_in_before_the_commit_is_accepted_and_nobody_else(address: s
             workers.accept()
         workers.close()
         listeners.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_a_start_says_if_others_have_its_udp_port(
+    taken: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        port = free_port()
+        listeners = Listeners(Slots(1))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as orphan:
+            orphan.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if taken:
+                orphan.bind(("127.0.0.1", port))
+            listeners.open(configured(port))
+            assert listeners.addresses == [("127.0.0.1", port)]
+        listeners.close()
+        said = f"other processes have UDP port {port} of 127.0.0.1"
+        assert [said in record.message for record in caplog.records] == [True] * taken
 
     run(scenario)
 
