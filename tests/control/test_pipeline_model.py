@@ -457,8 +457,9 @@ class Pipeline(RuleBasedStateMachine):
     )
     def supervisor_dies_around_a_commit(self, moment: str, resume: bool, file: int) -> None:
         """It dies just before the history is written, or the commit word is, or just after."""
-        newest = max(self.committed)
         self._go_on_until(lambda: self._writes or not self.asked_for)
+        # Not before: an earlier change may have come in force on the way.
+        newest = max(self.committed)
         if self._writes and moment != "before it is written":
             self._run(self.loop.finish_thread)
             assert max(self.history.disk) > newest == self.segment.generation
