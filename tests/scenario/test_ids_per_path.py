@@ -9,7 +9,7 @@ from spooky.protocol.quic.session import Address, Datagram
 from tests.protocol.quic.forge import new_connection_id, packet
 from tests.scenario.endpoints import Scenario
 from tests.scenario.frames import FrameType
-from tests.simnet import CLIENT, SERVER
+from tests.simnet import CLIENT, SERVER, Link
 
 pytestmark = pytest.mark.needs(Feature.ID_PER_PATH, of="server")
 
@@ -191,3 +191,40 @@ def test_an_id_retired_by_its_issuer_is_replaced_on_every_path(engine: Engine) -
     after = say(pair, fresh + PATH_CHALLENGE, ELSEWHERE)
     assert after[HOME].isdisjoint(home | there)
     assert after[ELSEWHERE].isdisjoint(home | there | after[HOME])
+
+
+def move(pair: Scenario, address: Address, seconds: float = 1.0) -> None:
+    """Let the client go on from another address, under another ID of the server."""
+    use_another_id(pair)
+    pair.network.rebind(pair.client_host, address)
+    pair.client.ping()
+    pair.run(seconds=seconds)
+
+
+def test_a_client_that_comes_back_is_asked_anew_and_stays(engine: Engine) -> None:
+    """What was asked at its first address while it was away is not held against it there."""
+    pair = Scenario((AIOQUIC, engine), link=Link(latency=0.05)).handshake()
+    pair.run(seconds=1)
+    move(pair, ELSEWHERE)
+    for _ in range(26):
+        pair.client.ping()
+        pair.run(seconds=0.25)
+    move(pair, HOME)
+    for _ in range(PROBE_SECONDS):
+        pair.run(seconds=1)
+        assert pair.server.peer == HOME
+
+
+def test_a_client_is_followed_also_where_paths_shared_an_id(engine: Engine) -> None:
+    """One that is given up frees none, if the current path, or another, goes on with it."""
+    pair = Scenario((AIOQUIC, engine), link=Link(latency=0.05)).handshake()
+    pair.run(seconds=1)
+    say(pair, PATH_CHALLENGE, ELSEWHERE)
+    pair.run(seconds=1)
+    for port in (1, 2):
+        move(pair, ("198.51.100.9", port))
+    use_another_id(pair)
+    say(pair, PATH_CHALLENGE, ("203.0.113.7", 6000))
+    pair.run(seconds=1)
+    move(pair, ("198.51.100.9", 3))
+    assert pair.server.peer == ("198.51.100.9", 3)

@@ -320,6 +320,8 @@ cdef class Connection(Receiving):
                 if back.validated and self.has_id(back):
                     # The client never was where that packet came from (section 9.3.2).
                     self.move_to(back)
+                    # By which ID of ours it goes on from there is not known.
+                    self.destination_of_path = None
                     self.drop_path(path)
                     break
             else:

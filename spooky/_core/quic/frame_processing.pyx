@@ -260,17 +260,21 @@ cdef class FrameProcessing(Sending):
     cdef int keep_an_id(self, Path spared) except -1:
         """Give up the path known for longest, where no ID is left for the next: it is replaced.
 
-        None that is proven before the current one is: it may be where the peer still is.
+        None that is proven before the current one is: it may be where the peer still is. Paths that
+        share an ID are given up together, or nothing would be gained.
         """
         cdef Path path
+        cdef Py_ssize_t before
         if self.peer_ids.spare or not self.peer_ids.elsewhere:
             return 0
-        for path in self.other_paths:
-            if path is spared or (path.validated and not self.path.validated):
+        before = len(self.peer_ids.elsewhere)
+        for path in list(self.other_paths):
+            if path.peer_id is spared.peer_id or (path.validated and not self.path.validated):
                 continue
             if path.peer_id in self.peer_ids.elsewhere:
                 self.drop_path(path)
-                return 0
+                if not self.peer_ids.elsewhere or len(self.peer_ids.elsewhere) < before:
+                    return 0
         return 0
 
     # --- the end --------------------------------------------------------------------------------

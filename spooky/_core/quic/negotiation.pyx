@@ -160,7 +160,9 @@ cdef class ServerNegotiation(ServerHandshake):
 
     cdef int check_second(self, ClientHello hello) except -1:
         """Hold a client to its first hello (RFC 8446 sections 4.1.2 and 4.2.8)."""
-        if len(hello.key_shares) != 1 or hello.key_shares[0][0] != self._asked_group:
+        cdef int group
+        # A client may add one of a group that nobody has (RFC 8701 section 3.1).
+        if [group for group, _ in hello.key_shares if not is_grease(group)] != [self._asked_group]:
             raise TlsAlert(Alert.ILLEGAL_PARAMETER, "not the one key share that was asked for")
         if hello.early_data:
             raise TlsAlert(Alert.ILLEGAL_PARAMETER, "early data in a second hello")
@@ -195,6 +197,10 @@ cdef class ServerNegotiation(ServerHandshake):
         # Certificates above all, which may be replaced while the connection lives.
         self._parameters = self._identity = self._tickets = None
         self._client_chain = ()
+
+
+cdef bint is_grease(int number) noexcept:
+    return number & 0x0F0F == 0x0A0A and number >> 8 == number & 0xFF
 
 
 cdef bytes share_of(list shares, int wanted):

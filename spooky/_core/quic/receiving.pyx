@@ -530,7 +530,9 @@ cdef class Receiving(FrameProcessing):
             path.set_ceiling(self.peer_payload_max)
         self.recovery.reset_for_path(self.now)
         self.recovery.set_max_datagram_size(path.mtu, self.now)
-        if not path.validated:
+        if not path.validated or path.challenge is not None:
+            # What was asked there while the peer was elsewhere proves nothing by its silence.
+            path.on_unanswered()
             self.challenge(path)
         if not old.validated or old.challenge is not None:
             return 0
