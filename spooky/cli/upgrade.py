@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from spooky.cli.control_client import post, socket_option
+from spooky.cli.control_client import UPGRADE, post, socket_option
 from spooky.cli.errors import EXIT_OK, printable
 from spooky.cli.json_option import json_option
 
@@ -30,7 +30,7 @@ def command(program: Path | None, as_json: bool, path: Path) -> int:
     Exit codes: 0 if the new program serves, 1 if the old one still does, 2 for wrong usage.
     """
     wanted = {"program": str(program.absolute()) if program is not None else None}
-    answer = post(path, "/admin/runtime/upgrade", wanted, "the new program to take over")
+    answer = post(path, UPGRADE, wanted, "the new program to take over")
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(answer)))
     else:

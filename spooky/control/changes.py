@@ -333,6 +333,7 @@ class Changes:
             target = self._rollback_target(number)
             candidate = await _in_thread(lambda: restore(target, self.running))
             outcome = await self._make(candidate, Source.ROLLBACK, asked, target.origin)
+            self.seen.rolled_back()
             log_warnings(candidate.warnings, ())
             return replace(outcome, warnings=candidate.warnings)
 
@@ -395,13 +396,14 @@ class Changes:
             renewal = await _in_thread(lambda: read_renewal(self.running, {}, now))
             if renewal.problems:
                 raise MaterialError("; ".join(renewal.problems))
-            return await self._make(renewal.candidate, Source.RENEWAL, asked, None)
+            origin = self.record.origin
+            return await self._make(renewal.candidate, Source.RENEWAL, asked, origin)
 
     @counted(Source.RENEWAL)
     async def renew(self, candidate: Candidate, asked: Asked) -> Outcome:
         """Put in force what differs in certificates alone; raises as :meth:`apply`."""
         async with self._one_at_a_time:
-            return await self._make(candidate, Source.RENEWAL, asked, None)
+            return await self._make(candidate, Source.RENEWAL, asked, self.record.origin)
 
     async def keep_first(self, *, inherited: bool) -> None:
         """Put into the history what it started with, now that it serves.

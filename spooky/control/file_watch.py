@@ -13,7 +13,7 @@ from spooky.control.candidate import Candidate
 from spooky.control.changes import Asked, ChangeError, Changes, StaleError
 from spooky.control.expiry import ExpiryWarnings
 from spooky.control.files_seen import sha256
-from spooky.control.history import HistoryError, Source
+from spooky.control.history import HistoryError
 from spooky.control.renewal import read_renewal, watched_files
 from spooky.control.stillness import Stillness, states_of
 from spooky.generation.materials import MaterialError
@@ -30,6 +30,9 @@ REVIEW_SECONDS: Final = 3600.0
 RETRY_SECONDS: Final = 30.0
 """How long to wait where files are good but the change is not made, as a worker died or a port is
 in use; and after a defect of ours."""
+
+RETRY_MAX_SECONDS: Final = 600.0
+"""To this it doubles for a configuration: new workers that die at each try are a load."""
 
 
 class CertificateWatch:
@@ -103,8 +106,9 @@ class ConfigurationWatch:
         self._stillness = Stillness()
         self._source = ""
         self._retry_at = float("inf")
-        # The generation that was in force then, what the file said, and why it could not be.
-        self._failed: tuple[int, bytes, str] | None = None
+        self._retry_after = RETRY_SECONDS
+        # What the file said that could not be put in force, and why.
+        self._failed: tuple[bytes, str] | None = None
 
     async def look(self, now: float) -> None:
         """Look once.
@@ -126,46 +130,39 @@ class ConfigurationWatch:
         if not self._stillness.has_come(states):
             return
         digest = await asyncio.to_thread(_digest_of, Path(source))
-        if self._is_given_up(digest):
-            changes.seen.configuration = digest
+        if digest == changes.seen.configuration:
             self._forget_failure()
-        if digest != changes.seen.configuration:
+        else:
             await self._reload(digest, now)
-
-    def _is_given_up(self, digest: bytes) -> bool:
-        """Return whether somebody went back since what the file says could not be put in force."""
-        if self._failed is None or self._failed[1] != digest:
-            return False
-        record = self._changes.record
-        return record.number != self._failed[0] and record.source is Source.ROLLBACK
 
     async def _reload(self, digest: bytes, now: float) -> None:
         """Put in force what the file says; later, if it cannot be now."""
         changes, source = self._changes, self._source
-        number, before = changes.record.number, changes.seen.configuration
-        # Once for each content: a broken one is not tried again and again.
-        changes.seen.configuration = digest
+        number = changes.record.number
         try:
             await changes.reload(Asked("file watch"))
         except (ChangeError, ConfigurationError, HistoryError, MaterialError) as error:
-            said = self._failed[1:] if self._failed is not None else None
-            if said != (digest, str(error)):
+            if self._failed != (digest, str(error)):
                 logger.error("%s changed; generation %d stays: %s", source, number, error)
             if isinstance(error, ConfigurationError) and await asyncio.to_thread(
                 _is_broken, Path(source)
             ):
+                # Once for each content: a broken one is not tried again and again.
+                changes.seen.configuration = digest
                 self._forget_failure()
                 return
             # A port that is in use, a worker that dies, a certificate that is not there yet.
-            if changes.seen.configuration == digest:
-                changes.seen.configuration = before
-            self._failed = number, digest, str(error)
-            self._retry_at = now + RETRY_SECONDS
+            if self._failed is None or self._failed[0] != digest:
+                self._retry_after = RETRY_SECONDS
+            self._failed, changes.seen.waiting = (digest, str(error)), digest
+            self._retry_at = now + self._retry_after
+            self._retry_after = min(2 * self._retry_after, RETRY_MAX_SECONDS)
         else:
             self._forget_failure()
 
     def _forget_failure(self) -> None:
         self._failed, self._retry_at = None, float("inf")
+        self._changes.seen.waiting = b""
 
 
 class FileWatch:

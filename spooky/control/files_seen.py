@@ -14,12 +14,20 @@ class FilesSeen(msgspec.Struct):
     Attributes:
         configuration: The SHA-256 of what the file that a reload reads said when it was put in
             force last, or could not be; empty if it never was.
+        waiting: The SHA-256 of what it says that could not be put in force and is tried again, as
+            what stood in the way may end; empty for none.
         given_up: The SHA-256 of certificates, keys, authorities and tokens that were taken back and
             may still be on disk, by path.
     """
 
     configuration: bytes = b""
+    waiting: bytes = b""
     given_up: dict[str, bytes] = {}
+
+    def rolled_back(self) -> None:
+        """Try nothing again from before somebody went back."""
+        if self.waiting:
+            self.configuration, self.waiting = self.waiting, b""
 
     def give_up(self, files: Mapping[str, bytes], kept: Mapping[str, bytes]) -> None:
         """Take note of files that were taken back.

@@ -52,6 +52,13 @@ def begin_with(
         newest = msgspec.structs.replace(newest, service=service)
         history.remember(newest)
         return candidate, newest
+    if (
+        newest is not None
+        and newest.path == candidate.path
+        and newest.digest == content_digest(candidate.text, newest.files, candidate.overrides)
+    ):
+        # Only files that it names differ, as after a renewal: the way back is the same.
+        origin = newest.origin
     number = history.next_number
     record = make_record(
         number, candidate, Source.START, now, "spooky serve", origin=origin, service=service

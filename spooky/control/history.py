@@ -319,8 +319,11 @@ class History:
         *older, newest = self._records.values()
         back = self.before(newest.number)
         way_back = back.number if back is not None else None
+        proven = self.newest_proven
 
         def worth(one: Record) -> tuple[int, int]:
+            if one is proven:
+                return 4, one.number
             if one.number == way_back:
                 return 3, one.number
             if one.number == newest.origin:

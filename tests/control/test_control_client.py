@@ -96,6 +96,12 @@ def test_a_program_that_stays_handed_over_is_not_asked_for_ever(
     assert "it is handed_over" in capsys.readouterr().err
 
 
+def test_an_upgrade_that_waited_for_another_is_not_made_again(path: Path) -> None:
+    with answering(path, refusal(503, "handed_over")) as asked:
+        assert run(["upgrade", "--socket", str(path)]) == 1
+    assert len(asked) == 1
+
+
 def test_what_is_refused_otherwise_is_not_asked_again(path: Path) -> None:
     with answering(path, refusal(503, "ending")) as asked:
         assert run(["reload", "--socket", str(path)]) == 1

@@ -175,6 +175,16 @@ def test_a_copy_that_the_way_back_leads_to_stays() -> None:
     assert before.text == record(1).text
 
 
+def test_what_a_broken_file_is_replaced_by_is_never_pushed_out() -> None:
+    history = History(None, 2)
+    history.add(record(1))
+    for number in range(2, 6):
+        history.add(msgspec.structs.replace(record(number, record(1).text, 1), unproven=True))
+    proven = history.newest_proven
+    assert proven is not None
+    assert proven.number == 1
+
+
 def test_going_back_leaves_out_what_did_not_prove_itself() -> None:
     history = History(None, 10)
     history.add(record(1))

@@ -7,11 +7,15 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 
+from spooky.control.candidate import read_candidate
 from spooky.control.changes import Asked, InForce, Outcome
 from spooky.control.file_watch import RETRY_SECONDS, ConfigurationWatch
+from spooky.control.files_seen import FilesSeen
+from spooky.control.first_generation import begin_with
 from tests.certificates import leaf
 from tests.control.test_file_watch import AUTHORITY, NAMES, Bench, edit, fresh, watched
 
@@ -147,6 +151,8 @@ def test_an_edit_that_cannot_be_put_in_force_now_is_tried_again_and_said_once(
         assert len(said) == 1
         assert "the port is in use" in said[0]
         bench.participant.failure = ""
+        # The second time it waits for twice as long.
+        bench.now += RETRY_SECONDS
         await bench.look(5)
         assert bench.number == 1
         bench.now += RETRY_SECONDS
@@ -196,6 +202,10 @@ def test_an_edit_that_failed_is_not_put_in_force_after_somebody_went_back(tmp_pa
         await bench.look()
         bench.participant.failure = ""
         await bench.changes.rollback(None, ASKED)
+        # Whatever comes between that and the next try: a renewal, or another program.
+        fresh(tmp_path)
+        await bench.look(5)
+        bench.configuration = ConfigurationWatch(bench.changes)
         number = bench.number
         bench.now += RETRY_SECONDS
         await bench.look(5)
@@ -203,5 +213,57 @@ def test_an_edit_that_failed_is_not_put_in_force_after_somebody_went_back(tmp_pa
         edit(bench, 40)
         await bench.look()
         assert bench.changes.running.configuration.control.history == 40
+
+    asyncio.run(scenario())
+
+
+def test_an_edit_while_another_program_takes_over_is_left_to_that(tmp_path: Path) -> None:
+    """It was in force nowhere, and must not be taken for seen."""
+
+    async def scenario() -> None:
+        bench = Bench(tmp_path, watched)
+        await bench.look()
+        edit(bench, 20)
+        await bench.look(1)
+        async with bench.changes.halted():
+            looking = asyncio.ensure_future(bench.look())
+            await asyncio.sleep(0.1)
+            handed_on = msgspec.convert(msgspec.to_builtins(bench.changes.seen), FilesSeen)
+        looking.cancel()
+        await asyncio.gather(looking, return_exceptions=True)
+        bench.changes.seen = handed_on
+        bench.configuration = ConfigurationWatch(bench.changes)
+        await bench.look(3)
+        assert bench.changes.running.configuration.control.history == 20
+
+    asyncio.run(scenario())
+
+
+def with_control(settings: dict[str, Any]) -> None:
+    settings["control"] = {"history": 50}
+
+
+def test_the_way_back_after_a_renewal_is_the_one_before_it(tmp_path: Path) -> None:
+    """And not forward, to what was rolled back."""
+
+    async def scenario() -> None:
+        bench = Bench(tmp_path, with_control)
+        await bench.look()
+        for history in (20, 30):
+            edit(bench, history)
+            await bench.changes.reload(ASKED)
+        await bench.changes.rollback(None, ASKED)
+        fresh(tmp_path)
+        await bench.look(3)
+        assert bench.number == 5
+        await bench.changes.rollback(None, ASKED)
+        assert bench.changes.running.configuration.control.history == 50
+        # Nor after a start that finds other certificates.
+        edit(bench, 20)
+        await bench.changes.reload(ASKED)
+        number = bench.number
+        fresh(tmp_path)
+        _, record = begin_with(read_candidate(bench.path), bench.changes.history, 1.0)
+        assert (record.number, record.origin) == (number + 1, number)
 
     asyncio.run(scenario())
