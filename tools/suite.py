@@ -34,9 +34,9 @@ class Part(NamedTuple):
 PARTS = (
     Part("test-install", 70, needed=True),
     Part("lint", 20),
-    Part("build", 120, needed=True),
+    Part("build", 140, needed=True),
     Part("test-pure", 350),
-    Part("test-sanitize", 530),
+    Part("test-sanitize", 510),
     Part("test-packaging", 210),
     Part("test-compiled", 1100),
 )

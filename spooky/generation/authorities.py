@@ -98,19 +98,21 @@ class Authorities:
             )
         return shown
 
-    def of(self, handshake: Handshake) -> "CoveredHosts | None":
-        """Return what a connection is good for now; ``None`` if that is not checked.
+    def includes(self, handshake: Handshake, host: bytes) -> bool:
+        """Return whether a host may be asked for over a connection now.
 
         Arguments:
-            handshake: Its own, of these authorities or of some before.
+            handshake: The connection's, of these authorities or of some before.
+            host: In lowercase, without a port.
         """
         if not self._is_checked:
-            return None
+            return True
         covered = self._covered.get(handshake)
         if covered is None:
             covered = CoveredHosts(handshake, self._tls, self._others)
             self._covered[handshake] = covered
-        return covered
+        known = covered.known.get(host)
+        return covered.includes(host) if known is None else known
 
 
 class ConnectionAuthority:
@@ -137,8 +139,7 @@ class ConnectionAuthority:
             host: In lowercase, without a port.
         """
         # Asked for each time: what is remembered would keep certificates that were replaced.
-        covered = self._in_force().of(self._handshake)
-        return covered is None or covered.includes(host)
+        return self._in_force().includes(self._handshake, host)
 
 
 class CoveredHosts:
@@ -161,6 +162,9 @@ class CoveredHosts:
         handshake: What was shown.
         own: What its listener presents now.
         others: What each other listener does.
+
+    Attributes:
+        known: What was decided, by host.
     """
 
     def __init__(
@@ -169,7 +173,7 @@ class CoveredHosts:
         self._handshake = handshake
         self._own = own
         self._others = others
-        self._known: dict[bytes, bool] = {}
+        self.known: dict[bytes, bool] = {}
 
     def includes(self, host: bytes) -> bool:
         """Return whether a host may be asked for.
@@ -179,11 +183,11 @@ class CoveredHosts:
         """
         if len(host) > HOST_MAX:
             return False
-        known = self._known.get(host)
+        known = self.known.get(host)
         if known is None:
-            if len(self._known) >= REMEMBERED_MAX:
-                self._known.clear()
-            known = self._known[host] = self._decide(*_name(host))
+            if len(self.known) >= REMEMBERED_MAX:
+                self.known.clear()
+            known = self.known[host] = self._decide(*_name(host))
         return known
 
     def _decide(self, name: str, is_address: bool) -> bool:

@@ -44,10 +44,13 @@ class ByteTransport(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.bytes_received += len(data)
-        self.session.receive(data, self.runtime.now())
+        session = self.session
+        session.receive(data, self.runtime.now())
         # At once: the loop reads a ready socket many times in one turn.
-        self._follow_want_read()
-        self.wake()
+        if session.want_read != self._reading:
+            self._follow_want_read()
+        if not self._marked:
+            self.wake()
 
     def eof_received(self) -> bool:
         self.session.receive_eof(clean=self._ended_cleanly())
@@ -100,7 +103,8 @@ class ByteTransport(asyncio.Protocol):
         if session.closed:
             self.end()
             return
-        self._follow_want_read()
+        if session.want_read != self._reading:
+            self._follow_want_read()
         self.on_progress()
 
     def end(self) -> None:
@@ -136,7 +140,7 @@ class ByteTransport(asyncio.Protocol):
 
     def _follow_want_read(self) -> None:
         """Pause or resume reading as the session wishes."""
-        if self.transport is None or self.session.want_read == self._reading:
+        if self.transport is None:
             return
         self._reading = self.session.want_read
         if self._reading:

@@ -298,4 +298,4 @@ def test_a_host_longer_than_any_is_not_remembered() -> None:
     hosts = CoveredHosts(handshake, ListenerTls(selector, TcpContexts(selector), frozenset()), [])
     assert hosts.includes(b"h" * 255)
     assert not hosts.includes(b"h" * 256)
-    assert list(hosts._known) == [b"h" * 255]
+    assert list(hosts.known) == [b"h" * 255]
