@@ -53,7 +53,7 @@ class Changes:
     """Makes no change, and knows of nothing."""
 
     source = "/etc/spooky.yaml"
-    record = SimpleNamespace(number=7)
+    record = SimpleNamespace(number=7, text="# 7\n")
 
     def __init__(self) -> None:
         self.asked: list[tuple[object, ...]] = []
