@@ -32,11 +32,11 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("test-install", 70, needed=True),
-    Part("lint", 20),
+    Part("test-install", 50, needed=True),
+    Part("lint", 15),
     Part("build", 140, needed=True),
     Part("test-pure", 350),
-    Part("test-sanitize", 510),
+    Part("test-sanitize", 535),
     Part("test-packaging", 210),
     Part("test-compiled", 1100),
 )

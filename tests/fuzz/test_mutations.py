@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-QUICK = 15_000
-HANDSHAKES = 600
+QUICK = 8_000
+HANDSHAKES = 300
 """For targets that shake hands for each input."""
 
 INPUTS = {
