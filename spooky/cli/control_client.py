@@ -133,7 +133,9 @@ def post(path: Path, target: str, body: Mapping[str, Any], awaited: str = "an an
 def _ask(path: Path, method: str, target: str, body: Mapping[str, Any] | None) -> Any:
     deadline = time.monotonic() + ANSWER_SECONDS
     while True:
-        status, answer = _exchange(path, method, target, body, deadline - time.monotonic())
+        # However late it has become: the last question has its time, too.
+        left = max(deadline - time.monotonic(), AGAIN_SECONDS, 0.1)
+        status, answer = _exchange(path, method, target, body, left)
         if status < 400:
             return answer
         again = time.monotonic() + AGAIN_SECONDS

@@ -140,8 +140,7 @@ def report(error: Exception, *, as_json: bool = False) -> int | None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return EXIT_FAILED
         case OSError():
-            where = f"{error.filename}: " if error.filename else ""
-            _print_error(f"{where}{error.strerror or error}", "")
+            _print_error(_said_by_system(error), "")
             return EXIT_FAILED
     kernel = unloadable_kernel(error)
     if kernel is not None:
@@ -166,9 +165,13 @@ def _document(error: Exception) -> dict[str, Any] | None:
         case BrokenPipeError():
             return None
         case OSError():
-            where = f"{error.filename}: " if error.filename else ""
-            return {"code": "failed", "detail": f"{where}{error.strerror or error}"}
+            return {"code": "failed", "detail": _said_by_system(error)}
     return None
+
+
+def _said_by_system(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}"
 
 
 def print_problems(problems: Sequence[Problem], source: str, stream: TextIO) -> None:

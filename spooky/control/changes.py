@@ -464,7 +464,7 @@ class Changes:
             before = self.running.warnings
             outcome = await self._make(candidate, source, asked, None)
             self.source = candidate.path
-            self.seen.configuration = sha256(candidate.text.encode())
+            self.seen.put_in_force(candidate.text.encode())
             log_warnings(candidate.warnings, before)
             return replace(outcome, warnings=candidate.warnings)
 

@@ -23,7 +23,7 @@ class Effect(StrEnum):
     ROLLING = "rolling"
 
 
-EFFECT_TEXTS: Final[Mapping[Effect, str]] = {
+_EFFECT_TEXTS: Final[Mapping[Effect, str]] = {
     Effect.LIVE: "in force at the commit; nothing is interrupted",
     Effect.DRAINS: "in force at the commit; what uses the old finishes on it for at most {bound}, "
     "and is then cut",
@@ -38,7 +38,7 @@ def effect_text(effect: Effect, bound: str) -> str:
     Arguments:
         bound: How long what drains has, for people.
     """
-    return EFFECT_TEXTS[effect].format(bound=bound)
+    return _EFFECT_TEXTS[effect].format(bound=bound)
 
 
 class Reach(StrEnum):

@@ -121,8 +121,9 @@ class ConfigurationWatch:
             self._source = ""
             return
         if source != self._source:
+            # What waits for another try is told by a program that was taken over, too.
             self._source, self._stillness = source, Stillness()
-            self._forget_failure()
+            self._failed, self._retry_at = None, float("inf")
         if now >= self._retry_at:
             self._retry_at = float("inf")
             self._stillness.forget()

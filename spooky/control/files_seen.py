@@ -24,6 +24,10 @@ class FilesSeen(msgspec.Struct):
     waiting: bytes = b""
     given_up: dict[str, bytes] = {}
 
+    def put_in_force(self, content: bytes) -> None:
+        """Take note of what the file says, which is in force; nothing before is tried again."""
+        self.configuration, self.waiting = sha256(content), b""
+
     def rolled_back(self) -> None:
         """Try nothing again from before somebody went back."""
         if self.waiting:

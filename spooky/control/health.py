@@ -46,8 +46,7 @@ class Health:
         """Whether any backend can serve, and may be tried now; true where none is listed at all."""
         if not self._checks.any_can_serve:
             return False
-        shares = self.ready().values()
-        return not shares or any(shares)
+        return not self._enabled or any(map(self._count, self._enabled))
 
     def names(self) -> dict[str, str]:
         """Return each name of backends that is followed, with why it does not resolve, if so."""

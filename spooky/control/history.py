@@ -308,14 +308,13 @@ class History:
         self._records[record.number] = record
 
     def prune(self) -> None:
-        """Let the oldest beyond the limit go, but copies first: going back makes one each time."""
-        while len(self._records) > self.limit:
-            number = self._most_dispensable()
-            del self._records[number]
-            self._unlink(number)
+        """Let the oldest beyond the limit go, but copies first: going back makes one each time.
 
-    def _most_dispensable(self) -> int:
-        """Return the generation to let go of: never the newest, which is in force."""
+        The newest, which is in force, never goes.
+        """
+        surplus = len(self._records) - max(self.limit, 1)
+        if surplus <= 0:
+            return
         *older, newest = self._records.values()
         back = self.before(newest.number)
         way_back = back.number if back is not None else None
@@ -330,7 +329,9 @@ class History:
                 return 2, one.number
             return 0 if one.is_copy and one.origin in self._records else 1, one.number
 
-        return min(older, key=worth).number if older else newest.number
+        for one in sorted(older, key=worth)[:surplus]:
+            del self._records[one.number]
+            self._unlink(one.number)
 
     def remove(self, number: int) -> None:
         """Forget a generation that did not come in force after all."""

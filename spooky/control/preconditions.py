@@ -15,7 +15,7 @@ _BARE: Final = re.compile(EXPECTED)
 _NUMBER: Final = re.compile(r"[1-9][0-9]{0,17}")
 # An entity tag may have commas in it. A list may have empty elements (section 5.6.1).
 _ELEMENT: Final = re.compile(
-    r"""[ \t]*(?:(?P<weak>W/)?"(?P<tag>[\x21\x23-\x7e\x80-\uffff]*)")?[ \t]*(?:,|$)"""
+    r"""[ \t]*+(?:(?P<weak>W/)?"(?P<tag>[\x21\x23-\x7e\x80-\uffff]*)")?[ \t]*(?:,|$)"""
 )
 
 

@@ -76,13 +76,13 @@ def read_renewal(
             problems.append(str(error))
     changed = _news(file_groups(configuration), found, used, given_up)
     of_api: dict[str, bytes] = {}
-    for group in credential_groups(configuration):
+    groups_of_api = list(credential_groups(configuration))
+    for group in groups_of_api:
         try:
             of_api |= read_group(configuration, group)
         except MaterialError as error:
             problems.append(str(error))
-    groups_of_api = [set(group) for group in credential_groups(configuration)]
-    credentials = _news(groups_of_api, of_api, used, given_up)
+    credentials = _news(map(set, groups_of_api), of_api, used, given_up)
     candidate = running
     if changed or credentials:
         candidate, unusable = renew(running, changed, now, credentials)

@@ -1,4 +1,4 @@
-"""Directories and files that nobody else may tamper with: the history's, the control socket's."""
+"""Directories and files that nobody else may tamper with: of history, keys and control socket."""
 
 import contextlib
 import os
@@ -66,7 +66,7 @@ def write_whole(path: Path, content: bytes) -> None:
         content: What is in the file once this returns, on disk too.
 
     Raises:
-        OSError: It cannot be written, and is as it was before, or is not there.
+        OSError: It cannot be written, and is as before; or its name may not be on disk yet.
     """
     temporary = unfinished(path)
     try:

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from spooky.control.changes import ChangeError
-from spooky.control.safe_files import read_whole, write_whole
+from spooky.control.safe_files import read_whole, unfinished, write_whole
 from spooky.protocol.quic.keys import SECRET_BYTES, Keys
 
 logger = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ def _write(path: Path, content: bytes) -> None:
         write_whole(path, content)
     except OSError as error:
         logger.warning(
-            "the keys of tickets, tokens and resets will not outlive this process: %s", error
+            "the keys of tickets, tokens and resets may not outlive this process: %s", error
         )
 
 
@@ -188,6 +188,8 @@ def _read(path: Path) -> Kept | None:
 
 def _remove(path: Path) -> None:
     try:
-        path.unlink(missing_ok=True)
+        # What a crash left half written has secrets in it, too.
+        for one in (path, unfinished(path)):
+            one.unlink(missing_ok=True)
     except OSError as error:
         logger.warning("keys stay where the history was: %s", error)

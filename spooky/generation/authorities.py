@@ -111,6 +111,7 @@ class Authorities:
         if covered is None:
             covered = CoveredHosts(handshake, self._tls, self._others)
             self._covered[handshake] = covered
+        # For each request: what is known is looked up here, without another call.
         known = covered.known.get(host)
         return covered.includes(host) if known is None else known
 

@@ -16,7 +16,7 @@ def estimate(
         counts: How many are in each bucket; not all 0.
         bounds: Where the buckets end, the last excepted, which has no end; seconds.
     """
-    bucket = bucket_of(quantile, counts)
+    bucket = _bucket_of(quantile, counts)
     if bucket == len(bounds):
         return bounds[-1]
     lower = bounds[bucket - 1] if bucket else 0.0
@@ -36,7 +36,7 @@ def milliseconds(quantile: float, counts: Sequence[int], bounds: Sequence[float]
     return 1000 * estimate(quantile, counts, bounds) if any(counts) else None
 
 
-def bucket_of(quantile: float, counts: Sequence[int]) -> int:
+def _bucket_of(quantile: float, counts: Sequence[int]) -> int:
     """Return the bucket that has a quantile."""
     rank = quantile * sum(counts)
     return next(i for i, reached in enumerate(accumulate(counts)) if reached >= rank and reached)

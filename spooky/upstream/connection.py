@@ -191,6 +191,8 @@ class TcpConnection(PooledConnection, ByteTransport):
 
     def on_closed(self) -> None:
         """Leave the pool, and leave it what the next one may resume."""
+        # The last look, however little came since the one before.
+        self._offer_from = 1
         self.offer_session()
         self._tls = None
         self.leave_pool()

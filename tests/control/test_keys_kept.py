@@ -225,4 +225,4 @@ def test_where_nothing_can_be_written_they_are_this_process_own(
     assert started(None, clock).current != started(None, clock).current
     assert not caplog.records
     started(tmp_path / "missing", clock)
-    assert "will not outlive this process" in caplog.text
+    assert "may not outlive this process" in caplog.text

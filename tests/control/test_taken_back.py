@@ -267,3 +267,26 @@ def test_the_way_back_after_a_renewal_is_the_one_before_it(tmp_path: Path) -> No
         assert (record.number, record.origin) == (number + 1, number)
 
     asyncio.run(scenario())
+
+
+def test_an_edit_that_failed_before_another_file_was_applied_is_not_taken_for_that(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        bench = Bench(tmp_path, watched)
+        await bench.look()
+        bench.participant.failure = "worker 1 died"
+        edit(bench, 20)
+        await bench.look()
+        bench.participant.failure = ""
+        other = tmp_path / "other.yaml"
+        shutil.copy(bench.path, other)
+        bench.path = other
+        edit(bench, 30)
+        await bench.changes.apply(other, ASKED)
+        await bench.changes.rollback(None, ASKED)
+        number = bench.number
+        await bench.look(5)
+        assert bench.number == number
+
+    asyncio.run(scenario())

@@ -571,6 +571,8 @@ class Connection:
         self._timer = None
         try:
             self._quic.expire(self._runtime.now())
+        except Exception:
+            self._listener._end_broken(self)
         finally:
             self.wake()
 

@@ -44,8 +44,9 @@ SERVER_INITIATED: Final = 0x1
 CONTROL_URGENCY: Final = -1
 """Settings and GOAWAY go before all responses."""
 
-# C numbers, where those above are objects.
 _QUIC_INTERNAL_ERROR = 0x1  # RFC 9000 section 20.1.
+
+# C numbers, where those above are objects.
 _UNIDIRECTIONAL = UNIDIRECTIONAL
 _CONTROL_STREAM = CONTROL_STREAM
 _PUSH_STREAM = PUSH_STREAM

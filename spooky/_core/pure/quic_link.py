@@ -75,14 +75,17 @@ class Link(hand_off.Connection):
             return
         quic = self.quic
         http3 = self.http3
-        if http3.held_back and self.datagrams_received != self._received_at_doubt:
-            http3.held_back = False
-            self._forget_doubt()
-        if http3.drained:
-            self._finish()
-        self._marked = False
         # Whatever breaks: without a timer nothing would ever end it, and it would keep its socket.
         try:
+            try:
+                if http3.held_back and self.datagrams_received != self._received_at_doubt:
+                    http3.held_back = False
+                    self._forget_doubt()
+                if http3.drained:
+                    self._finish()
+            finally:
+                # Not before: what these say leaves in this flush.
+                self._marked = False
             http3.settle()
             for run in quic.flush(self.runtime.clock()):
                 self._send(run)

@@ -165,7 +165,7 @@ cdef class Connection(Receiving):
             if self.state != ACTIVE:
                 return 0
             self.came_early = False
-            self.receive_datagram(payload, source, ecn, False)
+            self.receive_datagram(payload, source, ecn)
             if self.came_early:
                 if len(self.undecryptable) < UNDECRYPTABLE_MAX and (
                     len(payload) <= UNDECRYPTABLE_SIZE_MAX
@@ -188,7 +188,7 @@ cdef class Connection(Receiving):
             if self.state != ACTIVE:
                 break
             self.came_early = False
-            self.receive_datagram(payload, source, ecn, True)
+            self.receive_datagram(payload, source, ecn)
             if self.came_early:
                 self.undecryptable.append((payload, source, ecn))
         self.again = False
@@ -317,7 +317,7 @@ cdef class Connection(Receiving):
                 self.drop_path(path)
                 continue
             for back in self.other_paths:
-                if back.validated and self.has_id(back):
+                if back.validated and self.give_id(back):
                     # The client never was where that packet came from (section 9.3.2).
                     self.move_to(back)
                     # By which ID of ours it goes on from there is not known.

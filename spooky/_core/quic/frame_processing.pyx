@@ -241,7 +241,7 @@ cdef class FrameProcessing(Sending):
                 path.peer_id = self.peer_ids.current
         elif path.peer_id is self.peer_ids.current:
             path.peer_id = None
-        self.has_id(path)
+        self.give_id(path)
         self.keep_an_id(path)
         return 0
 
@@ -273,7 +273,7 @@ cdef class FrameProcessing(Sending):
                 continue
             if path.peer_id in self.peer_ids.elsewhere:
                 self.drop_path(path)
-                if not self.peer_ids.elsewhere or len(self.peer_ids.elsewhere) < before:
+                if len(self.peer_ids.elsewhere) < before:
                     return 0
         return 0
 

@@ -30,10 +30,6 @@ cdef enum:
     X25519 = 0x001D
     CRYPTO_FRAME = 0x06
 
-    # Signature schemes that are given a digest (RFC 8446 section 4.2.3).
-    ECDSA_SECP256R1_SHA256 = 0x0403
-    ECDSA_SECP384R1_SHA384 = 0x0503
-
 # In our order: AES in hardware is everywhere, and its shorter keys do.
 CIPHER_SUITES = (0x1301, 0x1302, 0x1303)
 
@@ -181,12 +177,12 @@ cdef class ServerNegotiation(ServerHandshake):
             raise TlsAlert(Alert.ILLEGAL_PARAMETER, "an invalid key share") from error
 
     cpdef bytes _sign(self, bytes content):
+        cdef str hash_name
         chain = self._identity.chain
-        if self._scheme == ECDSA_SECP256R1_SHA256:
-            content = hash_digest("sha256", content)
-        elif self._scheme == ECDSA_SECP384R1_SHA384:
-            content = hash_digest("sha384", content)
-        return chain.key.sign(content, *chain.schemes[self._scheme])
+        hash_name, parameters = chain.schemes[self._scheme]
+        if hash_name:
+            content = hash_digest(hash_name, content)
+        return chain.key.sign(content, *parameters)
 
     cpdef _complete(self):
         """Give a ticket, and say who the client is."""

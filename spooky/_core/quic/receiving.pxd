@@ -28,11 +28,10 @@ cdef struct Packet:
 cdef class Receiving(FrameProcessing):
     cdef list undecryptable  # Datagrams that came before the keys for them.
     cdef bint came_early  # The one at hand did.
-    cdef bint again  # It is one of those: what else is in it was looked at before.
+    # The datagram is one of those: what else is in it was looked at before.
+    cdef bint again
 
-    cdef int receive_datagram(
-        self, bytes payload, object source, uint8_t ecn, bint again
-    ) except -1
+    cdef int receive_datagram(self, bytes payload, object source, uint8_t ecn) except -1
     cdef void drop(self, int why) noexcept  # A Drop.
     cdef int on_forgery(self) except -1
     cdef int keep_for_later(self, Packet* packet) except -1

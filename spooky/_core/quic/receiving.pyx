@@ -77,10 +77,8 @@ cdef class Receiving(FrameProcessing):
     def __cinit__(self):
         self.undecryptable = []
 
-    cdef int receive_datagram(
-        self, bytes payload, object source, uint8_t ecn, bint again
-    ) except -1:
-        """Process the packets of a datagram; ``again`` if it waited for its keys."""
+    cdef int receive_datagram(self, bytes payload, object source, uint8_t ecn) except -1:
+        """Process the packets of a datagram."""
         cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(payload)
         cdef const uint8_t* start = data
         cdef const uint8_t* end = data + len(payload)
@@ -89,7 +87,7 @@ cdef class Receiving(FrameProcessing):
         cdef Path path = self.path_from(source)
         if path is None:
             return 0
-        if not again:
+        if not self.again:
             path.bytes_received += len(payload)
         self.recovery.amplification_limited = False
         self.acknowledgments_held = False
@@ -348,7 +346,7 @@ cdef class Receiving(FrameProcessing):
         return 0
 
     cdef void drop(self, int why) noexcept:
-        """Count a packet that is dropped; once, if its datagram is looked at twice."""
+        """Count a packet that is dropped: at the first look at its datagram, a forged one at each."""
         if not self.again or why == DROP_FORGED:
             self.dropped[why] += 1
             self.any_dropped = True
@@ -409,8 +407,7 @@ cdef class Receiving(FrameProcessing):
         cdef const uint8_t* at
         cdef list offered = []
         if (
-            not self.is_client
-            or self.negotiated_by_packet
+            self.negotiated_by_packet
             or self.received_any
             or self.retry_source_id is not None
         ):
@@ -439,8 +436,7 @@ cdef class Receiving(FrameProcessing):
         cdef const uint8_t* tag = packet.end - TAG_LENGTH
         cdef bytes expected
         if (
-            not self.is_client
-            or self.received_any
+            self.received_any
             or self.retry_source_id is not None
             or packet.version != self.version
             or tag <= packet.number_at

@@ -166,7 +166,7 @@ cdef class Sending(Endpoint):
         for path in [self.path, *self.other_paths]:
             if path.response is None and not path.challenge_due:
                 continue
-            if path is not self.path and not self.has_id(path):
+            if path is not self.path and not self.give_id(path):
                 # The peer has to issue one first.
                 continue
             size = MINIMUM_DATAGRAM_SIZE
@@ -184,7 +184,7 @@ cdef class Sending(Endpoint):
                 runs.append(self.make_run(buffer, size, size, path))
         return 0
 
-    cdef bint has_id(self, Path path):
+    cdef bint give_id(self, Path path):
         """Give another path an ID that was sent to no address yet, if it has none.
 
         Without one nothing may be sent there (RFC 9000 section 9.5).

@@ -26,7 +26,7 @@ class Keys:
         previous: Those before it, the newest first.
         fixed: Never rotated: a stateless reset has to work for as long as a peer remembers a
             connection ID (RFC 9000 section 10.3.2).
-        unkept: In no file, as the others are: for what speaks for a client.
+        unkept: Unlike the others in no file: for what speaks for a client.
     """
 
     number: int

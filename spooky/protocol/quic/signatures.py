@@ -18,22 +18,20 @@ RSA_PKCS1: Final = (0x0401, 0x0501)
 """Allowed in certificates, and never in a handshake (RFC 8446 section 4.4.3)."""
 
 
-ECDSA_SECP256R1_SHA256: Final = 0x0403
-ECDSA_SECP384R1_SHA384: Final = 0x0503
-
-
 class Scheme(NamedTuple):
     """A signature scheme.
 
     Attributes:
         fits: Whether a public or private key can sign so.
         parameters: What ``cryptography`` is told beside the data.
-        prehashed: What it is told beside the digest, where that is what it signs: its own digests
-            take a context, and questions to abstract classes, each.
+        hash_name: Of the digest that it is given to sign, and not the data: its own digests take a
+            context, and questions to abstract classes, each. Empty where it is given the data.
+        prehashed: What it is told beside that digest.
     """
 
     fits: Callable[[object], bool]
     parameters: tuple[Any, ...]
+    hash_name: str = ""
     prehashed: tuple[Any, ...] = ()
 
 
@@ -48,7 +46,7 @@ def _is_a(*kinds: type) -> Callable[[object], bool]:
 
 def _ecdsa(curve: type[ec.EllipticCurve], algorithm: HashAlgorithm) -> Scheme:
     prehashed = ec.ECDSA(Prehashed(algorithm))
-    return Scheme(_on_curve(curve), (ec.ECDSA(algorithm),), (prehashed,))
+    return Scheme(_on_curve(curve), (ec.ECDSA(algorithm),), algorithm.name, (prehashed,))
 
 
 def _pss(algorithm: HashAlgorithm) -> tuple[Any, ...]:
@@ -58,8 +56,8 @@ def _pss(algorithm: HashAlgorithm) -> tuple[Any, ...]:
 _is_rsa = _is_a(rsa.RSAPrivateKey, rsa.RSAPublicKey)
 
 HANDSHAKE_SCHEMES: Final[dict[int, Scheme]] = {
-    ECDSA_SECP256R1_SHA256: _ecdsa(ec.SECP256R1, SHA256()),
-    ECDSA_SECP384R1_SHA384: _ecdsa(ec.SECP384R1, SHA384()),
+    0x0403: _ecdsa(ec.SECP256R1, SHA256()),
+    0x0503: _ecdsa(ec.SECP384R1, SHA384()),
     0x0807: Scheme(_is_a(ed25519.Ed25519PrivateKey, ed25519.Ed25519PublicKey), ()),
     0x0808: Scheme(_is_a(ed448.Ed448PrivateKey, ed448.Ed448PublicKey), ()),
     0x0804: Scheme(_is_rsa, _pss(SHA256())),
@@ -71,14 +69,15 @@ SCHEMES: Final = (*HANDSHAKE_SCHEMES, *RSA_PKCS1)
 """What clients are told that we verify."""
 
 
-def fitting_schemes(key: "PrivateKey") -> dict[int, tuple[Any, ...]]:
+def fitting_schemes(key: "PrivateKey") -> dict[int, tuple[str, tuple[Any, ...]]]:
     """Return the schemes that a key can sign with, the preferred first.
 
     Returns:
-        By their numbers, what the key is told beside the data to sign: with ECDSA a digest.
+        By their numbers, the hash whose digest the key signs, empty for the data itself, and what
+        it is told beside that.
     """
     return {
-        number: scheme.prehashed or scheme.parameters
+        number: (scheme.hash_name, scheme.prehashed or scheme.parameters)
         for number, scheme in HANDSHAKE_SCHEMES.items()
         if scheme.fits(key)
     }
