@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from tests.interop.serving import children
-from tests.support.client import Client
+from tests.support.client import Client, Http3Client
 from tests.support.origin import Origin
 from tests.support.proxy import configuration, connect
 
@@ -103,6 +103,14 @@ def patient(settings: dict[str, Any]) -> None:
     """Let what is under way go on for longer than a test takes, however busy the machine is."""
     times = ("shutdown_drain_timeout_ms", "backend_timeout_ms", "backend_body_idle_timeout_ms")
     settings["performance"] |= dict.fromkeys(times, 120_000)
+
+
+async def connected_at(proxy: Served, slots: int) -> list[Client]:
+    """Return connections over HTTP/3 whose first packets the kernel gives to each of the slots."""
+    return [
+        await Http3Client.connect(proxy.port, destination=bytes((slot,)) + os.urandom(7))
+        for slot in range(slots)
+    ]
 
 
 @contextlib.asynccontextmanager

@@ -195,11 +195,11 @@ async def finish_long_streams(streams: LongStreams) -> None:
         assert b"%d" % UPLOAD_BYTES in response.body
 
 
-async def assert_in_force(proxy: Served, ingress: str) -> None:
-    """Make sure that a new client is served by what the file says."""
-    settings = yaml.load(proxy.path.read_text(), yaml.CSafeLoader)
+async def assert_in_force(proxy: Served, made: int, text: str) -> None:
+    """Make sure that a new client, over another protocol each time, is served as a text says."""
+    settings = yaml.load(text, yaml.CSafeLoader)
     denied = settings["resilience"]["protocol"]["denied_path_prefixes"]
-    client = await proxy.client(ingress)
+    client = await proxy.client(INGRESSES[made % len(INGRESSES)])
     assert (await client.fetch("GET", "/echo")).status == 200
     assert ((await client.fetch("GET", "/other")).status == 403) == ("/other" in denied)
     await client.close()
@@ -249,16 +249,20 @@ def test_no_request_fails_and_no_connection_breaks(
             back_every = len(in_place) // (rollbacks // 2)
             assert math.gcd(back_every, len(kinds)) == 1
             for made, change in enumerate(in_place):
+                before = proxy.path.read_text()
                 proxy.write(change)
                 await commit("reload")
-                await assert_in_force(proxy, INGRESSES[made % len(INGRESSES)])
+                await assert_in_force(proxy, made, proxy.path.read_text())
                 if made % back_every == 0:
                     await commit("rollback")
+                    await assert_in_force(proxy, made, before)
                     await commit("reload")
             if COMPILED:
-                for change in [with_patience, *kinds_of_rolling_change(tmp_path) * rolls]:
+                rolling = [with_patience, *kinds_of_rolling_change(tmp_path) * rolls]
+                for made, change in enumerate(rolling):
                     proxy.write(change)
                     await commit("reload")
+                    await assert_in_force(proxy, made, proxy.path.read_text())
             for _ in range(rollbacks - rollbacks // 2):
                 await commit("rollback")
             stop.set()

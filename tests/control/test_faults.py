@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from spooky._core import COMPILED
-from tests.control.serve import Served, served
+from tests.control.serve import Served, connected_at, served
 from tests.control.test_changes import WORKERS, connected, deny, statuses
 from tests.support import death_at
 from tests.support.client import Client
@@ -138,7 +138,11 @@ def test_a_worker_that_dies_at_any_moment_of_a_change_or_a_rollback_leaves_one_i
 
     async def everywhere(proxy: Served) -> list[Client]:
         """Return connections to all workers; of new ones, as one of them has died."""
-        return [await proxy.client(ingress) for ingress in ("h3", "h2", *["h1"] * 8)]
+        return [
+            *await connected_at(proxy, WORKERS),
+            await proxy.client("h2"),
+            await proxy.client("h1"),
+        ]
 
     async def scenario() -> None:
         async with served(tmp_path, WORKERS, here, dies(tmp_path, deaths)) as proxy:

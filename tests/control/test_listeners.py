@@ -276,6 +276,18 @@ def test_where_the_kernel_turns_nobody_away_who_waits_is_accepted(
     run(scenario)
 
 
+async def assert_given_again(listeners: Listeners, number: int, stays: int, goes: int) -> None:
+    """Make sure that a number waits for the end of what had it, and is given again then."""
+    await change(listeners, stays, free_port())
+    assert list(listeners.numbers.values())[1] != number
+    back = asyncio.ensure_future(change(listeners, stays, goes))
+    await asyncio.sleep(0.1)
+    assert not back.done()
+    listeners._end(number)
+    await asyncio.wait_for(back, PATIENCE_SECONDS)
+    assert list(listeners.numbers.values())[1] == number
+
+
 def test_a_number_is_given_again_when_no_worker_has_the_listener_any_more() -> None:
     """Workers read one for longer than its sockets are open here, and would take it for back."""
     stays, goes = free_port(), free_port()
@@ -289,14 +301,7 @@ def test_a_number_is_given_again_when_no_worker_has_the_listener_any_more() -> N
         listeners._forget(number)
         # However slow this is.
         listeners._ending[number].clearing.cancel()
-        await change(listeners, stays, free_port())
-        assert list(listeners.numbers.values())[1] != number
-        back = asyncio.ensure_future(change(listeners, stays, goes))
-        await asyncio.sleep(0.1)
-        assert not back.done()
-        listeners._end(number)
-        await asyncio.wait_for(back, 30)
-        assert list(listeners.numbers.values())[1] == number
+        await assert_given_again(listeners, number, stays, goes)
         listeners.close()
 
     run(scenario)
@@ -324,14 +329,7 @@ def test_a_program_that_takes_over_keeps_numbers_and_places_until_no_worker_has_
         assert clearing.when() > until_then - 0.01
         # However slow this is.
         clearing.cancel()
-        await change(new, stays, free_port())
-        assert list(new.numbers.values())[1] != number
-        back = asyncio.ensure_future(change(new, stays, goes))
-        await asyncio.sleep(0.1)
-        assert not back.done()
-        new._end(number)
-        await asyncio.wait_for(back, 30)
-        assert number in new.numbers.values()
+        await assert_given_again(new, number, stays, goes)
         old.close()
         new.close()
 

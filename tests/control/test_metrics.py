@@ -93,11 +93,14 @@ def test_what_all_workers_did_is_on_one_page(tmp_path: Path) -> None:
             families = {family.name for family in openmetrics(open_page)}
             assert "spooky_requests" in families
             # Workers are sent nothing for a page: they need not even run.
-            for pid in proxy.workers:
+            pids = proxy.workers
+            for pid in pids:
                 os.kill(pid, signal.SIGSTOP)
-            page = await scrape(port)
-            for pid in proxy.workers:
-                os.kill(pid, signal.SIGCONT)
+            try:
+                page = await scrape(port)
+            finally:
+                for pid in pids:
+                    os.kill(pid, signal.SIGCONT)
             assert sums(page, "spooky_worker_requests_total") == 6 * WORKERS + 1
 
     run(scenario)

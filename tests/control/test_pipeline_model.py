@@ -297,8 +297,10 @@ class Pipeline(RuleBasedStateMachine):
         self.loop.run_until_complete(self._make(first, disk))
         begun = self.loop.create_task(self.crew.start())
         self._go_on_until(begun.done)
+        begun.result()
         kept = self.loop.create_task(self.changes.keep_first(inherited=False))
         self._go_on_until(kept.done)
+        kept.result()
         self.changes.starting = False
 
     async def _make(self, first: Candidate, disk: dict[int, Record]) -> None:
@@ -478,10 +480,14 @@ class Pipeline(RuleBasedStateMachine):
         return not all(asked.done() for asked in self.asked)
 
     def _go_on_until(self, holds: Callable[[], bool]) -> None:
-        for _ in range(STEPS_MAX):
+        for step in range(1, STEPS_MAX + 1):
             if holds():
                 return
             self.go_on([0])
+            if step % 20 == 0:
+                # It may wait for a worker that is replaced.
+                self.wait(REPLACE_DELAY_MAX)
+        raise AssertionError("it does not come to that")
 
     def _bury(self) -> None:
         """Have nothing go on of what was in the supervisor's memory."""

@@ -18,6 +18,7 @@ from spooky.control.files_seen import FilesSeen
 from spooky.control.first_generation import begin_with
 from tests.certificates import leaf
 from tests.control.test_file_watch import AUTHORITY, NAMES, Bench, edit, fresh, watched
+from tests.support.waiting import PATIENCE_SECONDS
 
 ASKED = Asked("a test")
 
@@ -217,17 +218,27 @@ def test_an_edit_that_failed_is_not_put_in_force_after_somebody_went_back(tmp_pa
     asyncio.run(scenario())
 
 
-def test_an_edit_while_another_program_takes_over_is_left_to_that(tmp_path: Path) -> None:
+def test_an_edit_while_another_program_takes_over_is_left_to_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It was in force nowhere, and must not be taken for seen."""
 
     async def scenario() -> None:
         bench = Bench(tmp_path, watched)
+        tried, reload_now = asyncio.Event(), bench.changes.reload
+
+        async def noted(asked: Asked) -> Outcome:
+            tried.set()
+            return await reload_now(asked)
+
+        monkeypatch.setattr(bench.changes, "reload", noted)
         await bench.look()
         edit(bench, 20)
         await bench.look(1)
         async with bench.changes.halted():
             looking = asyncio.ensure_future(bench.look())
-            await asyncio.sleep(0.1)
+            await asyncio.wait_for(tried.wait(), PATIENCE_SECONDS)
+            await asyncio.sleep(0)
             handed_on = msgspec.convert(msgspec.to_builtins(bench.changes.seen), FilesSeen)
         looking.cancel()
         await asyncio.gather(looking, return_exceptions=True)

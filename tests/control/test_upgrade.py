@@ -18,7 +18,7 @@ from spooky.cli.control_client import post
 from spooky.control.upgrade import PREPARE_SECONDS
 from tests.certificates import ca, leaf, write
 from tests.control.control_api import ask, port_of, with_tokens
-from tests.control.serve import START_SECONDS, Served, served
+from tests.control.serve import START_SECONDS, Served, connected_at, served
 from tests.control.test_changes import connected, deny, statuses
 from tests.control.test_changes_under_load import (
     begin_long_streams,
@@ -28,7 +28,7 @@ from tests.control.test_changes_under_load import (
 )
 from tests.control.test_shared_keys import connect as resuming
 from tests.interop.serving import children
-from tests.support.client import Client, Http3Client, Response
+from tests.support.client import Response
 from tests.support.proxy import INGRESSES, run
 from tests.support.waiting import until
 
@@ -266,14 +266,6 @@ if "serve" in sys.orig_argv and "--take-over" not in sys.orig_argv:
 """
 
 
-async def connected_at(proxy: Served) -> list[Client]:
-    """Return connections whose first packets the kernel gives to the first program's workers."""
-    return [
-        await Http3Client.connect(proxy.port, destination=bytes((slot,)) + os.urandom(7))
-        for slot in range(WORKERS)
-    ]
-
-
 @pytest.mark.timeout(300)
 def test_an_old_program_that_dies_meanwhile_is_followed_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "die").mkdir()
@@ -301,11 +293,11 @@ def test_an_old_program_that_dies_meanwhile_is_followed_all_the_same(tmp_path: P
             }
             service.pids.append(number)
             assert await statuses(await connected(proxy)) == {200}
-            assert await statuses(await connected_at(proxy)) == {200}
+            assert await statuses(await connected_at(proxy, WORKERS)) == {200}
             # Those that follow the first ones that follow are known there, too.
             code, output = await proxy.command("reload", "--workers")
             assert code == 0, output
-            assert await statuses(await connected_at(proxy)) == {200}
+            assert await statuses(await connected_at(proxy, WORKERS)) == {200}
             assert proxy.log.count("of the other program has finished") < WORKERS
             proxy.origin.gate.opened.set()
             for stream in streams:
@@ -356,7 +348,8 @@ def test_a_probation_stops_an_upgrade_and_sessions_and_what_was_taken_back_outli
             await service.upgrade()
             # Who sees this looks at the configuration first, whose last edit was taken back.
             write(leaf(["localhost"], ca()), tmp_path)
-            await until(lambda: " watch" in proxy.log.partition("taking over")[2])
+            taken = "asked by certificate watch"
+            await until(lambda: taken in proxy.log.partition("taking over")[2])
             assert "asked by file watch" not in proxy.log
             assert (await service.status())["pid"] == service.pids[-1]
             after = await resuming(proxy.port, session_ticket=before.tickets[0])

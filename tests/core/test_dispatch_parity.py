@@ -456,3 +456,17 @@ def test_connections_that_clients_close_are_remembered_up_to_a_bound_the_newest_
     newest = late.index(True)
     assert all(late[newest:])
     assert dispatch.LATE_MAX // 2 <= len(named) - newest <= dispatch.LATE_MAX + 5
+
+
+@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+def test_a_connection_whose_timer_breaks_is_ended_and_holds_up_no_other(
+    kernels: dict[str, Any],
+) -> None:
+    world = World(kernels)
+    # The timer's work of the first raises.
+    for step in [("read", [(1, "initial"), (5, "initial")]), ("turn",), ("turn",)]:
+        world.step(*step)
+    world.step("pass", 3.0)
+    world.step("turn")
+    done = [entry for entry in world.log if entry[0] in ("expire", "broken")]
+    assert [entry[:2] for entry in done] == [("expire", 1), ("broken", 1), ("expire", 5)]

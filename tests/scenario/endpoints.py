@@ -2,8 +2,11 @@
 
 import io
 import secrets
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import pytest
+from aioquic import tls
 from aioquic.buffer import Buffer
 from aioquic.quic.packet import encode_quic_retry, pull_quic_header
 
@@ -160,3 +163,20 @@ class Scenario(Endpoints[QuicSession]):
         _, packets = self.observe()
         server = self._addresses[1]
         return [p for p in packets if from_server in (None, p.source == server)]
+
+
+def begin_with(
+    pair: Scenario, monkeypatch: pytest.MonkeyPatch, change: Callable[[tls.Context], None]
+) -> None:
+    """Let a client on aioquic begin, with its TLS changed before each of its first hellos."""
+    client: Any = pair.client
+    connection = type(client._quic)
+    initialize = connection._initialize
+
+    def changed(self: Any, peer_cid: bytes) -> None:
+        initialize(self, peer_cid)
+        if self is client._quic:
+            change(self.tls)
+
+    monkeypatch.setattr(connection, "_initialize", changed)
+    client._quic._connect(pair.network.now)

@@ -145,7 +145,7 @@ def names() -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("cases", [INTEROP_RUNNER, H3SPEC_TRANSPORT, H3SPEC_HTTP3])
-def test_no_case_of_a_suite_is_left_out(cases: Cases) -> None:
+def test_no_case_is_lost_from_a_list(cases: Cases) -> None:
     assert len({*map(words, cases.names)}) == len(cases.names) == cases.count
 
 

@@ -25,7 +25,7 @@ from tests.protocol.quic.forge import (
     stream_frame,
     varint,
 )
-from tests.scenario.endpoints import Scenario
+from tests.scenario.endpoints import Scenario, begin_with
 from tests.simnet import CLIENT
 
 CRYPTO_ERROR = 0x100
@@ -276,17 +276,7 @@ def test_missing_extension_if_there_are_no_transport_parameters(
 ) -> None:
     """RFC 9001 section 8.2."""
     pair = begin(engine)
-    client: Any = pair.client
-    connection = type(client._quic)
-    initialize = connection._initialize
-
-    def without_extensions(self: Any, peer_cid: bytes) -> None:
-        initialize(self, peer_cid)
-        if self is client._quic:
-            self.tls.handshake_extensions = []
-
-    monkeypatch.setattr(connection, "_initialize", without_extensions)
-    client._quic._connect(pair.network.now)
+    begin_with(pair, monkeypatch, lambda tls: tls.handshake_extensions.clear())
     closed_with(pair, CRYPTO_ERROR + AlertDescription.missing_extension)
 
 
@@ -295,18 +285,12 @@ def test_missing_extension_if_transport_parameters_are_under_the_drafts_number_a
 ) -> None:
     """RFC 9001 section 8.2: 0xffa5 was that of the drafts, and means nothing any more."""
     pair = begin(engine)
-    client: Any = pair.client
-    connection = type(client._quic)
-    initialize = connection._initialize
 
-    def as_in_drafts(self: Any, peer_cid: bytes) -> None:
-        initialize(self, peer_cid)
-        if self is client._quic:
-            [(_, parameters)] = self.tls.handshake_extensions
-            self.tls.handshake_extensions = [(0xFFA5, parameters)]
+    def as_in_drafts(context: tls.Context) -> None:
+        [(_, parameters)] = context.handshake_extensions
+        context.handshake_extensions = [(0xFFA5, parameters)]
 
-    monkeypatch.setattr(connection, "_initialize", as_in_drafts)
-    client._quic._connect(pair.network.now)
+    begin_with(pair, monkeypatch, as_in_drafts)
     closed_with(pair, CRYPTO_ERROR + AlertDescription.missing_extension)
 
 

@@ -14,7 +14,7 @@ from spooky.protocol.quic.tickets import TicketStore
 from tests.protocol.quic.forge import closed_with
 from tests.protocol.quic.retried_hello import KEY_SHARE, RetriedHello, key_shares, with_extensions
 from tests.protocol.quic.support import open_stream, upload
-from tests.scenario.endpoints import Scenario
+from tests.scenario.endpoints import Scenario, begin_with
 from tests.scenario.frames import FrameType
 from tests.simnet import CLIENT, Link
 
@@ -29,18 +29,8 @@ def begin(
 ) -> tuple[Scenario, list[RetriedHello]]:
     """A client on aioquic whose first hello brings a share of P-521 alone; it may begin again."""
     pair = Scenario((AIOQUIC, engine), **scenario)
-    client: Any = pair.client
-    connection = type(client._quic)
-    initialize = connection._initialize
     made: list[RetriedHello] = []
-
-    def initialize_retried(self: Any, peer_cid: bytes) -> None:
-        initialize(self, peer_cid)
-        if self is client._quic:
-            made.append(RetriedHello(self.tls, **(options or {})))
-
-    monkeypatch.setattr(connection, "_initialize", initialize_retried)
-    client._quic._connect(pair.network.now)
+    begin_with(pair, monkeypatch, lambda tls: made.append(RetriedHello(tls, **(options or {}))))
     return pair, made
 
 
