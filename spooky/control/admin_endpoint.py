@@ -14,6 +14,7 @@ from spooky.control.audit import AuditLog, AuditSink
 from spooky.control.candidate import Candidate
 from spooky.control.changes import NextGeneration, PrepareError, Step
 from spooky.control.endpoints import endpoints_at
+from spooky.control.leaving import Leaving
 from spooky.control.refused_connections import RefusedConnections
 from spooky.control.sockets import BindError
 from spooky.observe.metrics import Fact, Kind
@@ -37,7 +38,10 @@ class AdminEndpoint:
         self._loop = asyncio.get_running_loop()
         self._settings = Settings()
         self._credentials = AdminCredentials()
+        # Who was let in before it was removed is judged by the last there were.
+        self._rules = self._settings, self._credentials
         self._listener: AdminListener | None = None
+        self._leaving = Leaving()
         self._closing: set[asyncio.Task[None]] = set()
         self._too_many = 0
 
@@ -49,7 +53,8 @@ class AdminEndpoint:
     @property
     def descriptors(self) -> dict[str, int]:
         """What a program that takes over needs, by name."""
-        return {"admin": self._listener.listening.fileno()} if self._listener is not None else {}
+        listening = self._listener.listening if self._listener is not None else None
+        return {"admin": listening.fileno()} if listening is not None else {}
 
     def facts(self) -> Iterator[Fact]:
         """Yield what the metrics tell of it."""
@@ -76,6 +81,7 @@ class AdminEndpoint:
         settings = candidate.configuration.observability.control_api
         self._audit.use(AuditSink.open(settings.audit))
         self._settings, self._credentials = settings, candidate.credentials
+        self._rules = settings, candidate.credentials
         if not settings.enabled:
             return
         try:
@@ -94,6 +100,7 @@ class AdminEndpoint:
         """Stop; idempotent."""
         if self._listener is not None:
             await self._listener.close()
+        await self._leaving.end()
         await asyncio.gather(*self._closing)
         self._refused.close()
         self._audit.close()
@@ -101,7 +108,8 @@ class AdminEndpoint:
     def leave(self) -> None:
         """Accept nobody any more, for the program that took over to do so."""
         left, self._listener = self._listener, None
-        self._leave(left)
+        if left is not None:
+            self._leaving.hand_over(left)
 
     def reopen(self) -> None:
         """Open the audit log anew.
@@ -134,7 +142,7 @@ class AdminEndpoint:
 
         try:
             if moves:
-                new = await self._open(settings, credentials, old) if settings.enabled else None
+                new = await self._open(settings, credentials) if settings.enabled else None
         except BindError as error:
             discard()
             raise PrepareError(str(error)) from error
@@ -152,17 +160,19 @@ class AdminEndpoint:
                 self._settings, self._credentials
             )
             self._listener, self._settings, self._credentials = new, settings, credentials
+            if settings.enabled:
+                self._rules = settings, credentials
             if sink is not None:
                 self._audit.use(sink)
             if moves:
                 if new is not None:
                     new.keep_port()
                     new.begin()
-                if new is not None and admits_alike:
-                    self._leave(old)
-                else:
+                if old is not None and new is not None and not admits_alike:
                     # Who is connected may not be allowed any more.
-                    self._close_later(old)
+                    old.use(settings, credentials)
+                if old is not None:
+                    self._leaving.leave(old)
             elif new is not None and changed:
                 new.use(settings, credentials)
             elif new is not None:
@@ -182,17 +192,18 @@ class AdminEndpoint:
         self,
         settings: Settings,
         credentials: AdminCredentials,
-        beside: AdminListener | None = None,
         inherited: socket.socket | None = None,
     ) -> AdminListener:
-        access = RemoteAccess(lambda: (self._settings, self._credentials))
+        access = RemoteAccess(lambda: self._rules)
+        listening = self._listener.listening if self._listener is not None else None
+        beside = self._leaving.listening
         listener = AdminListener(
             self._api.application(access, endpoints_at(settings.paths)),
             settings,
             credentials,
             self._api.busy.__contains__,
             self._on_refused,
-            beside,
+            beside if listening is None else [*beside, listening],
             inherited,
         )
         await listener.prepare()
@@ -201,12 +212,6 @@ class AdminEndpoint:
     def _on_refused(self, peer: str, code: str, detail: str = "") -> None:
         self._too_many += code == TOO_MANY
         self._refused.add(peer, code, detail)
-
-    def _leave(self, listener: AdminListener | None) -> None:
-        """Have who is connected get their answers, and nobody else."""
-        if listener is not None:
-            listener.stop_accepting()
-            self._later(listener.leave())
 
     def _close_later(self, listener: AdminListener | None) -> None:
         if listener is not None:

@@ -5,7 +5,7 @@ import contextlib
 import logging
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from aiohttp import web
@@ -17,6 +17,7 @@ from spooky.control.admin_credentials import AdminCredentials
 from spooky.control.leaving import all_gone, say_last
 from spooky.control.sockets import bind_endpoint, bind_error, share_port
 from spooky.control.timed_connection import TimedConnection
+from spooky.edge.turning_away import turn_away
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class AdminListener:
         credentials: AdminCredentials,
         is_busy: Callable[[RequestHandler], bool],
         on_refused: Callable[[str, str, str], None],
-        beside: "AdminListener | None" = None,
+        beside: Iterable[socket.socket] = (),
         inherited: socket.socket | None = None,
     ) -> None:
         self._settings = settings
@@ -79,16 +80,15 @@ class AdminListener:
         self._accepts_again: asyncio.TimerHandle | None = None
         self._is_leaving = False
         application.on_response_prepare.append(self._on_answer)
-        before = beside.listening if beside is not None else None
         self._socket = inherited or bind_endpoint(
-            settings.address, settings.port, "control API", before
+            settings.address, settings.port, "control API", beside
         )
         self._socket.setblocking(False)
 
     @property
-    def listening(self) -> socket.socket:
-        """The socket that it listens on."""
-        return self._socket
+    def listening(self) -> socket.socket | None:
+        """The socket that it listens on; ``None`` if it does not any more."""
+        return self._socket if self._socket.fileno() >= 0 else None
 
     @property
     def address(self) -> tuple[str, int]:
@@ -142,9 +142,25 @@ class AdminListener:
         """Present a certificate that was renewed to those who connect from now on."""
         self._credentials = credentials
 
-    async def leave(self) -> None:
-        """Stop when those who are connected have had their answers, within a bounded time."""
+    def turn_away(self) -> bool:
+        """Have the kernel let nobody in any more.
+
+        Returns:
+            Whether it does; if not, only to close ends that, and who waits was accepted.
+        """
+        turned_away = turn_away(self._socket)
+        if not turned_away:
+            self._on_acceptable()
+        return turned_away
+
+    async def leave(self, arrival_seconds: float) -> None:
+        """Stop when those who were let in have had their answers, within a bounded time.
+
+        Arguments:
+            arrival_seconds: How long they may still come.
+        """
         self._is_leaving = True
+        await asyncio.sleep(arrival_seconds)
         self.stop_accepting()
         await all_gone(lambda: self._connections)
         await self.close()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from spooky._core.shared import Segment
 from spooky.config.observability import Metrics
 from spooky.control.changes import NextGeneration, PrepareError, Step
+from spooky.control.leaving import Leaving
 from spooky.control.sockets import BindError
 from spooky.observe.metrics import Fact
 
@@ -28,6 +29,7 @@ class MetricsEndpoint:
         self._facts = facts
         self._settings = Metrics()
         self._server: MetricsServer | None = None
+        self._leaving = Leaving()
         self._closing: set[asyncio.Task[None]] = set()
 
     @property
@@ -39,7 +41,8 @@ class MetricsEndpoint:
     def leave(self) -> None:
         """Stop, and leave the address to the program that took over."""
         left, self._server = self._server, None
-        self._leave(left)
+        if left is not None:
+            self._leaving.hand_over(left)
 
     async def start(self, settings: Metrics, inherited: socket.socket | None = None) -> None:
         """Begin.
@@ -59,6 +62,7 @@ class MetricsEndpoint:
         """Stop; idempotent."""
         if self._server is not None:
             await self._server.close()
+        await self._leaving.end()
         await asyncio.gather(*self._closing)
 
     async def prepare(self, change: NextGeneration) -> Step:
@@ -77,7 +81,7 @@ class MetricsEndpoint:
             and (settings.address, settings.port) == (self._settings.address, self._settings.port)
         )
         try:
-            new = old if stays else await self._open(settings, beside=old)
+            new = old if stays else await self._open(settings)
         except BindError as error:
             raise PrepareError(str(error)) from error
         if not stays and new is not None and new.address is None:
@@ -86,13 +90,21 @@ class MetricsEndpoint:
                 f"metrics cannot be served on {settings.address} port {settings.port}"
             )
 
+        def check() -> None:
+            if not stays and new is not None:
+                try:
+                    new.listen()
+                except BindError as error:
+                    raise PrepareError(str(error)) from error
+
         def commit() -> None:
             self._server, self._settings = new, settings
             if stays and new is not None:
                 new.use(settings)
             else:
                 self._later(new.begin() if new is not None else None)
-                self._leave(old)
+                if old is not None:
+                    self._leaving.leave(old)
 
         def discard() -> None:
             if not stays:
@@ -100,13 +112,10 @@ class MetricsEndpoint:
             if old is not None:
                 old.keep_port()
 
-        return Step(commit, discard)
+        return Step(commit, discard, check)
 
     async def _open(
-        self,
-        settings: Metrics,
-        inherited: socket.socket | None = None,
-        beside: "MetricsServer | None" = None,
+        self, settings: Metrics, inherited: socket.socket | None = None
     ) -> "MetricsServer | None":
         if not settings.enabled:
             return None
@@ -114,12 +123,12 @@ class MetricsEndpoint:
         from spooky.control.metrics_server import MetricsServer
 
         server = MetricsServer(settings, self._segment, self._facts)
+        listening = self._server.listening if self._server is not None else None
+        beside = (
+            self._leaving.listening if listening is None else [*self._leaving.listening, listening]
+        )
         await server.open(inherited, beside)
         return server
-
-    def _leave(self, server: "MetricsServer | None") -> None:
-        """Have who is connected get their answers, and nobody else."""
-        self._later(server.leave() if server is not None else None)
 
     def _close_later(self, server: "MetricsServer | None") -> None:
         self._later(server.close() if server is not None else None)

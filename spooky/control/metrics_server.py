@@ -11,8 +11,9 @@ from aiohttp import web
 from spooky._core.shared import Segment
 from spooky.config.observability import Metrics
 from spooky.control.leaving import all_gone, say_last
-from spooky.control.sockets import BindError, bind_endpoint, share_port
+from spooky.control.sockets import BindError, bind_endpoint, bind_error, share_port
 from spooky.control.timed_connection import TimedConnection
+from spooky.edge.turning_away import turn_away
 from spooky.observe.exposition import Exposition
 from spooky.observe.metrics import Fact
 
@@ -76,22 +77,21 @@ class MetricsServer:
         await self.begin()
 
     async def open(
-        self, inherited: socket.socket | None = None, beside: "MetricsServer | None" = None
+        self, inherited: socket.socket | None = None, beside: Iterable[socket.socket] = ()
     ) -> None:
         """Bind; clients that connect are refused until :meth:`begin`.
 
         Arguments:
             inherited: A socket to listen on instead of one of its own.
-            beside: What serves now, and closes later.
+            beside: What listens now, and closes later.
 
         Raises:
             BindError: The address cannot be bound, and metrics are required.
         """
         settings = self._settings
         try:
-            before = beside.listening if beside is not None else None
             self._socket = inherited or bind_endpoint(
-                settings.address, settings.port, "metrics", before
+                settings.address, settings.port, "metrics", beside
             )
             self._listening = await self._loop.create_server(
                 self._connect, sock=self._socket, backlog=BACKLOG, start_serving=False
@@ -100,6 +100,20 @@ class MetricsServer:
             if settings.required:
                 raise
             logger.error("serving without metrics: %s", error)
+
+    def listen(self) -> None:
+        """Have scrapers wait until :meth:`begin`, just before that.
+
+        Raises:
+            BindError: Another program listens there since it was bound.
+        """
+        if self.listening is None:
+            return
+        try:
+            self.listening.listen(BACKLOG)
+        except OSError as error:
+            address, port = self._settings.address, self._settings.port
+            raise bind_error(address, port, "metrics", error) from error
 
     async def begin(self) -> None:
         """Listen and answer, if it is bound."""
@@ -120,9 +134,22 @@ class MetricsServer:
         """Go by other settings from now on; the address and the port stay."""
         self._settings = settings
 
-    async def leave(self) -> None:
-        """Stop when those who are connected have had their answers, within a bounded time."""
+    def turn_away(self) -> bool:
+        """Have the kernel let nobody in any more.
+
+        Returns:
+            Whether it does; if not, only to close ends that.
+        """
+        return self.listening is not None and turn_away(self.listening)
+
+    async def leave(self, arrival_seconds: float) -> None:
+        """Stop when those who were let in have had their answers, within a bounded time.
+
+        Arguments:
+            arrival_seconds: How long they may still come.
+        """
         self._is_leaving = True
+        await asyncio.sleep(arrival_seconds)
         self._stop_accepting()
         await all_gone(lambda: self._server.connections)
         await self.close()

@@ -275,22 +275,22 @@ def _bound_tcp(
 
 
 def bind_endpoint(
-    address: str, port: int, what: str, beside: socket.socket | None = None
+    address: str, port: int, what: str, beside: Iterable[socket.socket] = ()
 ) -> socket.socket:
     """Bind a TCP socket for callers of ours.
 
     Arguments:
         what: Of which endpoint, for errors.
-        beside: What it has now and closes later; if it has the same port, they share that.
+        beside: What it has now and closes later; with those of the same port it shares that.
 
     Raises:
         BindError: The address cannot be bound.
     """
-    shared = beside is not None and beside.getsockname()[1] == port
-    if beside is not None and shared:
-        share_port(beside, True)
+    sharing = [one for one in beside if one.getsockname()[1] == port]
+    for one in sharing:
+        share_port(one, True)
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    made = _made(socket.SOCK_STREAM, family, shared=shared, dual=False)
+    made = _made(socket.SOCK_STREAM, family, shared=bool(sharing), dual=False)
     _bind(made, address, port, what)
     return made
 
