@@ -30,8 +30,8 @@ CONTROL_STREAM: Final = b"\x00\x04\x00"
 H3_NO_ERROR: Final = 0x100
 
 GROUPS: Final = (0x001D, 0x0017)
-"""X25519, which servers prefer, and P-256, which all must know (RFC 8446 section 9.1): to make keys
-of more costs as much as the rest of a hello."""
+"""X25519, which servers prefer, and P-256, which all must know (RFC 8446 section 9.1). A share is
+brought of the first, as to make a key costs as much as the rest of a hello."""
 
 MICROSECONDS: Final = 1_000_000
 

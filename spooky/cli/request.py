@@ -34,7 +34,7 @@ class Target:
     headers: list[Field]
     body: bytes
     insecure: bool
-    authorities: bytes | None
+    authorities: bytes
     timeout: float
 
 
@@ -163,7 +163,7 @@ def command(
         headers=[_parse_header(header) for header in headers],
         body=_read_body(data),
         insecure=insecure,
-        authorities=cacert.read_bytes() if cacert is not None else None,
+        authorities=b"" if insecure else _authorities(cacert),
         timeout=timeout,
     )
     try:
@@ -220,6 +220,18 @@ async def _request(target: Target, verbose: bool) -> None:
             await runtime.close()
     if verbose:
         _show_timing(timing)
+
+
+def _authorities(cacert: Path | None) -> bytes:
+    from spooky.generation.materials import system_authorities
+
+    authorities = system_authorities() if cacert is None else cacert.read_bytes()
+    if not authorities:
+        raise CommandError(
+            "there is no authority to verify the server's certificate by",
+            "--cacert FILE names some; --insecure trusts anybody",
+        )
+    return authorities
 
 
 async def _connect_udp(url: SplitResult, loop: asyncio.AbstractEventLoop) -> socket.socket:

@@ -49,7 +49,7 @@ def read_materials(configuration: Configuration) -> Materials:
         MaterialError: One cannot be read.
     """
     files = {path: read_file(Path(path)) for path in named_files(configuration)}
-    return Materials(files, _system_authorities())
+    return Materials(files, system_authorities())
 
 
 def read_available_materials(
@@ -67,10 +67,10 @@ def read_available_materials(
             files[path] = read_file(Path(path))
         except MaterialError as error:
             errors[path] = error
-    return Materials(files, _system_authorities()), list(errors.values())
+    return Materials(files, system_authorities()), list(errors.values())
 
 
-def _system_authorities() -> bytes:
+def system_authorities() -> bytes:
     """Return the certificates that the system trusts, PEM; empty if it has none.
 
     ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` say where else they are.

@@ -25,6 +25,7 @@ INPUTS = {
     "ack_ranges": HANDSHAKES,
     "client_hello": QUICK,
     "tls_messages": HANDSHAKES,
+    "server_flights": QUICK // 10,
     "native_parameters": QUICK,
     "transport_parameters": HANDSHAKES,
     "qpack_block": QUICK,

@@ -23,7 +23,7 @@ SLOW = frozenset((
 INPUTS_OF_SESSIONS = 400
 SESSIONS = frozenset((
     "address_tokens", "admin_requests", "configuration", "exchanges", "http1_requests",
-    "http1_responses", "http2_requests", "http3_settings",
+    "http1_responses", "http2_requests", "http3_settings", "server_flights",
 ))  # fmt: skip
 
 

@@ -51,7 +51,6 @@ IO_MODULES = {
 ALLOWED = {
     # aioquic's verify_mode is said with ssl's constants.
     ("spooky/protocol/quic/aioquic_session.py", "ssl"),
-    ("spooky/protocol/quic/tls_client.py", "ssl"),
     # The kernel that does the system calls, on a descriptor given to it; nothing else of a protocol
     # or a kernel may import it.
     ("spooky/_core/pure/udp.py", "socket"),

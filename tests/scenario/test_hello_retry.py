@@ -125,3 +125,67 @@ def test_a_hello_that_is_never_followed_keeps_nothing(
     assert pair.server.terminated
     sent = [p for p in pair.packets(from_server=True) if p.has(FrameType.CRYPTO)]
     assert {p.type for p in sent} == {QuicPacketType.INITIAL}
+
+
+class TestOurClient:
+    """It brings a share of P-384, which such a server has never heard of."""
+
+    GROUPS = (0x18, 0x1D)
+
+    def pair(self, engine: Engine, monkeypatch: pytest.MonkeyPatch, **scenario: Any) -> Scenario:
+        # Asked only where no share is of X25519.
+        asks = "spooky.protocol.quic.tls_server.group_to_ask"
+        monkeypatch.setattr(asks, lambda shares, supported: 0x1D)
+        client = {"groups": self.GROUPS} | scenario.pop("client", {})
+        return Scenario((engine, engine), client=client, **scenario)
+
+    @pytest.mark.parametrize("retry", [False, True], ids=["", "retry"])
+    @pytest.mark.parametrize("loss", [0.0, 0.3])
+    def test_it_brings_another_when_asked(
+        self, engine: Engine, monkeypatch: pytest.MonkeyPatch, loss: float, retry: bool
+    ) -> None:
+        link = Link(loss=loss, jitter=loss / 100)
+        pair = self.pair(engine, monkeypatch, link=link, retry=retry).handshake()
+        pair.download(10 * KIB)
+        assert not pair.client_handler.closes
+
+    def test_that_costs_one_round_trip(
+        self, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pair = self.pair(engine, monkeypatch, link=Link(latency=0.1))
+        began = pair.network.now
+        assert pair.run(lambda: bool(pair.client_handler.handshake), 5)
+        assert pair.network.now - began == pytest.approx(0.4, abs=0.05)
+
+    def test_it_may_be_followed_by_another_version(
+        self, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pair = self.pair(engine, monkeypatch, server={"versions": (VERSION_2,)}).handshake()
+        pair.download(10 * KIB)
+        assert pair.client_handler.handshake is not None
+        assert pair.client_handler.handshake.version == VERSION_2
+
+    def test_what_it_said_early_it_says_again(
+        self, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """And nothing more is sent in 0-RTT packets (RFC 8446 section 4.1.2)."""
+        tickets: list[SessionTicket] = []
+        server = {"tickets": TicketStore(), "early_data": EarlyData(private_segment(), ())}
+        first = {"on_ticket": tickets.append}
+        Scenario((engine, engine), client=first, server=server).handshake()
+        client = {"ticket": tickets[0], "early_data": True}
+        pair = self.pair(engine, monkeypatch, client=client, server=server, link=Link(latency=0.1))
+        stream, later = open_stream(pair.client), open_stream(pair.client)
+        upload(pair.client_handler, stream, b"early")
+        pair.run(seconds=0.25)
+        upload(pair.client_handler, later, b"not so early")
+        pair.handshake()
+        assert pair.run(lambda: {stream, later} <= pair.server_handler.ended, 5)
+        assert pair.server_handler.data == {stream: b"early", later: b"not so early"}
+        handshake = pair.client_handler.handshake
+        assert handshake is not None
+        assert handshake.resumed
+        assert handshake.early_data is False
+        kinds = [p.type for p in pair.packets(from_server=False)]
+        assert QuicPacketType.ZERO_RTT in kinds[:2]
+        assert QuicPacketType.ZERO_RTT not in kinds[2:]

@@ -9,6 +9,7 @@ from aioquic import tls
 from aioquic.quic.packet import QuicPacketType
 from aioquic.tls import CipherSuite, SessionTicket
 
+from spooky import _core
 from spooky.observe.segment import private_segment
 from spooky.protocol.quic.certificates import CertificateSelector
 from spooky.protocol.quic.early_data import EarlyData
@@ -93,6 +94,9 @@ def test_chacha20(engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
             self._cipher_suites = [CipherSuite.CHACHA20_POLY1305_SHA256]
 
     monkeypatch.setattr(tls.Context, "__init__", chacha_only)
+    if _core.COMPILED:
+        suites = (CipherSuite.CHACHA20_POLY1305_SHA256,)
+        monkeypatch.setattr("spooky.protocol.quic.tls_client.CIPHER_SUITES", suites)
     pair = Scenario(engines).handshake()
     pair.download(100 * KIB)
     assert pair.observe()[0].cipher_suite is CipherSuite.CHACHA20_POLY1305_SHA256

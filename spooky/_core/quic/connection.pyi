@@ -78,6 +78,9 @@ class Connection:
     def remember_parameters(self, encoded: bytes) -> None:
         """Take the transport parameters of an earlier connection, on which 0-RTT data relies."""
 
+    def on_early_data_refused(self) -> None:
+        """Learn from TLS that a client's 0-RTT data is not taken, before the handshake ends."""
+
     def on_handshake_complete(self) -> None:
         """Learn from TLS that the handshake is complete."""
 

@@ -152,6 +152,14 @@ cdef class Endpoint:
         self.remembered = decode(encoded, False)
         self.set_stream_limits(self.remembered)
 
+    def on_early_data_refused(self):
+        """Learn from TLS that a client's 0-RTT data is not taken: the server asked for another hello.
+
+        What was sent is sent again once there are other keys (RFC 8446 section 4.1.2).
+        """
+        self.early_keys = None
+        self.take_back(SPACE_APPLICATION)
+
     def on_peer_parameters(self, bytes encoded):
         """Take the peer's transport parameters from TLS.
 
@@ -172,6 +180,7 @@ cdef class Endpoint:
     def on_handshake_complete(self):
         """Learn from TLS that the handshake is complete."""
         self.established = self.streams_open = True
+        self.remembered = None
         self.parameters = self.parameters.established
         if self.early_keys is not None:
             self.end_early_data()
@@ -184,7 +193,6 @@ cdef class Endpoint:
 
     cdef int end_early_data(self) except -1:
         """Send no more 0-RTT packets, and take only late ones (RFC 9001 section 4.9.3)."""
-        self.remembered = None
         self.early_until = self.now + LINGER_PROBE_TIMEOUTS * self.recovery.probe_timeout()
         if not self.is_client:
             return 0

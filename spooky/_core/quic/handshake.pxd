@@ -2,6 +2,12 @@
 
 from spooky._core.quic.key_schedule cimport KeySchedule
 
+# Encryption levels, as the engine numbers them.
+cdef enum:
+    INITIAL = 0
+    HANDSHAKE = 1
+    APPLICATION = 2
+
 
 cdef class NativeTls:
     cdef public str alpn
@@ -42,4 +48,8 @@ cdef class ServerHandshake(NativeTls):
     cpdef _on_finished(self, bytes message)
     cpdef _complete(self)
     cdef bytes encrypted_extensions(self, bytes parameters)
-    cdef bytes finished(self, bytes secret)
+
+
+cdef bytes make_finished(KeySchedule schedule, bytes secret)
+cdef int take_finished(KeySchedule schedule, bytes secret, bytes message) except -1
+cdef object violation(str phrase)

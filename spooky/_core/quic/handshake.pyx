@@ -10,46 +10,38 @@ from hmac import compare_digest
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
-from libc.string cimport memcpy
 
 from spooky._core.quic.key_schedule cimport KeySchedule
+from spooky._core.quic.tls_wire cimport (
+    ALPN,
+    CERTIFICATE,
+    CERTIFICATE_VERIFY,
+    CLIENT_HELLO,
+    EARLY_DATA,
+    ENCRYPTED_EXTENSIONS,
+    EXTENSION_HEADER_BYTES,
+    FINISHED,
+    HEADER_BYTES,
+    KEY_SHARE,
+    PRE_SHARED_KEY,
+    QUIC_TRANSPORT_PARAMETERS,
+    RANDOM_BYTES,
+    SERVER_HELLO,
+    SUPPORTED_VERSIONS,
+    TLS_1_2,
+    TLS_1_3,
+    check_length,
+    put_bytes,
+    put_extension,
+    put_header,
+    put_number,
+)
 
 from spooky._core.quic.errors import Alert, QuicError, TlsAlert, TransportError
 
-# Encryption levels, as the engine numbers them.
 cdef enum:
-    INITIAL = 0
-    HANDSHAKE = 1
-    APPLICATION = 2
-
-# Handshake messages (RFC 8446 section 4).
-cdef enum:
-    NOTHING = 0
-    CLIENT_HELLO = 1
-    SERVER_HELLO = 2
-    ENCRYPTED_EXTENSIONS = 8
-    CERTIFICATE = 11
-    CERTIFICATE_VERIFY = 15
-    FINISHED = 20
-
-# Extensions (RFC 8446 section 4.2, RFC 7301, RFC 9001 section 8.2).
-cdef enum:
-    ALPN = 16
-    PRE_SHARED_KEY = 41
-    EARLY_DATA = 42
-    SUPPORTED_VERSIONS = 43
-    KEY_SHARE = 51
-    QUIC_TRANSPORT_PARAMETERS = 57
-
-cdef enum:
-    TLS_1_2 = 0x0303
-    TLS_1_3 = 0x0304
+    NOTHING = 0  # What is expected after the last message.
     CRYPTO_FRAME = 0x06
-
-    # Of a message: its type, and its length.
-    HEADER_BYTES = 4
-    EXTENSION_HEADER_BYTES = 4
-    RANDOM_BYTES = 32
 
     # Largest handshake message taken. Its header can announce 16 MiB. Browsers' hellos have 2 KiB,
     # long client chains 10 KiB.
@@ -188,23 +180,23 @@ cdef class ServerHandshake(NativeTls):
         cdef uint8_t* at
         check_length(extensions)
         message = PyBytes_FromStringAndSize(NULL, HEADER_BYTES + body)
-        at = header(<uint8_t*>PyBytes_AS_STRING(message), SERVER_HELLO, body)
-        at = number(at, TLS_1_2, 2)
-        at = octets(at, random)
-        at = number(at, 0, 1)  # The session ID, which is empty.
-        at = number(at, schedule.cipher_suite, 2)
-        at = number(at, 0, 1)  # No compression.
-        at = number(at, extensions, 2)
-        at = extension(at, SUPPORTED_VERSIONS, 2)
-        at = number(at, TLS_1_3, 2)
-        at = extension(at, KEY_SHARE, 4 + share)
-        at = number(at, group, 2)
-        at = number(at, share, 2)
-        at = octets(at, own_share)
+        at = put_header(<uint8_t*>PyBytes_AS_STRING(message), SERVER_HELLO, body)
+        at = put_number(at, TLS_1_2, 2)
+        at = put_bytes(at, random)
+        at = put_number(at, 0, 1)  # The session ID, which is empty.
+        at = put_number(at, schedule.cipher_suite, 2)
+        at = put_number(at, 0, 1)  # No compression.
+        at = put_number(at, extensions, 2)
+        at = put_extension(at, SUPPORTED_VERSIONS, 2)
+        at = put_number(at, TLS_1_3, 2)
+        at = put_extension(at, KEY_SHARE, 4 + share)
+        at = put_number(at, group, 2)
+        at = put_number(at, share, 2)
+        at = put_bytes(at, own_share)
         if self.resumed:
             # The first ticket: no other is looked at.
-            at = extension(at, PRE_SHARED_KEY, 2)
-            at = number(at, 0, 2)
+            at = put_extension(at, PRE_SHARED_KEY, 2)
+            at = put_number(at, 0, 2)
         schedule.update(message)
         self._send(INITIAL, message)
         schedule.advance(shared)
@@ -227,14 +219,13 @@ cdef class ServerHandshake(NativeTls):
             length = PyBytes_GET_SIZE(signature)
             check_length(length)
             message = PyBytes_FromStringAndSize(NULL, HEADER_BYTES + 4 + length)
-            at = header(<uint8_t*>PyBytes_AS_STRING(message), CERTIFICATE_VERIFY, 4 + length)
-            at = number(at, scheme, 2)
-            at = number(at, length, 2)
-            octets(at, signature)
+            at = put_header(<uint8_t*>PyBytes_AS_STRING(message), CERTIFICATE_VERIFY, 4 + length)
+            at = put_number(at, scheme, 2)
+            at = put_number(at, length, 2)
+            put_bytes(at, signature)
             schedule.update(message)
             flight += message
-        message = self.finished(self._server_secret)
-        schedule.update(message)
+        message = make_finished(schedule, self._server_secret)
         self._send(HANDSHAKE, flight + message)
         schedule.advance()
         self._tell_secret(
@@ -257,38 +248,23 @@ cdef class ServerHandshake(NativeTls):
         if name > 0xFF:
             raise OverflowError("an application protocol has at most 255 bytes")
         message = PyBytes_FromStringAndSize(NULL, HEADER_BYTES + 2 + extensions)
-        at = header(
+        at = put_header(
             <uint8_t*>PyBytes_AS_STRING(message), ENCRYPTED_EXTENSIONS, 2 + extensions
         )
-        at = number(at, extensions, 2)
-        at = extension(at, ALPN, 3 + name)
-        at = number(at, 1 + name, 2)
-        at = number(at, name, 1)
-        at = octets(at, alpn)
-        at = extension(at, QUIC_TRANSPORT_PARAMETERS, size)
-        at = octets(at, parameters)
+        at = put_number(at, extensions, 2)
+        at = put_extension(at, ALPN, 3 + name)
+        at = put_number(at, 1 + name, 2)
+        at = put_number(at, name, 1)
+        at = put_bytes(at, alpn)
+        at = put_extension(at, QUIC_TRANSPORT_PARAMETERS, size)
+        at = put_bytes(at, parameters)
         if early:
-            extension(at, EARLY_DATA, 0)
-        return message
-
-    cdef bytes finished(self, bytes secret):
-        """Return the Finished of who sends under a secret, for the messages so far."""
-        cdef KeySchedule schedule = self._schedule
-        cdef bytes message = PyBytes_FromStringAndSize(NULL, HEADER_BYTES + schedule.hash_length)
-        cdef bytes data = schedule.verify_data(secret)
-        octets(
-            header(<uint8_t*>PyBytes_AS_STRING(message), FINISHED, schedule.hash_length), data
-        )
+            put_extension(at, EARLY_DATA, 0)
         return message
 
     cpdef _on_finished(self, bytes message):
         cdef KeySchedule schedule = self._schedule
-        cdef bytes expected = self.finished(self._client_secret)
-        if PyBytes_GET_SIZE(message) != PyBytes_GET_SIZE(expected):
-            raise TlsAlert(Alert.DECODE_ERROR, "a Finished of a wrong length")
-        if not compare_digest(message, expected):
-            raise TlsAlert(Alert.DECRYPT_ERROR, "a Finished that does not fit the handshake")
-        schedule.update(message)
+        take_finished(schedule, self._client_secret, message)
         self._expect = NOTHING
         self._level = APPLICATION
         self._tell_secret(
@@ -300,6 +276,34 @@ cdef class ServerHandshake(NativeTls):
         self._server_secret = self._client_secret = self._client_application_secret = None
         self._client_random = b""
         self._events.on_handshake_complete()
+
+
+cdef bytes make_finished(KeySchedule schedule, bytes secret):
+    """Return the Finished of who sends under a secret, and add it to the transcript."""
+    cdef bytes message = finished(schedule, secret)
+    schedule.update(message)
+    return message
+
+
+cdef int take_finished(KeySchedule schedule, bytes secret, bytes message) except -1:
+    """Check the Finished of who sends under a secret, and add it to the transcript."""
+    cdef bytes expected = finished(schedule, secret)
+    if PyBytes_GET_SIZE(message) != PyBytes_GET_SIZE(expected):
+        raise TlsAlert(Alert.DECODE_ERROR, "a Finished of a wrong length")
+    if not compare_digest(message, expected):
+        raise TlsAlert(Alert.DECRYPT_ERROR, "a Finished that does not fit the handshake")
+    schedule.update(message)
+    return 0
+
+
+cdef bytes finished(KeySchedule schedule, bytes secret):
+    """Return the Finished of who sends under a secret, for the messages so far."""
+    cdef bytes message = PyBytes_FromStringAndSize(NULL, HEADER_BYTES + schedule.hash_length)
+    put_bytes(
+        put_header(<uint8_t*>PyBytes_AS_STRING(message), FINISHED, schedule.hash_length),
+        schedule.verify_data(secret),
+    )
+    return message
 
 
 cdef object violation(str phrase):
@@ -318,33 +322,3 @@ cdef Py_ssize_t message_length(const uint8_t* start) except -1:
 
 cdef bytes joined(bytes before, bytes more):
     return more if before is None else before + more
-
-
-cdef int check_length(Py_ssize_t length) except -1:
-    """Refuse to write a vector that is longer than its two bytes of length can say."""
-    if length > 0xFFFF:
-        raise OverflowError("too long for a handshake message")
-    return 0
-
-
-cdef inline uint8_t* number(uint8_t* at, Py_ssize_t value, int size) noexcept:
-    """Write a number of some bytes, and return the place after it."""
-    cdef int i
-    for i in range(size):
-        at[i] = <uint8_t>(value >> 8 * (size - 1 - i))
-    return at + size
-
-
-cdef inline uint8_t* octets(uint8_t* at, bytes data) noexcept:
-    memcpy(at, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-    return at + PyBytes_GET_SIZE(data)
-
-
-cdef inline uint8_t* header(uint8_t* at, int kind, Py_ssize_t length) noexcept:
-    """Write the header of a message."""
-    return number(number(at, kind, 1), length, 3)
-
-
-cdef inline uint8_t* extension(uint8_t* at, int kind, Py_ssize_t length) noexcept:
-    """Write the header of an extension."""
-    return number(number(at, kind, 2), length, 2)

@@ -11,13 +11,16 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint8_t
 
 from spooky._core.quic cimport crypto, digests
-from spooky._core.quic.crypto cimport hkdf_expand_label, hkdf_extract
+from spooky._core.quic.crypto cimport hash_digest, hkdf_expand_label, hkdf_extract
 from spooky._core.quic.digests cimport State
 
 cdef enum:
     AES_128 = 0x1301
     AES_256 = 0x1302
     CHACHA20 = 0x1303
+
+# What stands for a first hello in the transcript after it (RFC 8446 section 4.4.1).
+cdef bytes MESSAGE_HASH = b"\xfe\0\0"
 
 cdef dict EMPTY_HASHES = {name: hashlib.new(name).digest() for name in ("sha256", "sha384")}
 cdef dict ZEROS = {"sha256": bytes(32), "sha384": bytes(48)}
@@ -80,6 +83,9 @@ cdef class KeySchedule:
             self.hash_name, self.expand(base_key, b"finished", b""), self.transcript()
         )
 
+    cdef bint fits(self, int cipher_suite) noexcept:
+        return (cipher_suite == AES_256) == (self.cipher_suite == AES_256)
+
     def binder_key(self):
         return self.expand(self.secret, b"res binder", EMPTY_HASHES[self.hash_name])
 
@@ -88,3 +94,8 @@ cdef class KeySchedule:
 
     cdef bytes expand(self, bytes secret, bytes label, bytes context):
         return hkdf_expand_label(self.hash_name, secret, label, context, self.hash_length)
+
+
+cdef bytes hello_digest(int cipher_suite, bytes hello):
+    cdef bytes digest = hash_digest("sha384" if cipher_suite == AES_256 else "sha256", hello)
+    return MESSAGE_HASH + bytes((len(digest),)) + digest

@@ -26,6 +26,7 @@ cdef class ServerNegotiation(ServerHandshake):
     cdef tuple exchange(self, list shares, bytes x25519_share)
 
 
+cpdef bytes sign(chain, int scheme, bytes content)
 cdef bytes share_of(list shares, int wanted)
 cdef bytes lasting_part(ClientHello hello)
 cdef tuple exchange_x25519(bytes peer)

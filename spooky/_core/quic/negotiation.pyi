@@ -10,6 +10,15 @@ from spooky._core.quic.handshake import ServerHandshake
 CIPHER_SUITES: tuple[int, ...]
 """In our order."""
 
+def sign(chain: Any, scheme: int, content: bytes) -> bytes:
+    """Sign with a certificate's key, on either side.
+
+    Arguments:
+        chain: The certificate, with its key.
+        scheme: One of those that fit it.
+        content: What is signed.
+    """
+
 class ServerNegotiation(ServerHandshake):
     """A server's side as far as the rules of TLS alone decide.
 

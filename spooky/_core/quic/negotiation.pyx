@@ -7,26 +7,17 @@ Whatever is no rule of TLS, or not in every handshake, is left to a subclass in 
 from cpython.bytes cimport PyBytes_GET_SIZE
 
 from spooky._core.quic.client_hello cimport ClientHello, parse_client_hello
+from spooky._core.quic cimport x25519
 from spooky._core.quic.crypto cimport hash_digest
-from spooky._core.quic.handshake cimport ServerHandshake
-from spooky._core.quic.key_schedule cimport KeySchedule
+from spooky._core.quic.handshake cimport HANDSHAKE, INITIAL, ServerHandshake
+from spooky._core.quic.key_schedule cimport KeySchedule, hello_digest
+from spooky._core.quic.tls_wire cimport CERTIFICATE, FINISHED, TLS_1_3
 
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from spooky._core.quic.errors import Alert, QuicError, TlsAlert, TransportError
 
 cdef enum:
-    HANDSHAKE = 1  # The level, as the engine numbers them.
-
-    INITIAL = 0
-
-    # Messages of the client (RFC 8446 section 4).
-    CERTIFICATE = 11
-    FINISHED = 20
-
-    TLS_1_3 = 0x0304
-    TLS_AES_256_GCM_SHA384 = 0x1302
     X25519 = 0x001D
     CRYPTO_FRAME = 0x06
 
@@ -40,22 +31,8 @@ cdef bytes RETRY_START = bytes.fromhex(
 )
 cdef bytes RETRY_EXTENSIONS = bytes.fromhex("00 000c 002b 0002 0304 0033 0002")
 
-# What stands for the first hello in the transcript after it (RFC 8446 section 4.4.1).
-cdef bytes MESSAGE_HASH = b"\xfe\0\0"
-
 # All that a hello of TLS 1.3 may list (RFC 8446 section 4.1.2).
 cdef bytes NULL_COMPRESSION = b"\0"
-
-# The public ones import a module and ask whether there is X25519, which there is, at each call: 30,000
-# instructions of a handshake. Where a release keeps these elsewhere, the public ones do.
-cdef object new_key = X25519PrivateKey.generate
-cdef object read_key = X25519PublicKey.from_public_bytes
-try:
-    from cryptography.hazmat.bindings._rust import openssl
-    new_key = openssl.x25519.generate_key
-    read_key = openssl.x25519.from_public_bytes
-except (ImportError, AttributeError):
-    pass
 
 
 cdef class ServerNegotiation(ServerHandshake):
@@ -141,12 +118,10 @@ cdef class ServerNegotiation(ServerHandshake):
 
         Of the hello only digests stay: until the second, nothing proves that anybody is there.
         """
-        cdef str hash_name = "sha384" if cipher_suite == TLS_AES_256_GCM_SHA384 else "sha256"
-        cdef bytes digest = hash_digest(hash_name, message)
         cdef bytes request = (
             RETRY_START + cipher_suite.to_bytes(2, "big") + RETRY_EXTENSIONS + group.to_bytes(2, "big")
         )
-        self._retried = MESSAGE_HASH + bytes((len(digest),)) + digest + request
+        self._retried = hello_digest(cipher_suite, message) + request
         self._asked_group = group
         self._first_hello = lasting_part(hello)
         if hello.early_data:
@@ -177,12 +152,7 @@ cdef class ServerNegotiation(ServerHandshake):
             raise TlsAlert(Alert.ILLEGAL_PARAMETER, "an invalid key share") from error
 
     cpdef bytes _sign(self, bytes content):
-        cdef str hash_name
-        chain = self._identity.chain
-        hash_name, parameters = chain.schemes[self._scheme]
-        if hash_name:
-            content = hash_digest(hash_name, content)
-        return chain.key.sign(content, *parameters)
+        return sign(self._identity.chain, self._scheme, content)
 
     cpdef _complete(self):
         """Give a ticket, and say who the client is."""
@@ -193,6 +163,14 @@ cdef class ServerNegotiation(ServerHandshake):
         # Certificates above all, which may be replaced while the connection lives.
         self._parameters = self._identity = self._tickets = None
         self._client_chain = ()
+
+
+cpdef bytes sign(chain, int scheme, bytes content):
+    cdef str hash_name
+    hash_name, parameters = chain.schemes[scheme]
+    if hash_name:
+        content = hash_digest(hash_name, content)
+    return chain.key.sign(content, *parameters)
 
 
 cdef bint is_grease(int number) noexcept:
@@ -224,9 +202,8 @@ cdef bytes lasting_part(ClientHello hello):
 
 
 cdef tuple exchange_x25519(bytes peer):
-    key = new_key()
-    shared = key.exchange(read_key(peer))
-    return key.public_key().public_bytes_raw(), shared
+    key = x25519.new_key()
+    return x25519.public_share(key), x25519.shared_secret(key, peer)
 
 
 cdef int choose_scheme(dict fitting, tuple offered) except -1:

@@ -486,7 +486,7 @@ def client_session(
     """
     configuration = _configuration(parameters, is_client=True)
     configuration.server_name = server_name
-    configuration.cadata = parameters.authorities
+    configuration.cadata = parameters.authorities or None
     configuration.verify_mode = ssl.CERT_REQUIRED if parameters.verify else ssl.CERT_NONE
     if parameters.certificate is not None:
         configuration.certificate = parameters.certificate.certificate

@@ -1,10 +1,11 @@
-"""A server's part of TLS 1.3's key exchange (RFC 8446 section 4.2.8), but for X25519.
+"""The key exchange of TLS 1.3 (RFC 8446 section 4.2.8), but for X25519.
 
-That is preferred and nearly always offered, so `spooky/_core/quic/negotiation` answers it.
+That is preferred and nearly always offered, so the kernels of either side see to it.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import ec, x448
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -20,30 +21,47 @@ UNCOMPRESSED: Final = b"\x04"
 """What the only form of a point begins with that TLS 1.3 knows (RFC 8446 section 4.2.8.2)."""
 
 
-def _x448(peer: bytes) -> tuple[bytes, bytes]:
-    key = x448.X448PrivateKey.generate()
-    shared = key.exchange(x448.X448PublicKey.from_public_bytes(peer))
-    return key.public_key().public_bytes_raw(), shared
+class Group(NamedTuple):
+    """A group, by what is done in it.
+
+    Attributes:
+        generate: Makes a private key.
+        share: Returns the public one, encoded.
+        exchange: Returns the secret that a private key shares with the peer's share; raises
+            ValueError for one that is none.
+    """
+
+    generate: Callable[[], Any]
+    share: Callable[[Any], bytes]
+    exchange: Callable[[Any, bytes], bytes]
 
 
-def _on_curve(curve: ec.EllipticCurve) -> Callable[[bytes], tuple[bytes, bytes]]:
-    def exchange(peer: bytes) -> tuple[bytes, bytes]:
+def _on_curve(curve: ec.EllipticCurve) -> Group:
+    def share(key: ec.EllipticCurvePrivateKey) -> bytes:
+        return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+    def exchange(key: ec.EllipticCurvePrivateKey, peer: bytes) -> bytes:
         if not peer.startswith(UNCOMPRESSED):
             raise ValueError("no uncompressed point")
-        public = ec.EllipticCurvePublicKey.from_encoded_point(curve, peer)
-        key = ec.generate_private_key(curve)
-        own = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
-        return own, key.exchange(ec.ECDH(), public)
+        return key.exchange(ec.ECDH(), ec.EllipticCurvePublicKey.from_encoded_point(curve, peer))
 
-    return exchange
+    return Group(partial(ec.generate_private_key, curve), share, exchange)
 
 
-GROUPS: Final[dict[int, Callable[[bytes], tuple[bytes, bytes]]]] = {
+def _x448_share(key: x448.X448PrivateKey) -> bytes:
+    return key.public_key().public_bytes_raw()
+
+
+def _x448_exchange(key: x448.X448PrivateKey, peer: bytes) -> bytes:
+    return key.exchange(x448.X448PublicKey.from_public_bytes(peer))
+
+
+GROUPS: Final[dict[int, Group]] = {
     SECP256R1: _on_curve(ec.SECP256R1()),
     SECP384R1: _on_curve(ec.SECP384R1()),
-    X448: _x448,
+    X448: Group(x448.X448PrivateKey.generate, _x448_share, _x448_exchange),
 }
-"""What answers a key share, by group: our share, and the secret. The preferred first."""
+"""By their numbers, the preferred first."""
 
 
 def group_to_ask(shares: Sequence[tuple[int, bytes]], supported: Sequence[int]) -> int:
@@ -80,10 +98,11 @@ def exchange_keys(shares: Sequence[tuple[int, bytes]]) -> tuple[int, bytes, byte
         TlsAlert: None is of a group of ours, or the share is invalid.
     """
     offered = dict(shares)
-    for group, exchange in GROUPS.items():
-        if group in offered:
+    for number, group in GROUPS.items():
+        if number in offered:
+            key = group.generate()
             try:
-                return group, *exchange(offered[group])
+                return number, group.share(key), group.exchange(key, offered[number])
             except ValueError as error:
                 raise TlsAlert(Alert.ILLEGAL_PARAMETER, "an invalid key share") from error
     raise TlsAlert(Alert.HANDSHAKE_FAILURE, "no key share of a group in common")

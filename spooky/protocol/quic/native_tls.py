@@ -1,4 +1,4 @@
-"""TLS 1.3 for the native engine: a lean server of our own, and aioquic's client."""
+"""TLS 1.3 for the native engine: both sides our own, as lean as a proxy needs them."""
 
 from spooky._core.quic.errors import TlsAlert
 from spooky._core.quic.handshake import NativeTls

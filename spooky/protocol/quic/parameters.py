@@ -142,8 +142,8 @@ class ClientParameters(EndpointParameters):
     """How a client treats its connections.
 
     Attributes:
-        authorities: Certificates to trust, PEM; ``None`` trusts the public ones.
-        verify: Whether the server's certificate is verified.
+        authorities: Certificates to trust, PEM.
+        verify: Whether the server's certificate is verified by them.
         verifier: Judges it as well; leave it to that alone by ``verify=False``.
         certificate: To present if the server asks.
         ticket: Of a session to resume.
@@ -151,11 +151,12 @@ class ClientParameters(EndpointParameters):
             Whoever records that can send it again.
         on_ticket: Called with each ticket the server gives.
         tokens: Where tokens of servers are kept for later connections; ``None`` uses none.
-        groups: Of the key exchange, by number (RFC 8446 section 4.2.7), the preferred first. A key
-            is made for each, and there is no second try; ``None`` offers all there are.
+        groups: Of the key exchange, by number (RFC 8446 section 4.2.7), the preferred first;
+            ``None`` offers all there are. The native engine brings a share of the first, and of
+            another if the server asks for it; aioquic brings one of each, as it knows no asking.
     """
 
-    authorities: bytes | None = None
+    authorities: bytes = b""
     verify: bool = True
     verifier: ServerVerifier | None = None
     certificate: CertificateChain | None = None
@@ -164,3 +165,8 @@ class ClientParameters(EndpointParameters):
     on_ticket: Callable[[SessionTicket], None] | None = None
     tokens: TokenStore | None = None
     groups: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.verify and not self.authorities:
+            raise ValueError("no authority to verify the server's certificate by")

@@ -5,6 +5,7 @@ import ipaddress
 import re
 from collections.abc import Sequence
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -116,6 +117,19 @@ class ServerVerifier:
                 fault = ServerCertificateFault.EXPIRED
             raise ServerCertificateError(fault, str(error)) from error
         return [each.to_cryptography() for each in found]
+
+
+@lru_cache(maxsize=16)
+def verifier_of(authorities: bytes) -> ServerVerifier:
+    """Return what judges certificates by authorities alone; to read a bundle takes milliseconds.
+
+    Arguments:
+        authorities: PEM.
+
+    Raises:
+        ValueError: They cannot be read.
+    """
+    return ServerVerifier(authorities, checks_name=True)
 
 
 def _check_strength(chain: Sequence[x509.Certificate]) -> None:

@@ -49,5 +49,8 @@ class TlsEvents(Protocol):
     def remember_parameters(self, encoded: bytes) -> None:
         """Take the server's transport parameters of the session that a client offers to resume."""
 
+    def on_early_data_refused(self) -> None:
+        """Learn that a client's 0-RTT data is not taken, and that no more is to be sent."""
+
     def on_handshake_complete(self) -> None:
         """Learn that the handshake is complete (RFC 9001 section 4.1.1)."""

@@ -102,35 +102,16 @@ class Reader:
         return taken
 
 
-def parse_certificate(message: bytes) -> tuple[x509.Certificate, ...]:
-    """Return the certificates that a client presents, leaf first.
+def load_certificates(encoded: Sequence[bytes]) -> tuple[x509.Certificate, ...]:
+    """Return the certificates that a peer presents.
+
+    Arguments:
+        encoded: In DER.
 
     Raises:
-        TlsAlert: The message or a certificate is malformed.
+        TlsAlert: One is malformed.
     """
-    body = Reader(message, 1 + LENGTH_BYTES)
-    if body.opaque(1):
-        # Nothing but our request, whose context was empty, may be answered.
-        raise TlsAlert(Alert.ILLEGAL_PARAMETER, "a certificate nobody asked for")
-    entries = Reader(body.opaque(LENGTH_BYTES))
-    body.end()
-    certificates = []
-    while not entries.ended:
-        certificates.append(entries.opaque(LENGTH_BYTES))
-        entries.opaque(2)
     try:
-        return tuple(map(x509.load_der_x509_certificate, certificates))
+        return tuple(map(x509.load_der_x509_certificate, encoded))
     except (ValueError, x509.InvalidVersion) as error:
         raise TlsAlert(Alert.BAD_CERTIFICATE, "a certificate cannot be read") from error
-
-
-def parse_certificate_verify(message: bytes) -> tuple[int, bytes]:
-    """Return the scheme and the signature of a CertificateVerify.
-
-    Raises:
-        TlsAlert: It is malformed.
-    """
-    body = Reader(message, 1 + LENGTH_BYTES)
-    scheme, signature = body.number(2), body.opaque(2)
-    body.end()
-    return scheme, signature

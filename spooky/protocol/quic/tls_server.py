@@ -17,6 +17,7 @@ from spooky._core.quic.client_hello import ClientHello
 from spooky._core.quic.errors import Alert, TlsAlert
 from spooky._core.quic.key_schedule import KeySchedule
 from spooky._core.quic.negotiation import ServerNegotiation
+from spooky._core.quic.tls_wire import read_certificate_verify, read_certificates
 from spooky.protocol.quic.certificates import (
     ClientCertificateError,
     ClientCertificateFault,
@@ -41,9 +42,8 @@ from spooky.protocol.quic.tls_messages import (
     MessageType,
     extension,
     handshake_message,
+    load_certificates,
     opaque,
-    parse_certificate,
-    parse_certificate_verify,
 )
 
 PSK_DHE_KE: Final = 1
@@ -177,7 +177,7 @@ class ServerTls(ServerNegotiation):
     def _on_certificate(self, message: bytes) -> None:
         verifier = self._identity.client_verifier
         assert verifier is not None
-        chain = parse_certificate(message)
+        chain = load_certificates(read_certificates(message))
         if chain:
             try:
                 verifier.verify(chain, date_at(self._parameters.wall_clock()))
@@ -192,7 +192,7 @@ class ServerTls(ServerNegotiation):
         self._schedule.update(message)
 
     def _on_certificate_verify(self, message: bytes) -> None:
-        scheme, signature = parse_certificate_verify(message)
+        scheme, signature = read_certificate_verify(message)
         content = CLIENT_SIGNATURE + self._schedule.transcript()
         verify(self._client_chain[0], scheme, signature, content)
         self._schedule.update(message)

@@ -51,7 +51,7 @@ class Native:
         self.secrets: list[tuple[bool, int, int, bytes]] = []
         self.peer_parameters: bytes | None = None
         self.remembered: bytes | None = None
-        self.completed = 0
+        self.completed = self.early_data_refused = 0
         self.answer = parameters
         self.tls = make(self)
 
@@ -66,6 +66,9 @@ class Native:
 
     def remember_parameters(self, encoded: bytes) -> None:
         self.remembered = encoded
+
+    def on_early_data_refused(self) -> None:
+        self.early_data_refused += 1
 
     def on_handshake_complete(self) -> None:
         self.completed += 1
