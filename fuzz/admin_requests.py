@@ -22,7 +22,7 @@ from yarl import URL
 
 from spooky.control.api import BODY_MAX_BYTES, ControlApi
 from spooky.control.audit import AuditEvent
-from spooky.control.changes import UnknownBackendError, UnknownGenerationError
+from spooky.control.change import UnknownBackendError, UnknownGenerationError
 from spooky.control.endpoints import ENDPOINTS, UPGRADE, Endpoint
 from spooky.control.inspection import Inspection
 from spooky.control.roles import Caller, Role

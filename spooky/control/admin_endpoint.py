@@ -12,7 +12,7 @@ from spooky.control.admin_listener import TOO_MANY, AdminListener
 from spooky.control.api import ControlApi
 from spooky.control.audit import AuditLog, AuditSink
 from spooky.control.candidate import Candidate
-from spooky.control.changes import NextGeneration, PrepareError, Step
+from spooky.control.change import NextGeneration, PrepareError, Step
 from spooky.control.endpoints import endpoints_at
 from spooky.control.leaving import Leaving
 from spooky.control.refused_connections import RefusedConnections

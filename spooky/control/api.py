@@ -19,14 +19,14 @@ from spooky.control.answers import ChangeBody
 from spooky.control.api_errors import CODE, answer_errors, json_answer
 from spooky.control.audit import AuditEvent, AuditLog, audit_text
 from spooky.control.backend_acts import STATES, reset_act, state_act, weight_act
-from spooky.control.changes import (
+from spooky.control.change import (
     Act,
     Asked,
-    Changes,
     Outcome,
     UnknownBackendError,
     UnknownGenerationError,
 )
+from spooky.control.changes import Changes
 from spooky.control.endpoints import ENDPOINTS, OPEN, UPGRADE, Endpoint
 from spooky.control.inspection import Inspection
 from spooky.control.lives import Lives

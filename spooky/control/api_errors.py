@@ -12,7 +12,7 @@ from spooky.config.problems import ConfigurationError
 from spooky.control.access import CALLER
 from spooky.control.answers import Problem
 from spooky.control.backend_acts import WrongStateError
-from spooky.control.changes import (
+from spooky.control.change import (
     ChangeError,
     NotNowError,
     StaleError,

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from spooky.config.schema import Backend
-from spooky.control.changes import Act, ChangeError
+from spooky.control.change import Act, ChangeError
 from spooky.control.overrides import Override, Overrides, State, Weight, merge, without
 
 STATES: Final[Mapping[str, State]] = {

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine
 from aiohttp import web
 
 from spooky.config.control import Control
-from spooky.control.changes import NextGeneration, PrepareError, Step
+from spooky.control.change import NextGeneration, PrepareError, Step
 from spooky.control.control_socket import ControlSocket, ControlSocketError
 from spooky.control.history import History, HistoryError, Place
 from spooky.control.places import socket_path, state_directory

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from spooky._core.shared import Segment
-from spooky.control.changes import NextGeneration, PrepareError
+from spooky.control.change import NextGeneration, PrepareError
 from spooky.control.pauses import Pauses
 from spooky.control.slots import Slots, StartError
 from spooky.control.strangers import Strangers, Told

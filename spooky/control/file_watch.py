@@ -10,7 +10,8 @@ from typing import Final
 from spooky.config.loading import load
 from spooky.config.problems import ConfigurationError
 from spooky.control.candidate import Candidate
-from spooky.control.changes import Asked, ChangeError, Changes, StaleError
+from spooky.control.change import Asked, ChangeError, StaleError
+from spooky.control.changes import Changes
 from spooky.control.expiry import ExpiryWarnings
 from spooky.control.files_seen import sha256
 from spooky.control.history import HistoryError

@@ -10,7 +10,7 @@ from typing import Final
 
 from spooky.config.performance import Performance
 from spooky.config.schema import Configuration, Listener
-from spooky.control.changes import NextGeneration, PrepareError, Step
+from spooky.control.change import NextGeneration, PrepareError, Step
 from spooky.control.heir import Heir
 from spooky.control.slots import Slots
 from spooky.control.sockets import (

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from spooky.config.schema import Configuration
-from spooky.control.changes import NextGeneration, PrepareError, Step
+from spooky.control.change import NextGeneration, PrepareError, Step
 from spooky.observe import log
 
 STDERR: Final = 2

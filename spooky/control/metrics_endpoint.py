@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from spooky._core.shared import Segment
 from spooky.config.observability import Metrics
-from spooky.control.changes import NextGeneration, PrepareError, Step
+from spooky.control.change import NextGeneration, PrepareError, Step
 from spooky.control.leaving import Leaving
 from spooky.control.sockets import BindError
 from spooky.observe.metrics import Fact

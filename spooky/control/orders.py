@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from spooky.config.schema import Configuration
 from spooky.control.candidate import Candidate
-from spooky.control.changes import NextGeneration
+from spooky.control.change import NextGeneration
 from spooky.edge.messages import Prepare, Start
 from spooky.edge.reduced import Base
 from spooky.protocol.quic.keys import Keys

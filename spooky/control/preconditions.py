@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Final
 
-from spooky.control.changes import StaleError
+from spooky.control.change import StaleError
 from spooky.control.history import Record
 
 EXPECTED: Final = r"[0-9]{1,18}|[0-9a-f]{64}"

@@ -9,14 +9,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from spooky.config.problems import ConfigurationError
-from spooky.control.changes import (
-    Asked,
-    ChangeError,
-    Committed,
-    InForce,
-    Outcome,
-    StaleError,
-)
+from spooky.control.change import Asked, ChangeError, Committed, InForce, Outcome, StaleError
 from spooky.control.history import HistoryError, Source
 from spooky.control.regression import find_regression
 from spooky.control.traffic import Traffic, TrafficReader

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from spooky.control.changes import ChangeError
+from spooky.control.change import ChangeError
 from spooky.control.safe_files import read_whole, unfinished, write_whole
 from spooky.protocol.quic.keys import SECRET_BYTES, Keys
 

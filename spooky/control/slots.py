@@ -10,7 +10,7 @@ from typing import Final
 from spooky._core import COMPILED
 from spooky._core.shared import SLOTS_MAX
 from spooky.config.schema import Configuration
-from spooky.control.changes import NextGeneration, PrepareError, Step
+from spooky.control.change import NextGeneration, PrepareError, Step
 from spooky.edge.handover import SWAP_SECONDS
 from spooky.protocol.quic.steering import Steering
 

@@ -14,15 +14,15 @@ from spooky.config.problems import ConfigurationError
 from spooky.config.schema import Configuration
 from spooky.control.audit import AuditLog
 from spooky.control.candidate import Candidate
-from spooky.control.changes import (
+from spooky.control.change import (
     Asked,
     ChangeError,
-    Changes,
     Committed,
     NextGeneration,
     Participant,
     Step,
 )
+from spooky.control.changes import Changes
 from spooky.control.crew import Crew
 from spooky.control.facts import (
     build_facts,

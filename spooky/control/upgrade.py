@@ -10,7 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple, Protocol, TypeVar
 
-from spooky.control.changes import ChangeError, Changes
+from spooky.control.change import ChangeError
+from spooky.control.changes import Changes
 from spooky.control.crew import HANDLES
 from spooky.control.service_manager import WATCHDOG_PROCESS_VARIABLE
 from spooky.control.takeover import (

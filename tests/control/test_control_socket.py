@@ -12,7 +12,8 @@ from spooky import config
 from spooky.cli import control_client
 from spooky.cli.errors import EXIT_NO_ANSWER, CommandError
 from spooky.control.candidate import Candidate
-from spooky.control.changes import Asked, Changes, NotNowError
+from spooky.control.change import Asked, NotNowError
+from spooky.control.changes import Changes
 from spooky.control.control_socket import ControlSocket, ControlSocketError
 from spooky.control.first_generation import begin_with
 from spooky.control.history import History

@@ -11,7 +11,7 @@ from spooky._core import COMPILED
 from spooky.config.watchdog import Watchdog
 from spooky.control import crew as crew_module
 from spooky.control import pauses
-from spooky.control.changes import NextGeneration, PrepareError
+from spooky.control.change import NextGeneration, PrepareError
 from spooky.control.crew import Crew, StartError
 from spooky.control.slots import Slots
 from spooky.control.watchdog import WatchdogRules

@@ -16,9 +16,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from spooky.control import file_watch
 from spooky.control.candidate import read_candidate
-from spooky.control.changes import (
+from spooky.control.change import (
     Asked,
-    Changes,
     InForce,
     NextGeneration,
     PrepareError,
@@ -26,6 +25,7 @@ from spooky.control.changes import (
     Step,
     UnknownGenerationError,
 )
+from spooky.control.changes import Changes
 from spooky.control.expiry import ExpiryWarnings
 from spooky.control.facts import client_certificate_facts
 from spooky.control.file_watch import RETRY_SECONDS, CertificateWatch, ConfigurationWatch, FileWatch

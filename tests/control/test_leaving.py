@@ -22,7 +22,7 @@ from spooky.control.admin_credentials import AdminCredentials
 from spooky.control.admin_endpoint import AdminEndpoint
 from spooky.control.admin_listener import AdminListener
 from spooky.control.audit import AuditLog
-from spooky.control.changes import NextGeneration
+from spooky.control.change import NextGeneration
 from spooky.control.control_socket import ControlSocket
 from spooky.control.metrics_endpoint import MetricsEndpoint
 from spooky.control.metrics_server import MetricsServer

@@ -12,7 +12,7 @@ from spooky._core import COMPILED
 from spooky.config import from_mapping
 from spooky.config.performance import Performance
 from spooky.control.candidate import Candidate
-from spooky.control.changes import NextGeneration, Step
+from spooky.control.change import NextGeneration, Step
 from spooky.control.files_seen import FilesSeen
 from spooky.control.heir import Heir
 from spooky.control.history import History, Record, Source

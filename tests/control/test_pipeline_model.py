@@ -28,16 +28,16 @@ from spooky.control import crew as crew_module
 from spooky.control import slots as slots_module
 from spooky.control.backend_acts import reset_act, weight_act
 from spooky.control.candidate import Candidate
-from spooky.control.changes import (
+from spooky.control.change import (
     Asked,
     ChangeError,
-    Changes,
     Committed,
     NextGeneration,
     Outcome,
     PrepareError,
     Step,
 )
+from spooky.control.changes import Changes
 from spooky.control.crew import Crew
 from spooky.control.first_generation import begin_with
 from spooky.control.history import History, HistoryError, Record

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from spooky.control.changes import StaleError
+from spooky.control.change import StaleError
 from spooky.control.history import Record, Source
 from spooky.control.preconditions import MalformedError, expected_number, read_if_match
 

@@ -12,7 +12,14 @@ import pytest
 from spooky.config.schema import Configuration
 from spooky.control import probation as module
 from spooky.control.candidate import Candidate
-from spooky.control.changes import Asked, Committed, InForce, Outcome, PrepareError, StaleError
+from spooky.control.change import (
+    Asked,
+    Committed,
+    InForce,
+    Outcome,
+    PrepareError,
+    StaleError,
+)
 from spooky.control.history import Record, Source
 from spooky.control.plan import Plan
 from spooky.control.probation import Probation

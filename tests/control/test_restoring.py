@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from spooky.control.changes import Asked
+from spooky.control.change import Asked
 from spooky.generation.materials import MaterialError
 from tests.certificates import leaf, write
 from tests.control.control_api import TOKENS, with_tokens

@@ -9,7 +9,8 @@ import yaml
 from spooky.cli import serve
 from spooky.cli.main import run
 from spooky.control.candidate import Candidate, read_candidate, restore_candidate
-from spooky.control.changes import Asked, Changes, UnknownGenerationError
+from spooky.control.change import Asked, UnknownGenerationError
+from spooky.control.changes import Changes
 from spooky.control.first_generation import Resumed, begin_with
 from spooky.control.history import History, Record
 from spooky.observe.segment import private_segment

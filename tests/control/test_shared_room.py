@@ -14,7 +14,7 @@ from spooky.config.shared_room import (
     ENTRIES_PER_UPSTREAM,
     shared_entries,
 )
-from spooky.control.changes import Asked, ChangeError
+from spooky.control.change import Asked, ChangeError
 from spooky.control.facts import build_facts
 from spooky.observe.segment import private_segment
 from tests.control.test_unproven import Kept

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from spooky.control.candidate import read_candidate
-from spooky.control.changes import Asked, InForce, Outcome
+from spooky.control.change import Asked, InForce, Outcome
 from spooky.control.file_watch import RETRY_SECONDS, ConfigurationWatch
 from spooky.control.files_seen import FilesSeen
 from spooky.control.first_generation import begin_with

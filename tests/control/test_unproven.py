@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from spooky.control.changes import Asked, Changes
+from spooky.control.change import Asked
+from spooky.control.changes import Changes
 from spooky.control.history import History, HistoryError, Record
 from spooky.observe.segment import private_segment
 from tests.control.test_file_watch import Bench
