@@ -139,7 +139,8 @@ def seeds() -> Iterator[bytes]:
     bodies = (
         b"", b"{}", b'{"reason": "why", "requested_by": "me", "expected_generation": 7}', b"[]",
         b'{"config_path": "/etc/other.yaml", "probation_seconds": 30}', b'{"weight": 5}', b"\xc3",
-        b'{"target_generation": 3}', b'{"program": "/usr/bin/spooky"}', b'{"weight": 1e999}',
+        b'{"target_generation": 3}', b'{"rollback": true}', b'{"program": "/usr/bin/spooky"}',
+        b'{"weight": 1e999}',
         b'{"reason": "\\ud800"}', b'{"reason": 1, "other": null}', b"[" * 500, b'{"weight": -1}',
     )  # fmt: skip
     for number, endpoint in enumerate(ALL):

@@ -13,7 +13,7 @@ from spooky.config.schema import DEFAULT_PATH
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_PATH)
 @asked_options
-@probation_option
+@probation_option()
 @json_option("Print what came of it as JSON.")
 @socket_option
 def command(

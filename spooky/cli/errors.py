@@ -88,16 +88,18 @@ def check_writable(path: Path) -> None:
         raise CommandError(f"{path} may not be written", "name another place, or let you write it")
 
 
-def print_answered(problems: Any, file: Path) -> None:
-    """Print to stderr what a running Spooky says of a file.
+def print_answered(problems: Any, file: Path, text: str | None = None) -> None:
+    """Print to stderr what a running Spooky says of a configuration.
 
     Arguments:
         problems: As the control API answers them.
         file: Where they are; its lines are shown if it can be read.
+        text: What it said, if that is not what it says now.
     """
-    source = ""
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        source = file.read_text()
+    source = text or ""
+    if text is None:
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            source = file.read_text()
     print_problems(msgspec.convert(problems, list[Problem]), source, sys.stderr)
 
 

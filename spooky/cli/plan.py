@@ -1,25 +1,18 @@
 """``spooky plan``: say what another configuration would change, and what may go wrong."""
 
 import datetime
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
-import msgspec
 
-from spooky.cli.control_client import post, socket_option
-from spooky.cli.errors import EXIT_OK, CommandError, print_answered
+from spooky.cli.control_client import socket_option
 from spooky.cli.json_option import json_option
+from spooky.cli.live_plan import plan_file, plan_rollback, print_plan
 from spooky.config.schema import DEFAULT_PATH
 
 if TYPE_CHECKING:
     from spooky.control.plan import Plan
-
-EXIT_CHANGES: Final = 3
-"""There are changes. Not 2, which is wrong usage for every command."""
-
-_AWAITED: Final = "the plan"
 
 
 @click.command()
@@ -32,7 +25,8 @@ _AWAITED: Final = "the plan"
 @click.option(
     "--generation",
     type=click.IntRange(min=1),
-    help="Say what `spooky rollback` to this generation would change, instead of a file.",
+    help="Say what `spooky rollback` to this generation would change, instead of a file; "
+    "`spooky rollback --dry-run` does without one.",
 )
 @json_option("Print the plan as JSON.")
 @socket_option
@@ -47,49 +41,17 @@ def command(
 
     Exit codes: 0 without changes, 3 with changes, 1 if a file cannot be used, 2 for wrong usage.
     """
-    from spooky.cli.plan_view import show_plan
-    from spooky.control.plan import encode
-
     if generation is not None:
         if file is not None or against is not None:
             raise click.UsageError(
                 "--generation is in place of a file, and is compared with what runs"
             )
-        made = _plan_rollback(path, generation)
+        made = plan_rollback(path, generation)
     elif against is not None:
         made = _plan_against(against, file or Path(DEFAULT_PATH))
     else:
-        made = _plan_live(path, file or Path(DEFAULT_PATH))
-    if as_json:
-        click.echo(msgspec.json.format(encode(made)))
-    else:
-        show_plan(made, sys.stdout)
-    return EXIT_CHANGES if made.changes else EXIT_OK
-
-
-def _plan_rollback(path: Path, generation: int) -> "Plan":
-    """Return the plan of going back to a generation, as a running Spooky makes it."""
-    from spooky.control.plan import Plan
-
-    body = {"target_generation": generation}
-    return msgspec.convert(post(path, "/admin/runtime/preview", body, _AWAITED), Plan)
-
-
-def _plan_live(path: Path, file: Path) -> "Plan":
-    """Return the plan that a running Spooky makes, and print what it warns of."""
-    from spooky.control.plan import Plan
-
-    body = {"config_path": str(file.absolute())}
-    answer = post(path, "/admin/runtime/validate", body, _AWAITED)
-    if not answer["valid"]:
-        # What is wrong with the file itself is an error here.
-        post(path, "/admin/runtime/preview", body, _AWAITED)
-    if answer["problems"]:
-        print_answered(answer["problems"], file)
-    if not answer["valid"]:
-        text = "this machine does not have what the file asks for"
-        raise CommandError(text, document=answer)
-    return msgspec.convert(answer["plan"], Plan)
+        made = plan_file(path, file or Path(DEFAULT_PATH))
+    return print_plan(made, as_json)
 
 
 def _plan_against(against: Path, file: Path) -> "Plan":

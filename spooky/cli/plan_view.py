@@ -55,6 +55,8 @@ def show_plan(plan: Plan, stream: TextIO) -> None:
 def plan_lines(plan: Plan) -> Iterator[Text]:
     """Yield a plan line by line."""
     since = "" if plan.generation is None else f" against generation {plan.generation}"
+    if plan.back_to is not None:
+        since = f" from generation {plan.generation} back to {plan.back_to}"
     if not plan.changes:
         yield Text(f"no changes{since}")
     else:

@@ -35,16 +35,21 @@ def _seconds(_: click.Context, __: click.Parameter, value: str | None) -> int | 
     )
 
 
-def probation_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the option that says how long its change is watched."""
-    option = click.option(
+def probation_option(
+    default: str = "0 for not. By default as control.probation says.",
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Return the option that says how long a command's change is watched.
+
+    Arguments:
+        default: The end of its help: what 0 means, and nothing.
+    """
+    return click.option(
         "--probation",
         callback=_seconds,
         metavar="DURATION",
         help="Watch traffic for so long, such as 30s, and take the change back if it fares worse; "
-        "0 for not. By default as control.probation says.",
+        + default,
     )
-    return option(command)
 
 
 def show_watched(path: Path, answer: dict[str, Any], as_json: bool) -> int:
@@ -70,7 +75,9 @@ def show_watched(path: Path, answer: dict[str, Any], as_json: bool) -> int:
             click.echo(f"generation {number} has passed its probation")
             return EXIT_OK
         case "rolled_back":
-            text, remedy = "was taken back", "see `spooky history`; the file is still the bad one"
+            text, remedy = "was taken back", "see `spooky history`"
+            if answer["generation"]["source"] != "rollback":
+                remedy = f"{remedy}; the file is still the bad one"
         case "not_rolled_back":
             text, remedy = "regressed and stays", "`spooky rollback` goes to another generation"
         case _:

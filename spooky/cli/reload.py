@@ -22,7 +22,7 @@ _AWAITED: Final = {
 )
 @click.option("--workers", is_flag=True, help="Nothing of the file: have new workers take over.")
 @asked_options
-@probation_option
+@probation_option()
 @json_option("Print what came of it as JSON.")
 @socket_option
 def command(

@@ -125,6 +125,8 @@ def diagnose_text(
     apps: Collection[str] = (),
     *,
     directory: PurePath | None = None,
+    files: bool = False,
+    network: bool = False,
 ) -> Diagnosis:
     """Load YAML text and say all that is wrong with it.
 
@@ -133,8 +135,10 @@ def diagnose_text(
         name: What stands for the file in problems.
         apps: As for ``load``.
         directory: Where relative file names in it start; ``None`` to leave them as they are.
+        files: As for :func:`diagnose`.
+        network: As for :func:`diagnose`.
     """
-    return _diagnose_text(text, directory, apps, Report(name))
+    return _diagnose_text(text, directory, apps, Report(name), files, network)
 
 
 def diagnose_mapping(mapping: Mapping[str, object], apps: Collection[str] = ()) -> Diagnosis:

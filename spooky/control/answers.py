@@ -46,15 +46,13 @@ class UpgradeAnswer(Struct, frozen=True):
     milliseconds: float
 
 
-class FileBody(Body, frozen=True, kw_only=True):
-    """A file to look at; without one, the file that a reload reads."""
+class LookBody(Body, frozen=True, kw_only=True):
+    """A file to look at, by default that which a reload reads; or a rollback, by default to where
+    one without a number goes.
+    """
 
     config_path: FilePath | None = None
-
-
-class PreviewBody(FileBody, frozen=True, kw_only=True):
-    """A file to look at, or a generation that a rollback would put in force again."""
-
+    rollback: bool = False
     target_generation: Generation | None = None
 
 
@@ -70,7 +68,7 @@ class ActivateBody(ReloadBody, frozen=True, kw_only=True):
     config_path: FilePath
 
 
-class RollbackBody(ChangeBody, frozen=True, kw_only=True):
+class RollbackBody(ReloadBody, frozen=True, kw_only=True):
     """A generation to go back to; without one, that before the one in force."""
 
     target_generation: Generation | None = None
@@ -131,7 +129,7 @@ class GenerationList(Struct, frozen=True):
 
 
 class Judgement(Struct, frozen=True):
-    """What would become of a file."""
+    """What would become of a file, or of a rollback."""
 
     valid: bool
     problems: list[Any]

@@ -232,10 +232,13 @@ class ControlApi:
     # --- looking ahead ------------------------------------------------------------------------
 
     async def _validate(self, request: web.Request) -> web.Response:
-        wanted = await self._body(request, answers.FileBody)
-        path = self._allowed(request, wanted.config_path)
+        wanted = await self._body(request, answers.LookBody)
+        path = self._looked_at(request, wanted)
         try:
-            made, warnings = await self._changes.judge(path)
+            if path is None:
+                made, warnings = await self._changes.judge_rollback(wanted.target_generation)
+            else:
+                made, warnings = await self._changes.judge(path)
         except ConfigurationError as error:
             judgement = answers.Judgement(False, list(error.problems), None)
         except MaterialError as error:
@@ -245,13 +248,23 @@ class ControlApi:
         return json_answer(judgement)
 
     async def _preview(self, request: web.Request) -> web.Response:
-        wanted = await self._body(request, answers.PreviewBody)
-        if wanted.target_generation is None:
-            path = self._allowed(request, wanted.config_path)
-            return json_answer(await self._changes.preview(path))
+        wanted = await self._body(request, answers.LookBody)
+        path = self._looked_at(request, wanted)
+        if path is None:
+            return json_answer(await self._changes.preview_rollback(wanted.target_generation))
+        return json_answer(await self._changes.preview(path))
+
+    def _looked_at(self, request: web.Request, wanted: answers.LookBody) -> Path | None:
+        """Return the file to look at; ``None`` for a rollback.
+
+        Raises:
+            DeniedError: The caller may not name it.
+        """
+        if not wanted.rollback and wanted.target_generation is None:
+            return self._allowed(request, wanted.config_path)
         if wanted.config_path is not None:
-            raise web.HTTPBadRequest(text="a file and a generation are two different things to see")
-        return json_answer(await self._changes.preview_rollback(wanted.target_generation))
+            raise web.HTTPBadRequest(text="a file and a rollback are two different things to see")
+        return None
 
     def _allowed(self, request: web.Request, wanted: str | None) -> Path:
         """Return the file that is meant.
@@ -291,7 +304,7 @@ class ControlApi:
 
     async def _rollback(self, request: web.Request) -> web.Response:
         wanted = await self._body(request, answers.RollbackBody)
-        asked = self._asked(request, wanted)
+        asked = self._asked(request, wanted, wanted.probation_seconds)
         return self._outcome(await self._changes.rollback(wanted.target_generation, asked))
 
     async def _set_state(self, request: web.Request) -> web.Response:

@@ -46,7 +46,7 @@ from spooky.control.overrides import find_backend
 from spooky.control.plan import Plan, plan
 from spooky.control.records import make_record
 from spooky.control.renewal import read_renewal
-from spooky.control.restoring import restore
+from spooky.control.restoring import restore, review
 from spooky.generation.materials import MaterialError
 
 logger = logging.getLogger(__name__)
@@ -128,11 +128,12 @@ class Changes:
         self.counts.previews += 1
         return await self._plan(await self._read(path))
 
-    async def preview_rollback(self, number: int) -> Plan:
-        """Return what it would mean to roll back to a generation; raises as :meth:`rollback`."""
+    async def preview_rollback(self, number: int | None) -> Plan:
+        """Return what a rollback would change; takes what :meth:`rollback` does, and raises so."""
         self.counts.previews += 1
         target = self._rollback_target(number)
-        return await self._plan(await _in_thread(lambda: restore(target, self.running)))
+        candidate = await _in_thread(lambda: restore(target, self.running))
+        return await self._plan(candidate, target.number)
 
     async def judge(self, path: Path) -> tuple[Plan, tuple[Problem, ...]]:
         """Return what a file would change, and what is not as it should be in it.
@@ -143,6 +144,16 @@ class Changes:
         self.counts.validations += 1
         candidate = await self._read(path, network=True)
         return await self._plan(candidate), candidate.warnings
+
+    async def judge_rollback(self, number: int | None) -> tuple[Plan, tuple[Problem, ...]]:
+        """Return what a rollback would change, and what is not as it should be in what it takes.
+
+        The network is asked as by :meth:`judge`. Takes what :meth:`rollback` does, and raises so.
+        """
+        self.counts.validations += 1
+        target = self._rollback_target(number)
+        candidate = await _in_thread(lambda: review(target, self.running))
+        return await self._plan(candidate, target.number), candidate.warnings
 
     @counted(Source.APPLY)
     async def apply(self, path: Path, asked: Asked) -> Outcome:
@@ -166,7 +177,8 @@ class Changes:
     async def rollback(self, number: int | None, asked: Asked) -> Outcome:
         """Put an earlier generation in force again, as a new one, with the files as they are now.
 
-        Of those that cannot be used, what is in use stays, and a warning says so.
+        Of those that cannot be used, what is in use stays, and a warning says so. One that never
+        passed its probation has that again, if nothing else is asked for.
 
         Arguments:
             number: Which; ``None`` for the one before the origin of what is in force.
@@ -181,6 +193,8 @@ class Changes:
         async with self._one_at_a_time:
             target = self._rollback_target(number)
             candidate = await _in_thread(lambda: restore(target, self.running))
+            if asked.probation_seconds is None:
+                asked = replace(asked, probation_seconds=_probation_again(target, candidate))
             outcome = await self._make(candidate, Source.ROLLBACK, asked, target.origin)
             self.seen.rolled_back()
             log_warnings(candidate.warnings, ())
@@ -189,6 +203,7 @@ class Changes:
     @counted(Source.ROLLBACK)
     async def restore(self, earlier: InForce, asked: Asked) -> Outcome:
         """Put in force again what was, with the files as they were; raises as :meth:`apply`."""
+        asked = replace(asked, probation_seconds=0.0)
         async with self._one_at_a_time:
             candidate = earlier.candidate
             if self.record.source.is_by_the_way:
@@ -346,14 +361,18 @@ class Changes:
         probation: float = candidate.configuration.control.probation
         if asked.probation_seconds is not None:
             probation = asked.probation_seconds
-        if source is Source.ROLLBACK or source.is_by_the_way:
+        if source.is_by_the_way:
             probation = 0.0
         record = make_record(
             number, candidate, source, time.time(), asked.requested_by, asked.reason, origin,
             service=self.record.service,
         )  # fmt: skip
-        unproven = probation > 0 or (source.is_by_the_way and self.record.unproven)
-        record = msgspec.structs.replace(record, unproven=unproven)
+        is_as_before = probation == 0 and source.proves_nothing and self.record.unproven
+        record = msgspec.structs.replace(
+            record,
+            unproven=probation > 0 or is_as_before,
+            probation_seconds=self.record.probation_seconds if is_as_before else probation,
+        )
         before = InForce(self.running, self.record)
         rolling = new_workers or made.effect is Effect.ROLLING
         await self._carry_out(NextGeneration(number, candidate, rolling), record)
@@ -428,11 +447,19 @@ class Changes:
         if self.ending:
             raise NotNowError("ending", "Spooky is ending: nothing is changed any more")
 
-    async def _plan(self, candidate: Candidate) -> Plan:
+    async def _plan(self, candidate: Candidate, number: int | None = None) -> Plan:
+        """Return the plan of a candidate; ``number`` is the generation's that it is again."""
         running = snapshot_of(self.running, self.record.number)
-        wanted = snapshot_of(candidate)
+        wanted = snapshot_of(candidate, number)
         # Of a large change it takes long, and the loop has others to serve.
         return await asyncio.to_thread(plan, running, wanted, datetime.datetime.now(datetime.UTC))
+
+
+def _probation_again(target: Record, candidate: Candidate) -> float:
+    """Return how long what was in force before is watched when it comes in force again; seconds."""
+    if not target.unproven:
+        return 0.0
+    return target.probation_seconds or candidate.configuration.control.probation
 
 
 async def _in_thread(read: Callable[[], Read]) -> Read:

@@ -12,12 +12,11 @@ from spooky.control.answers import (
     CertificateView,
     ChangeAnswer,
     ChangeBody,
-    FileBody,
     GenerationList,
     Health,
     Judgement,
     ListenerView,
-    PreviewBody,
+    LookBody,
     Readiness,
     ReloadBody,
     RequestLife,
@@ -125,13 +124,13 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
     ),
     Endpoint(
         "validate", "POST", f"{RUNTIME}/validate", Role.OPERATOR,
-        "Say whether a file could be put in force, all that is wrong with it, and what it would "
-        "change.",
-        Judgement, FileBody, (400, 413),
+        "Say whether a file, or a rollback, could be put in force, all that is wrong with it, and "
+        "what it would change.",
+        Judgement, LookBody, (400, 404, 413),
     ),
     Endpoint(
         "preview", "POST", f"{RUNTIME}/preview", Role.OPERATOR,
-        "Say what a file, or a rollback, would change.", Plan, PreviewBody, (400, 404, 413),
+        "Say what a file, or a rollback, would change.", Plan, LookBody, (400, 404, 413),
     ),
     _change("activate", f"{RUNTIME}/activate", "Put a file in force.", ActivateBody),
     _change(

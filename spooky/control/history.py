@@ -63,6 +63,11 @@ class Source(StrEnum):
         """Whether it leaves alone what the file says, and what is on probation."""
         return self in (Source.OVERRIDE, Source.RESTART)
 
+    @property
+    def proves_nothing(self) -> bool:
+        """Whether it leaves what was not proven before as unproven as it was."""
+        return self.is_by_the_way or self is Source.RENEWAL
+
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One generation.
@@ -80,6 +85,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         reason: What they gave as the reason; may be empty.
         overrides: What was in force in place of what the text says.
         unproven: Whether it was put on probation, and has not passed that.
+        probation_seconds: How long that was to be; 0 for none.
         service: The file that the service was started with, whichever was applied since; empty if
             that is not known.
     """
@@ -96,6 +102,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     overrides: Overrides = ()
     unproven: bool = False
+    probation_seconds: float = 0.0
     service: str = ""
 
     @property

@@ -85,6 +85,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     Attributes:
         version: Of this form.
         generation: Number of the generation that it was compared with, if that has one.
+        back_to: Number of the generation that the candidate is again, if it is one.
         changes: Every difference, in the order of kinds, names and schema; empty if there is none.
         kept: Connections that go on as if nothing happened.
         drained: Connections that finish what is in flight and are closed.
@@ -96,6 +97,7 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     version: Literal[1] = 1
     generation: int | None = None
+    back_to: int | None = None
     changes: tuple[PlannedChange, ...] = ()
     kept: Held = Held()
     drained: Held = Held()
@@ -137,6 +139,7 @@ def plan(running: Snapshot, candidate: Snapshot, now: datetime.datetime) -> Plan
     bound = new.configuration.performance.shutdown_drain_timeout_ms / 1000
     return Plan(
         generation=running.generation,
+        back_to=candidate.generation,
         changes=planned,
         kept=_held(pools, pools.keys() - drained, listeners - gone),
         drained=_held(pools, drained, gone),

@@ -144,7 +144,8 @@ class Probation:
     def committed(self, commit: Committed) -> None:
         """Put a generation on probation that came in force just now, if it is to be.
 
-        Another change ends a probation. If the new generation is on probation too, it is held
+        Another change ends a probation. If the new generation is on probation too, as one is that a
+        rollback leads to and that never passed its own, it is held
         against the last one that proved itself, and would go back to that. What is overridden at
         run time, such as a backend that is drained, is neither watched nor an end; nor are new
         workers with the same configuration.
@@ -161,12 +162,14 @@ class Probation:
         proven, before = commit.before, counts - self._samples[0][1]
         if unproven is not None:
             proven, before = unproven.proven, unproven.before
-            if unproven.verdict is Verdict.WATCHING or commit.source is not Source.ROLLBACK:
+            # Where it goes back, that is the end of it, and says more.
+            goes_back = unproven.verdict is Verdict.GOING_BACK and not commit.probation_seconds
+            if not (goes_back and commit.source is Source.ROLLBACK):
                 self._end(f"generation {commit.number} came in force")
         # What traffic is like from here on is due to this change.
         self._samples.clear()
         self._samples.append((self._loop.time(), counts))
-        if commit.probation_seconds and commit.source is not Source.ROLLBACK:
+        if commit.probation_seconds:
             deadline = self._loop.time() + commit.probation_seconds
             seconds = commit.probation_seconds
             self._trial = _Trial(commit.number, commit.number, seconds, deadline, proven, before)

@@ -4,6 +4,8 @@ import datetime
 from dataclasses import replace
 from pathlib import Path
 
+from msgspec.structs import replace as replace_field
+
 from spooky.config.loading import diagnose_text
 from spooky.config.problems import Problem, Severity
 from spooky.config.schema import Configuration
@@ -26,7 +28,8 @@ def restore(record: Record, running: Candidate) -> Candidate:
         running: What is in force.
 
     Returns:
-        The candidate; for each file that cannot be used as it is now, a warning that says why.
+        The candidate; a warning for each file that cannot be used as it is now, and for each that
+        is not what it was in that generation.
 
     Raises:
         ConfigurationError: It has errors, by now.
@@ -34,18 +37,54 @@ def restore(record: Record, running: Candidate) -> Candidate:
     """
     text, path = record.text, record.path
     try:
-        return restore_candidate(text, path).overridden(record.overrides)
+        restored = restore_candidate(text, path)
+        return replace(restored, warnings=_changed(record, restored)).overridden(record.overrides)
     except MaterialError:
-        restored = _with_files_in_use(text, path, running)
-        if restored is None:
+        in_use = _with_files_in_use(text, path, running)
+        if in_use is None:
             raise
     now = datetime.datetime.now(datetime.UTC)
-    renewal = read_renewal(restored, {}, now)
-    warnings = tuple(
-        Problem(Severity.WARNING, path, None, None, "", f"{problem}; what is in use stays", "")
-        for problem in renewal.problems
-    )
+    renewal = read_renewal(in_use, {}, now)
+    kept = (_warning(path, f"{problem}; what is in use stays") for problem in renewal.problems)
+    warnings = (*kept, *_changed(record, renewal.candidate))
     return replace(renewal.candidate, warnings=warnings).overridden(record.overrides)
+
+
+def review(record: Record, running: Candidate) -> Candidate:
+    """Return the same with all that is not as it should be, for whoever looks before they go back.
+
+    A rollback is stopped by little, so what it does not look at is only warned of: certificates out
+    of date, for instance. The network is asked too, which may take seconds.
+
+    Raises:
+        ConfigurationError: It has errors, by now, or an address cannot be bound.
+        MaterialError: A certificate or key cannot be used, and is not in use.
+    """
+    candidate = restore(record, running)
+    text, path, directory = record.text, record.path, Path(record.path).parent
+    of_network = diagnose_text(text, path, directory=directory, network=True)
+    of_network.result()
+    of_files = diagnose_text(text, path, directory=directory, files=True)
+    warnings = [replace_field(one, severity=Severity.WARNING) for one in of_files.problems]
+    every = dict.fromkeys((*candidate.warnings, *warnings, *of_network.warnings))
+    return replace(candidate, warnings=tuple(every))
+
+
+def _changed(record: Record, candidate: Candidate) -> tuple[Problem, ...]:
+    """Return a warning for each file that is not what it was in a generation."""
+    now = candidate.fingerprints
+    return tuple(
+        _warning(
+            record.path,
+            f"{file} has changed since generation {record.number}: it is taken as it is now",
+        )
+        for file, digest in sorted(record.files.items())
+        if file in now and now[file] != digest
+    )
+
+
+def _warning(path: str, message: str) -> Problem:
+    return Problem(Severity.WARNING, path, None, None, "", message, "")
 
 
 def _with_files_in_use(text: str, path: str, running: Candidate) -> Candidate | None:

@@ -75,6 +75,22 @@ def test_changes_are_shown_by_object_and_exit_with_3(old, new, capsys):
     assert "server.pem" not in err
 
 
+@pytest.mark.parametrize(
+    "arguments", [["--reason", "a trial"], ["--expect", "1"], ["--probation", "30s"]]
+)
+def test_a_rollback_that_is_only_looked_at_takes_nothing_that_is_for_one_that_is_made(
+    arguments, capsys
+):
+    assert run(["rollback", "--dry-run", *arguments]) == 2
+    assert "are for what is done" in capsys.readouterr().err
+
+
+def test_a_plan_of_going_back_says_from_where_to_where():
+    stream = io.StringIO()
+    show_plan(Plan(generation=4, back_to=2), stream)
+    assert stream.getvalue() == "no changes from generation 4 back to 2\n"
+
+
 def test_json_can_be_shown_as_the_plan_itself(old, new, capsys):
     run(["plan", str(new), "--against", str(old)])
     shown = capsys.readouterr().out

@@ -106,9 +106,11 @@ def test_a_change_is_planned_applied_listed_compared_and_taken_back(tmp_path: Pa
 
             code, output = await proxy.command("plan", "--generation", "1")
             assert code == 3, output
-            assert "against generation 2" in output
+            assert "from generation 2 back to 1" in output
             assert "denied_path_prefixes: [/echo] → []" in output
             assert await statuses(clients) == {403}
+            code, output = await proxy.command("rollback", "--dry-run", "--json")
+            assert (code, '"back_to": 1' in output) == (3, True)
             code, output = await proxy.command("plan", "--generation", "7")
             assert code == 1
             assert "generation 7 is not kept" in output

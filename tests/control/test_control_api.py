@@ -419,8 +419,13 @@ def test_any_of_several_generations_may_be_expected_and_one_that_runs_is_planned
             assert (answer.status, answer.json["changes"]) == (200, [])
             answer = await ask(port, preview, "operator", {"target_generation": 7})
             assert (answer.status, answer.json["code"]) == (404, "unknown_generation")
-            both = {"target_generation": 1, "config_path": str(proxy.path)}
-            assert (await ask(port, preview, "operator", both)).status == 400
+            nowhere = await ask(port, preview, "operator", {"rollback": True})
+            assert (nowhere.status, nowhere.json["code"]) == (404, "unknown_generation")
+            for going_back in ({"target_generation": 1}, {"rollback": True}):
+                both = going_back | {"config_path": str(proxy.path)}
+                for target in ("preview", "validate"):
+                    answer = await ask(port, f"{RUNTIME}/{target}", "operator", both)
+                    assert answer.status == 400
 
     run(scenario)
 

@@ -515,8 +515,8 @@ def test_the_names_in_json_are_stable():
     made = planned(("upstream/api/backends/0/address", "https://10.0.0.9"), NO_CATCH_ALL)
     shown = msgspec.json.decode(encode(made))
     assert sorted(shown) == [
-        "changes", "drain_seconds", "drained", "generation", "hazards", "kept", "overrides",
-        "settled", "version",
+        "back_to", "changes", "drain_seconds", "drained", "generation", "hazards", "kept",
+        "overrides", "settled", "version",
     ]  # fmt: skip
     assert shown["version"] == 1
     assert shown["changes"][-1] == {

@@ -85,7 +85,7 @@ class Bench:
         if self.errors:
             raise self.errors.pop(0)
         self.went_back.append((earlier.record.number, asked))
-        self.commit(99, 10, Source.ROLLBACK)
+        self.commit(99, 0, Source.ROLLBACK)
         return Outcome(in_force(99).record, Plan(), 0.0, changed=True)
 
     @property
@@ -184,8 +184,42 @@ async def test_what_began_before_the_commit_is_not_counted(bench: Bench) -> None
 async def test_without_probation_nothing_is_watched(bench: Bench) -> None:
     bench.commit(7, 0)
     assert bench.probation.status is None
-    bench.commit(8, 10, Source.ROLLBACK)
+    bench.commit(8, 0, Source.ROLLBACK)
     assert bench.probation.status is None
+
+
+@scenario
+async def test_a_rollback_on_probation_is_watched_and_taken_back_as_any_change(
+    bench: Bench,
+) -> None:
+    bench.commit(7, 10)
+    bench.commit(8, 10, Source.ROLLBACK)
+    assert bench.verdict == (8, "watching")
+    await asyncio.sleep(0.05)
+    bench.serve(50, 30)
+    await bench.until("rolled_back")
+    ((target, _),) = bench.went_back
+    assert target == 6
+
+
+@scenario
+async def test_a_rollback_on_probation_by_hand_ends_the_way_back_of_another(bench: Bench) -> None:
+    going = asyncio.Event()
+
+    async def wait(_: InForce, __: Asked) -> Outcome:
+        going.set()
+        return await asyncio.Future()
+
+    bench.probation._go_back = wait
+    bench.commit(7, 10)
+    await asyncio.sleep(0.05)
+    bench.serve(50, 30)
+    await going.wait()
+    trial = bench.probation._trial
+    bench.commit(8, 10, Source.ROLLBACK)
+    assert trial is not None
+    assert trial.verdict == "ended"
+    assert bench.verdict == (8, "watching")
 
 
 @scenario
@@ -244,7 +278,7 @@ async def test_a_rollback_by_hand_on_the_way_back_ends_it(bench: Bench) -> None:
     await asyncio.sleep(0.05)
     bench.serve(50, 30)
     await bench.until("going_back")
-    bench.commit(8, 10, Source.ROLLBACK)
+    bench.commit(8, 0, Source.ROLLBACK)
     await bench.until("ended")
     assert bench.went_back == []
 

@@ -1,13 +1,17 @@
 """Going back while files are gone or half written: what is in use of them stays in use."""
 
 import asyncio
+import datetime
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
+from spooky.config.problems import ConfigurationError
 from spooky.control.change import Asked
 from spooky.generation.materials import MaterialError
 from tests.certificates import leaf, write
@@ -84,6 +88,53 @@ def test_what_can_be_read_of_the_files_is_taken_as_it_is_now(tmp_path: Path) -> 
         (tmp_path / "two.pem").unlink()
         with pytest.raises(MaterialError, match="No such file"):
             await bench.changes.rollback(3, ASKED)
+
+    asyncio.run(scenario())
+
+
+def test_who_looks_before_they_go_back_is_told_of_all_that_is_not_as_it_should_be(
+    tmp_path: Path,
+) -> None:
+    def named(settings: dict[str, Any]) -> None:
+        settings["upstream"]["backend"]["backends"].append(
+            {"id": "named", "address": "http://nobody.invalid:1"}
+        )
+
+    async def scenario() -> None:
+        bench = Bench(tmp_path, named)
+        other(bench, "other")
+        await bench.changes.reload(ASKED)
+        now = datetime.datetime.now(datetime.UTC)
+        day = datetime.timedelta(days=1)
+        dates = {"not_before": now - 2 * day, "not_after": now - day}
+        old = leaf(["other.test"], AUTHORITY, **dates)
+        write(old, tmp_path, "other")
+        fresh(tmp_path)
+        plan, warnings = await bench.changes.judge_rollback(2)
+        assert (plan.generation, plan.back_to) == (2, 2)
+        texts = [one.message for one in warnings]
+        assert len(texts) == len(set(texts))
+        (expired,) = [one for one in warnings if "expired" in one.message]
+        assert expired.path == "listen.tls.certificates[0].cert"
+        assert any("nobody.invalid" in text for text in texts)
+        changed = [text for text in texts if "has changed since generation 2" in text]
+        assert [Path(text.split()[0]).name for text in changed] == [
+            "other.key", "other.pem", "server.key", "server.pem"
+        ]  # fmt: skip
+        assert {one.severity for one in warnings} == {"warning"}
+        # And so says the rollback itself, of what it looks at.
+        outcome = await bench.changes.rollback(2, ASKED)
+        assert [one.message for one in outcome.warnings] == changed
+        # One without a number goes to where it says.
+        assert (await bench.changes.preview_rollback(None)).back_to == 1
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            bench.path.write_text(
+                bench.path.read_text().replace("port: 0", f"port: {taken.getsockname()[1]}")
+            )
+            bench.changes.record = replace(bench.changes.record, text=bench.path.read_text())
+            bench.changes.history.remember(bench.changes.record)
+            with pytest.raises(ConfigurationError, match="in use"):
+                await bench.changes.judge_rollback(bench.number)
 
     asyncio.run(scenario())
 

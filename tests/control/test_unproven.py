@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import yaml
 
-from spooky.control.change import Asked
+from spooky.control.change import Asked, Committed, InForce
 from spooky.control.changes import Changes
 from spooky.control.history import History, HistoryError, Record
 from spooky.observe.segment import private_segment
-from tests.control.test_file_watch import Bench
+from tests.control.test_file_watch import Bench, fresh
 
 WATCHED = Asked("a test", probation_seconds=60.0)
 
@@ -75,6 +75,64 @@ def test_what_has_passed_is_proven_and_what_it_became_meanwhile_too(tmp_path: Pa
         rollback = await kept.changes.rollback(None, Asked("a test"))
         assert not rollback.record.unproven
         assert kept.unproven() == [4]
+
+    asyncio.run(scenario())
+
+
+def test_what_is_unproven_is_so_after_a_renewal(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        kept = Kept(tmp_path)
+        await kept.changes.keep_first(inherited=False)
+        await kept.change(backend_timeout_ms=41_000)
+        fresh(tmp_path)
+        renewed = await kept.changes.renew_now(Asked("a test"))
+        assert (renewed.record.number, renewed.record.unproven) == (3, True)
+
+    asyncio.run(scenario())
+
+
+def test_a_rollback_to_what_never_passed_its_probation_has_that_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        kept = Kept(tmp_path)
+        committed: list[Committed] = []
+        kept.changes.on_committed = committed.append
+        await kept.changes.keep_first(inherited=False)
+        await kept.change(backend_timeout_ms=41_000)
+        # What workers that took over made of it is no more proven, and may be gone back to as well.
+        await kept.changes.restart(Asked("a test"))
+
+        async def back(number: int, seconds: float | None = None) -> Record:
+            await kept.changes.rollback(1, Asked("a test"))
+            assert (committed[-1].probation_seconds, kept.changes.record.unproven) == (0.0, False)
+            return (await kept.changes.rollback(number, Asked("a test", "", None, seconds))).record
+
+        for number in (2, 3):
+            assert (await back(number)).unproven
+            assert committed[-1].probation_seconds == 60.0
+            await kept.changes.prove(kept.changes.record.number)
+            assert not kept.changes.record.unproven
+        # By the word of whoever asks.
+        for seconds, unproven in ((0.0, False), (30.0, True)):
+            assert (await back(2, seconds)).unproven == unproven
+            assert committed[-1].probation_seconds == seconds
+
+    asyncio.run(scenario())
+
+
+def test_what_a_probation_goes_back_to_has_none(tmp_path: Path) -> None:
+    """Else the two might go on for ever."""
+
+    async def scenario() -> None:
+        kept = Kept(tmp_path)
+        committed: list[Committed] = []
+        kept.changes.on_committed = committed.append
+        settings = yaml.safe_load(kept.path.read_text())
+        kept.path.write_text(yaml.safe_dump({**settings, "control": {"probation": 30}}))
+        await kept.changes.reload(Asked("a test"))
+        earlier = InForce(kept.changes.running, kept.changes.record)
+        await kept.change(backend_timeout_ms=41_000)
+        await kept.changes.restore(earlier, Asked("probation"))
+        assert [one.probation_seconds for one in committed] == [30.0, 60.0, 0.0]
 
     asyncio.run(scenario())
 
