@@ -73,25 +73,25 @@ def take_initial(datagram: bytes) -> None:
         return
     assert token in datagram
     try:
-        proof = TOKENS.check(token, CLIENT, header.destination_connection_id, NOW)
+        proof = TOKENS.check(token, CLIENT, header.destination_connection_id, VERSION_1, NOW)
     except InvalidTokenError:
         proof = None
     # The seed has one that was made now, for another port of this test's clock.
     assert proof is None or len(token) <= TOKEN_MAX_BYTES
     store = TokenStore(capacity=2)
-    store.put("server", token)
-    assert store.take("server") in (token, b"")
+    store.put("server", VERSION_1, token)
+    assert store.take("server", VERSION_1) in (token, b"")
 
 
 def take_changed(data: bytes) -> None:
     """Change a token of ours: no byte of it may be another one."""
     retry, position, *changes = data.ljust(3, b"\0")
     made = TOKENS.for_retry(CLIENT, ORIGINAL, SOURCE, NOW)
-    made = made if retry % 2 else TOKENS.for_later(CLIENT, NOW)
+    made = made if retry % 2 else TOKENS.for_later(CLIENT, VERSION_1, NOW)
     changed = bytearray(made)
     at = position % len(made)
     changed[at : at + len(changes)] = bytes(changes)
-    proof = TOKENS.check(bytes(changed), CLIENT, SOURCE, NOW)
+    proof = TOKENS.check(bytes(changed), CLIENT, SOURCE, VERSION_1, NOW)
     assert (proof is not None) == (bytes(changed) == made)
 
 
@@ -105,14 +105,14 @@ def take_elsewhere(data: bytes) -> None:
         token = TOKENS.for_retry(given_to, bytes(original[:20]), SOURCE, NOW)
         lifetime = RETRY_TOKEN_SECONDS
     else:
-        token = TOKENS.for_later(given_to, NOW)
+        token = TOKENS.for_later(given_to, VERSION_1, NOW)
         lifetime = NEW_TOKEN_SECONDS
     assert len(token) <= TOKEN_MAX_BYTES
     holds = now < NOW + lifetime and now >= NOW - 2 and host(given_to) == host(comes_from)
     if kind % 2:
         holds = holds and given_to[1] == comes_from[1] and source == SOURCE
     try:
-        proof = TOKENS.check(token, comes_from, source, now)
+        proof = TOKENS.check(token, comes_from, source, VERSION_1, now)
     except InvalidTokenError:
         assert kind % 2
         proof = None

@@ -142,8 +142,8 @@ def with_keys(settings: QuicSettings, keys: Keys) -> QuicSettings:
     # The clock by which they are checked, too.
     wall_clock = settings.parameters.wall_clock
 
-    def new_token(peer: Address) -> bytes:
-        return tokens.for_later(peer, wall_clock())
+    def new_token(peer: Address, version: int) -> bytes:
+        return tokens.for_later(peer, version, wall_clock())
 
     return replace(
         settings,

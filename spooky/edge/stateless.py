@@ -128,7 +128,7 @@ class StatelessAnswers:
         """
         self.count(reasons.OVERLOAD_REFUSED)
         with contextlib.suppress(InvalidTokenError):
-            proof = tokens.check(token, source, header.destination_connection_id, now)
+            proof = _proof(header, token, source, tokens, now)
             if proof is not None:
                 self._answer(refusal_close(header), source)
 
@@ -145,7 +145,7 @@ class StatelessAnswers:
             client was told.
         """
         try:
-            proof = tokens.check(token, source, header.destination_connection_id, now)
+            proof = _proof(header, token, source, tokens, now)
         except InvalidTokenError:
             return self._refuse_token(header, source)
         if proof is None or proof not in self._used:
@@ -199,3 +199,11 @@ class StatelessAnswers:
 
     def _answer(self, packet: bytes, source: Address) -> None:
         self._send(Transmit(packet, len(packet), source))
+
+
+def _proof(
+    header: PacketHeader, token: bytes, source: Address, tokens: AddressTokens, now: float
+) -> AddressProof | None:
+    """Return what the token of an Initial packet proves."""
+    destination, version = header.destination_connection_id, header.version or 0
+    return tokens.check(token, source, destination, version, now)

@@ -33,7 +33,7 @@ from spooky.observe.counters import Counters, SlotName, reason_labels
 from spooky.protocol.h3.limits import Limits
 from spooky.protocol.quic.engines import chosen_engine
 from spooky.protocol.quic.keys import Keys
-from spooky.protocol.quic.packet import PacketHeader, PacketType, parse_header
+from spooky.protocol.quic.packet import VERSION_1, PacketHeader, PacketType, parse_header
 from spooky.protocol.quic.session import Transmit
 from spooky.protocol.quic.stateless import RESET_MAX_BYTES, RESET_MIN_BYTES
 from spooky.protocol.quic.tokens import RETRY_TOKEN_SECONDS, AddressTokens
@@ -75,7 +75,10 @@ def test_tokens_are_given_and_checked_by_one_clock() -> None:
     make = settings.parameters.new_token
     assert make is not None
     client, now = ("192.0.2.1", 1), date.timestamp()
-    assert settings.address.tokens.check(make(client), client, b"", now) is not None
+    assert (
+        settings.address.tokens.check(make(client, VERSION_1), client, b"", VERSION_1, now)
+        is not None
+    )
 
 
 class Wire:
@@ -407,15 +410,19 @@ def test_a_client_with_a_token_of_an_earlier_connection_saves_the_retry_once(
     run_with(tmp_path, scenario, quic_retry="always")
 
 
-def test_a_token_of_an_earlier_connection_is_no_token_from_another_address(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    ("host", "version"), [("127.0.0.2", VERSIONS[0]), ("127.0.0.1", VERSIONS[1])]
+)
+def test_a_token_of_an_earlier_connection_is_no_token_from_another_address_or_version(
+    tmp_path: Path, host: str, version: int
 ) -> None:
-    """RFC 9000 section 8.1.3: the client is asked as if it had none."""
+    """RFC 9000 section 8.1.3, RFC 9369 section 5: the client is asked as if it had none."""
 
     async def scenario(setup: Setup) -> None:
-        with wire(setup.proxy.port) as on, wire(setup.proxy.port, "127.0.0.2") as elsewhere:
-            client = RawClient(token=await token_for_later(setup, on))
-            await client.handshake(elsewhere, await retried(client, elsewhere))
+        with wire(setup.proxy.port) as on, wire(setup.proxy.port, host) as later:
+            token = await token_for_later(setup, on)
+            client = RawClient(token=token, original_version=version)
+            await client.handshake(later, await retried(client, later))
         assert accepted(setup, "new_token") == 0
 
     run_with(tmp_path, scenario, quic_retry="always")

@@ -60,7 +60,7 @@ def test_an_address_that_is_not_proven_gets_no_token(engine) -> None:
     """RFC 9000 section 8.1.3: a token is itself a proof of the address."""
     told: list[tuple[str, int]] = []
 
-    def new_token(peer: tuple[str, int]) -> bytes:
+    def new_token(peer: tuple[str, int], version: int) -> bytes:
         told.append(peer)
         return b"token for " + peer[0].encode()
 

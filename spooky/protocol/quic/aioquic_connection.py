@@ -112,7 +112,7 @@ class Connection(QuicConnection):
         new_connection_id: Callable[[], bytes] | None = None,
         address_validated: bool = False,
         reset_token: Callable[[bytes], bytes] | None = None,
-        new_token: Callable[[Address], bytes] | None = None,
+        new_token: Callable[[Address, int], bytes] | None = None,
         session_ticket_handler: Callable[[tls.SessionTicket], None] | None = None,
         token_handler: Callable[[bytes], None] | None = None,
     ) -> None:
@@ -364,7 +364,7 @@ class Connection(QuicConnection):
             max_data.value = window.announce()
             self._write_connection_limit(builder, max_data)
         if self._handshake_confirmed and self._new_token.pending:
-            self._new_token.write(builder, self._network_paths[0].addr)
+            self._new_token.write(builder, self._network_paths[0].addr, self.version)
         for limit in (self._local_max_streams_bidi, self._local_max_streams_uni):
             # As aioquic does: once the peer has fewer left than the update would grant.
             if limit.value - limit.sent > limit.sent - limit.used:

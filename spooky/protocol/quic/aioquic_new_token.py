@@ -17,7 +17,7 @@ class NewTokenFrame:
     """One token for the client's next connection, given until it arrives.
 
     Arguments:
-        make: Makes the token for an address; ``None`` gives none.
+        make: Makes the token for an address and a version of QUIC; ``None`` gives none.
 
     Attributes:
         pending: Whether the frame is to be written.
@@ -25,15 +25,15 @@ class NewTokenFrame:
 
     __slots__ = ("_make", "pending")
 
-    def __init__(self, make: Callable[[Address], bytes] | None) -> None:
+    def __init__(self, make: Callable[[Address, int], bytes] | None) -> None:
         self._make = make
         self.pending = make is not None
 
-    def write(self, builder: QuicPacketBuilder, peer: Address) -> None:
+    def write(self, builder: QuicPacketBuilder, peer: Address, version: int) -> None:
         """Write the frame, if one is to be given, into a 1-RTT packet to a validated address."""
         if self._make is None:
             return
-        token = self._make(peer)
+        token = self._make(peer, version)
         frame = builder.start_frame(
             QuicFrameType.NEW_TOKEN, capacity=CAPACITY, handler=self._on_delivery
         )

@@ -4,7 +4,6 @@ import logging
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aioquic.quic import events
@@ -509,10 +508,13 @@ def client_session(
             verify_mode=configuration.verify_mode,
         )
 
-    keep_token: Callable[[bytes], None] | None = None
-    if parameters.tokens is not None:
-        configuration.token = parameters.tokens.take(server_name)
-        keep_token = partial(parameters.tokens.put, server_name)
+    tokens = parameters.tokens
+    if tokens is not None:
+        configuration.token = tokens.take(server_name, parameters.versions[0])
+
+    def keep_token(token: bytes) -> None:
+        if tokens is not None:
+            tokens.put(server_name, connection.version, token)
 
     connection = Connection(
         configuration,

@@ -64,7 +64,7 @@ class ServerSession(NativeSession):
     def make_token(self) -> bytes | None:
         """Return a token for a client's later connections, if any is to be given."""
         make = self.parameters.new_token
-        return make(self.peer) if make is not None else None
+        return make(self.peer, self.version) if make is not None else None
 
 
 class ClientSession(NativeSession):
@@ -82,7 +82,7 @@ class ClientSession(NativeSession):
     def keep_token(self, token: bytes) -> None:
         """Keep what the server gave us for a later connection."""
         if self.parameters.tokens is not None:
-            self.parameters.tokens.put(self.requested_name, token)
+            self.parameters.tokens.put(self.requested_name, self.version, token)
 
 
 def server_session(
@@ -154,8 +154,8 @@ def client_session(
         None,
     )
     session.requested_name = server_name
-    token = parameters.tokens.take(server_name) if parameters.tokens is not None else b""
-    session.start_client(token)
+    tokens = parameters.tokens
+    session.start_client(b"" if tokens is None else tokens.take(server_name, session.version))
     return session
 
 

@@ -125,7 +125,7 @@ class ServerParameters(EndpointParameters):
     early_data: EarlyData | None = None
     keys: Keys | None = None
     listener: str = ""
-    new_token: Callable[[Address], bytes] | None = None
+    new_token: Callable[[Address, int], bytes] | None = None
     reset_token: Callable[[bytes], bytes] | None = None
 
     @cached_property

@@ -31,11 +31,14 @@ USED_TOKENS_MAX: Final = 32_768
 old. Beyond them the oldest may serve again, for the address it was given to."""
 
 # Kind, issue time in milliseconds, packed address, port, the Retry's source connection ID; the
-# rest is the original destination connection ID.
+# rest is the original destination connection ID, or the version of QUIC of a token for later.
 _BODY: Final = struct.Struct(f">BQ16sH{CONNECTION_ID_LENGTH}s")
 
 TOKEN_MIN_BYTES: Final = NONCE_BYTES + _BODY.size + TAG_BYTES
 TOKEN_MAX_BYTES: Final = TOKEN_MIN_BYTES + CONNECTION_ID_MAX_LENGTH
+
+VERSION_BYTES: Final = 4
+"""Of a version of QUIC (RFC 8999 section 5.1)."""
 
 _NO_CONNECTION_ID: Final = bytes(CONNECTION_ID_LENGTH)
 _IPV4_MAPPED: Final = bytes(10) + b"\xff\xff"
@@ -92,17 +95,24 @@ class AddressTokens:
         """
         return self._seal(_Kind.RETRY, peer, peer[1], original, retry_source_connection_id, now)
 
-    def for_later(self, peer: Address, now: float) -> bytes:
+    def for_later(self, peer: Address, version: int, now: float) -> bytes:
         """Return a token for a NEW_TOKEN frame (RFC 9000 section 8.1.3).
 
         Arguments:
             peer: Whose address is validated; the token serves from its other ports too.
+            version: Of QUIC on this connection: it serves in this one only (RFC 9369 section 5).
             now: Seconds since the epoch.
         """
-        return self._seal(_Kind.NEW_TOKEN, peer, 0, b"", _NO_CONNECTION_ID, now)
+        said = version.to_bytes(VERSION_BYTES)
+        return self._seal(_Kind.NEW_TOKEN, peer, 0, said, _NO_CONNECTION_ID, now)
 
     def check(
-        self, token: bytes, peer: Address, destination_connection_id: bytes, now: float
+        self,
+        token: bytes,
+        peer: Address,
+        destination_connection_id: bytes,
+        version: int,
+        now: float,
     ) -> AddressProof | None:
         """Check the token of an Initial packet.
 
@@ -110,6 +120,7 @@ class AddressTokens:
             token: As the packet has it; may be empty.
             peer: Where the packet came from.
             destination_connection_id: Of the packet.
+            version: Of QUIC, of the packet.
             now: Seconds since the epoch.
 
         Returns:
@@ -124,6 +135,7 @@ class AddressTokens:
         if body is None:
             return None
         kind, milliseconds, address, port, retry_source, *_ = _BODY.unpack_from(body)
+        rest = body[_BODY.size :]
         issued = milliseconds / 1000
         lifetime = self._retry_seconds if kind == _Kind.RETRY else NEW_TOKEN_SECONDS
         timely = issued - CLOCK_STEP_SECONDS <= now < issued + lifetime
@@ -132,7 +144,8 @@ class AddressTokens:
         if kind == _Kind.RETRY:
             if not ours or port != peer[1] or retry_source != destination_connection_id:
                 raise InvalidTokenError("a Retry token does not hold")
-            return AddressProof(identity, body[_BODY.size :])
+            return AddressProof(identity, rest)
+        ours = ours and rest == version.to_bytes(VERSION_BYTES)
         return AddressProof(identity, None) if ours else None
 
     def _seal(
@@ -187,11 +200,13 @@ STORED_TOKENS_PER_SERVER: Final = 4
 """Tokens kept for one server: it may give several so that connections cannot be linked by them."""
 
 STORED_SERVERS_MAX: Final = 1024
-"""Servers that a client keeps tokens of."""
+"""Servers that a client keeps tokens of, each once for each version of QUIC."""
 
 
 class TokenStore:
     """What a client keeps of the tokens that servers gave it, each to be used once.
+
+    A token serves in the version of QUIC in which it was given (RFC 9369 section 5).
 
     Arguments:
         capacity: How many servers; of more, the one that gave none for the longest is forgotten.
@@ -201,30 +216,31 @@ class TokenStore:
 
     def __init__(self, capacity: int = STORED_SERVERS_MAX) -> None:
         self._capacity = capacity
-        self._tokens: OrderedDict[str, deque[bytes]] = OrderedDict()
+        self._tokens: OrderedDict[tuple[str, int], deque[bytes]] = OrderedDict()
 
     def __len__(self) -> int:
         return sum(map(len, self._tokens.values()))
 
-    def put(self, server_name: str, token: bytes) -> None:
+    def put(self, server_name: str, version: int, token: bytes) -> None:
         """Keep a token of a server; one that is too long is dropped."""
         if not 0 < len(token) <= STORED_TOKEN_MAX_BYTES:
             return
-        tokens = self._tokens.setdefault(server_name, deque(maxlen=STORED_TOKENS_PER_SERVER))
-        self._tokens.move_to_end(server_name)
+        server = server_name, version
+        tokens = self._tokens.setdefault(server, deque(maxlen=STORED_TOKENS_PER_SERVER))
+        self._tokens.move_to_end(server)
         if token not in tokens:
             tokens.append(token)
         if len(self._tokens) > self._capacity:
             self._tokens.popitem(last=False)
 
-    def take(self, server_name: str) -> bytes:
+    def take(self, server_name: str, version: int) -> bytes:
         """Remove the newest token of a server and return it; empty if there is none."""
-        tokens = self._tokens.get(server_name)
+        tokens = self._tokens.get((server_name, version))
         if tokens is None:
             return b""
         token = tokens.pop()
         if not tokens:
-            del self._tokens[server_name]
+            del self._tokens[server_name, version]
         return token
 
 
