@@ -1,5 +1,6 @@
 """0-RTT packets: when they are taken, what may be in them, and what answers them (RFC 9001)."""
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -21,9 +22,13 @@ from tests.protocol.quic.forge import (
 )
 from tests.protocol.quic.support import open_stream, upload
 from tests.scenario.endpoints import Engines, Scenario
+from tests.scenario.test_h3spec_transport import replaced
 from tests.simnet import CLIENT, SERVER, Link
 
 KIB = 1024
+
+QUIC_PARAMETERS = 0x39
+"""The TLS extension that has the transport parameters (RFC 9001 section 8.2)."""
 
 pytestmark = pytest.mark.needs(Feature.EARLY_DATA, of="server")
 
@@ -150,6 +155,23 @@ class TestAcceptance:
             ticket, server=lower | {"early_data": EarlyData(register, tuple(lower.values()))}
         ).handshake()
         assert not came_early(pair)
+
+    @pytest.mark.needs(Feature.EARLY_DATA)
+    @pytest.mark.parametrize("number", [*range(0x04, 0x0A), 0x0E])
+    def test_a_server_that_takes_it_may_not_lower_what_it_relied_on(
+        self, engines: Engines, number: int
+    ) -> None:
+        """RFC 9000 section 7.4.1."""
+        server = Server(engines)
+        ticket = server.ticket()
+        more = [
+            (kind, replaced(said, number, varint(1 << 40)) if kind == QUIC_PARAMETERS else said)
+            for kind, said in ticket.other_extensions
+        ]
+        pair = server.connect(dataclasses.replace(ticket, other_extensions=more))
+        assert pair.run(lambda: bool(pair.client_handler.closes), 5)
+        [close] = pair.client_handler.closes
+        assert (close.error_code, close.by_peer) == (QuicErrorCode.PROTOCOL_VIOLATION, False)
 
 
 class TestAnswer:

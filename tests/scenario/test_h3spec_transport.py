@@ -55,9 +55,9 @@ def parameter(number: int, value: bytes) -> bytes:
     return varint(number) + varint(len(value)) + value
 
 
-def with_parameters(engine: Engine, change: Callable[[bytes], bytes]) -> Scenario:
+def with_parameters(engine: Engine, change: Callable[[bytes], bytes], **server: Any) -> Scenario:
     """A client whose transport parameters are changed before they leave."""
-    pair = begin(engine)
+    pair = begin(engine, **server)
     client: Any = pair.client
     serialize = client._quic._serialize_transport_parameters
     client._quic._serialize_transport_parameters = lambda: change(serialize())

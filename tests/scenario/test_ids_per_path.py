@@ -228,3 +228,41 @@ def test_a_client_is_followed_also_where_paths_shared_an_id(engine: Engine) -> N
     pair.run(seconds=1)
     move(pair, ("198.51.100.9", 3))
     assert pair.server.peer == ("198.51.100.9", 3)
+
+
+def retired(pair: Scenario) -> set[int]:
+    """Return which of the client's IDs the server gave back."""
+    return {
+        frame.numbers[0]
+        for each in pair.packets(from_server=True)
+        for frame in each.frames
+        if frame.type is FrameType.RETIRE_CONNECTION_ID
+    }
+
+
+def test_a_client_with_few_ids_that_probed_one_address_moves_to_another(engine: Engine) -> None:
+    """What was probed and not used is forgotten, as long as its ID can be given back."""
+    pair = begin(engine, ids=2)
+    pair.run(seconds=0.1)
+    use_another_id(pair)
+    say(pair, PATH_CHALLENGE, ELSEWHERE)
+    pair.run(seconds=PROBE_SECONDS)
+    assert retired(pair) == {1}
+    # From where it was before nothing comes and nothing gets there, from one moment to the next.
+    address = ("203.0.113.8", 1)
+    use_another_id(pair)
+    pair.network.rebind(pair.client_host, address)
+    pair.client.ping()
+    pair.download(2000)
+    assert pair.server.peer == address
+
+
+def test_what_is_probed_again_and_again_is_kept(engine: Engine) -> None:
+    pair = begin(engine)
+    pair.run(seconds=0.1)
+    use_another_id(pair)
+    first = say(pair, PATH_CHALLENGE, ELSEWHERE)[ELSEWHERE]
+    for _ in range(5):
+        pair.run(seconds=5)
+        assert say(pair, PATH_CHALLENGE, ELSEWHERE)[ELSEWHERE] == first
+    assert not retired(pair)

@@ -151,7 +151,7 @@ cdef class Connection(Receiving):
         if self.state == ACTIVE:
             self.streams.deliver()
         if self.state == CLOSING:
-            self._count_since_close(len(batch))
+            self._count_since_close(batch)
         if not self.received_any and not self.is_client and self.state == ACTIVE:
             # Nothing valid came: no state is kept for it (attack 13).
             self.close_phrase = "no valid packet"
@@ -201,9 +201,13 @@ cdef class Connection(Receiving):
         self.announced = True
         return True
 
-    def _count_since_close(self, count):
+    def _count_since_close(self, batch):
         """Say again that it is over, ever more rarely (RFC 9000 section 10.2.1)."""
-        self.received_since_close += count
+        cdef bytes payload
+        for payload, source, _ in batch:
+            if source == self.path.address:
+                self.path.bytes_received += len(payload)
+        self.received_since_close += len(batch)
         if self.received_since_close >= self.repeat_after:
             self.repeat_after = 2 * self.received_since_close
             self.goodbye_due = True
@@ -254,6 +258,8 @@ cdef class Connection(Receiving):
         for path in self.other_paths:
             if path.challenge is not None:
                 when = min(when, path.challenge_until)
+            elif self.may_give_up(path):
+                when = min(when, path.forget_at)
         return when
 
     def expire(self, double now):
@@ -304,10 +310,20 @@ cdef class Connection(Receiving):
         return 0
 
     cdef int expire_paths(self) except -1:
-        """Ask again, or give up, where nobody answered (RFC 9000 section 8.2.4)."""
+        """Ask again, or give up, where nobody answered (RFC 9000 section 8.2.4).
+
+        A path that was probed or left, and is not used, goes as well: its ID is of use elsewhere
+        (section 5.1.2).
+        """
         cdef Path path, back
         for path in [self.path, *self.other_paths]:
-            if path.challenge is None or self.now < path.challenge_until:
+            if path.challenge is None:
+                if path is not self.path and self.may_give_up(path) and (
+                    self.now >= path.forget_at
+                ):
+                    self.drop_path(path)
+                continue
+            if self.now < path.challenge_until:
                 continue
             if path.challenges_left > 0:
                 self.challenge(path)
@@ -316,9 +332,10 @@ cdef class Connection(Receiving):
             if path is not self.path:
                 self.drop_path(path)
                 continue
-            for back in self.other_paths:
+            for back in reversed(self.other_paths):
                 if back.validated and self.give_id(back):
-                    # The client never was where that packet came from (section 9.3.2).
+                    # The client never was where that packet came from (section 9.3.2): it is where
+                    # it was last known to be.
                     self.move_to(back)
                     # By which ID of ours it goes on from there is not known.
                     self.destination_of_path = None

@@ -103,6 +103,7 @@ cdef class Endpoint:
     cdef bint close_reported
     cdef double end_at
     cdef list goodbye
+    cdef Py_ssize_t goodbye_size
     cdef bint goodbye_due
     cdef uint64_t received_since_close
     cdef uint64_t repeat_after

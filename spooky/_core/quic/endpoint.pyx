@@ -4,7 +4,7 @@
 import secrets
 
 from libc.math cimport INFINITY
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 from spooky._core.quic.connection_ids cimport IssuedId
 from spooky._core.quic.crypto cimport initial_secrets, integrity_limit
@@ -31,11 +31,13 @@ from spooky._core.quic.space cimport (
 )
 from spooky._core.quic.transport_parameters cimport TransportParameters, decode, encode_ids
 
-from spooky._core.quic.crypto import TLS_AES_128_GCM_SHA256
+from spooky._core.quic.crypto import TLS_AES_128_GCM_SHA256, VERSION_1
 from spooky._core.quic.errors import QuicError, TransportError
 
 # Of Initial packets, whatever TLS chooses later (RFC 9001 section 5.2).
 cdef int INITIAL_CIPHER_SUITE = TLS_AES_128_GCM_SHA256
+
+cdef uint32_t FIRST_VERSION = VERSION_1
 
 
 cdef class Endpoint:
@@ -295,6 +297,7 @@ cdef class Endpoint:
             or theirs.initial_max_stream_data_uni < before.initial_max_stream_data_uni
             or theirs.initial_max_streams_bidi < before.initial_max_streams_bidi
             or theirs.initial_max_streams_uni < before.initial_max_streams_uni
+            or theirs.active_connection_id_limit < before.active_connection_id_limit
         ):
             raise QuicError(
                 TransportError.PROTOCOL_VIOLATION, FRAME_CRYPTO,
@@ -305,7 +308,10 @@ cdef class Endpoint:
     cdef int settle_version(self, TransportParameters theirs) except -1:
         """Choose or check the version (RFC 9368 sections 4 to 6)."""
         if not theirs.chosen_version:
-            if self.negotiated_by_packet or self.version != self.original_version:
+            # A server that speaks version 1 alone need not know what this is (section 8).
+            if self.version != self.original_version or (
+                self.negotiated_by_packet and self.version != FIRST_VERSION
+            ):
                 raise _version_error("version information is missing")
             return 0
         if theirs.chosen_version != self.version:
@@ -329,6 +335,8 @@ cdef class Endpoint:
         """
         if not self.negotiated_by_packet:
             return
+        if not theirs.available_versions:
+            raise _version_error("the server does not say which versions it speaks")
         for version in self.parameters.versions:
             if version == self.version or version in theirs.available_versions:
                 if version != self.original_version:

@@ -28,7 +28,9 @@ cdef class FrameProcessing(Sending):
     cdef int on_path_challenge(self, Reader* reader) except -1
     cdef int on_path_response(self, Reader* reader) except -1
     cdef int name_path(self, Path path) except -1
+    cdef bint may_give_up(self, Path path) noexcept
     cdef int drop_path(self, Path path) except -1
     cdef int keep_an_id(self, Path spared) except -1
+    cdef double path_patience(self) noexcept
     cdef int on_connection_close(self, uint64_t frame_type, Reader* reader) except -1
     cdef int on_new_token(self, Reader* reader) except -1

@@ -1,13 +1,20 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """What the frames of a packet mean (RFC 9000 section 19)."""
 
+import secrets
+
 from libc.stdint cimport uint8_t, uint64_t
 
 from spooky._core.quic.connection_ids cimport IssuedId
 from spooky._core.quic.crypto_stream cimport CryptoStream
 from spooky._core.quic.endpoint cimport ACTIVE
 from spooky._core.quic.frames cimport *
-from spooky._core.quic.limits cimport CONNECTION_ID_MAX_LENGTH, PATH_DATA_LENGTH, RESET_TOKEN_LENGTH
+from spooky._core.quic.limits cimport (
+    CONNECTION_ID_MAX_LENGTH,
+    LINGER_PROBE_TIMEOUTS,
+    PATH_DATA_LENGTH,
+    RESET_TOKEN_LENGTH,
+)
 from spooky._core.quic.path cimport Path
 from spooky._core.quic.ranges cimport RangeSet
 from spooky._core.quic.records cimport RECORD_ACK
@@ -17,6 +24,9 @@ from spooky._core.quic.space cimport SPACE_APPLICATION, PacketNumberSpace
 from spooky._core.quic.wire cimport Reader, read_byte, read_bytes, read_varint, skip_zeros
 
 from spooky._core.quic.errors import QuicError, TlsAlert, TransportError
+
+# RFC 9000 section 8.2.4: three probe timeouts of a path that nothing is known of.
+cdef double SHORTEST_CHALLENGE_SECONDS = 3.0
 
 cdef uint64_t LARGEST_INTEGER = (1ULL << 62) - 1
 
@@ -224,8 +234,12 @@ cdef class FrameProcessing(Sending):
             for path in [self.path, *self.other_paths]:
                 if path.is_answer(data):
                     path.on_validated()
-                    if path is self.path:
-                        self.keep_an_id(self.packet_path)
+                    if path is not self.path:
+                        continue
+                    self.keep_an_id(self.packet_path)
+                    if path.challenge_small:
+                        # Section 8.2.1: that the peer is there does not say what gets there.
+                        self.challenge(path)
         return 0
 
     cdef int name_path(self, Path path) except -1:
@@ -245,6 +259,13 @@ cdef class FrameProcessing(Sending):
         self.keep_an_id(path)
         return 0
 
+    cdef bint may_give_up(self, Path path) noexcept:
+        """Whether another path is not what the connection may have to go back to.
+
+        That is one which is proven, until the current one is.
+        """
+        return self.path.validated or not path.validated
+
     cdef int drop_path(self, Path path) except -1:
         """Forget another path, and the ID that nothing but it used."""
         cdef Path other
@@ -260,8 +281,7 @@ cdef class FrameProcessing(Sending):
     cdef int keep_an_id(self, Path spared) except -1:
         """Give up the path known for longest, where no ID is left for the next: it is replaced.
 
-        None that is proven before the current one is: it may be where the peer still is. Paths that
-        share an ID are given up together, or nothing would be gained.
+        Paths that share an ID are given up together, or nothing would be gained.
         """
         cdef Path path
         cdef Py_ssize_t before
@@ -269,13 +289,25 @@ cdef class FrameProcessing(Sending):
             return 0
         before = len(self.peer_ids.elsewhere)
         for path in list(self.other_paths):
-            if path.peer_id is spared.peer_id or (path.validated and not self.path.validated):
+            if path.peer_id is spared.peer_id or not self.may_give_up(path):
                 continue
             if path.peer_id in self.peer_ids.elsewhere:
                 self.drop_path(path)
                 if len(self.peer_ids.elsewhere) < before:
                     return 0
         return 0
+
+    def challenge(self, Path path):
+        """Ask whether the peer is at an address."""
+        path.begin_challenge(
+            secrets.token_bytes(PATH_DATA_LENGTH), self.now + self.path_patience()
+        )
+
+    cdef double path_patience(self) noexcept:
+        """Return how long an answer may take, on whatever path; seconds (section 8.2.4)."""
+        return max(
+            LINGER_PROBE_TIMEOUTS * self.recovery.probe_timeout(), SHORTEST_CHALLENGE_SECONDS
+        )
 
     # --- the end --------------------------------------------------------------------------------
 

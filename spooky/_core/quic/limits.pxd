@@ -51,6 +51,9 @@ cdef enum:
     # How long what is over is remembered: closed connections (RFC 9000 section 10.2), old keys
     # (RFC 9001 section 6.5), unanswered challenges (RFC 9000 section 8.2.4).
 
+    PATH_CHALLENGES = 3
+    # How often an address is asked before it is given up (RFC 9000 section 8.2.4).
+
     PATH_DATA_LENGTH = 8
     # Of PATH_CHALLENGE and PATH_RESPONSE (RFC 9000 section 19.17).
 

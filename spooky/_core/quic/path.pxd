@@ -12,10 +12,12 @@ cdef class Path:
     cdef IssuedId peer_id
     # --- address validation (RFC 9000 section 8)
     cdef readonly bint validated
+    cdef double forget_at  # When it is, if it is not the current one and nothing comes from there.
     cdef readonly uint64_t bytes_received
     cdef readonly uint64_t bytes_sent
     cdef bytes challenge  # Outstanding; None if there is none.
     cdef bint challenge_due
+    cdef bint challenge_small  # It did not fill a datagram that every path must carry.
     cdef double challenge_until  # When it is sent again, or given up.
     cdef int challenges_left
     cdef bytes response  # To be sent, the answer to the latest challenge; None if there is none.

@@ -9,14 +9,12 @@ from libc.string cimport memcmp, memcpy
 from spooky._core.quic.limits cimport (
     AMPLIFICATION_FACTOR,
     MINIMUM_DATAGRAM_SIZE,
+    PATH_CHALLENGES,
     PATH_DATA_LENGTH,
     SMALLEST_DATAGRAM,
 )
 
 cdef enum:
-    CHALLENGES = 3
-    # How often an address is asked before it is given up (RFC 9000 section 8.2.4).
-
     PROBES_PER_SIZE = 3
     # RFC 8899 section 5.1.2, MAX_PROBES.
 
@@ -92,7 +90,7 @@ cdef class Path:
             until: When to ask again.
         """
         if self.challenge is None:
-            self.challenges_left = CHALLENGES
+            self.challenges_left = PATH_CHALLENGES
         self.challenge = data
         self.challenge_due = True
         self.challenge_until = until

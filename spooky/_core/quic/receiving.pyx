@@ -1,8 +1,6 @@
 # cython: language_level=3, boundscheck=False, wraparound=False
 """Reading datagrams and their packets, and following the peer to other addresses."""
 
-import secrets
-
 from cpython.bytes cimport PyBytes_AS_STRING
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -44,7 +42,7 @@ from spooky._core.quic.limits cimport (
     CONNECTION_ID_MAX_LENGTH,
     LINGER_PROBE_TIMEOUTS,
     MINIMUM_DATAGRAM_SIZE,
-    PATH_DATA_LENGTH,
+    PATH_CHALLENGES,
     RESET_TOKEN_LENGTH,
     RETRY_TOKEN_MAX,
 )
@@ -65,9 +63,6 @@ cdef enum:
     SMALLEST_RESET = 21
     # RFC 9000 section 10.3.
 
-# RFC 9000 section 8.2.4: three probe timeouts of a path that nothing is known of.
-cdef double SHORTEST_CHALLENGE_SECONDS = 3.0
-
 cdef uint32_t SECOND_VERSION = VERSION_2
 
 
@@ -82,11 +77,12 @@ cdef class Receiving(FrameProcessing):
         cdef const uint8_t* data = <const uint8_t*>PyBytes_AS_STRING(payload)
         cdef const uint8_t* start = data
         cdef const uint8_t* end = data + len(payload)
-        cdef Packet packet
+        cdef Packet packet, first
         cdef bint parsed
         cdef Path path = self.path_from(source)
         if path is None:
             return 0
+        first.destination, first.destination_size = NULL, 0
         if not self.again:
             path.bytes_received += len(payload)
         self.recovery.amplification_limited = False
@@ -101,6 +97,13 @@ cdef class Receiving(FrameProcessing):
                 elif data == start or not _is_filling(data, end):
                     self.drop(DROP_MALFORMED)
                 return 0
+            if data == start:
+                first = packet
+            elif not _have_one_destination(&packet, &first):
+                # Whoever joined them is not who made them (RFC 9000 section 12.2).
+                self.drop(DROP_STRANGE)
+                data = packet.end
+                continue
             if packet.epoch == SPACE_INITIAL and not self.is_client and (
                 end - start < MINIMUM_DATAGRAM_SIZE
             ):
@@ -489,7 +492,10 @@ cdef class Receiving(FrameProcessing):
     cdef int keep_path(self, Path path) except -1:
         """Remember a path that the peer itself has used, in the place of one not proven."""
         cdef Path other
-        if path is self.path or path in self.other_paths:
+        if path is self.path:
+            return 0
+        path.forget_at = self.now + PATH_CHALLENGES * self.path_patience()
+        if path in self.other_paths:
             return 0
         if len(self.other_paths) >= self.parameters.limits.other_paths:
             for other in self.other_paths:
@@ -519,6 +525,7 @@ cdef class Receiving(FrameProcessing):
         self.other_paths.remove(path)
         self.other_paths.append(old)
         old.peer_id = self.peer_ids.current
+        old.forget_at = self.now + PATH_CHALLENGES * self.path_patience()
         self.peer_ids.switch_to(path.peer_id)
         path.peer_id = None
         self.path = path
@@ -535,15 +542,6 @@ cdef class Receiving(FrameProcessing):
         self.challenge(old)
         return 0
 
-    def challenge(self, Path path):
-        """Ask whether the peer is at an address."""
-        path.begin_challenge(
-            secrets.token_bytes(PATH_DATA_LENGTH),
-            self.now + max(
-                LINGER_PROBE_TIMEOUTS * self.recovery.probe_timeout(), SHORTEST_CHALLENGE_SECONDS
-            ),
-        )
-
     # --- stateless reset ------------------------------------------------------------------------
 
     cdef bint is_stateless_reset(self, const uint8_t* data, const uint8_t* end):
@@ -556,6 +554,12 @@ cdef class Receiving(FrameProcessing):
         self.close_by_peer = True
         self.close_phrase = "stateless reset"
         self.drain()
+
+
+cdef bint _have_one_destination(const Packet* one, const Packet* other) noexcept:
+    return one.destination_size == other.destination_size and (
+        memcmp(one.destination, other.destination, one.destination_size) == 0
+    )
 
 
 cdef bint _is_filling(const uint8_t* data, const uint8_t* end) noexcept:

@@ -46,5 +46,6 @@ cdef class Sending(Endpoint):
     cdef bint must_not_seal(self) noexcept
     cdef int add_path_probes(self, list runs, uint8_t* buffer) except -1
     cdef bint give_id(self, Path path)
+    cdef list repeat_goodbye(self)
     cdef int add_size_probe(self, list runs, uint8_t* buffer) except -1
     cdef object make_run(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t segment, Path path)

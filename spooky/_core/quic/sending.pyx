@@ -85,7 +85,7 @@ cdef class Sending(Endpoint):
             runs += self.build_close()
         elif self.state == CLOSING and self.goodbye_due:
             self.goodbye_due = False
-            runs = self.goodbye
+            runs = self.repeat_goodbye()
         self.report_close()
         return runs
 
@@ -175,6 +175,8 @@ cdef class Sending(Endpoint):
                 size = SMALLEST_DATAGRAM
             if path.room() < size:
                 continue
+            if path.challenge_due:
+                path.challenge_small = size < MINIMUM_DATAGRAM_SIZE
             marked = self.ecn
             if path is not self.path:
                 self.ecn = 0
@@ -539,8 +541,16 @@ cdef class Sending(Endpoint):
         self.state = CLOSING
         self.end_at = self.now + LINGER_PROBE_TIMEOUTS * self.recovery.probe_timeout()
         self.goodbye = []
+        self.goodbye_size = position - _buffer
         if position > _buffer:
             self.goodbye.append(self.make_run(_buffer, position - _buffer, position - _buffer, self.path))
+        return self.goodbye
+
+    cdef list repeat_goodbye(self):
+        """Return what was said at the end, as far as the address is proven (section 8.1)."""
+        if self.path.room() < self.goodbye_size:
+            return []
+        self.path.bytes_sent += self.goodbye_size
         return self.goodbye
 
     cdef uint8_t* write_close(self, int epoch, uint8_t* out, uint8_t* end) except NULL:

@@ -51,7 +51,7 @@ cdef enum:
     # All that we say, with IDs of 20 bytes and ten versions, is half of this.
 
     VERSIONS_MAX = 10
-    # Versions that are looked at; who offers more is not understood better.
+    # Versions that are said.
 
 cdef uint64_t STREAMS_MAX = 1ULL << 60
 # RFC 9000 section 4.6.
@@ -165,6 +165,8 @@ cpdef TransportParameters decode(bytes encoded, bint from_client):
         _take(found, number, value, size)
     if found.initial_source_connection_id is None:
         raise _error("lack initial_source_connection_id")
+    if PREFERRED_ADDRESS in seen and not found.initial_source_connection_id:
+        raise _error("have a preferred_address of one that uses no connection IDs")
     return found
 
 
@@ -257,7 +259,7 @@ cdef int _take_versions(
             raise _error("have version 0 in version_information")
     found.chosen_version = read_uint32(value)
     found.available_versions = tuple([
-        read_uint32(value + at) for at in range(4, min(size, <uint64_t>(4 + 4 * VERSIONS_MAX)), 4)
+        read_uint32(value + at) for at in range(4, size, 4)
     ])
     return 0
 

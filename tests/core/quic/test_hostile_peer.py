@@ -11,11 +11,24 @@ from aioquic.tls import Epoch
 
 from spooky._core.quic.errors import QuicError, TransportError
 from spooky._core.quic.transport_parameters import TransportParameters, decode
+from spooky.protocol.quic.certificates import CertificateSelector
 from spooky.protocol.quic.engines import AIOQUIC, ENGINES
 from spooky.protocol.quic.packet import VERSION_1, initial_token, parse_header
 from spooky.protocol.quic.session import Address, Datagram, QuicSession
-from tests.protocol.quic.forge import closed_with, new_connection_id, packet, send, varint
+from tests.certificates import leaf, shared_ca
+from tests.protocol.quic.forge import (
+    Initials,
+    client_hello,
+    closed_with,
+    crypto_frame,
+    new_connection_id,
+    packet,
+    send,
+    varint,
+)
+from tests.protocol.quic.support import identity_of
 from tests.scenario.endpoints import Scenario
+from tests.scenario.test_bad_input import half_open
 from tests.simnet import CLIENT, SERVER
 
 NATIVE = ENGINES["native"]
@@ -39,13 +52,28 @@ class TestTransportParameters:
 
     @pytest.mark.parametrize("at", [0, 1, 9, 10, 11, 15])
     def test_a_version_0_is_malformed_wherever_it_stands(self, at: int) -> None:
-        """RFC 9368 section 4; no more than ten of the versions are looked at otherwise."""
+        """RFC 9368 section 4."""
         versions = [VERSION_1] * 16
         versions[at] = 0
         said = b"".join(version.to_bytes(4, "big") for version in versions)
         parameters = b"\x0f\x00" + varint(0x11) + varint(len(said)) + said
         with pytest.raises(QuicError, match="version 0"):
             decode(parameters, True)
+
+    @pytest.mark.parametrize(("id_length", "fine"), [(0, False), (8, True)])
+    def test_a_server_without_connection_ids_has_no_preferred_address(
+        self, id_length: int, fine: bool
+    ) -> None:
+        """RFC 9000 section 18.2."""
+        address = bytes(24) + b"\x08" + bytes(8 + 16)
+        said = b"\x0f" + varint(id_length) + bytes(id_length)
+        said += b"\x0d" + varint(len(address)) + address
+        if fine:
+            decode(said, False)
+            return
+        with pytest.raises(QuicError) as caught:
+            decode(said, False)
+        assert caught.value.error_code == TransportError.TRANSPORT_PARAMETER_ERROR
 
 
 class TestDeadlines:
@@ -284,6 +312,47 @@ class Initial:
         header += self._number.to_bytes(2, "big")
         self._number += 1
         return Datagram(self._crypto.encrypt_packet(header, payload, self._number - 1), SERVER)
+
+
+class TestDatagrams:
+    @pytest.mark.parametrize("same", [True, False])
+    def test_a_packet_for_another_id_than_the_first_is_dropped(self, same: bool) -> None:
+        """RFC 9000 section 12.2: though it be one of the same connection."""
+        initials = Initials()
+        session, recorder = half_open(NATIVE, initials, PING)
+        first = initials(PING).payload
+        if not same:
+            initials.destination = recorder.issued[0]
+        joined = first + initials(b"\x1e").payload
+        session.receive([Datagram(joined, CLIENT)], 1000.1)
+        assert bool(recorder.closes) == same
+
+    def test_goodbyes_to_an_address_that_is_not_proven_are_bounded(self) -> None:
+        """RFC 9000 section 8.1: what answers the packets that come after the end, too."""
+        initials, now = Initials(), 1000.0
+        large = identity_of(leaf(["example.test"], shared_ca(), padding=12_000))
+        hello = client_hello(initials.source)
+        session, recorder = half_open(
+            NATIVE, initials, crypto_frame(0, hello), certificates=CertificateSelector({}, large)
+        )
+        received, sent = 1200, 0
+
+        def receive(payload: bytes) -> None:
+            nonlocal received, sent
+            session.receive([Datagram(payload, CLIENT)], now)
+            received += len(payload)
+            sent += sum(len(run.payload) for run in session.flush(now))
+
+        receive(b"")
+        assert 3000 < sent <= 3 * received
+        session.receive([Datagram(bytes(100), CLIENT)], now)
+        received += 100
+        session.close(0, "", is_application=False)
+        before = sent
+        for _ in range(100):
+            receive(bytes(1))
+        assert recorder.closes
+        assert before < sent <= 3 * received
 
 
 class TestLimitsOfKeys:

@@ -118,6 +118,8 @@ class Initials:
 
     def __init__(self, destination: bytes = b"destined", source: bytes = b"source01") -> None:
         self.destination, self.source = destination, source
+        # As of a packet number of two bytes.
+        self.first_byte = 0xC1
         self._crypto = CryptoPair()
         self._crypto.setup_initial(cid=destination, is_client=True, version=VERSION_1)
         self._number = 0
@@ -125,7 +127,7 @@ class Initials:
     def __call__(self, frames: bytes) -> Datagram:
         """Protect frames, filled up to a full datagram."""
         header = (
-            b"\xc1"
+            bytes((self.first_byte,))
             + VERSION_1.to_bytes(4, "big")
             + bytes((len(self.destination),))
             + self.destination
