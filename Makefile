@@ -23,7 +23,7 @@ test: test-packages ## everything: lint, build, and the whole suite on compiled,
 	@$(PYTHON) tools/suite.py
 
 build: $(VENV)/.spooky ## compile the kernels in place, for `.venv/bin/spooky`
-	$(BIN)/python setup.py -q build_ext --inplace --parallel $$(nproc)
+	CFLAGS=-g1 $(BIN)/python setup.py -q build_ext --inplace --parallel $$(nproc)
 
 lint: $(VENV)/.suite $(VENV)/.spooky ## ruff and mypy
 	$(BIN)/ruff check
@@ -94,7 +94,7 @@ test-sanitize: test-install
 	$(BIN)/python tools/sanitize.py
 
 test-packaging: test-install
-	$(BIN)/pytest -m packaging
+	$(BIN)/pytest tests/packaging -m packaging
 
 test-compiled: test-install build
 	$(BIN)/pytest $(SIDE_BY_SIDE) -n auto

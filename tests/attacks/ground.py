@@ -18,9 +18,9 @@ from spooky.bench import processes
 from tests.attacks.hostile_backends import Http1Backend, serve_h2
 from tests.attacks.hostile_backends_h3 import start_h3
 from tests.control.serve import Served, generous, served
-from tests.interop.conftest import free_port
 from tests.support.client import Client
 from tests.support.origin import pattern
+from tests.support.ports import free_port
 from tests.support.proxy import INGRESSES, connect
 from tests.support.scraping import scrape, sums
 

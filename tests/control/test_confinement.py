@@ -17,7 +17,7 @@ from spooky._core import COMPILED, reasons
 from spooky.runtime import landlock
 from spooky.runtime.confinement import _libc, _libraries
 from tests.control.serve import Served, generous, served
-from tests.interop.conftest import free_port
+from tests.support.ports import free_port
 from tests.support.proxy import INGRESSES, run
 from tests.support.waiting import until
 

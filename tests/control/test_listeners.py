@@ -26,8 +26,8 @@ from spooky.edge.listener_numbers import ListenerIdentity, listener_identities
 from spooky.generation.materials import Materials
 from spooky.protocol.quic.keys import Keys
 from spooky.protocol.quic.steering import Steering
-from tests.interop.conftest import free_port
 from tests.support.half_open import hold_back, let_through
+from tests.support.ports import free_port
 from tests.support.proxy import run
 from tests.support.waiting import PATIENCE_SECONDS, refuses, until
 

@@ -20,8 +20,8 @@ from spooky.control.metrics_server import MetricsServer
 from spooky.observe.counters import Counters
 from spooky.observe.metrics import TABLE, Fact
 from tests.control.serve import served
-from tests.interop.conftest import free_port
 from tests.support.origin import Origin
+from tests.support.ports import free_port
 from tests.support.proxy import INGRESSES, configuration, connect, run
 from tests.support.scraping import scrape, sums
 

@@ -15,9 +15,9 @@ from spooky.cli.control_client import post
 from spooky.edge.turning_away import turn_away
 from spooky.edge.worker import DRAIN_POLL_SECONDS
 from tests.control.serve import generous, patient, served
-from tests.interop.conftest import free_port
 from tests.support.half_open import hold_back, let_through
 from tests.support.origin import Origin
+from tests.support.ports import free_port
 from tests.support.proxy import configuration, run
 from tests.support.tls import plain_context
 from tests.support.waiting import PATIENCE_SECONDS, refuses

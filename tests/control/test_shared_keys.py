@@ -19,9 +19,9 @@ from spooky.protocol.quic.engines import ENGINES, Feature
 from spooky.protocol.quic.parameters import ClientParameters
 from tests.control.serve import Served, served
 from tests.edge.test_stateless import RawClient, retried, wire
-from tests.interop.conftest import free_port
 from tests.protocol.quic.support import Recorder
 from tests.support.client import Http3Client
+from tests.support.ports import free_port
 from tests.support.proxy import run
 from tests.support.scraping import scrape, sums
 from tests.support.waiting import until

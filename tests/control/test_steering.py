@@ -17,9 +17,9 @@ from spooky.config.performance import Performance
 from spooky.protocol.quic.packet import parse_header
 from tests.control.serve import Served, generous, served
 from tests.edge.test_stateless import RawClient, wire
-from tests.interop.conftest import free_port
 from tests.support.client import Client, Http3Client
 from tests.support.origin import pattern
+from tests.support.ports import free_port
 from tests.support.proxy import run
 from tests.support.scraping import scrape, sums
 from tests.support.waiting import until

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.control.serve import served
 from tests.control.test_outliers import WORKERS, to_fleet
-from tests.interop.conftest import free_port
 from tests.support.fleet import Kind, Load, Member, fleet
+from tests.support.ports import free_port
 from tests.support.proxy import run
 from tests.support.scraping import scrape
 from tests.support.waiting import until

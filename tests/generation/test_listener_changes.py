@@ -22,6 +22,7 @@ from tests.certificates import Credentials, ca, client_leaf, shared_server, writ
 from tests.control.serve import patient
 from tests.edge.test_tls import client_context, resume_on_tcp
 from tests.generation.test_changes import Changes, Edit, limit, status, with_changes
+from tests.support.ports import free_port
 from tests.support.proxy import connect
 from tests.support.tls import plain_context
 from tests.support.waiting import until
@@ -44,12 +45,6 @@ def test_listeners_on_free_ports_are_told_apart_by_their_order() -> None:
 def test_more_listeners_than_one_byte_can_name_are_refused() -> None:
     with pytest.raises(ValueError, match="256 listeners"):
         number_listeners([Listener(port=port) for port in range(1, 258)], {}, ())
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def listeners(*ports: int) -> Edit:

@@ -21,8 +21,8 @@ from typing import Any
 from spooky.bench import processes
 from tests.attacks.ground import Bystander
 from tests.control.serve import Served, generous, served
-from tests.interop.conftest import free_port
 from tests.support.client import AUTHORITY
+from tests.support.ports import free_port
 from tests.support.proxy import INGRESSES
 from tests.support.scraping import scrape, sums
 

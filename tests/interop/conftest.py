@@ -30,17 +30,6 @@ def program(name: str) -> str:
     return found
 
 
-def free_port() -> int:
-    """Return a port that is free for TCP and UDP now."""
-    while True:
-        with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
-            tcp.bind(("127.0.0.1", 0))
-            port = int(tcp.getsockname()[1])
-            with contextlib.suppress(OSError):
-                udp.bind(("127.0.0.1", port))
-                return port
-
-
 @contextlib.contextmanager
 def running_program(
     arguments: list[str], port: int, log: Path

@@ -13,7 +13,8 @@ from typing import Any
 import yaml
 
 from tests.certificates import ca, leaf, write
-from tests.interop.conftest import START_SECONDS, free_port, running_program
+from tests.interop.conftest import START_SECONDS, running_program
+from tests.support.ports import free_port
 
 NAMES = ["localhost", "127.0.0.1", "spooky.test"]
 

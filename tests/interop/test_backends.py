@@ -15,8 +15,9 @@ from curl_cffi import CurlHttpVersion
 from curl_cffi.requests import Session
 
 from tests.certificates import Credentials, ca, leaf, write
-from tests.interop.conftest import free_port, program, running_program
+from tests.interop.conftest import program, running_program
 from tests.interop.serving import Serving, serving
+from tests.support.ports import free_port
 
 FILE = b"0123456789abcdef" * 4096
 PAGE = "/file.bin"

@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from curl_cffi import CurlHttpVersion
 from curl_cffi.requests import Session
 
-from tests.interop.conftest import free_port, program, running_program
+from tests.interop.conftest import program, running_program
 from tests.interop.serving import Serving, serving
+from tests.support.ports import free_port
 from tests.support.scraping import sums
 
 BROWSER_SECONDS = 60

@@ -27,9 +27,9 @@ from spooky.upstream.http3 import Http3Connection
 from tests.certificates import ca, leaf, write
 from tests.edge.test_early_data import allow
 from tests.edge.test_ingress import run_with
-from tests.interop.conftest import free_port
 from tests.support.client import Response, request_head
 from tests.support.origin import pattern
+from tests.support.ports import free_port
 from tests.support.proxy import Setup, run
 
 LARGE = 8 * 1024 * 1024

@@ -19,8 +19,9 @@ import httptools
 import yaml
 from aiohttp import web
 
-from tests.interop.conftest import free_port, program, running_program
+from tests.interop.conftest import program, running_program
 from tests.smuggling.recorders import Seen
+from tests.support.ports import free_port
 
 CANARY = b"GET /canary HTTP/1.1\r\nhost: canary\r\n\r\n"
 """Follows on the same connection: an origin that took more or less for the request shows it."""

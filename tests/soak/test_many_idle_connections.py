@@ -18,8 +18,8 @@ from spooky.bench import processes
 from spooky.bench.histogram import Histogram
 from spooky.bench.plan import Failed, Finished, Kind, LoadPlan, LoadResult, RequestPlan
 from tests.control.serve import generous, served
-from tests.interop.conftest import free_port
 from tests.soak.test_idle_connections import BYTES_PER_CONNECTION_MAX
+from tests.support.ports import free_port
 from tests.support.scraping import scrape, sums
 
 pytestmark = [
