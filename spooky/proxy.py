@@ -26,6 +26,7 @@ from spooky.control.sockets import (
     ListenerSockets,
     bind_again,
     bind_listener,
+    known_as,
     listen,
     numbers_at,
 )
@@ -219,20 +220,22 @@ class Proxy:
         number = worker.service.generation.number + 1
         materials = read_materials(configuration)
         removed = {number: self._removed[number] for number in worker.removed}
-        back = numbers_at(listener_identities(configuration.active_listeners), removed)
+        wanted = listener_identities(configuration.active_listeners)
+        in_force = known_as(wanted, self._numbers, self._sockets)
+        back = numbers_at(set(wanted) - in_force.keys(), removed)
         try:
-            numbers = number_listeners(
-                configuration.active_listeners, back | self._numbers, removed
-            )
+            numbers = number_listeners(configuration.active_listeners, in_force | back, removed)
         except ValueError as error:
             raise CompileError(str(error)) from error
-        opened = self._bind(configuration, numbers, removed)
-        await worker.prepare(self._change(number, configuration, materials, numbers, opened))
         try:
+            opened = self._bind(configuration, numbers, removed)
+            await worker.prepare(self._change(number, configuration, materials, numbers, opened))
             for sockets in opened.values():
                 listen(sockets)
-        except BindError:
+        except BaseException:
             worker.discard()
+            for sockets in self._sockets.values():
+                sockets.share_port(False)
             raise
         self.counters.segment.commit(number)
         worker.look()
@@ -397,16 +400,25 @@ class Proxy:
     ) -> dict[int, ListenerSockets]:
         """Bind the listeners that are not there yet, or drain; none if one cannot be."""
         opened: dict[int, ListenerSockets] = {}
+        stay, performance = set(numbers.values()), configuration.performance
+        leaving = [one for number, one in self._sockets.items() if number not in stay]
         try:
             for listener, number in zip(
                 configuration.active_listeners, numbers.values(), strict=True
             ):
+                if number in self._sockets:
+                    continue
+                place = listener.address, listener.port
+                beside = next((one for one in leaving if one.overlaps(*place)), None)
+                drains = [one for one in removed.values() if one.overlaps(*place)]
+                for one in drains:
+                    one.share_port(True)
                 if number in removed:
-                    opened[number] = bind_again(removed[number], configuration.performance)
-                elif number not in self._sockets:
-                    place = listener.address, listener.port
-                    after = any(one.overlaps(*place) for one in removed.values())
-                    opened[number] = bind_listener(listener, configuration.performance, after=after)
+                    opened[number] = bind_again(removed[number], performance, beside=beside)
+                else:
+                    opened[number] = bind_listener(
+                        listener, performance, beside=beside, after=bool(drains)
+                    )
         except BindError:
             for sockets in opened.values():
                 sockets.close()

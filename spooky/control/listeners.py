@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,7 @@ from spooky.control.sockets import (
     bind_again,
     bind_listener,
     is_same_place,
+    known_as,
     listen,
     numbers_at,
     share_port,
@@ -304,7 +305,7 @@ class Listeners:
                 strict=True,
             )
         )
-        in_force = self._known_as(listeners)
+        in_force = known_as(listeners, self.numbers, self._sockets)
         leaving = [self._sockets[in_force[one]] for one in in_force.keys() - listeners.keys()]
         draining = {number: one.sockets for number, one in self._draining.items()}
         back = numbers_at(listeners.keys() - in_force.keys(), draining)
@@ -362,21 +363,6 @@ class Listeners:
             if not draining.sockets.turn_away():
                 draining.sockets.refuse()
         return bool(there)
-
-    def _known_as(self, wanted: Iterable[ListenerIdentity]) -> dict[ListenerIdentity, int]:
-        """Return the numbers in force, under another identity if that names the same place.
-
-        So a listener is kept whose free port is written down.
-        """
-        numbers = dict(self.numbers)
-        for identity in wanted:
-            if identity not in numbers:
-                for known in numbers.keys() - set(wanted):
-                    same_place = self._sockets[numbers[known]].address == identity[:2]
-                    if same_place and known.protocol == identity.protocol:
-                        numbers[identity] = numbers.pop(known)
-                        break
-        return numbers
 
     def _listen(self) -> None:
         for sockets in self._bound.values():

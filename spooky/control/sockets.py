@@ -87,6 +87,8 @@ class ListenerSockets:
         def bind() -> None:
             first, *others = self.udp
             self._bind_udp(first)
+            if not table:
+                share_port(first, False)
             if self.steered and not self.steer(table):
                 raise BindError(f"the kernel steers no datagrams on port {self.address[1]}")
             for one in others:
@@ -132,6 +134,11 @@ class ListenerSockets:
         for one in self.udp:
             _use_buffers(one, performance)
 
+    def share_port(self, shared: bool) -> None:
+        """Let other sockets of this user that overlap have the port too, or not."""
+        for one in (self.tcp, *self.udp):
+            share_port(one, shared)
+
     def turn_away(self) -> bool:
         """Have the system give the TCP socket no new clients, in whatever processes have it.
 
@@ -161,6 +168,26 @@ class ListenerSockets:
 def is_same_place(one: tuple[str, int], other: tuple[str, int]) -> bool:
     """Return whether two addresses, each with a port, are the same however they are written."""
     return one[1] == other[1] and ipaddress.ip_address(one[0]) == ipaddress.ip_address(other[0])
+
+
+def known_as(
+    wanted: Iterable[ListenerIdentity],
+    in_force: Mapping[ListenerIdentity, int],
+    sockets: Mapping[int, ListenerSockets],
+) -> dict[ListenerIdentity, int]:
+    """Return the numbers in force, under another identity if that names the same place.
+
+    So a listener is kept whose free port is written down.
+    """
+    wanted, numbers = list(wanted), dict(in_force)
+    for identity in wanted:
+        if identity not in numbers:
+            for known in numbers.keys() - set(wanted):
+                same_place = sockets[numbers[known]].address == identity[:2]
+                if same_place and known.protocol == identity.protocol:
+                    numbers[identity] = numbers.pop(known)
+                    break
+    return numbers
 
 
 def numbers_at(
@@ -194,9 +221,10 @@ def bind_listener(
         table: The slot for each first byte of a connection ID; empty for one socket that shares its
             port with no other.
         beside: What listens there now and ends with the change, if the addresses overlap. It shares
-            its port from now on. Where the new address is the more specific one it gets everything
+            its ports from now on. Where the new address is the more specific one it gets everything
             that is sent there, so its UDP sockets are bound by :func:`listen`.
-        after: Whether workers may still accept from a TCP socket that was turned away there.
+        after: Whether workers may still accept from a TCP socket that was turned away there, and
+            read a UDP socket that shares its port.
 
     Raises:
         BindError: The address cannot be bound.
@@ -207,8 +235,10 @@ def bind_listener(
         # TCP first: it shares its port with no other program, so that two of us cannot meet there.
         tcp = _bound_tcp(listener.address, listener.port, beside, after)
         port = listener.port or tcp.getsockname()[1]
-        udp = _made(socket.SOCK_DGRAM, tcp.family, shared=bool(table) or beside is not None)
+        shared = bool(table) or after or beside is not None
+        udp = _made(socket.SOCK_DGRAM, tcp.family, shared=shared)
         if beside is not None:
+            beside.share_port(True)
             sockets = ListenerSockets([udp], tcp, steered=beside.steered)
             sockets.use_buffers(performance)
             sockets.bind_late(table)
@@ -221,6 +251,8 @@ def bind_listener(
             if tries > 0:
                 continue
             raise
+        if not table:
+            share_port(udp, False)
         sockets = ListenerSockets([udp], tcp)
         sockets.use_buffers(performance)
         # The program comes first: it keeps clients from the sockets of slots without a worker.
@@ -251,6 +283,9 @@ def bind_again(
     tcp = _bound_tcp(*removed.address, beside, after=True)
     # Not by `dup`: of a socket that was inherited it would let all who have it block.
     udp = [socket.socket(fileno=os.dup(one.fileno())) for one in removed.udp]
+    if not table:
+        for one in udp:
+            share_port(one, False)
     again = ListenerSockets(udp, tcp, removed.steered)
     try:
         again.grow(slots, performance)
