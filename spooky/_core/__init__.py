@@ -16,9 +16,9 @@ KERNELS: Final = (
     "validate", "fields", "qpack", "priority", "h3_wire", "h3_frames", "sections", "h3_fields",
     "h3_budget", "h3", "h3_unidirectional", "h3_session", "h3_server", "h3_client", "h2_gate",
     "h2_stream", "h2_sender", "h2", "h2_client", "routes", "decisions", "balance", "timers", "udp",
-    "shared", "packets", "concurrency", "breaker", "outcomes", "turns", "terms", "gate",
-    "admission", "access_record", "deadlines", "attempt", "accounts", "service", "exchange",
-    "stages", "hand_off", "quic_link", "arrivals", "dispatch", "opening",
+    "shared", "packets", "concurrency", "breaker", "outcomes", "turns", "authority", "terms",
+    "gate", "admission", "access_record", "deadlines", "attempt", "accounts", "service", "exchange",
+    "stages", "hand_off", "quic_link", "tcp", "carrier", "arrivals", "dispatch", "opening",
     "client_connection",
 )  # fmt: skip
 

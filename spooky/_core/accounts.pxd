@@ -15,6 +15,14 @@ cdef class Timings:
     cpdef object observe(self, AccessRecord record, double now)
 
 
+cdef class Lots:
+    cdef public Py_ssize_t untold
+    cdef Py_ssize_t _lot
+
+    cpdef object count_request(self, double now)
+    cpdef object _tell(self, double now)
+
+
 cdef class Accounts:
     cdef readonly Py_ssize_t active
     cdef uint64_t[::1] _values

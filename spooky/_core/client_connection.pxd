@@ -4,7 +4,9 @@ cimport cython
 from libc.stdint cimport uint64_t
 
 from spooky._core.dispatch cimport Connection, Listener
+from spooky._core.service cimport Service
 from spooky._core.shared cimport Histogram
+from spooky._core.terms cimport Client
 from spooky._core.timers cimport Timer
 
 cdef double _CLIENT_INITIAL_ID_SECONDS, _KEEP_ALIVES_PER_IDLE_TIMEOUT, _BYTES
@@ -38,12 +40,15 @@ cdef class ClientConnection(Connection):
     cdef uint64_t _counted_lost
     cdef Timer _handshake_timer
     cdef Timer _keep_alive_timer
+    cdef public Client _client
 
     cpdef object start(self)
     @cython.locals(connection_id=bytes)
     cpdef object forget(self)
     @cython.locals(now=double, measures=Measures)
     cpdef object _establish(self)
+    @cython.locals(service=Service)
+    cpdef object _on_stream(self, object stream)
     cpdef object _on_handshake_timer(self)
     cdef object _schedule_keep_alive(self, double now)
     cpdef object _on_keep_alive_timer(self)

@@ -4,6 +4,7 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from spooky._core.access_record cimport AccessRecord
+from spooky._core.accounts cimport Lots
 from spooky._core.admission cimport Admission, Backend, Refusal, Upstream, admit, admitted_by
 from spooky._core.attempt cimport Attempt, Owner
 from spooky._core.balance cimport Balancer
@@ -61,7 +62,7 @@ cdef class Exchange(Owner):
     cpdef object on_stopped(self)
     @cython.locals(attempt=Attempt, owed=int64_t)
     cpdef object on_writable(self)
-    @cython.locals(client=Client)
+    @cython.locals(client=Client, budget=Lots)
     cdef object _admit(self, double started)
     @cython.locals(attempt=Attempt, record=AccessRecord, balancer=Balancer)
     cdef object _dispatch(self, Admission admission, double started)

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport int64_t, uint64_t
 
+from spooky._core.authority cimport ConnectionAuthority
 from spooky._core.routes cimport RouteTable
 from spooky._core.validate cimport Limits
 
@@ -55,6 +56,6 @@ cdef class Client:
     cdef readonly bytes hop
     cdef readonly bint is_early
     cdef readonly object proxies
-    cdef readonly object covered
+    cdef readonly ConnectionAuthority covered
 
     cpdef Client of_request(self, list fields)

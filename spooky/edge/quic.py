@@ -161,11 +161,6 @@ class QuicListener(OpeningListener):
         """How many connections there are."""
         return len(self._connections)
 
-    def authorities(self) -> Authorities:
-        """Return what may be asked for over connections now."""
-        settings: QuicSettings = self.settings
-        return settings.authorities
-
     # --- life ---------------------------------------------------------------------------------
 
     def stop_accepting(self) -> None:

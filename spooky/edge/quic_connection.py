@@ -4,18 +4,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from spooky._core import reasons
+from spooky._core.authority import ConnectionAuthority
 from spooky._core.client_connection import ClientConnection
 from spooky._core.reasons import Reason
 from spooky._core.terms import Client
 from spooky._core.validate import HTTP_3
 from spooky.edge.glitches import BROKEN, GlitchAccount, Verdict
 from spooky.edge.limits import address_text
-from spooky.generation.authorities import Authorities, ConnectionAuthority
+from spooky.generation.authorities import Authorities
 from spooky.generation.authorities import Handshake as ShownHandshake
 from spooky.overload.largest import Held
 from spooky.protocol.h3.server import ServerSession as Http3Session
 from spooky.protocol.quic.session import Close, Handshake, QuicSession
-from spooky.protocol.stream import Stream, StreamHandler
 from spooky.request.client_address import Place
 from spooky.request.largest import held_by_requests
 
@@ -40,7 +40,6 @@ class QuicConnection(ClientConnection):
     __slots__ = (
         "_announced",
         "_authorities",
-        "_client",
         "_glitches",
         "_peer",
         "_settings",
@@ -72,8 +71,6 @@ class QuicConnection(ClientConnection):
         # The handshake's, not the one in use: that may be a spoofed one, not proven yet.
         self._announced = announced
         self._peer: Place = announced or session.peer[:2]
-        # Made for the first request.
-        self._client: Client | None = None
         # Made for the first oddity.
         self._glitches: GlitchAccount | None = None
 
@@ -151,15 +148,6 @@ class QuicConnection(ClientConnection):
             self._listener.count_told_to_end()
             self.shutdown()
 
-    def _on_stream(self, stream: Stream) -> StreamHandler:
-        if self._client is None:
-            self._client = self._make_client()
-        if self._listener.overload.stops_keep_alive:
-            # Later: a session is not told anything within its own upcall.
-            self._runtime.loop.call_soon(self._end_after_request)
-        handler: StreamHandler = self._listener.service.accept(stream, self._client)
-        return handler
-
     def _make_client(self) -> Client:
         address, port = self._peer
         text = address_text(address)
@@ -178,7 +166,7 @@ class QuicConnection(ClientConnection):
     def _covered(self) -> ConnectionAuthority | None:
         """Return the hosts that the connection is good for; ``None`` for all."""
         shown = self._look_at_handshake()
-        return None if shown is None else ConnectionAuthority(shown, self._listener.authorities)
+        return None if shown is None else ConnectionAuthority(shown, self._listener)
 
     def _look_at_handshake(self) -> ShownHandshake | None:
         """Return what the handshake showed; ``None`` if no certificate."""

@@ -20,7 +20,6 @@ from spooky.edge.proxy_headers import take_proxy_header
 from spooky.edge.tcp_connection import TcpConnection
 from spooky.edge.tcp_settings import TcpSettings
 from spooky.edge.turning_away import ARRIVAL_SECONDS, is_turned_away, turn_away
-from spooky.generation.authorities import Authorities
 from spooky.generation.tcp_contexts import TcpContexts
 from spooky.observe.counters import Counters
 from spooky.overload.largest import Held
@@ -113,9 +112,6 @@ class TcpListener:
     def active(self) -> int:
         """How many connections there are, handshakes under way included."""
         return len(self._connections) + self._handshakes
-
-    def _authorities(self) -> Authorities:
-        return self.settings.authorities
 
     def accept_again(self, listening: socket.socket) -> None:
         """Accept connections from another socket; those that were told to finish do so.
@@ -311,7 +307,7 @@ class TcpListener:
                     self._overload,
                     self._count_told_to_end,
                     self._glitches,
-                    self._authorities,
+                    self,
                 )
                 await self._runtime.loop.connect_accepted_socket(
                     lambda: connection,

@@ -4,9 +4,10 @@ import asyncio
 import datetime
 import ssl
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from spooky._core import reasons
+from spooky._core.authority import ConnectionAuthority
 from spooky._core.reasons import Reason
 from spooky._core.terms import Client
 from spooky._core.timers import Timer
@@ -14,7 +15,7 @@ from spooky._core.validate import HTTP_1, HTTP_2
 from spooky.edge.glitches import GlitchAccount, GlitchBook, Verdict
 from spooky.edge.limits import address_text
 from spooky.edge.tcp_settings import TcpSettings
-from spooky.generation.authorities import Authorities, ConnectionAuthority
+from spooky.generation.authorities import Authorities
 from spooky.generation.tcp_contexts import ServerTls, is_client_still_accepted
 from spooky.overload.largest import Held
 from spooky.overload.manager import Measures
@@ -27,6 +28,9 @@ from spooky.request.largest import held_by_requests
 from spooky.request.service import RequestService
 from spooky.runtime import Runtime
 from spooky.runtime.byte_transport import ByteTransport
+
+if TYPE_CHECKING:
+    from spooky.edge.tcp import TcpListener
 
 CLOSE_GRACE_SECONDS: Final = 5.0
 """How long an idle connection that was told to close may take before it is cut."""
@@ -52,7 +56,7 @@ class TcpConnection(ByteTransport):
         overload: What is done against overload.
         on_told_to_end: Called when it is to end after its request because of that.
         glitches: Where it has an account of its oddities.
-        authorities: Returns what may be asked for over connections of the listener now.
+        listener: Has what may be asked for over its connections now in its ``settings``.
     """
 
     lost_reason = reasons.CLIENT_CONNECTION_LOST
@@ -67,10 +71,10 @@ class TcpConnection(ByteTransport):
         overload: Measures,
         on_told_to_end: Callable[[], None],
         glitches: GlitchBook,
-        authorities: Callable[[], Authorities],
+        listener: "TcpListener",
     ) -> None:
         super().__init__(runtime)
-        self._authorities = authorities
+        self._listener = listener
         self._overload = overload
         self._on_told_to_end = on_told_to_end
         self._settings = settings.established
@@ -118,12 +122,12 @@ class TcpConnection(ByteTransport):
         if self.speaks_http1:
             self.session = Http1Session(
                 self._on_stream,
-                self.wake,
+                self.carrier.wake,
                 limits=settings.http1,
                 answer_fields=settings.response_fields,
             )
         else:
-            self.session = Http2Session(self._on_stream, self.wake, limits=settings.http2)
+            self.session = Http2Session(self._on_stream, self.carrier.wake, limits=settings.http2)
         self.session.unwritten = self.unwritten
         now = datetime.datetime.now(datetime.UTC)
         verifier = None if identity is None else identity.client_verifier
@@ -140,7 +144,7 @@ class TcpConnection(ByteTransport):
             identity,
             has_server_name=isinstance(tls, ServerTls) and tls.has_server_name,
         )
-        return None if handshake is None else ConnectionAuthority(handshake, self._authorities)
+        return None if handshake is None else ConnectionAuthority(handshake, self._listener)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)

@@ -1,10 +1,11 @@
 """Which authorities may be asked for over a connection: those that its handshake was good for."""
 
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from spooky._core import authority
 from spooky.config.schema import Listener
 from spooky.generation.certificates import ListenerTls
 from spooky.protocol.quic.certificates import ServerIdentity, normalize_server_name, wildcard_of
@@ -43,7 +44,7 @@ class Handshake:
         return _match(self.choices, name) == self.chosen_by
 
 
-class Authorities:
+class Authorities(authority.Authorities):
     """What may be asked for over the connections of one listener.
 
     Arguments:
@@ -57,10 +58,9 @@ class Authorities:
         all_listeners: Sequence[tuple[Listener, ListenerTls]],
     ) -> None:
         listener, self._tls = own
-        self._is_checked = listener.tls.strict_authority
+        super().__init__(listener.tls.strict_authority)
         self._others = [each[1] for each in all_listeners if each is not own]
         self._handshakes: dict[tuple[ServerIdentity, bool], Handshake] = {}
-        self._covered: dict[Handshake, CoveredHosts] = {}
 
     def handshake_by_name(self, server_name: str | None) -> Handshake | None:
         """Return what the handshake of a client showed that asked for a name.
@@ -98,52 +98,11 @@ class Authorities:
             )
         return shown
 
-    def includes(self, handshake: Handshake, host: bytes) -> bool:
-        """Return whether a host may be asked for over a connection now.
-
-        Arguments:
-            handshake: The connection's, of these authorities or of some before.
-            host: In lowercase, without a port.
-        """
-        if not self._is_checked:
-            return True
-        covered = self._covered.get(handshake)
-        if covered is None:
-            covered = CoveredHosts(handshake, self._tls, self._others)
-            self._covered[handshake] = covered
-        # For each request: what is known is looked up here, without another call.
-        known = covered.known.get(host)
-        return covered.includes(host) if known is None else known
+    def _cover(self, handshake: Handshake) -> "CoveredHosts":
+        return CoveredHosts(handshake, self._tls, self._others)
 
 
-class ConnectionAuthority:
-    """The hosts that one connection is good for, by what is in force when one is asked for.
-
-    A change may put a host behind client certificates while a connection lives that would reach it
-    without one: routes are those of the generation in force, so this is too.
-
-    Arguments:
-        handshake: The connection's.
-        in_force: Returns the authorities of its listener.
-    """
-
-    __slots__ = ("_handshake", "_in_force")
-
-    def __init__(self, handshake: Handshake, in_force: Callable[[], Authorities]) -> None:
-        self._handshake = handshake
-        self._in_force = in_force
-
-    def includes(self, host: bytes) -> bool:
-        """Return whether a host may be asked for.
-
-        Arguments:
-            host: In lowercase, without a port.
-        """
-        # Asked for each time: what is remembered would keep certificates that were replaced.
-        return self._in_force().includes(self._handshake, host)
-
-
-class CoveredHosts:
+class CoveredHosts(authority.CoveredHosts):
     """The hosts that connections with one handshake are good for.
 
     Those whose certificate covers them (RFC 9110 section 7.4), unless other client certificates are
@@ -163,18 +122,15 @@ class CoveredHosts:
         handshake: What was shown.
         own: What its listener presents now.
         others: What each other listener does.
-
-    Attributes:
-        known: What was decided, by host.
     """
 
     def __init__(
         self, handshake: Handshake, own: ListenerTls, others: Sequence[ListenerTls]
     ) -> None:
+        super().__init__()
         self._handshake = handshake
         self._own = own
         self._others = others
-        self.known: dict[bytes, bool] = {}
 
     def includes(self, host: bytes) -> bool:
         """Return whether a host may be asked for.

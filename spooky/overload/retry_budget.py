@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from spooky._core.accounts import Lots
 from spooky._core.shared import Words
 from spooky.observe.counters import Counters
 from spooky.observe.segment import private_segment
@@ -97,35 +98,27 @@ class WindowCounts:
         return total
 
 
-class RetryBudget:
+class RetryBudget(Lots):
     """What an upstream may spend on retries and hedges: a share of its recent requests.
 
     Arguments:
         counts: Of the upstream.
         ratio_percent: The share.
         floor: So many in each window are allowed whatever came.
-
-    Attributes:
-        unflushed: Requests of this worker that the counts do not have yet.
     """
 
-    __slots__ = ("_counts", "_floor", "_ratio_percent", "unflushed")
+    # Each request that is counted earns its share of a retry.
+    __slots__ = ("_counts", "_floor", "_ratio_percent")
 
     def __init__(self, counts: WindowCounts, ratio_percent: int, floor: int) -> None:
+        super().__init__(FLUSH_REQUESTS)
         self._counts = counts
         self._ratio_percent = ratio_percent
         self._floor = floor
-        self.unflushed = 0
-
-    def count_request(self, now: float) -> None:
-        """Count a request, which earns its share of a retry."""
-        self.unflushed += 1
-        if self.unflushed >= FLUSH_REQUESTS:
-            self._flush(now)
 
     def limit(self, now: float) -> int:
         """Return how many retries there may be in this window."""
-        self._flush(now)
+        self._tell(now)
         return max(self._floor, self._counts.requests(now) * self._ratio_percent // 100)
 
     def spend(self, now: float) -> bool:
@@ -140,10 +133,10 @@ class RetryBudget:
         """Take back that a retry was spent: no backend was sent anything."""
         self._counts.give_retry(now)
 
-    def _flush(self, now: float) -> None:
-        if self.unflushed:
-            self._counts.add_requests(self.unflushed, now)
-            self.unflushed = 0
+    def _tell(self, now: float) -> None:
+        if self.untold:
+            self._counts.add_requests(self.untold, now)
+            self.untold = 0
 
 
 def shared_counts(counters: Counters, upstream: str, window: float) -> WindowCounts:

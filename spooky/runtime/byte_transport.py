@@ -7,6 +7,7 @@ import struct
 import termios
 from typing import cast
 
+from spooky._core.carrier import Carrier
 from spooky._core.reasons import Reason
 from spooky.protocol.session import ByteSession
 from spooky.runtime.runtime import Runtime
@@ -17,7 +18,17 @@ WRITE_BUFFER_HIGH_BYTES = 256 * 1024
 _INT = struct.Struct("i")
 
 
-class ByteTransport(asyncio.Protocol):
+class CarriedProtocol(asyncio.Protocol):
+    """What is told of a connection whose bytes go to a carrier.
+
+    Attributes:
+        carrier: What moves the bytes.
+    """
+
+    carrier: Carrier
+
+
+class ByteTransport(CarriedProtocol):
     """Feeds a session what the socket delivers, and writes what it wants once a turn.
 
     Subclasses say what loss means to them and may watch progress.
@@ -33,24 +44,15 @@ class ByteTransport(asyncio.Protocol):
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.transport: asyncio.Transport | None = None
-        self.bytes_received = 0
-        self._marked = False
-        self._reading = True
+        self.carrier = Carrier(runtime)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=WRITE_BUFFER_HIGH_BYTES)
-        self.wake()
+        self.carrier.carry(transport, self.session, self)
 
     def data_received(self, data: bytes) -> None:
-        self.bytes_received += len(data)
-        session = self.session
-        session.receive(data, self.runtime.now())
-        # At once: the loop reads a ready socket many times in one turn.
-        if session.want_read != self._reading:
-            self._follow_want_read()
-        if not self._marked:
-            self.wake()
+        self.carrier.receive(data)
 
     def eof_received(self) -> bool:
         self.session.receive_eof(clean=self._ended_cleanly())
@@ -60,6 +62,7 @@ class ByteTransport(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        self.carrier.let_go()
         self.session.connection_lost(self.lost_reason)
         self.on_closed()
 
@@ -87,25 +90,7 @@ class ByteTransport(asyncio.Protocol):
 
     def wake(self) -> None:
         """Flush at the end of this turn."""
-        if not self._marked:
-            self._marked = True
-            self.runtime.mark(self)
-
-    def flush(self) -> None:
-        """Write what the session has, then follow its wishes about reading and closing."""
-        self._marked = False
-        transport = self.transport
-        if transport is None or transport.is_closing():
-            return
-        session = self.session
-        while data := session.transmit():
-            transport.write(data)
-        if session.closed:
-            self.end()
-            return
-        if session.want_read != self._reading:
-            self._follow_want_read()
-        self.on_progress()
+        self.carrier.wake()
 
     def end(self) -> None:
         """Close the transport, after what was written has left."""
@@ -137,13 +122,3 @@ class ByteTransport(asyncio.Protocol):
         except ssl.SSLError:
             # It waits for more: the TCP connection ended without close_notify.
             return False
-
-    def _follow_want_read(self) -> None:
-        """Pause or resume reading as the session wishes."""
-        if self.transport is None:
-            return
-        self._reading = self.session.want_read
-        if self._reading:
-            self.transport.resume_reading()
-        else:
-            self.transport.pause_reading()

@@ -156,11 +156,11 @@ class TcpConnection(PooledConnection, ByteTransport):
         if self._tls is not None:
             self.resumption.complete(bool(self._tls.session_reused), self.runtime.now())
         if agreed_protocol(transport, self.pool.dial_settings.protocol) == ALPN_HTTP2:
-            self.session = http2_session(self.wake, limits=self.pool.settings.http2)
+            self.session = http2_session(self.carrier.wake, limits=self.pool.settings.http2)
             self.expected_streams = EXPECTED_STREAMS
             self.schedule_ping(PING_INTERVAL_SECONDS)
         else:
-            self.session = Http1Session(self.wake, limits=self.pool.settings.http1)
+            self.session = Http1Session(self.carrier.wake, limits=self.pool.settings.http1)
         super().connection_made(transport)
 
     @property
@@ -181,9 +181,9 @@ class TcpConnection(PooledConnection, ByteTransport):
         once something came, as most backends send tickets before all else, and if it was in vain
         not before twice as much did.
         """
-        if self._tls is None or self.bytes_received < self._offer_from:
+        if self._tls is None or self.carrier.bytes_received < self._offer_from:
             return
-        self._offer_from = 2 * self.bytes_received
+        self._offer_from = 2 * self.carrier.bytes_received
         session = self._tls.session
         if session is not None and session.has_ticket:
             self._tls = None
@@ -199,8 +199,8 @@ class TcpConnection(PooledConnection, ByteTransport):
 
     def on_ping_due(self) -> None:
         """Ask for a sign of life if there was none, and drop what was asked in vain."""
-        silent = self.bytes_received == self._received_at_ping
-        self._received_at_ping = self.bytes_received
+        silent = self.carrier.bytes_received == self._received_at_ping
+        self._received_at_ping = self.carrier.bytes_received
         if silent and self.session.unanswered_pings > 0:
             self.session.terminate(reasons.UPSTREAM_CONNECTION_LOST)
         elif silent:

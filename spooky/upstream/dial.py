@@ -10,9 +10,12 @@ from functools import cached_property
 from typing import Final, cast
 
 from spooky._core import reasons
+from spooky._core.carrier import SocketTransport
 from spooky._core.reasons import Reason
 from spooky.protocol.quic.certificates import CertificateChain
 from spooky.protocol.quic.server_verifier import ServerVerifier
+from spooky.runtime import Runtime
+from spooky.runtime.byte_transport import CarriedProtocol
 from spooky.runtime.memory_file import memory_file
 from spooky.upstream.origin import Origin
 from spooky.upstream.sessions import ResumingContext
@@ -169,8 +172,8 @@ class DialSettings:
 async def dial(
     settings: DialSettings,
     resolve: Resolve,
-    loop: asyncio.AbstractEventLoop,
-    make_protocol: Callable[[], asyncio.Protocol],
+    runtime: Runtime,
+    make_protocol: Callable[[], CarriedProtocol],
     seconds: float,
     session: ssl.SSLSession | None = None,
 ) -> None:
@@ -188,7 +191,7 @@ async def dial(
     origin = settings.origin
     try:
         async with asyncio.timeout(seconds):
-            transport = await _connect_any(settings, resolve, loop, make_protocol, session)
+            transport = await _connect_any(settings, resolve, runtime, make_protocol, session)
     except TimeoutError as error:
         raise connect_timed_out(origin, seconds) from error
     agreed = agreed_protocol(transport, settings.protocol)
@@ -233,8 +236,8 @@ def connect_timed_out(origin: Origin, seconds: float) -> DialError:
 async def _connect_any(
     settings: DialSettings,
     resolve: Resolve,
-    loop: asyncio.AbstractEventLoop,
-    make_protocol: Callable[[], asyncio.Protocol],
+    runtime: Runtime,
+    make_protocol: Callable[[], CarriedProtocol],
     session: ssl.SSLSession | None,
 ) -> asyncio.Transport:
     """Connect to the first address that accepts."""
@@ -245,13 +248,12 @@ async def _connect_any(
     failure = DialError(reasons.NAME_RESOLUTION_FAILED, f"{origin.host} has no address")
     for address in await addresses_of(origin, resolve):
         try:
-            transport, _ = await loop.create_connection(
-                make_protocol,
-                address,
-                origin.port,
-                ssl=tls,
-                server_hostname=origin.host if settings.tls is not None else None,
+            if tls is None:
+                return await _connect(address, origin.port, runtime, make_protocol)
+            made = await runtime.loop.create_connection(
+                make_protocol, address, origin.port, ssl=tls, server_hostname=origin.host
             )
+            transport: asyncio.Transport = made[0]
         except ssl.SSLCertVerificationError as error:
             failure = DialError(
                 reasons.UPSTREAM_CERTIFICATE_INVALID, f"{origin}: {error.verify_message}"
@@ -268,3 +270,22 @@ async def _connect_any(
         else:
             return transport
     raise failure
+
+
+async def _connect(
+    address: str, port: int, runtime: Runtime, make_protocol: Callable[[], CarriedProtocol]
+) -> asyncio.Transport:
+    """Connect to an address, without TLS."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    connected = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        await runtime.loop.sock_connect(connected, (address, port))
+        # What is written is all that a turn has to say: there is nothing to wait for.
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    except BaseException:
+        connected.close()
+        raise
+    protocol = make_protocol()
+    transport = SocketTransport(runtime, connected, protocol.carrier, protocol)
+    transport.start()
+    return cast(asyncio.Transport, transport)

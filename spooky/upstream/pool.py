@@ -276,8 +276,8 @@ class Pool(hand_off.Pool):
         if settings.protocol == HTTP_3:
             return await dial_http3(settings, self._resolve, partial(QuicConnection, self), seconds)
         connection = TcpConnection(self)
-        loop, session = self.runtime.loop, connection.resumption.session
-        await dial(settings, self._resolve, loop, lambda: connection, seconds, session)
+        session = connection.resumption.session
+        await dial(settings, self._resolve, self.runtime, lambda: connection, seconds, session)
         return connection
 
     async def _dial(self) -> None:

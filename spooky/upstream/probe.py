@@ -4,12 +4,14 @@ import asyncio
 from typing import Final
 
 from spooky._core import reasons
+from spooky._core.carrier import Carrier
 from spooky._core.reasons import Reason
 from spooky.config.health import HealthCheck, parse_statuses
 from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.h2.limits import Limits as Http2Limits
 from spooky.protocol.stream import Field, Stream
 from spooky.runtime import Runtime
+from spooky.runtime.byte_transport import CarriedProtocol
 from spooky.upstream.dial import DialError, DialSettings, Resolve, dial
 from spooky.upstream.pool import Pool, PoolSettings
 from spooky.upstream.quic import Http3Settings
@@ -72,12 +74,14 @@ async def _connect(
 ) -> None:
     connected: list[asyncio.BaseTransport] = []
 
-    class Connected(asyncio.Protocol):
+    class Connected(CarriedProtocol):
+        carrier = Carrier(runtime)
+
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             connected.append(transport)
 
     try:
-        await dial(dial_settings, resolve, runtime.loop, Connected, seconds)
+        await dial(dial_settings, resolve, runtime, Connected, seconds)
     except DialError as error:
         raise CheckError(error.detail) from error
     finally:

@@ -51,9 +51,9 @@ def test_requests_that_are_not_yet_told_to_other_workers_count():
     budget = RetryBudget(counts(), ratio_percent=100, floor=0)
     for _ in range(FLUSH_REQUESTS - 1):
         budget.count_request(START)
-    assert budget.unflushed == FLUSH_REQUESTS - 1
+    assert budget.untold == FLUSH_REQUESTS - 1
     assert spent(budget, START) == FLUSH_REQUESTS - 1
-    assert budget.unflushed == 0
+    assert budget.untold == 0
 
 
 def test_what_is_older_than_the_window_neither_allows_nor_forbids():

@@ -152,14 +152,14 @@ def test_a_session_is_looked_for_as_bytes_come_and_not_once_for_each_dial() -> N
     connection.connection_made(transport)
     # Backends may say something before their tickets.
     for came, asked in ((0, 0), (60, 1), (60, 1), (119, 1), (120, 2), (239, 2)):
-        connection.bytes_received = came
+        connection.carrier.bytes_received = came
         connection.offer_session()
         assert (tls.asked, sessions.offers(1.0)) == (asked, False)
     tls.has_ticket = True
-    connection.bytes_received = 240
+    connection.carrier.bytes_received = 240
     connection.on_closed()
     assert (tls.asked, sessions.take(1.0)) == (3, (tls, 1.0))
-    connection.bytes_received = 1000
+    connection.carrier.bytes_received = 1000
     connection.offer_session()
     assert tls.asked == 3
 

@@ -5,6 +5,7 @@ This is the kernel's source and its twin, as in :mod:`spooky._core.pure.h3`. Wha
 which name is said in ``request/service.py``.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable
 
 from spooky._core.access_record import AccessRecord
@@ -36,6 +37,31 @@ class Timings:
             self.connect.observe(record.connected - record.started)
         if record.first_byte >= 0:
             self.first_byte.observe(record.first_byte - record.started)
+
+
+class Lots:
+    """Counts what is told to others in lots, as to tell them of each costs more.
+
+    Arguments:
+        lot: So many are told of at once.
+
+    Attributes:
+        untold: Counted by this worker, and not known to the others yet.
+    """
+
+    def __init__(self, lot: int) -> None:
+        self.untold = 0
+        self._lot = lot
+
+    def count_request(self, now: float) -> None:
+        """Count a request."""
+        self.untold += 1
+        if self.untold >= self._lot:
+            self._tell(now)
+
+    @abstractmethod
+    def _tell(self, now: float) -> None:
+        """Tell the others of what they do not know yet."""
 
 
 class Accounts:

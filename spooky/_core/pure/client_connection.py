@@ -11,6 +11,7 @@ from typing import Any, Final
 from spooky._core.dispatch import Connection, Listener
 from spooky._core.reasons import HANDSHAKE_TIMEOUT, Reason
 from spooky._core.shared import Histogram
+from spooky._core.terms import Client
 from spooky._core.timers import Timer
 
 CLIENT_INITIAL_ID_SECONDS: Final = 3.0
@@ -115,6 +116,8 @@ class ClientConnection(Connection):
         self._counted_sent = self._counted_received = self._counted_lost = 0
         self._handshake_timer: Timer | None = None
         self._keep_alive_timer: Timer | None = None
+        # Made for the first request.
+        self._client: Client | None = None
 
     def start(self) -> None:
         """Take packets with the ID the client chose, and limit the handshake's time."""
@@ -148,6 +151,27 @@ class ClientConnection(Connection):
     @abstractmethod
     def terminate(self, reason: Reason) -> None:
         """Close now; streams still open end with ``reason``."""
+
+    @abstractmethod
+    def _make_client(self) -> Client:
+        """Return what requests know of the client."""
+
+    @abstractmethod
+    def _end_after_request(self) -> None:
+        """Have the client bring its next requests over another connection."""
+
+    # --- requests -----------------------------------------------------------------------------
+
+    def _on_stream(self, stream: Any) -> Any:
+        """Return what takes a request."""
+        listener: Any = self._listener
+        if self._client is None:
+            self._client = self._make_client()
+        if listener.overload.stops_keep_alive:
+            # Later: a session is not told anything within its own upcall.
+            self._runtime.loop.call_soon(self._end_after_request)
+        service = listener.service
+        return service.accept(stream, self._client)
 
     # --- the handshake ------------------------------------------------------------------------
 

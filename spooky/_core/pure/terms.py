@@ -7,6 +7,7 @@ source and its twin, as in :mod:`spooky._core.pure.h3`.
 
 from typing import Any
 
+from spooky._core.authority import ConnectionAuthority
 from spooky._core.routes import RouteTable
 from spooky._core.validate import Limits
 
@@ -139,8 +140,7 @@ class Client:
             data, and may be a replay.
         proxies: Says where the client of each request is, if the client of the connection is a
             proxy that is believed; else ``None``; see ``request/client_address.py``.
-        covered: The hosts that the connection is good for, see ``generation/authorities.py``;
-            ``None`` for all.
+        covered: The hosts that the connection is good for; ``None`` for all.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class Client:
         hop: bytes,
         is_early: bool = False,
         proxies: Any = None,
-        covered: Any = None,
+        covered: ConnectionAuthority | None = None,
     ) -> None:
         self.address = address
         self.port = port

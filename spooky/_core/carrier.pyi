@@ -1,0 +1,5 @@
+"""The bytes of a TCP connection; the twin is the source, and says the rest."""
+
+from spooky._core.pure.carrier import LOW_SHARE, Carrier, SocketTransport
+
+__all__ = ["LOW_SHARE", "Carrier", "SocketTransport"]
