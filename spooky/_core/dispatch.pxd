@@ -57,8 +57,10 @@ cdef class Listener:
     cdef Py_ssize_t _segmented
     cdef Py_ssize_t _unsendable
 
-    @cython.locals(now=double, batches=dict, datagrams=list, taken=Py_ssize_t)
+    @cython.locals(now=double, datagrams=list, taken=Py_ssize_t, runtime=Turns)
     cpdef object _on_readable(self)
+    @cython.locals(batches=dict)
+    cdef Py_ssize_t _take(self, list datagrams, double now) except -1
     cdef list _read(self)
     @cython.locals(taken=Py_ssize_t, batch=list)
     cpdef Py_ssize_t _deliver(self, dict batches, double now) except -1

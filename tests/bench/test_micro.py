@@ -48,7 +48,10 @@ def test_no_kernel_is_without_a_case() -> None:
         "hand_off",
     }  # fmt: skip
     # And what a connection and a turn of the loop are, as part of a worker.
-    of_worker = {"turns", "dispatch", "arrivals", "opening", "client_connection", "quic_link"}
+    of_worker = {
+        "turns", "dispatch", "arrivals", "opening", "client_connection", "quic_link", "tcp",
+        "carrier", "authority",
+    }  # fmt: skip
     assert set(_core.KERNELS) - measured == parts | of_exchange | of_worker
     assert len({case.name for case in CASES}) == len(CASES)
 

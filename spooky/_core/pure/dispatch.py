@@ -241,15 +241,31 @@ class Listener:
 
     def _on_readable(self) -> None:
         """Read datagrams; those of handshakes wait until the others had their turn."""
-        now = self.runtime.now()
-        for _ in range(_READS_PER_TURN):
-            batches: dict[Any, list[ReceivedDatagram]] = {}
-            datagrams = self._read()
-            for datagram in datagrams:
-                self._sort(datagram, batches, now, False, False)
-            taken = self._deliver(batches, now)
+        runtime = self.runtime
+        now = runtime.clock()
+        datagrams = self._read()
+        if len(datagrams) == 1:
+            # What comes alone is answered now: the way to the end of a turn is long, and there is
+            # nothing to wait for.
+            runtime.hold()
+            try:
+                self._take(datagrams, now)
+            finally:
+                runtime.flush()
+            return
+        taken = self._take(datagrams, now)
+        for _ in range(_READS_PER_TURN - 1):
             if len(datagrams) < _DATAGRAMS_PER_TURN or taken > _DATAGRAMS_PER_TURN // 2:
                 break
+            datagrams = self._read()
+            taken = self._take(datagrams, now)
+
+    def _take(self, datagrams: list[ReceivedDatagram], now: float) -> int:
+        """Give connections their datagrams; return how many these are."""
+        batches: dict[Any, list[ReceivedDatagram]] = {}
+        for datagram in datagrams:
+            self._sort(datagram, batches, now, False, False)
+        return self._deliver(batches, now)
 
     def _read(self) -> list[ReceivedDatagram]:
         """Return what the socket has, and count how it came."""
@@ -267,7 +283,7 @@ class Listener:
         return datagrams
 
     def _deliver(self, batches: dict[Any, list[ReceivedDatagram]], now: float) -> int:
-        """Give connections their datagrams; return how many these are."""
+        """Give connections what is theirs; return how many datagrams these are."""
         taken = 0
         for connection, batch in batches.items():
             taken += len(batch)
