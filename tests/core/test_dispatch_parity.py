@@ -20,7 +20,8 @@ from tests.support.twins import twins
 
 pytestmark = pytest.mark.skipif(not _core.COMPILED, reason="the kernels are not compiled")
 
-TWINS = twins("turns", "dispatch")
+COMPILED = {"turns": turns, "dispatch": dispatch}
+TWINS = twins(*COMPILED)
 COUNTS = 6
 
 Log = list[tuple[Any, ...]]
@@ -330,7 +331,7 @@ def outcome(world: World, act: str, *what: Any) -> str:
 @given(STEPS)
 @settings(deadline=None)
 def test_whatever_comes_both_do_the_same(steps: list[tuple[Any, ...]]) -> None:
-    worlds = World({"turns": turns, "dispatch": dispatch}), World(TWINS)
+    worlds = World(COMPILED), World(TWINS)
     # Most is over within a turn; now and then more comes before.
     everything = [
         each
@@ -348,7 +349,7 @@ def test_whatever_comes_both_do_the_same(steps: list[tuple[Any, ...]]) -> None:
     assert worlds[0].values[0] == given_out[0] + worlds[0].log.count("late")
 
 
-@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+@pytest.mark.parametrize("kernels", [COMPILED, TWINS])
 def test_a_connection_that_fails_takes_nothing_from_others(kernels: dict[str, Any]) -> None:
     world = World(kernels)
     for step in [("read", [(name, "initial") for name in range(1, 4)]), ("turn",), ("turn",)]:
@@ -365,7 +366,7 @@ def test_a_connection_that_fails_takes_nothing_from_others(kernels: dict[str, An
     assert [entry for entry in world.log if entry[0] == "broken"] == [("broken", 1)] * 2
 
 
-@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+@pytest.mark.parametrize("kernels", [COMPILED, TWINS])
 def test_a_connection_that_cannot_begin_stalls_no_other(kernels: dict[str, Any]) -> None:
     world = World(kernels)
     world.fails = 4
@@ -375,7 +376,7 @@ def test_a_connection_that_cannot_begin_stalls_no_other(kernels: dict[str, Any])
     assert [entry[1] for entry in world.log if entry[0] == "begin"] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+@pytest.mark.parametrize("kernels", [COMPILED, TWINS])
 def test_a_connection_that_cannot_be_ended_stalls_no_other(kernels: dict[str, Any]) -> None:
     world = World(kernels)
     names = range(1, 7)
@@ -389,7 +390,7 @@ def test_a_connection_that_cannot_be_ended_stalls_no_other(kernels: dict[str, An
     assert sorted(given_out) == sorted([*names, *names])
 
 
-@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+@pytest.mark.parametrize("kernels", [COMPILED, TWINS])
 def test_a_connection_that_cannot_settle_is_forgotten_when_it_is_over(
     kernels: dict[str, Any],
 ) -> None:
@@ -405,7 +406,7 @@ def test_a_connection_that_cannot_settle_is_forgotten_when_it_is_over(
     assert not world.listener._by_connection_id
 
 
-@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+@pytest.mark.parametrize("kernels", [COMPILED, TWINS])
 def test_a_connection_that_cannot_settle_has_a_timer_yet(kernels: dict[str, Any]) -> None:
     """Else nothing would ever end it, and it would keep its place."""
     world = World(kernels)
@@ -419,7 +420,7 @@ def test_a_connection_that_cannot_settle_has_a_timer_yet(kernels: dict[str, Any]
     assert [entry[1] for entry in world.log if entry[0] == "expire"] == [5, 5]
 
 
-@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+@pytest.mark.parametrize("kernels", [COMPILED, TWINS])
 def test_what_is_late_for_a_closed_connection_is_dropped_until_nothing_is(
     kernels: dict[str, Any],
 ) -> None:
@@ -443,7 +444,7 @@ def test_what_is_late_for_a_closed_connection_is_dropped_until_nothing_is(
     assert answered() == ["others", "unknown", "others"]
 
 
-@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+@pytest.mark.parametrize("kernels", [COMPILED, TWINS])
 def test_connections_that_clients_close_are_remembered_up_to_a_bound_the_newest_first(
     kernels: dict[str, Any],
 ) -> None:
@@ -458,7 +459,7 @@ def test_connections_that_clients_close_are_remembered_up_to_a_bound_the_newest_
     assert dispatch.LATE_MAX // 2 <= len(named) - newest <= dispatch.LATE_MAX + 5
 
 
-@pytest.mark.parametrize("kernels", [{"turns": turns, "dispatch": dispatch}, TWINS])
+@pytest.mark.parametrize("kernels", [COMPILED, TWINS])
 def test_a_connection_whose_timer_breaks_is_ended_and_holds_up_no_other(
     kernels: dict[str, Any],
 ) -> None:
@@ -470,3 +471,23 @@ def test_a_connection_whose_timer_breaks_is_ended_and_holds_up_no_other(
     world.step("turn")
     done = [entry for entry in world.log if entry[0] in ("expire", "broken")]
     assert [entry[:2] for entry in done] == [("expire", 1), ("broken", 1), ("expire", 5)]
+
+
+@pytest.mark.parametrize("kernels", [COMPILED, TWINS], ids=["compiled", "twin"])
+def test_what_comes_alone_is_answered_at_once_and_more_at_the_end_of_the_turn(
+    kernels: dict[str, Any],
+) -> None:
+    world = World(kernels)
+    world.step("read", [(1, "initial")])
+    world.turn()
+    world.step("establish", 1)
+
+    def sent_at_once(datagrams: int) -> bool:
+        world.log.clear()
+        world.step("read", [(1, "short")] * datagrams)
+        at_once = any(each[0] == "sent" for each in world.log)
+        world.turn()
+        assert any(each[0] == "sent" for each in world.log)
+        return at_once
+
+    assert [sent_at_once(datagrams) for datagrams in (1, 2)] == [True, False]
