@@ -180,6 +180,7 @@ async def dial(
     """Connect to an origin.
 
     Arguments:
+        runtime: The worker's.
         seconds: For resolving, connecting and TLS together.
         session: Of TLS, to be resumed.
         make_protocol: Makes the protocol object for the connection; it asks

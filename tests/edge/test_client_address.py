@@ -9,6 +9,8 @@ import pytest
 from spooky._core.dispatch import Listener
 from spooky._core.h3_wire import encode_frame
 from spooky._core.sections import encode_fields
+from spooky._core.service import Service
+from spooky._core.terms import Client
 from spooky._core.turns import Turns
 from spooky.config.client_address import ClientAddress
 from spooky.config.glitches import Glitches
@@ -61,10 +63,20 @@ class Connected(Scenario):
         listener.cap = ConnectionCap(counters, "quic", 1, 1)
         listener.cap.open()
         listener.measures = quic_measures(counters)
-        listener.service = SimpleNamespace(accept=self.accept)
+        listener.service = Accepting(self.accept)
         self.connection = QuicConnection(listener, session, header.destination_connection_id)
         self.connection.start()
         return session
+
+
+class Accepting(Service):
+    """A service that only begins requests."""
+
+    def __init__(self, accept: Any) -> None:
+        self._take = accept
+
+    def accept(self, stream: Any, client: Client) -> Any:
+        return self._take(stream, client)
 
 
 @pytest.mark.parametrize("engine", ENGINES.values(), ids=lambda engine: engine.name)

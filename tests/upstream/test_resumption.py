@@ -9,6 +9,7 @@ import pytest
 from aioquic.tls import AlertHandshakeFailure, SessionTicket
 
 import spooky
+from spooky._core.turns import Turns
 from spooky.protocol.h1.limits import Limits as Http1Limits
 from spooky.protocol.quic.engines import ENGINES
 from spooky.upstream.connection import TcpConnection
@@ -20,6 +21,7 @@ from spooky.upstream.sessions import (
     Sessions,
 )
 from tests.certificates import shared_ca, shared_server, write
+from tests.support.loop import Loop
 from tests.support.origin import Origin
 from tests.support.origin_h3 import Http3Origin
 from tests.support.proxy import configuration, connect, run
@@ -137,7 +139,7 @@ class Tls:
 
 def test_a_session_is_looked_for_as_bytes_come_and_not_once_for_each_dial() -> None:
     tls, sessions = Tls(), Sessions[Any]()
-    runtime = SimpleNamespace(now=lambda: 1.0, mark=lambda connection: None)
+    runtime = Turns(Loop(), lambda: 1.0, 0.001)
     pool: Any = SimpleNamespace(
         runtime=runtime,
         sessions=sessions,
