@@ -107,6 +107,11 @@ class Changes:
         self.participants = participants
         self._one_at_a_time = asyncio.Lock()
 
+    @property
+    def in_force(self) -> InForce:
+        """What is in force, and the same as the history has it."""
+        return InForce(self.running, self.record)
+
     @contextlib.asynccontextmanager
     async def halted(self) -> AsyncIterator[None]:
         """Make no change as long as this is open.
@@ -373,7 +378,7 @@ class Changes:
             unproven=probation > 0 or is_as_before,
             probation_seconds=self.record.probation_seconds if is_as_before else probation,
         )
-        before = InForce(self.running, self.record)
+        before = self.in_force
         rolling = new_workers or made.effect is Effect.ROLLING
         await self._carry_out(NextGeneration(number, candidate, rolling), record)
         seconds = time.monotonic() - began

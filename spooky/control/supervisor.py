@@ -18,9 +18,7 @@ from spooky.control.change import (
     Asked,
     ChangeError,
     Committed,
-    NextGeneration,
     Participant,
-    Step,
 )
 from spooky.control.changes import Changes
 from spooky.control.crew import Crew
@@ -43,7 +41,7 @@ from spooky.control.listeners import Listeners
 from spooky.control.logs import Logs
 from spooky.control.metrics_endpoint import MetricsEndpoint
 from spooky.control.names import Names
-from spooky.control.orders import prepare_order, start_order
+from spooky.control.orders import Orders
 from spooky.control.outside_resolver import OutsideResolver
 from spooky.control.probation import Probation
 from spooky.control.service_manager import ServiceManager
@@ -55,8 +53,7 @@ from spooky.control.traffic import TrafficReader
 from spooky.control.upgrade import Upgrade
 from spooky.control.worker_process import WorkerProcess
 from spooky.control.worker_watch import WorkerWatch
-from spooky.edge.messages import Prepare, Resolve, Resolved, Start, UseKeys, UseLogs
-from spooky.edge.reduced import reduced
+from spooky.edge.messages import Resolve, Resolved, UseKeys, UseLogs
 from spooky.generation.materials import MaterialError
 from spooky.observe.metrics import Fact
 from spooky.protocol.quic.steering import Steering
@@ -99,7 +96,6 @@ class Supervisor:
             lambda keys: self._crew.tell(UseKeys(keys)),
             lambda: self._changes.halted(),
         )
-        self._waits = heir is not None
         resolve = OutsideResolver(SystemResolver(self._loop), lambda: self._configuration)
         self._names = Names(resolve)
         self._segment, self._segment_file = shared_segment(heir)
@@ -112,7 +108,11 @@ class Supervisor:
         self._metrics = MetricsEndpoint(self._segment, self._facts)
         self._listeners = Listeners(self._slots)
         self._crew = Crew(
-            self._slots, self._segment, self._make_start, self._on_resolve, self._on_left
+            self._slots,
+            self._segment,
+            lambda slot, ways: self._orders.start(slot, ways),
+            self._on_resolve,
+            self._on_left,
         )
         patience = self._service_manager.patience
         self._watch = WorkerWatch(self._runtime, self._segment, self._crew, patience)
@@ -124,6 +124,7 @@ class Supervisor:
         self._upgrade: Upgrade
         self._file_watch: FileWatch | None = None
         self._logs: Logs
+        self._orders: Orders
 
     async def run(self) -> bool:
         """Serve until told to stop by SIGTERM or SIGINT.
@@ -284,7 +285,24 @@ class Supervisor:
             self._candidate, record = begin_with(
                 self._candidate, history, self._started, self._resumed
             )
-        parts: list[Participant] = [self._slots, self._logs, self._listeners, self, self._metrics]
+        self._orders = Orders(
+            self._segment,
+            self._segment_file,
+            self._slots,
+            self._listeners,
+            self._logs,
+            self._keys,
+            self._crew,
+            lambda: self._changes.in_force,
+            waits=self._heir is not None,
+        )
+        parts: list[Participant] = [
+            self._slots,
+            self._logs,
+            self._listeners,
+            self._orders,
+            self._metrics,
+        ]
         self._changes = Changes(self._candidate, record, history, self._segment, parts)
         self._probation = Probation(
             TrafficReader(self._segment, self._health.ready),
@@ -411,7 +429,7 @@ class Supervisor:
         logger.info("taking over as process %d", os.getpid())
         handles = {**self._listeners.own_descriptors(), **self._crew.handles()}
         await heir.wait_for_begin(self._slots.active, handles)
-        self._waits = False
+        self._orders.waits = False
         self._slots.swapped()
         self._listeners.steer()
         self._crew.begin()
@@ -421,65 +439,7 @@ class Supervisor:
         await self._open_endpoints(heir.take("metrics"), control, heir.take("admin"))
         heir.close()
 
-    # --- what workers need --------------------------------------------------------------------
-
-    def _make_start(self, slot: int, ways: dict[str, int]) -> tuple[Start, dict[str, int]]:
-        """Return what the worker of an active slot has to know."""
-        descriptors = {
-            "segment": self._segment_file,
-            **self._logs.descriptors,
-            **ways,
-            **self._listeners.descriptors(slot),
-        }
-        return start_order(
-            slot,
-            self._segment.generation,
-            self._changes.running,
-            self._keys.current,
-            self._slots.steering,
-            self._listeners.numbers.values(),
-            descriptors,
-            waits=self._waits,
-        )
-
-    async def prepare(self, change: NextGeneration) -> Step:
-        """Have all workers prepare a change.
-
-        Raises:
-            PrepareError: One cannot.
-        """
-        wanted, known = change.candidate.configuration, self._configuration
-        told = reduced(wanted, self._changes.record.number, known)
-
-        def make(slot: int) -> tuple[Prepare, dict[str, int]]:
-            descriptors = {
-                **(self._logs.prepared or {}),
-                **self._listeners.prepared_descriptors(slot),
-            }
-            return prepare_order(change, told, self._listeners.prepared_numbers, descriptors)
-
-        logs = self._logs.prepared
-
-        def make_start(slot: int, ways: dict[str, int]) -> tuple[Start, dict[str, int]]:
-            descriptors = {
-                "segment": self._segment_file,
-                **(self._logs.descriptors if logs is None else logs),
-                **ways,
-                **self._listeners.coming_descriptors(slot),
-            }
-            return start_order(
-                slot,
-                change.number,
-                change.candidate,
-                self._keys.current,
-                self._slots.coming_steering,
-                self._listeners.prepared_numbers,
-                descriptors,
-                waits=True,
-            )
-
-        await self._crew.prepare(change, make, make_start)
-        return Step(self._crew.committed, self._crew.discard, self._crew.check_prepared)
+    # --- what workers say and ask -------------------------------------------------------------
 
     def _on_left(self, slot: int) -> None:
         """Give a slot free whose worker has finished."""
