@@ -43,6 +43,8 @@ from spooky.control.metrics_endpoint import MetricsEndpoint
 from spooky.control.names import Names
 from spooky.control.orders import Orders
 from spooky.control.outside_resolver import OutsideResolver
+from spooky.control.places import socket_path
+from spooky.control.predecessor import wait_for_end
 from spooky.control.probation import Probation
 from spooky.control.service_manager import ServiceManager
 from spooky.control.shared_keys import SharedKeys
@@ -143,6 +145,9 @@ class Supervisor:
         """
         self._loop.add_signal_handler(signal.SIGHUP, self._on_reload_signal)
         try:
+            self._open_logs()
+            if self._heir is None and self._candidate.path:
+                await self._wait_for_predecessor()
             self._open()
             self._open_changes()
             if self._heir is None:
@@ -197,13 +202,23 @@ class Supervisor:
 
     # --- the beginning and the end ------------------------------------------------------------
 
+    def _open_logs(self) -> None:
+        """Have somewhere to say what happens."""
+        try:
+            self._logs = Logs(self._candidate.configuration)
+        except OSError as error:
+            raise StartError(f"cannot open a log: {error}") from error
+
+    async def _wait_for_predecessor(self) -> None:
+        """Wait until what serves no more in this place has ended."""
+        configuration = self._candidate.configuration
+        seconds = configuration.performance.shutdown_drain_timeout_ms / 1000
+        place = socket_path(configuration.control)
+        await wait_for_end(place, seconds, self._service_manager.show)
+
     def _open(self) -> None:
         """Make everything that workers need."""
         configuration = self._candidate.configuration
-        try:
-            self._logs = Logs(configuration)
-        except OSError as error:
-            raise StartError(f"cannot open a log: {error}") from error
         allow_many_files()
         keep_no_secrets()
         if self._heir is None:
