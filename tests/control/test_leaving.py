@@ -29,7 +29,7 @@ from spooky.control.metrics_server import MetricsServer
 from spooky.control.roles import DeniedError
 from spooky.observe.counters import Counters
 from tests.certificates import shared_server, write
-from tests.interop.conftest import free_port
+from tests.support.ports import free_port
 from tests.support.proxy import run
 from tests.support.tls import plain_context
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import spooky
-from tests.interop.conftest import free_port
+from tests.support.ports import free_port
 from tests.support.proxy import INGRESSES, Client, configuration, connect, run
 
 
