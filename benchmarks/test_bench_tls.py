@@ -1,7 +1,8 @@
-"""What the server's side of a TLS handshake costs: of ours, and of aioquic's context as its twin.
+"""What either side of a TLS handshake costs: of ours, and of aioquic's context as its twin.
 
 A full handshake has a certificate for P-256 and keys of X25519, as with nearly every client. What
-answers the hello is timed apart from what answers the client's Finished.
+answers the hello is timed apart from what answers the client's Finished; a client's hello apart
+from what reads the answer, of which it believes everything.
 """
 
 from collections.abc import Callable
@@ -16,13 +17,14 @@ from spooky.protocol.quic.certificates import CertificateSelector, ServerIdentit
 from spooky.protocol.quic.tickets import TicketStore
 from spooky.protocol.quic.tls_endpoint import HANDSHAKE, INITIAL
 from tests.certificates import shared_server
-from tests.protocol.quic.support import chain_of, server_parameters
+from tests.protocol.quic.support import chain_of, client_parameters, server_parameters
 from tests.protocol.quic.tls_support import (
     CLIENT_PARAMETERS,
     SERVER_PARAMETERS,
     Bare,
     Native,
     exchange,
+    native_client,
     native_server,
 )
 
@@ -34,6 +36,7 @@ SIDES = pytest.mark.parametrize("side", [pytest.param("compiled", marks=COMPILED
 KINDS = pytest.mark.parametrize("kind", ["full", "resumed"])
 
 Server = Native | Bare
+Client = Native | Bare
 
 
 def server_maker(side: str) -> Callable[[], Server]:
@@ -140,3 +143,53 @@ def test_answer_a_finished(benchmark: BenchmarkFixture, side: str, kind: str) ->
         return (handshakes.finished(),), {}
 
     benchmark.pedantic(handshakes.answer_finished, setup=setup, rounds=ROUNDS)
+
+
+class Clients:
+    """Makes clients of one kind, and servers of ours that answer them."""
+
+    def __init__(self, side: str, kind: str) -> None:
+        self._side = side
+        self._server = server_maker("compiled" if _core.COMPILED else "pure")
+        self._tickets: list[Any] = []
+        self._resuming = kind == "resumed"
+        if self._resuming:
+            exchange(client(self._tickets.append), self._server())
+
+    def begin(self) -> Client:
+        """Return a client that has said its hello."""
+        ticket = self._tickets[0] if self._resuming else None
+        if self._side == "pure":
+            return client(lambda ticket: None, ticket)
+        parameters = client_parameters(
+            verify=False, groups=(tls.Group.X25519,), ticket=ticket, on_ticket=lambda ticket: None
+        )
+        return native_client(parameters)
+
+    def answered(self) -> tuple[Client, list[tuple[int, bytes]]]:
+        """Return one, and what it is answered."""
+        begun, server = self.begin(), self._server()
+        server.receive(INITIAL, begun.take_output(INITIAL))
+        return begun, [(level, server.take_output(level)) for level in (INITIAL, HANDSHAKE)]
+
+
+def read_answer(begun: Client, answer: list[tuple[int, bytes]]) -> None:
+    """Let a client read the server's flight, and say its Finished."""
+    for level, said in answer:
+        begun.receive(level, said)
+    assert begun.take_output(HANDSHAKE)
+
+
+@SIDES
+@KINDS
+def test_say_a_hello(benchmark: BenchmarkFixture, side: str, kind: str) -> None:
+    benchmark.group = f"a client's hello: {kind}"
+    benchmark.pedantic(Clients(side, kind).begin, rounds=ROUNDS)
+
+
+@SIDES
+@KINDS
+def test_read_the_answer(benchmark: BenchmarkFixture, side: str, kind: str) -> None:
+    benchmark.group = f"reading the answer: {kind}"
+    clients = Clients(side, kind)
+    benchmark.pedantic(read_answer, setup=lambda: (clients.answered(), {}), rounds=ROUNDS)

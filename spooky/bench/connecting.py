@@ -8,11 +8,12 @@ from typing import Final
 from aioquic.tls import SessionTicket
 
 from spooky.bench.histogram import Histogram
+from spooky.bench.lane import Lane
 from spooky.bench.plan import LoadPlan
 from spooky.bench.wire import Loop, Wire
 from spooky.protocol.quic.engines import chosen_engine
 from spooky.protocol.quic.parameters import ClientParameters
-from spooky.protocol.quic.session import Address, Close, Handshake, QuicSession
+from spooky.protocol.quic.session import Address, Close, QuicSession
 
 STREAM_WINDOW: Final = 16 * 1024 * 1024
 """What a response may have outstanding, so that the client is never what limits it; bytes."""
@@ -23,9 +24,6 @@ CONNECTION_WINDOW: Final = 64 * 1024 * 1024
 IDLE_TIMEOUT: Final = 60.0
 """Seconds, and as many more as the load takes, so that the client never ends what a scenario keeps
 idle; servers may have a shorter one."""
-
-CONTROL_STREAM: Final = b"\x00\x04\x00"
-"""The HTTP/3 control stream with empty SETTINGS (RFC 9114 section 6.2.1)."""
 
 H3_NO_ERROR: Final = 0x100
 
@@ -153,7 +151,7 @@ class Connecting:
                 report_at = now + 0.5
                 progress(now - begun)
 
-    def done(self, lane: "Lane", wire: Wire, now: float) -> None:
+    def done(self, lane: Lane, wire: Wire, now: float) -> None:
         """Count a connection, close it, and begin the next."""
         handshake = lane.handshake
         if lane.close is not None or handshake is None:
@@ -187,66 +185,3 @@ class Connecting:
 
     def _take_ticket(self, ticket: SessionTicket) -> None:
         self._ticket = ticket
-
-
-class Lane:
-    """One connection that is being made: the handler of its session."""
-
-    def __init__(self, connecting: Connecting, session: QuicSession, now: float) -> None:
-        self.session = session
-        self.begun = self.now = now
-        self.handshake: Handshake | None = None
-        self.established_at = 0.0
-        self.close: Close | None = None
-        self._connecting = connecting
-        self._over = False
-        session.handler = self
-
-    def after(self, wire: Wire) -> None:
-        """See whether the connection is done, or came to nothing."""
-        if self._over:
-            return
-        if self.close is not None or self._is_done():
-            self._over = True
-            self._connecting.done(self, wire, self.now)
-
-    def _is_done(self) -> bool:
-        if self.handshake is None or not self.session.all_acknowledged:
-            return False
-        return not self._connecting.resume or self._connecting.has_ticket
-
-    def on_early_data(self) -> None:
-        """Ignore it: servers are told this."""
-
-    def on_handshake(self, handshake: Handshake) -> None:
-        """Take the time, and send something that the server has to acknowledge."""
-        self.handshake = handshake
-        self.established_at = self.now
-        stream_id = self.session.open_stream(True)
-        if stream_id is not None:
-            self.session.send(stream_id, CONTROL_STREAM, False)
-
-    def on_closed(self, close: Close) -> None:
-        """Remember how the connection ended."""
-        self.close = close
-
-    def on_stream_data(self, stream_id: int, data: bytes, fin: bool) -> None:
-        """Ignore the server's control stream."""
-
-    def on_stream_reset(self, stream_id: int, error_code: int) -> None:
-        """Ignore it."""
-
-    def on_stop_sending(self, stream_id: int, error_code: int) -> None:
-        """Ignore it."""
-
-    def on_stream_writable(self, stream_id: int) -> None:
-        """Ignore it: three bytes fit any window."""
-
-    def on_streams_available(self) -> None:
-        """Ignore it: one stream is enough."""
-
-    def on_connection_id_issued(self, connection_id: bytes) -> None:
-        """Ignore it: the socket has one connection."""
-
-    def on_connection_id_retired(self, connection_id: bytes) -> None:
-        """Ignore it: the socket has one connection."""

@@ -1,7 +1,7 @@
 # cython: language_level=3
 """The state of a connection, its handshake, and its end."""
 
-import secrets
+from os import urandom
 
 from libc.math cimport INFINITY
 from libc.stdint cimport uint32_t, uint64_t
@@ -393,7 +393,7 @@ cdef class Endpoint:
 
     cdef bytes reset_token_of(self, bytes connection_id):
         if self.make_reset_token is None:
-            return secrets.token_bytes(RESET_TOKEN_LENGTH)
+            return urandom(RESET_TOKEN_LENGTH)
         return self.make_reset_token(connection_id)
 
     # --- what became of packets -----------------------------------------------------------------
