@@ -5,7 +5,7 @@ cimport cython
 from spooky._core cimport tcp
 from spooky._core.turns cimport Turns
 
-cdef Py_ssize_t _LOW_SHARE, _ALONE_BYTES, _READS_PER_TURN, _RECEIVE_BYTES_MAX
+cdef Py_ssize_t _LOW_SHARE, _READS_PER_TURN, _RECEIVE_BYTES_MAX
 
 
 cdef class Carrier:
@@ -46,7 +46,7 @@ cdef class SocketTransport:
     cpdef object write(self, bytes data)
     cpdef object pause_reading(self)
     cpdef object close(self)
-    @cython.locals(data=bytes, runtime=Turns, reads=Py_ssize_t)
+    @cython.locals(data=bytes, runtime=Turns, held=bint)
     cpdef object _on_readable(self)
     cdef bytes _read(self)
     cdef object _take(self, bytes data)

@@ -57,7 +57,7 @@ cdef class Listener:
     cdef Py_ssize_t _segmented
     cdef Py_ssize_t _unsendable
 
-    @cython.locals(now=double, datagrams=list, taken=Py_ssize_t, runtime=Turns)
+    @cython.locals(now=double, datagrams=list, taken=Py_ssize_t, held=bint, runtime=Turns)
     cpdef object _on_readable(self)
     @cython.locals(batches=dict)
     cdef Py_ssize_t _take(self, list datagrams, double now) except -1

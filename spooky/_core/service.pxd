@@ -34,5 +34,5 @@ cdef class Service:
     cpdef InForce in_force(self)
     cpdef str next_request_id(self)
     cpdef object begin_ids(self)
-    @cython.locals(now=double, protocol=str)
+    @cython.locals(now=double, protocol=str, runtime=Turns)
     cpdef object finished(self, Client client, object stream, AccessRecord record, object reason)

@@ -23,12 +23,13 @@ COMPILED = {"turns": turns, "tcp": tcp, "carrier": carrier}
 TWINS = twins(*COMPILED)
 
 HIGH = 20_000
-SIZES = st.sampled_from([1, 100, carrier.ALONE_BYTES, carrier.ALONE_BYTES + 1, 30_000])
+SIZES = st.sampled_from([1, 100, 4096, 30_000])
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.sampled_from(["peer sends", "peer takes", "say"]), SIZES),
         st.tuples(st.just("want_read"), st.booleans()),
         st.tuples(st.just("stays open"), st.booleans()),
+        st.tuples(st.just("under way"), st.sampled_from([0, turns.FEW, turns.FEW + 1])),
         st.sampled_from([("readable",), ("writable",), ("turn",), ("turn",)]),
         st.sampled_from([("peer ends",), ("peer is gone",), ("break",), ("finish",)]),
         st.sampled_from([("close",), ("abort",)]),
@@ -63,7 +64,7 @@ class World:
             def report(this, broken: object) -> None:
                 self.log.append("reported")
 
-        runtime = Turns(self, lambda: 1.0, 0.001)
+        runtime = self.runtime = Turns(self, lambda: 1.0, 0.001)
         self.carrier = kernels["carrier"].Carrier(runtime)
         self.transport = kernels["carrier"].SocketTransport(runtime, own, self.carrier, self)
         self.own = own
@@ -156,6 +157,8 @@ class World:
             self.carrier.wake()
         elif act == "stays open":
             self.stays_open = what[0]
+        elif act == "under way":
+            self.runtime.under_way = what[0]
         elif act == "readable" and self.reader is not None:
             self.reader()
         elif act == "writable" and self.writer is not None:
@@ -235,19 +238,18 @@ def test_whatever_is_written_comes_in_whole(kernels: dict[str, Any], is_closed_f
 
 
 @pytest.mark.parametrize("kernels", [COMPILED, TWINS], ids=["compiled", "twin"])
-def test_what_comes_alone_is_answered_at_once_and_more_at_the_end_of_the_turn(
-    kernels: dict[str, Any],
+@pytest.mark.parametrize(
+    ("under_way", "is_at_once"), [(0, True), (turns.FEW, True), (turns.FEW + 1, False)]
+)
+def test_of_few_under_way_each_is_answered_at_once_and_of_more_at_the_end_of_the_turn(
+    kernels: dict[str, Any], under_way: int, is_at_once: bool
 ) -> None:
-    world = live(kernels, [("peer sends", carrier.ALONE_BYTES)])
+    world = live(kernels, [("under way", under_way), ("peer sends", 100)])
     world.output.append(b"answer")
     world.step("readable")
-    assert (world.take(100), len(world.soon)) == (6, 0)
-    world.step("peer sends", carrier.ALONE_BYTES + 1)
-    world.output.append(b"answer")
-    world.step("readable")
-    assert (world.take(100), len(world.soon)) == (0, 1)
+    assert (world.take(100), len(world.soon)) == ((6, 0) if is_at_once else (0, 1))
     world.turn()
-    assert world.take(100) == 6
+    assert world.take(100) == (0 if is_at_once else 6)
     world.transport.abort()
     world.turn()
     world.peer.close()

@@ -45,6 +45,7 @@ STEPS = st.lists(
         st.tuples(st.just("forget"), st.integers(0, 3)),
         st.tuples(st.just("close"), st.integers(0, 3)),
         st.tuples(st.just("fail"), st.integers(-1, 4)),
+        st.tuples(st.just("under way"), st.sampled_from([0, turns.FEW, turns.FEW + 1])),
         st.tuples(st.just("pass"), st.sampled_from([0.0, 0.4, 3.0])),
         st.tuples(st.just("room"), st.sampled_from([0, 1, 3, 5000])),
         st.tuples(st.just("deadline"), st.sampled_from([None, 0.1, 0.5, 2.0])),
@@ -170,6 +171,8 @@ class World:
             self.is_unsettled = not self.is_unsettled
         elif act == "fail":
             self.fails = what[0]
+        elif act == "under way":
+            self.runtime.under_way = what[0]
         elif act == "broken":
             self.broken = True
             listener._on_readable()
@@ -474,7 +477,7 @@ def test_a_connection_whose_timer_breaks_is_ended_and_holds_up_no_other(
 
 
 @pytest.mark.parametrize("kernels", [COMPILED, TWINS], ids=["compiled", "twin"])
-def test_what_comes_alone_is_answered_at_once_and_more_at_the_end_of_the_turn(
+def test_of_few_under_way_each_is_answered_at_once_and_of_more_at_the_end_of_the_turn(
     kernels: dict[str, Any],
 ) -> None:
     world = World(kernels)
@@ -482,12 +485,13 @@ def test_what_comes_alone_is_answered_at_once_and_more_at_the_end_of_the_turn(
     world.turn()
     world.step("establish", 1)
 
-    def sent_at_once(datagrams: int) -> bool:
+    def sent_at_once(under_way: int) -> bool:
         world.log.clear()
-        world.step("read", [(1, "short")] * datagrams)
+        world.runtime.under_way = under_way
+        world.step("read", [(1, "short")])
         at_once = any(each[0] == "sent" for each in world.log)
         world.turn()
         assert any(each[0] == "sent" for each in world.log)
         return at_once
 
-    assert [sent_at_once(datagrams) for datagrams in (1, 2)] == [True, False]
+    assert list(map(sent_at_once, (0, turns.FEW, turns.FEW + 1))) == [True, True, False]

@@ -131,6 +131,7 @@ def test_a_client_that_leaves_the_queue_frees_its_place_in_it(run_with: RunWith)
         assert (await waiting.whole()).status == 200
         assert (await staying.whole()).status == 200
         assert setup.proxy.worker.service.active == 0
+        assert setup.proxy.worker.service.runtime.under_way == 0
 
     run_with(scenario, per_backend_inflight_limit=1, inflight_acquire_wait_ms=2000)
 

@@ -13,10 +13,6 @@ from spooky._core.turns import Turns
 LOW_SHARE: Final = 4
 """A protocol that holds back goes on when a quarter of what was too much is left, as in asyncio."""
 
-ALONE_BYTES: Final = 4096
-"""What is no more than this came alone, and what it causes is sent now: the way to the end of a
-turn is long. Of more, such as the responses of many requests, others may bring their part."""
-
 READS_PER_TURN: Final = 8
 """How often a socket is read in a turn of the loop while it fills the buffer: 2 MiB leave in larger
 batches than 256 KiB do, and others wait for some milliseconds."""
@@ -25,7 +21,6 @@ batches than 256 KiB do, and others wait for some milliseconds."""
 _LOW_SHARE = LOW_SHARE
 _READS_PER_TURN = READS_PER_TURN
 _RECEIVE_BYTES_MAX = tcp.RECEIVE_BYTES_MAX
-_ALONE_BYTES = ALONE_BYTES
 
 
 class Carrier:
@@ -220,23 +215,20 @@ class SocketTransport:
         self._end(None)
 
     def _on_readable(self) -> None:
-        data = self._read()
-        if data and len(data) <= _ALONE_BYTES:
-            runtime = self._runtime
-            runtime.hold()
-            try:
+        runtime = self._runtime
+        held = runtime.hold_if_few()
+        try:
+            for _ in range(_READS_PER_TURN):
+                data = self._read()
+                if data is None:
+                    break
                 self._take(data)
-            finally:
+                # A whole buffer says that there is more.
+                if len(data) < _RECEIVE_BYTES_MAX or not self._reading:
+                    break
+        finally:
+            if held:
                 runtime.flush()
-            return
-        reads = 1
-        while data is not None:
-            self._take(data)
-            # A whole buffer says that there is more, which leaves in fewer and larger batches.
-            if len(data) < _RECEIVE_BYTES_MAX or reads == _READS_PER_TURN or not self._reading:
-                break
-            data = self._read()
-            reads += 1
 
     def _read(self) -> bytes | None:
         """Return what came: nothing at the end, ``None`` if there is nothing or it broke."""

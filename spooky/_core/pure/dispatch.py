@@ -242,23 +242,17 @@ class Listener:
     def _on_readable(self) -> None:
         """Read datagrams; those of handshakes wait until the others had their turn."""
         runtime = self.runtime
-        now = runtime.clock()
-        datagrams = self._read()
-        if len(datagrams) == 1:
-            # What comes alone is answered now: the way to the end of a turn is long, and there is
-            # nothing to wait for.
-            runtime.hold()
-            try:
-                self._take(datagrams, now)
-            finally:
+        held = runtime.hold_if_few()
+        try:
+            now = runtime.clock()
+            for _ in range(_READS_PER_TURN):
+                datagrams = self._read()
+                taken = self._take(datagrams, now)
+                if len(datagrams) < _DATAGRAMS_PER_TURN or taken > _DATAGRAMS_PER_TURN // 2:
+                    break
+        finally:
+            if held:
                 runtime.flush()
-            return
-        taken = self._take(datagrams, now)
-        for _ in range(_READS_PER_TURN - 1):
-            if len(datagrams) < _DATAGRAMS_PER_TURN or taken > _DATAGRAMS_PER_TURN // 2:
-                break
-            datagrams = self._read()
-            taken = self._take(datagrams, now)
 
     def _take(self, datagrams: list[ReceivedDatagram], now: float) -> int:
         """Give connections their datagrams; return how many these are."""

@@ -79,6 +79,7 @@ class Service:
     def accept(self, stream: Any, client: Client) -> Any:
         """Return the exchange for a new client stream."""
         self._accounts.began()
+        self.runtime.under_way += 1
         return self._exchange(self, stream, client)
 
     def in_force(self) -> InForce | None:
@@ -102,7 +103,9 @@ class Service:
 
     def finished(self, client: Client, stream: Any, record: AccessRecord, reason: Reason) -> None:
         """Account an exchange that ended."""
-        now = self.runtime.clock()
+        runtime = self.runtime
+        runtime.under_way -= 1
+        now = runtime.clock()
         protocol = stream.protocol
         self._accounts.ended(protocol, record, reason, now)
         if self.keeps_decisions:
@@ -110,4 +113,4 @@ class Service:
         if self.access_log is not None:
             record.close(now, reason, client.address, client.port, protocol, client.is_early)
             if self.access_log.write(record):
-                self.runtime.mark(self.access_log)
+                runtime.mark(self.access_log)

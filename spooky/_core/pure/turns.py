@@ -7,11 +7,17 @@ in ``runtime/runtime.py``, whose class extends this one.
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from spooky._core.timers import Timer, TimerWheel
 
+FEW: Final = 4
+"""While no more requests than this are under way, what comes is likely alone: what it causes is
+sent at once, as the way to the end of a turn is long. Of more, others have something to send."""
+
+# C numbers.
 _SHORTEST_WAIT = 0.0005
+_FEW = FEW
 
 
 class Flushable(Protocol):
@@ -32,11 +38,13 @@ class Turns:
     Attributes:
         loop: The loop to live on.
         now: The clock; seconds.
+        under_way: How many requests are.
     """
 
     def __init__(self, loop: Any, now: Callable[[], float], tick: float) -> None:
         self.loop = loop
         self.now = now
+        self.under_way = 0
         self._wheel = TimerWheel(now(), tick)
         self._wakeup: Any = None
         self._wakeup_at = 0.0
@@ -86,6 +94,13 @@ class Turns:
     def hold(self) -> None:
         """Flush nothing that is marked from now on until :meth:`flush`, which has to follow."""
         self._flush_scheduled = True
+
+    def hold_if_few(self) -> bool:
+        """Hold if few requests are under way; return whether :meth:`flush` has to follow."""
+        if self.under_way > _FEW:
+            return False
+        self.hold()
+        return True
 
     def flush(self) -> None:
         """Flush what was marked, now. One connection's defect is not the others'."""
