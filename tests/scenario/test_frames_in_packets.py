@@ -1,4 +1,4 @@
-"""Which frames each kind of packet may carry (RFC 9000 section 12.4, table 3), and where it fails.
+"""Which frames each kind of packet may carry (RFC 9000 section 12.4, table 3); others end it.
 
 Those of 0-RTT packets are in ``test_early_data.py``.
 """

@@ -3,6 +3,7 @@
 The first byte of a connection ID of ours is the slot of the worker that issued it. A table says
 whose it is: a slot whose worker lives stands for itself, and all else -- what a client chose at
 random, and what a worker issued that is gone -- is spread over the active slots, steadily.
+docs/request-life.md says why it is one table for long and short headers.
 """
 
 from collections.abc import Iterable
