@@ -132,18 +132,43 @@ def test_ids_of_addresses_left_are_replaced(engine: Engine, ids: int) -> None:
 
 
 def test_addresses_probed_and_not_used_leave_an_id_for_the_next(engine: Engine) -> None:
-    pair = begin(engine)
+    pair = begin(engine, ids=3)
     client: Any = pair.client
     used = [say(pair, PING, HOME)[HOME]]
-    for number in range(3):
+    for number in range(2):
         use_another_id(pair)
         address = ("203.0.113.7", 1000 + number)
         used.append(say(pair, PATH_CHALLENGE, address)[address])
-    # The server's own IDs are used up, but it got another of the client's for the first of these.
+    # It got another of the client's for the first of these.
     given = new_connection_id(client._quic._host_cid_seq, 0)
+    use_another_id(pair)
     moved = say(pair, given + PING, ELSEWHERE)
-    assert moved[ELSEWHERE] not in used
-    assert len({next(iter(ids)) for ids in (*used, moved[ELSEWHERE])}) == 5
+    assert len({next(iter(ids)) for ids in (*used, moved[ELSEWHERE])}) == 4
+
+
+def test_an_address_that_a_nat_chose_for_one_probed_is_answered_under_its_id(
+    engine: Engine,
+) -> None:
+    """The client itself uses one ID of the server for both: there is nothing to hide."""
+    pair = begin(engine, ids=2)
+    home = say(pair, PING, HOME)[HOME]
+    use_another_id(pair)
+    probed = say(pair, PATH_CHALLENGE, ELSEWHERE)[ELSEWHERE]
+    moved = say(pair, PING, (ELSEWHERE[0], 1))
+    assert moved == {(ELSEWHERE[0], 1): probed, HOME: home}
+
+
+def test_a_client_whose_packet_another_sent_on_is_answered_whatever_id_it_uses(
+    engine: Engine,
+) -> None:
+    """One that gave no ID to spare goes on where it is, under that which it knows there."""
+    pair = begin(engine, ids=1)
+    home = say(pair, PING, HOME)[HOME]
+    say(pair, PING, ELSEWHERE)
+    assert pair.server.peer == ELSEWHERE
+    use_another_id(pair)
+    assert say(pair, PING, HOME)[HOME] == home
+    assert pair.server.peer == HOME
 
 
 def test_who_answers_from_an_address_it_probed_and_goes_there_is_followed(engine: Engine) -> None:

@@ -123,7 +123,7 @@ cdef class Connection(Receiving):
         self.original_destination_id = original_destination_id
         self.retry_source_id = retry_source_id
         self.local_ids.issue(source, self.reset_token_of(source))
-        self.destination_of_path = source
+        self.path.destination = source
         self.set_initial_keys(destination_id)
         self.recovery.peer_completed_address_validation = True
         if validated:
@@ -337,8 +337,6 @@ cdef class Connection(Receiving):
                     # The client never was where that packet came from (section 9.3.2): it is where
                     # it was last known to be.
                     self.move_to(back)
-                    # By which ID of ours it goes on from there is not known.
-                    self.destination_of_path = None
                     self.drop_path(path)
                     break
             else:

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint64_t
 
+from spooky._core.quic.connection_ids cimport IssuedId
 from spooky._core.quic.path cimport Path
 from spooky._core.quic.ranges cimport RangeSet
 from spooky._core.quic.sending cimport Sending
@@ -12,7 +13,6 @@ cdef class FrameProcessing(Sending):
     # Of the packet being processed.
     cdef Path packet_path
     cdef bytes packet_destination
-    cdef bytes destination_of_path  # The ID of ours that the peer uses on the current path.
     cdef bint packet_eliciting
     cdef bint packet_probing
     cdef RangeSet ack_ranges
@@ -28,6 +28,8 @@ cdef class FrameProcessing(Sending):
     cdef int on_path_challenge(self, Reader* reader) except -1
     cdef int on_path_response(self, Reader* reader) except -1
     cdef int name_path(self, Path path) except -1
+    cdef IssuedId id_of(self, Path path)
+    cdef bint shares_its_id(self, Path path)
     cdef bint may_give_up(self, Path path) noexcept
     cdef int drop_path(self, Path path) except -1
     cdef int keep_an_id(self, Path spared) except -1

@@ -245,19 +245,41 @@ cdef class FrameProcessing(Sending):
     cdef int name_path(self, Path path) except -1:
         """Settle what ID packets to another address carry (RFC 9000 section 9.5).
 
-        The current path's will do where the peer itself addresses us as before, from an address that
-        a NAT chose; one that uses another ID must not be known again by that of its answers.
+        That of a known address will do where the peer itself addresses us as it does from there: a
+        NAT moved it. If it uses another ID, it must not be known again by that of its answers.
         """
-        if not self.peer_ids.current.connection_id or (
-            self.packet_destination == self.destination_of_path
-        ):
-            if path.peer_id is None or not self.peer_ids.uses(path.peer_id):
-                path.peer_id = self.peer_ids.current
-        elif path.peer_id is self.peer_ids.current:
-            path.peer_id = None
+        cdef Path known
+        if path.destination != self.packet_destination:
+            path.destination = self.packet_destination
+            # What was sent there has been seen there, if there is no other.
+            if self.shares_its_id(path) and (self.peer_ids.spare or not path.bytes_sent):
+                path.peer_id = None
+        if path.peer_id is None or not self.peer_ids.uses(path.peer_id):
+            for known in [self.path, *self.other_paths]:
+                if known is not path and self.id_of(known) is not None and (
+                    known.destination == path.destination
+                    or not self.peer_ids.current.connection_id
+                ):
+                    path.peer_id = self.id_of(known)
+                    break
         self.give_id(path)
         self.keep_an_id(path)
         return 0
+
+    cdef IssuedId id_of(self, Path path):
+        """Return what packets to an address carry; None if there is nothing yet, or any more."""
+        if path is self.path:
+            return self.peer_ids.current
+        if path.peer_id is not None and self.peer_ids.uses(path.peer_id):
+            return path.peer_id
+        return None
+
+    cdef bint shares_its_id(self, Path path):
+        cdef Path other
+        for other in [self.path, *self.other_paths]:
+            if other is not path and self.id_of(other) is path.peer_id:
+                return True
+        return False
 
     cdef bint may_give_up(self, Path path) noexcept:
         """Whether another path is not what the connection may have to go back to.

@@ -10,6 +10,7 @@ cdef class Path:
     # What packets there carry (RFC 9000 section 9.5); None: nothing yet, or it is the current path,
     # whose ID is PeerIds.current.
     cdef IssuedId peer_id
+    cdef bytes destination  # The ID of ours that the peer uses there; None if it is not known.
     # --- address validation (RFC 9000 section 8)
     cdef readonly bint validated
     cdef double forget_at  # When it is, if it is not the current one and nothing comes from there.

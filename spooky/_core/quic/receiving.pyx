@@ -184,7 +184,7 @@ cdef class Receiving(FrameProcessing):
 
     cdef bint is_for_us(self, Packet* packet):
         """Whether its destination is an ID of ours, or the one a client chose for us."""
-        cdef bytes destination = self.destination_of_path
+        cdef bytes destination = self.path.destination
         if destination is not None and len(destination) == packet.destination_size and (
             memcmp(PyBytes_AS_STRING(destination), packet.destination, len(destination)) == 0
         ):
@@ -392,7 +392,7 @@ cdef class Receiving(FrameProcessing):
         self.restart_idle_timer()
         if path is self.path:
             if packet.epoch == SPACE_APPLICATION and latest and not packet.is_early:
-                self.destination_of_path = self.packet_destination
+                path.destination = self.packet_destination
         elif (
             latest
             and not self.packet_probing
@@ -516,7 +516,6 @@ cdef class Receiving(FrameProcessing):
         self.name_path(path)
         if path.peer_id is not None:
             self.move_to(path)
-            self.destination_of_path = self.packet_destination
         return 0
 
     cdef int move_to(self, Path path) except -1:
