@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from spooky.bench.document import ProxyRun, ScenarioRun
 from spooky.bench.figures import Figures
 from spooky.bench.proxies import Setting, spooky, wait_for_udp
 from spooky.bench.scenarios import SCENARIOS
+from tests.support.ports import free_port
 
 if not _core.COMPILED:
     pytest.skip("the load generator is not compiled", allow_module_level=True)
@@ -166,9 +166,7 @@ def test_a_place_that_is_not_there_is_said_before_the_run(tmp_path: Path) -> Non
 
 
 def test_a_target_that_nobody_listens_at_is_told_at_once() -> None:
-    with socket.socket(type=socket.SOCK_DGRAM) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     done = bench("--scenario=small", f"--target=https://127.0.0.1:{port}/")
     assert done.returncode == 1
     assert f"port {port} were not established: Connection refused" in done.stderr

@@ -18,6 +18,7 @@ from spooky._core import COMPILED
 from spooky.cli.control_client import post
 from tests.control.serve import Served, patient, served
 from tests.support.client import Client, ClientStream
+from tests.support.ports import free_port
 from tests.support.proxy import INGRESSES, run
 from tests.support.scraping import scrape
 from tests.support.waiting import refuses, until
@@ -196,12 +197,8 @@ def test_a_port_in_use_changes_nothing(tmp_path: Path) -> None:
 def test_the_metrics_endpoint_moves_and_its_port_in_use_stops_only_its_own_change(
     tmp_path: Path,
 ) -> None:
-    with (
-        socket.create_server(("127.0.0.1", 0)) as taken,
-        socket.create_server(("127.0.0.1", 0)) as other,
-    ):
-        port, free = taken.getsockname()[1], other.getsockname()[1]
-        other.close()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port, free = taken.getsockname()[1], free_port()
 
         def metrics(settings: dict[str, Any], port: int) -> None:
             settings["observability"] = {"metrics": {"enabled": True, "port": port}}
@@ -237,8 +234,7 @@ def test_listeners_come_and_go_while_others_keep_their_connections(tmp_path: Pat
     async def scenario() -> None:
         async with served(tmp_path, WORKERS, patient) as proxy:
             clients = await connected(proxy)
-            with socket.create_server(("127.0.0.1", 0)) as free:
-                port = free.getsockname()[1]
+            port = free_port()
 
             def add(settings: dict[str, Any]) -> None:
                 first = settings.pop("listen")

@@ -3,7 +3,6 @@
 import asyncio
 import math
 import os
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from tests.certificates import ca, leaf, write
 from tests.control.serve import Served, served
 from tests.support.client import ClientStream, Response
 from tests.support.origin import Origin, pattern
+from tests.support.ports import free_port
 from tests.support.proxy import INGRESSES
 
 WORKERS = 2 if COMPILED else 1
@@ -215,8 +215,7 @@ async def assert_in_force(proxy: Served, made: int, text: str) -> None:
 def test_no_request_fails_and_no_connection_breaks(
     tmp_path: Path, rounds: int, rolls: int, rollbacks: int
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
 
     def prepare(settings: dict[str, Any]) -> None:
         settings["listeners"] = [settings.pop("listen")]

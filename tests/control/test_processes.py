@@ -79,7 +79,7 @@ def test_a_killed_worker_is_replaced_and_only_its_own_connections_notice(tmp_pat
             # Clients on aioquic heed no stateless reset: those of the victim are missed so late.
             load = [
                 asyncio.ensure_future(
-                    keep_asking(client, stop, 15 if owner == victim else PATIENCE_SECONDS)
+                    keep_asking(client, stop, 5 if owner == victim else PATIENCE_SECONDS)
                 )
                 for client, owner in zip(clients, owners, strict=True)
             ]

@@ -37,6 +37,7 @@ class Listener:
         self.authority = ca()
         self.client_authority = ca("clients")
         self.tls: dict[str, Any] = {}
+        self.performance: dict[str, Any] = {}
         for name in ("default.test", "exact.test", "*.wild.test"):
             stem = name.replace("*", "any")
             names = [name, "localhost"] if name == "default.test" else [name]
@@ -68,7 +69,7 @@ class Listener:
                 "version": 1,
                 "listen": {"address": "127.0.0.1", "port": 0, "tls": self.tls},
                 "access_log": {"enabled": False},
-                "performance": {"client_head_timeout_ms": 1000},
+                "performance": self.performance,
                 "upstream": {
                     "app": {
                         "route": {"path_prefix": "/"},
@@ -452,6 +453,7 @@ def test_a_hello_that_comes_in_pieces_is_understood(listener: Listener) -> None:
 
 def test_a_handshake_that_stalls_is_ended(listener: Listener) -> None:
     """Attack 10: a TCP client that says nothing does not hold a place for ever."""
+    listener.performance["client_head_timeout_ms"] = 1000
 
     async def scenario(port: int) -> None:
         with socket.create_connection(("127.0.0.1", port)) as silent:

@@ -176,7 +176,7 @@ def ask(address: str, check: HealthCheck, protocol: str = "auto") -> None:
 def test_a_backend_is_asked_over_its_protocol(
     kind: str, protocol: str, path: str, error: str
 ) -> None:
-    check = HealthCheck(path=path, timeout_ms=300)
+    check = HealthCheck(path=path, timeout_ms=300 if "nothing" in path else 30_000)
 
     async def scenario() -> None:
         runtime = Runtime(asyncio.get_running_loop())
@@ -235,7 +235,8 @@ def test_a_backend_whose_checks_fail_gets_no_requests_until_they_succeed(tmp_pat
 
     def with_two(settings: dict[str, Any], address: str) -> None:
         backends = settings["upstream"]["backend"]["backends"]
-        backends[0]["health_check"] = {**check, "path": "/size/1"}
+        patient = {"path": "/size/1", "interval": 10_000, "timeout_ms": 10_000}
+        backends[0]["health_check"] = {**check, **patient}
         backends.append({"id": "two", "address": address, "health_check": check})
 
     async def until(client: Any, origins: list[Origin], expected: set[int]) -> None:
