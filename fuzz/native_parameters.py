@@ -41,10 +41,11 @@ VERSION_INFORMATION = 0x11
 OWN = parameter(0x0F, b"chosen")
 """Without it every input would end the same way; a second one is refused."""
 
-KEPT = (
-    *NUMBERS, *CONNECTION_IDS, "max_udp_payload_size", "chosen_version", "available_versions",
-)  # fmt: skip
+KEPT = (*NUMBERS, *CONNECTION_IDS, "max_udp_payload_size", "chosen_version")
 """What comes back from encoding; we never say that the address may not change."""
+
+VERSIONS_MAX = 10
+"""Versions that are said; more are heeded."""
 
 
 def seeds() -> Iterator[bytes]:
@@ -72,6 +73,7 @@ def run(data: bytes) -> None:
     again = decode(found.encode(), from_client)
     for name in KEPT:
         assert getattr(again, name) == getattr(found, name), name
+    assert again.available_versions == found.available_versions[:VERSIONS_MAX]
 
 
 def check_limits(found: "TransportParameters", from_client: bool) -> None:

@@ -80,6 +80,9 @@ cdef enum:
     # Of a ticket's 0-RTT data, the only size there is in QUIC (RFC 9001 section 4.6.1).
     EARLY_DATA_MAX = 0xFFFFFFFF
 
+    # Longest cookie that is repeated, where all extensions together have to fit 64 KiB.
+    COOKIE_MAX = 16 * 1024
+
 # Which extensions each message may have (RFC 8446 section 4.2), as bits.
 cdef uint64_t IN_SERVER_HELLO = bits((SUPPORTED_VERSIONS, KEY_SHARE, PRE_SHARED_KEY))
 cdef uint64_t IN_RETRY = bits((SUPPORTED_VERSIONS, KEY_SHARE, COOKIE))
@@ -324,6 +327,8 @@ cdef class ClientHandshake(NativeTls):
                 take_vector(&value, 2, &said.cookie)
                 if said.cookie.at == said.cookie.end:
                     malformed()
+                if said.cookie.end - said.cookie.at > COOKIE_MAX:
+                    illegal("a cookie too long to be repeated")
             else:
                 value.at = value.end  # The version, which was checked.
             check_end(&value)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 RSA_PKCS1: Final = (0x0401, 0x0501)
 """Allowed in certificates, and never in a handshake (RFC 8446 section 4.4.3)."""
 
+SERVER_CONTENT: Final = b" " * 64 + b"TLS 1.3, server CertificateVerify\0"
+CLIENT_CONTENT: Final = b" " * 64 + b"TLS 1.3, client CertificateVerify\0"
+"""What goes before a transcript that either signs (RFC 8446 section 4.4.3)."""
+
 
 class Scheme(NamedTuple):
     """A signature scheme.

@@ -16,29 +16,31 @@ from spooky._core.quic.client_handshake import ClientHandshake, ClientOffer
 from spooky._core.quic.errors import Alert, TlsAlert
 from spooky._core.quic.key_schedule import KeySchedule
 from spooky._core.quic.negotiation import CIPHER_SUITES, sign
+from spooky.protocol.quic.early_data import AGE_MODULUS
 from spooky.protocol.quic.key_exchange import GROUPS, X25519
 from spooky.protocol.quic.parameters import ClientParameters, date_at
+from spooky.protocol.quic.sealed_tickets import TICKET_MAX
 from spooky.protocol.quic.server_verifier import (
     ServerCertificateError,
     ServerCertificateFault,
     verifier_of,
 )
-from spooky.protocol.quic.signatures import HANDSHAKE_SCHEMES, SCHEMES, verify
+from spooky.protocol.quic.signatures import (
+    CLIENT_CONTENT,
+    HANDSHAKE_SCHEMES,
+    SCHEMES,
+    SERVER_CONTENT,
+    verify,
+)
 from spooky.protocol.quic.tls_endpoint import EARLY, QUIC_TRANSPORT_PARAMETERS, TlsEvents
 from spooky.protocol.quic.tls_messages import (
+    Extension,
     MessageType,
     certificate_message,
     handshake_message,
     load_certificates,
     opaque,
 )
-
-SERVER_NAME: Final = 0
-SUPPORTED_GROUPS: Final = 10
-SIGNATURE_ALGORITHMS: Final = 13
-ALPN: Final = 16
-SUPPORTED_VERSIONS: Final = 43
-PSK_KEY_EXCHANGE_MODES: Final = 45
 
 TLS_1_3: Final = 0x0304
 PSK_DHE_KE: Final = b"\x01"
@@ -51,13 +53,6 @@ TICKET_DAYS_MAX: Final = datetime.timedelta(days=7)
 
 EARLY_DATA_SIZE: Final = 0xFFFFFFFF
 """What a ticket that allows 0-RTT data says in QUIC (RFC 9001 section 4.6.1)."""
-
-AGE_MODULUS: Final = 1 << 32
-"""Of what hides a ticket's age, in milliseconds (RFC 8446 section 4.2.11.1)."""
-
-SERVER_SIGNATURE: Final = b" " * 64 + b"TLS 1.3, server CertificateVerify\0"
-CLIENT_SIGNATURE: Final = b" " * 64 + b"TLS 1.3, client CertificateVerify\0"
-"""What goes before a transcript that is signed (RFC 8446 section 4.4.3)."""
 
 FAULT_ALERTS: Final[dict[ServerCertificateFault, Alert]] = {
     ServerCertificateFault.EXPIRED: Alert.CERTIFICATE_EXPIRED,
@@ -160,7 +155,7 @@ class ClientTls(ClientHandshake):
         ticket = self._ticket
         if not self.resumed or ticket is None or ticket.cipher_suite != self._schedule.cipher_suite:
             raise TlsAlert(Alert.ILLEGAL_PARAMETER, "early data taken in another session")
-        protocol = dict(ticket.other_extensions).get(ALPN)
+        protocol = dict(ticket.other_extensions).get(Extension.ALPN)
         if protocol is not None and protocol != self.alpn.encode():
             raise TlsAlert(Alert.ILLEGAL_PARAMETER, "early data taken for another protocol")
 
@@ -168,7 +163,7 @@ class ClientTls(ClientHandshake):
         self._chain = load_certificates(certificates)
 
     def _on_proof(self, scheme: int, signature: bytes, transcript: bytes) -> None:
-        verify(self._chain[0], scheme, signature, SERVER_SIGNATURE + transcript)
+        verify(self._chain[0], scheme, signature, SERVER_CONTENT + transcript)
         parameters = self._parameters
         at = date_at(parameters.wall_clock())
         try:
@@ -190,7 +185,7 @@ class ClientTls(ClientHandshake):
             schedule.update(none)
             return none
         schedule.update(chain.message)
-        signature = sign(chain, fitting[0], CLIENT_SIGNATURE + schedule.transcript())
+        signature = sign(chain, fitting[0], CLIENT_CONTENT + schedule.transcript())
         proof = handshake_message(
             MessageType.CERTIFICATE_VERIFY, fitting[0].to_bytes(2, "big") + opaque(signature, 2)
         )
@@ -203,8 +198,8 @@ class ClientTls(ClientHandshake):
         self, lifetime: int, age_add: int, nonce: bytes, ticket: bytes, early_data: bool
     ) -> None:
         on_ticket = self._parameters.on_ticket
-        if on_ticket is None or not lifetime:
-            # Zero says that it is to be let go of at once.
+        if on_ticket is None or not lifetime or len(ticket) > TICKET_MAX:
+            # Zero says that it is to be let go of at once; and it has to fit a hello.
             return
         now = self._now()
         kept = SessionTicket(
@@ -218,7 +213,7 @@ class ClientTls(ClientHandshake):
             max_early_data_size=EARLY_DATA_SIZE if early_data else None,
             other_extensions=[
                 (QUIC_TRANSPORT_PARAMETERS, self._peer_parameters or b""),
-                (ALPN, self.alpn.encode()),
+                (Extension.ALPN, self.alpn.encode()),
             ],
         )
         on_ticket(kept)
@@ -244,18 +239,25 @@ def _offer(
     resumes: bool,
     cipher_suites: tuple[int, ...],
 ) -> ClientOffer:
-    """Return what all hellos to a server say; they are encoded once."""
-    extensions = {
-        SUPPORTED_GROUPS: opaque(_numbers(groups), 2),
-        SIGNATURE_ALGORITHMS: opaque(_numbers(SCHEMES), 2),
-        ALPN: opaque(b"".join(opaque(each.encode(), 1) for each in alpn), 2),
-        SUPPORTED_VERSIONS: opaque(_numbers((TLS_1_3,)), 1),
+    """Return what all hellos to a server say; they are encoded once.
+
+    Raises:
+        ValueError: A group is none of ours.
+    """
+    if not set(groups) <= set(ALL_GROUPS):
+        raise ValueError(f"unknown groups of the key exchange: {set(groups) - set(ALL_GROUPS)}")
+    extensions: dict[int, bytes] = {
+        Extension.SUPPORTED_GROUPS: opaque(_numbers(groups), 2),
+        Extension.SIGNATURE_ALGORITHMS: opaque(_numbers(SCHEMES), 2),
+        Extension.ALPN: opaque(b"".join(opaque(each.encode(), 1) for each in alpn), 2),
+        Extension.SUPPORTED_VERSIONS: opaque(_numbers((TLS_1_3,)), 1),
     }
     if not _is_address(server_name):
         # One name, of the type that all names have (RFC 6066 section 3).
-        extensions[SERVER_NAME] = opaque(b"\0" + opaque(server_name.encode("ascii"), 2), 2)
+        name = b"\0" + opaque(server_name.encode("ascii"), 2)
+        extensions[Extension.SERVER_NAME] = opaque(name, 2)
     if resumes:
-        extensions[PSK_KEY_EXCHANGE_MODES] = opaque(PSK_DHE_KE, 1)
+        extensions[Extension.PSK_KEY_EXCHANGE_MODES] = opaque(PSK_DHE_KE, 1)
     return ClientOffer(cipher_suites, groups, tuple(HANDSHAKE_SCHEMES), alpn, extensions)
 
 

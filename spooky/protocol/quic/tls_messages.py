@@ -25,6 +25,18 @@ class MessageType(IntEnum):
     FINISHED = 20
 
 
+class Extension(IntEnum):
+    """Types of extensions (RFC 8446 section 4.2)."""
+
+    SERVER_NAME = 0
+    SUPPORTED_GROUPS = 10
+    SIGNATURE_ALGORITHMS = 13
+    ALPN = 16
+    EARLY_DATA = 42
+    SUPPORTED_VERSIONS = 43
+    PSK_KEY_EXCHANGE_MODES = 45
+
+
 def opaque(data: bytes, length_bytes: int) -> bytes:
     """Return a vector: data with its length before it."""
     return len(data).to_bytes(length_bytes, "big") + data

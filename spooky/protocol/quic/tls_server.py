@@ -32,13 +32,14 @@ from spooky.protocol.quic.sealed_tickets import (
     TicketSealer,
     ticket_sealer,
 )
-from spooky.protocol.quic.signatures import SCHEMES, verify
+from spooky.protocol.quic.signatures import CLIENT_CONTENT, SCHEMES, verify
 from spooky.protocol.quic.tls_endpoint import (
     APPLICATION,
     EARLY,
     TlsEvents,
 )
 from spooky.protocol.quic.tls_messages import (
+    Extension,
     MessageType,
     extension,
     handshake_message,
@@ -49,21 +50,15 @@ from spooky.protocol.quic.tls_messages import (
 PSK_DHE_KE: Final = 1
 """The mode that keeps forward secrecy; the other is not offered (RFC 8446 section 4.2.9)."""
 
-SIGNATURE_ALGORITHMS: Final = 13
-EARLY_DATA: Final = 42
-
-MAX_EARLY_DATA: Final = extension(EARLY_DATA, b"\xff\xff\xff\xff")
+MAX_EARLY_DATA: Final = extension(Extension.EARLY_DATA, b"\xff\xff\xff\xff")
 """Says in a ticket that 0-RTT data may be sent; QUIC has other limits (RFC 9001 section 4.6.1)."""
-
-CLIENT_SIGNATURE: Final = b" " * 64 + b"TLS 1.3, client CertificateVerify\0"
-"""What goes before a transcript that a client signed (RFC 8446 section 4.4.3)."""
 
 CERTIFICATE_REQUEST: Final = handshake_message(
     MessageType.CERTIFICATE_REQUEST,
     b"\0"
     + opaque(
         extension(
-            SIGNATURE_ALGORITHMS,
+            Extension.SIGNATURE_ALGORITHMS,
             opaque(b"".join(scheme.to_bytes(2, "big") for scheme in SCHEMES), 2),
         ),
         2,
@@ -193,7 +188,7 @@ class ServerTls(ServerNegotiation):
 
     def _on_certificate_verify(self, message: bytes) -> None:
         scheme, signature = read_certificate_verify(message)
-        content = CLIENT_SIGNATURE + self._schedule.transcript()
+        content = CLIENT_CONTENT + self._schedule.transcript()
         verify(self._client_chain[0], scheme, signature, content)
         self._schedule.update(message)
         self._expect = MessageType.FINISHED

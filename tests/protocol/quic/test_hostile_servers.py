@@ -167,6 +167,10 @@ RETRIES: dict[str, tuple[list[tuple[int, bytes]], Alert]] = {
     "a group not offered": ([asks_for(0x19)], Alert.ILLEGAL_PARAMETER),
     "a share": ([share(P256, POINT)], Alert.DECODE_ERROR),
     "an empty cookie": ([(COOKIE, b"\0\0")], Alert.DECODE_ERROR),
+    "a cookie that fits no hello": (
+        [(COOKIE, vector(bytes(65_400), 2))],
+        Alert.ILLEGAL_PARAMETER,
+    ),
     "a ticket": ([asks_for(P256), (PRE_SHARED_KEY, b"\0\0")], Alert.UNSUPPORTED_EXTENSION),
     "an unknown extension": ([asks_for(P256), (GREASE, b"")], Alert.UNSUPPORTED_EXTENSION),
     "a protocol": ([asks_for(P256), (ALPN, H3)], Alert.ILLEGAL_PARAMETER),

@@ -118,6 +118,10 @@ class TestHello:
         assert len({offer.random for offer in offers}) == 5
         assert len({(offer.key_share or [])[0] for offer in offers}) == 5
 
+    def test_a_group_nobody_here_knows_is_refused_here(self) -> None:
+        with pytest.raises(ValueError, match="unknown groups"):
+            a_client(groups=(X25519, 0x19))
+
     def test_parameters_too_long_for_it_are_refused_here(self) -> None:
         from spooky.protocol.quic.native_tls import client_tls
 
@@ -272,11 +276,12 @@ class TestTickets:
         (one,) = kept
         assert one.not_valid_after - one.not_valid_before == datetime.timedelta(days=7)
 
-    def test_one_of_no_life_is_not_kept(self) -> None:
+    @pytest.mark.parametrize("given", [{"lifetime": 0}, {"value": bytes(65_000)}])
+    def test_one_of_no_life_or_that_fits_no_hello_is_not_kept(self, given: dict[str, Any]) -> None:
         kept: list[tls.SessionTicket] = []
         client = a_client(on_ticket=kept.append)
         meet(client)
-        client.receive(APPLICATION, ticket(lifetime=0))
+        client.receive(APPLICATION, ticket(**given))
         assert kept == []
 
     def test_who_wants_none_passes_over_them(self) -> None:
