@@ -5,7 +5,7 @@ cimport cython
 from spooky._core cimport tcp
 from spooky._core.turns cimport Turns
 
-cdef Py_ssize_t _LOW_SHARE, _READS_PER_TURN, _RECEIVE_BYTES_MAX
+cdef Py_ssize_t _LOW_SHARE, _READS_PER_TURN
 
 
 cdef class Carrier:

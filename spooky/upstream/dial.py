@@ -1,7 +1,9 @@
 """Connecting to a backend over TCP: resolve, connect, TLS, and the protocol it agrees to."""
 
 import asyncio
+import errno
 import hashlib
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -276,11 +278,21 @@ async def _connect_any(
 async def _connect(
     address: str, port: int, runtime: Runtime, make_protocol: Callable[[], CarriedProtocol]
 ) -> asyncio.Transport:
-    """Connect to an address, without TLS."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    connected = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    """Connect to an address, without TLS.
+
+    Loops would look the address up, in a thread for which it may have to wait.
+    """
+    family, kind, _, _, place = socket.getaddrinfo(
+        address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+    )[0]
+    connected = socket.socket(family, kind | socket.SOCK_NONBLOCK)
     try:
-        await runtime.loop.sock_connect(connected, (address, port))
+        failed = connected.connect_ex(place)
+        if failed == errno.EINPROGRESS:
+            await _until_writable(runtime.loop, connected)
+            failed = connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if failed:
+            raise OSError(failed, os.strerror(failed))
         # What is written is all that a turn has to say: there is nothing to wait for.
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except BaseException:
@@ -288,5 +300,19 @@ async def _connect(
         raise
     protocol = make_protocol()
     transport = SocketTransport(runtime, connected, protocol.carrier, protocol)
-    transport.start()
+    try:
+        transport.start()
+    except BaseException:
+        transport.abort()
+        raise
     return cast(asyncio.Transport, transport)
+
+
+async def _until_writable(loop: asyncio.AbstractEventLoop, connected: socket.socket) -> None:
+    """Wait until a socket is connected, or cannot be."""
+    writable = asyncio.Event()
+    loop.add_writer(connected, writable.set)
+    try:
+        await writable.wait()
+    finally:
+        loop.remove_writer(connected)

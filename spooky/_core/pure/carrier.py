@@ -14,13 +14,12 @@ LOW_SHARE: Final = 4
 """A protocol that holds back goes on when a quarter of what was too much is left, as in asyncio."""
 
 READS_PER_TURN: Final = 8
-"""How often a socket is read in a turn of the loop while it fills the buffer: 2 MiB leave in larger
-batches than 256 KiB do, and others wait for some milliseconds."""
+"""How often a socket is read in a turn of the loop while more comes: 2 MiB leave in larger batches
+than 256 KiB do, and others wait for some milliseconds."""
 
 # C numbers.
 _LOW_SHARE = LOW_SHARE
 _READS_PER_TURN = READS_PER_TURN
-_RECEIVE_BYTES_MAX = tcp.RECEIVE_BYTES_MAX
 
 
 class Carrier:
@@ -218,14 +217,20 @@ class SocketTransport:
         runtime = self._runtime
         held = runtime.hold_if_few()
         try:
+            # Until there is nothing: uvloop stops watching a socket that has an error, such as a
+            # reset, which is not known before what came in front of it is read.
             for _ in range(_READS_PER_TURN):
                 data = self._read()
                 if data is None:
                     break
                 self._take(data)
-                # A whole buffer says that there is more.
-                if len(data) < _RECEIVE_BYTES_MAX or not self._reading:
+                if not self._reading:
                     break
+            else:
+                # What else there is is for the next turn, also where it is not watched any more.
+                loop = runtime.loop
+                loop.remove_reader(self._descriptor)
+                loop.add_reader(self._descriptor, self._on_readable)
         finally:
             if held:
                 runtime.flush()
