@@ -216,7 +216,8 @@ class ControlApi:
         number = int(text) if text.isascii() and text.isdigit() and len(text) < 19 else 0
         record = self._changes.history.get(number)
         if record is None:
-            raise UnknownGenerationError(f"generation {text} is not kept")
+            kept = ", ".join(str(one.number) for one in self._changes.history)
+            raise UnknownGenerationError(f"generation {text} is not kept; these are: {kept}")
         return json_answer(answers.whole(record))
 
     async def _life(self, request: web.Request) -> web.Response:

@@ -22,6 +22,7 @@ from spooky.control.sockets import (
     known_as,
     listen,
     numbers_at,
+    others_among,
     share_port,
     warn_of_others,
 )
@@ -217,6 +218,11 @@ class Listeners:
         in_force = {number: self._sockets[number] for number in self.numbers.values()}
         return _named(in_force, slot)
 
+    def others(self) -> str:
+        """Return why no other workers can take over now; empty if they can."""
+        draining = (one.sockets for one in self._draining.values())
+        return others_among([*self._sockets.values(), *draining])
+
     # --- changes ------------------------------------------------------------------------------
 
     async def prepare(self, change: NextGeneration) -> Step:
@@ -226,6 +232,8 @@ class Listeners:
             PrepareError: An address cannot be bound.
         """
         configuration = change.candidate.configuration
+        if change.rolling and (reason := self.others()):
+            raise PrepareError(reason)
         await self._have_ended(configuration)
         try:
             self._bind(configuration)

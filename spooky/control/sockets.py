@@ -8,8 +8,9 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from spooky.config.networks import overlap, unmapped
@@ -375,6 +376,31 @@ def warn_of_others(address: str, port: int) -> None:
                     port,
                     address,
                 )
+
+
+def others_among(every: Iterable[ListenerSockets]) -> str:
+    """Return why other workers cannot take over UDP sockets now; empty if they can.
+
+    Other processes may have sockets at the same place. Once theirs are closed the kernel moves ours
+    into the gaps, and those of workers that are gone would get what is for the new ones.
+    """
+    own = {os.fstat(udp.fileno()).st_ino for one in every for udp in one.udp if udp.fileno() >= 0}
+    found = [*_udp_sockets("/proc/net/udp"), *_udp_sockets("/proc/net/udp6")]
+    places = {place for place, inode in found if inode in own}
+    if all(inode in own for place, inode in found if place in places):
+        return ""
+    return (
+        "other processes have a UDP port of ours, such as workers that finish what they have after "
+        "their supervisor died: until they end, no other workers can take over; try again then"
+    )
+
+
+def _udp_sockets(file: str) -> Iterator[tuple[str, int]]:
+    """Yield the place and the inode of each UDP socket that is bound: proc_net(5)."""
+    with contextlib.suppress(OSError):
+        for line in Path(file).read_text().splitlines()[1:]:
+            fields = line.split()
+            yield fields[1], int(fields[9])
 
 
 def _use_buffers(udp: socket.socket, performance: Performance) -> None:

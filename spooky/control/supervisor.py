@@ -52,7 +52,7 @@ from spooky.control.slots import Slots, StartError, worker_count
 from spooky.control.state import State
 from spooky.control.takeover import TakeOver, TakeOverError
 from spooky.control.traffic import TrafficReader
-from spooky.control.upgrade import Upgrade
+from spooky.control.upgrade import Upgrade, UpgradeError
 from spooky.control.worker_process import WorkerProcess
 from spooky.control.worker_watch import WorkerWatch
 from spooky.edge.messages import Resolve, Resolved, UseKeys, UseLogs
@@ -371,7 +371,13 @@ class Supervisor:
     # --- from one program to another ----------------------------------------------------------
 
     def inheritance(self) -> tuple[TakeOver, dict[str, int]]:
-        """Return everything there is, and its descriptors by name."""
+        """Return everything there is, and its descriptors by name.
+
+        Raises:
+            UpgradeError: It cannot be handed over now.
+        """
+        if reason := self._listeners.others():
+            raise UpgradeError(reason)
         changes = self._changes
         listeners, sockets = self._listeners.inheritance()
         descriptors = {

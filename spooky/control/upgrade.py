@@ -69,6 +69,9 @@ class Predecessor(Protocol):
         """Return everything there is, and its descriptors by name.
 
         Those of processes are the caller's to close.
+
+        Raises:
+            UpgradeError: It cannot be handed over now.
         """
 
     def may_hand_over(self) -> str:

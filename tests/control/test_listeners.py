@@ -12,7 +12,7 @@ from spooky._core import COMPILED
 from spooky.config import from_mapping
 from spooky.config.performance import Performance
 from spooky.control.candidate import Candidate
-from spooky.control.change import NextGeneration, Step
+from spooky.control.change import NextGeneration, PrepareError, Step
 from spooky.control.files_seen import FilesSeen
 from spooky.control.heir import Heir
 from spooky.control.history import History, Record, Source
@@ -21,6 +21,7 @@ from spooky.control.slots import Slots
 from spooky.control.sockets import ListenerSockets
 from spooky.control.supervisor import Supervisor
 from spooky.control.takeover import TakeOver, decode_from_old, encode
+from spooky.control.upgrade import UpgradeError
 from spooky.edge import turning_away
 from spooky.edge.listener_numbers import ListenerIdentity, listener_identities
 from spooky.generation.materials import Materials
@@ -222,6 +223,39 @@ def test_a_start_says_if_others_have_its_udp_port(
         listeners.close()
         said = f"other processes have UDP port {port} of 127.0.0.1"
         assert [said in record.message for record in caplog.records] == [True] * taken
+
+    run(scenario)
+
+
+def test_no_other_workers_take_over_while_others_have_sockets_among_ours() -> None:
+    """The kernel would move ours into the gaps that theirs leave."""
+
+    async def scenario() -> None:
+        port = free_port()
+        listeners = Listeners(Slots(1))
+        listeners.open(configured(port))
+
+        async def rolled() -> None:
+            candidate = cast(Candidate, SimpleNamespace(configuration=configured(port)))
+            step = await listeners.prepare(NextGeneration(2, candidate, rolling=True))
+            step.discard()
+
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as orphan:
+            orphan.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            orphan.bind(("127.0.0.1", port))
+            with pytest.raises(PrepareError, match="no other workers can take over"):
+                await rolled()
+            with pytest.raises(UpgradeError, match="no other workers can take over"):
+                Inheriting(listeners)
+            # Any other change is made.
+            await change(listeners, port, free_port())
+        await rolled()
+        # Who is bound to another place is none of ours, in whatever way they overlap.
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as beside:
+            beside.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            beside.bind(("::", port))
+            await rolled()
+        listeners.close()
 
     run(scenario)
 
