@@ -118,3 +118,30 @@ def test_a_packet_without_the_fixed_bit_is_dropped(engine: Engine) -> None:
     short[0] &= ~0x40
     pair.server.receive([Datagram(bytes(short), CLIENT)], pair.network.now)
     assert not pair.server_handler.closes
+
+
+def test_an_acknowledgment_of_what_was_never_sent_is_a_violation(engine: Engine) -> None:
+    """RFC 9000 section 13.1, in every packet number space."""
+    acknowledged = b"\x02" + varint(1000) + varint(0) * 3
+    assert error_in_initial(engine, acknowledged) == QuicErrorCode.PROTOCOL_VIOLATION
+    for epoch in (Epoch.HANDSHAKE, Epoch.ONE_RTT):
+        established = epoch is Epoch.ONE_RTT
+        pair = Scenario((AIOQUIC, engine)).handshake() if established else half_way(engine)
+        send(pair, acknowledged, epoch=epoch)
+        closed_with(pair, QuicErrorCode.PROTOCOL_VIOLATION)
+
+
+def test_numbers_are_whole_again_however_few_of_their_bytes_a_packet_has(engine: Engine) -> None:
+    """RFC 9000 section 17.1 and appendix A.3: also those of packets that were overtaken."""
+    pair = Scenario((AIOQUIC, engine)).handshake()
+    quic = pair.client._quic  # type: ignore[attr-defined]
+    crypto, number = quic._cryptos[Epoch.ONE_RTT], quic._packet_number
+    steps = [(1, 127), (1, 127), (1, -100), (1, 200), (2, 32_000), (3, 1 << 22)]
+    steps += [(3, 1 << 22), (4, 1 << 30), (4, 1 << 30), (1, 100)]
+    for count, (size, step) in enumerate(steps):
+        number += step
+        header = bytes((0x40 | crypto.key_phase << 2 | size - 1,)) + quic._peer_cid.cid
+        header += (number % (1 << 8 * size)).to_bytes(size, "big")
+        sealed = crypto.encrypt_packet(header, stream_frame(0, count, b"x") + bytes(9), number)
+        pair.server.receive([Datagram(sealed, CLIENT)], pair.network.now)
+        assert pair.server_handler.total(0) == count + 1
