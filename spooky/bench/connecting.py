@@ -52,7 +52,6 @@ class Entrance:
 
     def parameters(
         self,
-        ticket: SessionTicket | None = None,
         on_ticket: Callable[[SessionTicket], None] | None = None,
         stream_window: int = STREAM_WINDOW,
         connection_window: int = CONNECTION_WINDOW,
@@ -66,7 +65,6 @@ class Entrance:
             stream_window_max=stream_window,
             connection_window=connection_window,
             connection_window_max=connection_window,
-            ticket=ticket,
             on_ticket=on_ticket,
         )
 
@@ -172,7 +170,7 @@ class Connecting:
         now = time.monotonic()
         parameters = self._plain
         if self.resume and self._ticket is not None:
-            parameters = self._entrance.parameters(self._ticket, self._take_ticket)
+            parameters = self._plain.resuming(self._ticket)
         session = self._entrance.session(now, parameters)
         lane = Lane(self, session, now)
         wire = Wire(self._loop, session, lane, self._entrance.address, lane.after)

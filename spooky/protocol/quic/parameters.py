@@ -170,3 +170,13 @@ class ClientParameters(EndpointParameters):
         super().__post_init__()
         if self.verify and not self.authorities:
             raise ValueError("no authority to verify the server's certificate by")
+
+    def resuming(self, ticket: SessionTicket) -> "ClientParameters":
+        """Return the same for who resumes a session, with what was encoded of it already.
+
+        Arguments:
+            ticket: Of the session.
+        """
+        other = object.__new__(ClientParameters)
+        other.__dict__.update(self.__dict__, ticket=ticket)
+        return other

@@ -89,7 +89,11 @@ class ClientTls(ClientHandshake):
 
     def start(self, own_parameters: bytes) -> None:
         """Say the hello."""
-        self._ticket = self._ticket_to_offer()
+        if self._parameters.ticket is None:
+            super().start(own_parameters)
+            return
+        now = self._now()
+        self._ticket = self._ticket_to_offer(self._parameters.ticket, now)
         if self._ticket is None:
             super().start(own_parameters)
             return
@@ -101,29 +105,28 @@ class ClientTls(ClientHandshake):
             and self._ticket.max_early_data_size is not None
             and promised is not None
         )
-        binding = self._offer_ticket(self._ticket, early_data, None)
+        binding = self._offer_ticket(self._ticket, now, early_data, None)
         if early_data and promised is not None:
             self.early_data = False  # Until the server says that it takes it.
             secret = binding.derive(b"c e traffic")
             self._tell_secret(True, EARLY, binding.cipher_suite, secret)
             self._events.remember_parameters(promised)
 
-    def _ticket_to_offer(self) -> SessionTicket | None:
-        """Return what there is to resume, if that may be resumed here and now."""
-        ticket = self._parameters.ticket
-        if (
-            ticket is None
-            or ticket.server_name != self._requested_name
-            or ticket.cipher_suite not in self._offer.cipher_suites
-            or not ticket.not_valid_before <= self._now() <= ticket.not_valid_after
-        ):
-            return None
-        return ticket
+    def _ticket_to_offer(
+        self, ticket: SessionTicket, now: datetime.datetime
+    ) -> SessionTicket | None:
+        """Return a ticket, if its session may be resumed here and now."""
+        is_fit = (
+            ticket.server_name == self._requested_name
+            and ticket.cipher_suite in self._offer.cipher_suites
+            and ticket.not_valid_before <= now <= ticket.not_valid_after
+        )
+        return ticket if is_fit else None
 
     def _offer_ticket(
-        self, ticket: SessionTicket, early_data: bool, cookie: bytes | None
+        self, ticket: SessionTicket, now: datetime.datetime, early_data: bool, cookie: bytes | None
     ) -> KeySchedule:
-        age = int((self._now() - ticket.not_valid_before).total_seconds() * 1000)
+        age = int((now - ticket.not_valid_before).total_seconds() * 1000)
         binding = KeySchedule(ticket.cipher_suite, ticket.resumption_secret)
         obfuscated = (age + ticket.age_add) % AGE_MODULUS
         self._say_hello(ticket.ticket, obfuscated, binding, early_data, cookie)
@@ -137,7 +140,7 @@ class ClientTls(ClientHandshake):
             self._make_share(group)
         ticket = self._ticket
         if ticket is not None and _hash_of(ticket.cipher_suite) == _hash_of(cipher_suite):
-            self._offer_ticket(ticket, False, cookie)
+            self._offer_ticket(ticket, self._now(), False, cookie)
         else:
             self._say_hello(None, 0, None, False, cookie)
 

@@ -1,5 +1,6 @@
 """A client without QUIC and a server of tests: hellos, second hellos, certificates, tickets."""
 
+import dataclasses
 import datetime
 from typing import Any
 
@@ -321,6 +322,16 @@ class TestTickets:
         client = a_client(ticket=session_of())
         meet(client, suite=0x1302)
         assert not client.tls.resumed
+
+
+def test_parameters_of_who_resumes_are_the_same_but_for_the_ticket() -> None:
+    """What all connections say of themselves is encoded once for all of them."""
+    plain = client_parameters(idle_timeout=7.0)
+    session = session_of()
+    other = plain.resuming(session)
+    assert other == dataclasses.replace(plain, ticket=session)
+    assert other.encoded is plain.encoded
+    assert plain.ticket is None
 
 
 class TestEarlyData:
