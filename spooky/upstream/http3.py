@@ -68,13 +68,18 @@ class Http3Connection(Link):
         self.http3 = ClientSession(quic, limits, self)
         self.established: asyncio.Future[Handshake] = runtime.loop.create_future()
         self.closed: asyncio.Future[Close] = runtime.loop.create_future()
-        runtime.loop.add_reader(udp.fileno(), self._on_readable)
+        self.watch()
         self.wake()
 
     def shutdown(self) -> None:
         """Close the connection."""
         self.quic.close(H3_NO_ERROR, "", is_application=True)
         self.wake()
+
+    def watch(self) -> None:
+        """Have the socket read when something comes, also if that stopped at an error."""
+        self.runtime.loop.remove_reader(self._socket.fileno())
+        self.runtime.loop.add_reader(self._socket.fileno(), self._on_readable)
 
     def close(self) -> None:
         """Let go of the socket."""

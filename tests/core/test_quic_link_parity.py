@@ -168,6 +168,9 @@ def link_of(kernels: dict[str, Any], world: World) -> Any:
             self._cancel_timer()
             world.log.append(("close",))
 
+        def watch(self) -> None:
+            world.log.append(("watch",))
+
         def on_unreachable(self, error: OSError) -> None:
             world.log.append(("unreachable", error.errno))
 

@@ -55,6 +55,10 @@ class Link(hand_off.Connection):
         """Let go of the socket."""
 
     @abstractmethod
+    def watch(self) -> None:
+        """Have the socket read when something comes, also if that stopped at an error."""
+
+    @abstractmethod
     def on_unreachable(self, error: OSError) -> None:
         """Learn that the server's host says that nobody listens there."""
 
@@ -108,6 +112,8 @@ class Link(hand_off.Connection):
         try:
             batch = self._udp.receive(DATAGRAMS_PER_TURN)
         except OSError as error:
+            # After which uvloop tells of nothing that comes any more.
+            self.watch()
             self.on_unreachable(error)
             return
         if len(batch) > 0:
@@ -125,6 +131,8 @@ class Link(hand_off.Connection):
             # What the kernel has no room for is, to QUIC, lost packets.
             self._udp.send(payload, segment_size, None, ecn)
         except OSError as error:
+            # The loop may have met the error first.
+            self.watch()
             if error.errno not in LOSSES:
                 self.on_unreachable(error)
 
