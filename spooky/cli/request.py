@@ -224,6 +224,7 @@ async def _request(target: Target, verbose: bool) -> None:
 
 def _authorities(cacert: Path | None) -> bytes:
     from spooky.generation.materials import system_authorities
+    from spooky.protocol.quic.server_verifier import verifier_of
 
     authorities = system_authorities() if cacert is None else cacert.read_bytes()
     if not authorities:
@@ -231,6 +232,11 @@ def _authorities(cacert: Path | None) -> bytes:
             "there is no authority to verify the server's certificate by",
             "--cacert FILE names some; --insecure trusts anybody",
         )
+    try:
+        verifier_of(authorities)
+    except ValueError as error:
+        source = "the system's authorities" if cacert is None else str(cacert)
+        raise CommandError(f"{source}: {error}", "--cacert FILE names others; PEM") from error
     return authorities
 
 

@@ -5,6 +5,7 @@ import contextlib
 import os
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -44,6 +45,15 @@ def test_wrong_usage_is_named_and_exits_with_2(
 def test_a_body_that_cannot_be_read_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["request", "https://127.0.0.1:9", "-d", "@/nowhere"]) == 1
     assert capsys.readouterr().err == "error: /nowhere: No such file or directory\n"
+
+
+def test_authorities_that_cannot_be_read_are_named_before_anything_is_sent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "ca.pem"
+    broken.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    assert run(["request", "https://127.0.0.1:9", "--cacert", str(broken)]) == 1
+    assert f"error: {broken}: cannot read certificates" in capsys.readouterr().err
 
 
 def test_a_server_that_does_not_answer_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:

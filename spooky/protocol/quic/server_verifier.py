@@ -99,8 +99,10 @@ class ServerVerifier:
             x509.DuplicateExtension,
             x509.InvalidVersion,
             x509.UnsupportedGeneralNameType,
+            crypto.Error,
         ) as error:
-            # Extensions and names are parsed only now, when something asks for them.
+            # Extensions and names are parsed only now, when something asks for them; and OpenSSL
+            # does not read all that was read so far.
             raise ServerCertificateError(ServerCertificateFault.MALFORMED, str(error)) from error
 
     def _build_chain(

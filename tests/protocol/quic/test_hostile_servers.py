@@ -272,6 +272,11 @@ FLIGHTS: dict[str, tuple[str, Change, Alert]] = {
         replaced(certificate([b"x"])),
         Alert.BAD_CERTIFICATE,
     ),
+    "a certificate that only one of its two readers can read": (
+        "certificate",
+        lambda said: said.replace(b"\x0c\x09localhost", b"\x0c\x09\xffocalhost"),
+        Alert.BAD_CERTIFICATE,
+    ),
     "certificates after their end": ("certificate", longer, Alert.DECODE_ERROR),
     "no certificate": ("certificate", replaced(message(20, bytes(32))), Alert.UNEXPECTED_MESSAGE),
     "a proof without certificate": (
