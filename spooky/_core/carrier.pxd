@@ -3,8 +3,10 @@
 cimport cython
 
 from spooky._core cimport tcp
+from spooky._core.timers cimport Timer
 from spooky._core.turns cimport Turns
 
+cdef double _CLOSE_SECONDS
 cdef Py_ssize_t _LOW_SHARE, _READS_PER_TURN
 
 
@@ -41,10 +43,12 @@ cdef class SocketTransport:
     cdef Py_ssize_t _size
     cdef Py_ssize_t _high
     cdef bint _held_back
+    cdef Timer _close_timer
 
     @cython.locals(sent=Py_ssize_t)
     cpdef object write(self, bytes data)
     cpdef object pause_reading(self)
+    @cython.locals(runtime=Turns)
     cpdef object close(self)
     @cython.locals(data=bytes, runtime=Turns, held=bint)
     cpdef object _on_readable(self)

@@ -1,5 +1,5 @@
 """The bytes of a TCP connection; the twin is the source, and says the rest."""
 
-from spooky._core.pure.carrier import LOW_SHARE, Carrier, SocketTransport
+from spooky._core.pure.carrier import CLOSE_SECONDS, LOW_SHARE, Carrier, SocketTransport
 
-__all__ = ["LOW_SHARE", "Carrier", "SocketTransport"]
+__all__ = ["CLOSE_SECONDS", "LOW_SHARE", "Carrier", "SocketTransport"]

@@ -33,6 +33,7 @@ STEPS = st.lists(
         st.sampled_from([("readable",), ("writable",), ("turn",), ("turn",)]),
         st.sampled_from([("peer ends",), ("peer is gone",), ("break",), ("finish",)]),
         st.sampled_from([("close",), ("abort",)]),
+        st.tuples(st.just("pass"), st.sampled_from([1.0, carrier.CLOSE_SECONDS])),
     ),
     max_size=30,
 )
@@ -64,7 +65,9 @@ class World:
             def report(this, broken: object) -> None:
                 self.log.append("reported")
 
-        runtime = self.runtime = Turns(self, lambda: 1.0, 0.001)
+        self.time = 1.0
+        self.due: Callable[[], None] | None = None
+        runtime = self.runtime = Turns(self, lambda: self.time, 0.001)
         self.carrier = kernels["carrier"].Carrier(runtime)
         self.transport = kernels["carrier"].SocketTransport(runtime, own, self.carrier, self)
         self.own = own
@@ -74,6 +77,18 @@ class World:
 
     def call_soon(self, callback: Callable[..., None], *arguments: Any) -> None:
         self.soon.append((callback, arguments))
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> "World":
+        self.due = callback
+        return self
+
+    def cancel(self) -> None:
+        self.due = None
+
+    def pass_time(self, seconds: float) -> None:
+        self.time += seconds
+        if self.due is not None:
+            self.due()
 
     def add_reader(self, descriptor: int, callback: Callable[[], None]) -> None:
         assert self.reader is None
@@ -181,6 +196,8 @@ class World:
             self.transport.close()
         elif act == "abort":
             self.transport.abort()
+        elif act == "pass":
+            self.pass_time(*what)
         self.log.append((
             act, self.transport.get_write_buffer_size(), self.transport.is_closing(),
             self.reader is not None, self.writer is not None, len(self.soon),
@@ -234,6 +251,20 @@ def test_whatever_is_written_comes_in_whole(kernels: dict[str, Any], is_closed_f
     assert ("go on" in world.log, world.told_lost) == (True, is_closed_first)
     world.transport.abort()
     world.turn()
+    world.peer.close()
+
+
+@pytest.mark.parametrize("kernels", [COMPILED, TWINS], ids=["compiled", "twin"])
+def test_a_peer_that_reads_nothing_is_not_waited_for_longer_than_that(
+    kernels: dict[str, Any],
+) -> None:
+    world = live(kernels, [("say", 60_000), ("turn",), ("close",)])
+    world.pass_time(carrier.CLOSE_SECONDS - 1)
+    world.turn()
+    assert (world.told_lost, world.writer is not None) == (0, True)
+    world.pass_time(2)
+    world.turn()
+    assert (world.told_lost, world.writer, world.own.fileno()) == (1, None, -1)
     world.peer.close()
 
 

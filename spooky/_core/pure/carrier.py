@@ -8,6 +8,7 @@ for is left to ``runtime/byte_transport.py`` and its subclasses.
 from typing import Any, Final
 
 from spooky._core import tcp
+from spooky._core.timers import Timer
 from spooky._core.turns import Turns
 
 LOW_SHARE: Final = 4
@@ -17,7 +18,12 @@ READS_PER_TURN: Final = 8
 """How often a socket is read in a turn of the loop while more comes: 2 MiB leave in larger batches
 than 256 KiB do, and others wait for some milliseconds."""
 
+CLOSE_SECONDS: Final = 30.0
+"""How long what waits may take to leave at a close, as loops allow for TLS: for a peer that reads
+nothing it would wait for ever."""
+
 # C numbers.
+_CLOSE_SECONDS = CLOSE_SECONDS
 _LOW_SHARE = LOW_SHARE
 _READS_PER_TURN = READS_PER_TURN
 
@@ -135,6 +141,7 @@ class SocketTransport:
         self._size = 0
         self._high = 0
         self._held_back = False
+        self._close_timer: Timer | None = None
 
     def start(self) -> None:
         """Tell the protocol, then read."""
@@ -201,13 +208,16 @@ class SocketTransport:
             self._protocol.pause_writing()
 
     def close(self) -> None:
-        """Close, once what waits is sent."""
+        """Close, once what waits is sent, or could not be for long."""
         if self._closing:
             return
         self._stop_reading()
         self._closing = True
         if not self._waiting:
             self._end(None)
+            return
+        runtime = self._runtime
+        self._close_timer = runtime.schedule(runtime.clock() + _CLOSE_SECONDS, self.abort)
 
     def abort(self) -> None:
         """Close at once; what waits is lost."""
@@ -293,6 +303,9 @@ class SocketTransport:
         self._ended = True
         self._stop_reading()
         self._closing = True
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+            self._close_timer = None
         if self._waiting:
             self._runtime.loop.remove_writer(self._descriptor)
             self._waiting = []
