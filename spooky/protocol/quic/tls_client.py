@@ -256,8 +256,8 @@ def _offer(
         Extension.SUPPORTED_VERSIONS: opaque(_numbers((TLS_1_3,)), 1),
     }
     if not _is_address(server_name):
-        # One name, of the type that all names have (RFC 6066 section 3).
-        name = b"\0" + opaque(server_name.encode("ascii"), 2)
+        # One name, of the type that all names have, without its last dot (RFC 6066 section 3).
+        name = b"\0" + opaque(server_name.removesuffix(".").encode("ascii"), 2)
         extensions[Extension.SERVER_NAME] = opaque(name, 2)
     if resumes:
         extensions[Extension.PSK_KEY_EXCHANGE_MODES] = opaque(PSK_DHE_KE, 1)

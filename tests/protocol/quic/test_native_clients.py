@@ -114,6 +114,11 @@ class TestHello:
         assert not said.early_data
         assert said.pre_shared_key is None
 
+    def test_a_name_is_said_without_its_last_dot(self) -> None:
+        """RFC 6066 section 3; servers refuse it with one."""
+        client = native_client(client_parameters(), "example.test.")
+        assert meet(client).offer.server_name == "example.test"
+
     def test_every_one_has_a_random_and_a_key_of_its_own(self) -> None:
         offers = [ForgedServer(a_client()).offer for _ in range(5)]
         assert len({offer.random for offer in offers}) == 5
