@@ -128,6 +128,10 @@ class Channel:
         for _ in range(PACKETS_PER_TURN):
             if self._socket.fileno() < 0 or not self._receive():
                 return
+        if self._socket.fileno() >= 0:
+            # uvloop tells of nothing more where it saw an error, and there may be more.
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.add_reader(self._socket.fileno(), self._on_readable)
 
     def _receive(self) -> bool:
         """Take one packet; return whether there may be another."""
@@ -138,7 +142,8 @@ class Channel:
         except BlockingIOError:
             return False
         except ConnectionError:
-            packet, descriptors = b"", []
+            # It is gone and had not read all, which is said once and first: what it sent is there.
+            return True
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
         self._received += descriptors

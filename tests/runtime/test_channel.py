@@ -5,11 +5,19 @@ import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
+import uvloop
 
 from spooky.runtime import channel as module
-from spooky.runtime.channel import INLINE_MAX_BYTES, UNSENT_MAX, Channel, ChannelFullError
+from spooky.runtime.channel import (
+    INLINE_MAX_BYTES,
+    PACKETS_PER_TURN,
+    UNSENT_MAX,
+    Channel,
+    ChannelFullError,
+)
 
 
 class End:
@@ -147,3 +155,23 @@ def test_a_message_that_is_too_long_ends_the_channel(monkeypatch: pytest.MonkeyP
         assert len(other.received) == 1
 
     run(scenario)
+
+
+@pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_what_was_said_before_an_end_arrives_where_the_other_side_had_not_read_all(
+    runner: Any,
+) -> None:
+    async def scenario() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for _ in range(PACKETS_PER_TURN + 1):
+            theirs.send(b"\0said")
+        # What the other side has not read makes an error of its end.
+        ours.send(b"\0unread")
+        theirs.close()
+        one = End(ours)
+        async with asyncio.timeout(10):
+            while not one.closed:
+                await asyncio.sleep(0.001)
+        assert len(one.received) == PACKETS_PER_TURN + 1
+
+    runner(scenario())
