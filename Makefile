@@ -70,25 +70,27 @@ clean: ## remove what was built, but not $(VENV)
 
 # Rooms whose tests start no process, share no port and watch no clock: these run side by side.
 SIDE_BY_SIDE := $(addprefix tests/,config core generation house observe protocol scenario)
-# Rooms whose proxies are in the tests' own process, at ports that the system gives, and which wait as
-# much as they compute: two files at a time.
-TWO_AT_A_TIME := $(addprefix tests/,edge embedding overload pairs request runtime upstream)
+# Rooms whose proxies are in the tests' own process or in others, at ports that nobody else gets, and
+# which wait as much as they compute: two files at a time. `bench`, `benchmarks` and `fuzz` are not
+# among them: they measure, or take all cores themselves.
+TWO_AT_A_TIME := $(addprefix tests/,attacks cli control edge embedding hostile interop overload pairs \
+	request runtime smuggling tools upstream)
 ONE_BY_ONE = $(filter-out $(SIDE_BY_SIDE) $(TWO_AT_A_TIME),$(patsubst %/,%,$(wildcard tests/[a-z]*/))) \
 	benchmarks
+TWO := -n 2 --dist loadfile
 
 test-install: test-packages $(VENV)/.suite $(VENV)/.spooky
 
 # On the twins run the rooms that call kernels. Of the others, what starts workers without any; the
 # scenarios of aioquic's engine have no kernel to be without.
 PURE_SIDE_BY_SIDE := $(filter-out $(addprefix tests/,config house scenario),$(SIDE_BY_SIDE))
-PURE_ONE_BY_ONE := $(addprefix tests/,attacks hostile smuggling fuzz/test_seeds.py \
+PURE_TWO_AT_A_TIME := $(filter-out $(addprefix tests/,cli control interop tools),$(TWO_AT_A_TIME)) \
+	$(addprefix tests/,fuzz/test_seeds.py bench/test_histogram.py bench/test_micro.py \
 	cli/test_broken_build.py cli/test_info.py cli/test_proxy.py cli/test_request.py \
-	control/test_changes.py control/test_confinement.py control/test_processes.py \
-	bench/test_histogram.py bench/test_micro.py)
+	control/test_changes.py control/test_confinement.py control/test_processes.py)
 test-pure: test-install
 	SPOOKY_PURE=1 $(BIN)/pytest $(PURE_SIDE_BY_SIDE) -n auto
-	SPOOKY_PURE=1 $(BIN)/pytest $(TWO_AT_A_TIME) -n 2 --dist loadfile
-	SPOOKY_PURE=1 $(BIN)/pytest $(PURE_ONE_BY_ONE) -m "not interop and not soak and not packaging"
+	SPOOKY_PURE=1 $(BIN)/pytest $(PURE_TWO_AT_A_TIME) $(TWO) -m "not interop and not soak and not packaging"
 
 test-sanitize: test-install
 	$(BIN)/python tools/sanitize.py
@@ -98,7 +100,7 @@ test-packaging: test-install
 
 test-compiled: test-install build
 	$(BIN)/pytest $(SIDE_BY_SIDE) -n auto
-	$(BIN)/pytest $(TWO_AT_A_TIME) -n 2 --dist loadfile
+	$(BIN)/pytest $(TWO_AT_A_TIME) $(TWO)
 	$(BIN)/pytest $(ONE_BY_ONE) -m "not soak and not packaging" --benchmark-disable
 
 # What the targets stand on.

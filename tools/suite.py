@@ -34,11 +34,11 @@ class Part(NamedTuple):
 PARTS = (
     Part("test-install", 50, needed=True),
     Part("lint", 15),
-    Part("build", 140, needed=True),
-    Part("test-pure", 350),
+    Part("build", 130, needed=True),
+    Part("test-pure", 325),
     Part("test-sanitize", 535),
-    Part("test-packaging", 210),
-    Part("test-compiled", 1100),
+    Part("test-packaging", 150),
+    Part("test-compiled", 950),
 )
 
 

@@ -19,7 +19,11 @@ from spooky.cli import control_client, progress
 from spooky.cli.main import run
 
 SHOWN = re.compile(r"waiting for what the file says to come in force, \d+ s")
-NOTHING_CHANGED = {"changed": False, "generation": {"number": 6}, "probation": None}
+NOTHING_CHANGED = {
+    "changed": False,
+    "generation": {"number": 6, "source": "apply"},
+    "probation": None,
+}
 
 
 def refusal(status: int, code: str, **more: Any) -> tuple[int, dict[str, Any]]:
