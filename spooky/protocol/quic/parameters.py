@@ -146,7 +146,8 @@ class ClientParameters(EndpointParameters):
         verify: Whether the server's certificate is verified by them.
         verifier: Judges it as well; leave it to that alone by ``verify=False``.
         certificate: To present if the server asks.
-        ticket: Of a session to resume.
+        ticket: Of a session to resume, whose server was verified as it would be here: in a resumed
+            handshake there are no certificates.
         early_data: Whether streams may be opened at once, in 0-RTT data, if the ticket allows it.
             Whoever records that can send it again.
         on_ticket: Called with each ticket the server gives.
