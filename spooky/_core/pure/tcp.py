@@ -4,7 +4,7 @@ import os
 from typing import Final
 
 RECEIVE_BYTES_MAX: Final = 256 * 1024
-"""Most bytes read at once; what is more is read in the next turn of the loop."""
+"""Most bytes read at once; what is more takes another read."""
 
 
 def receive(descriptor: int) -> bytes | None:
