@@ -280,14 +280,13 @@ async def _connect(
 ) -> asyncio.Transport:
     """Connect to an address, without TLS.
 
-    Loops would look the address up, in a thread for which it may have to wait.
+    Loops would look the address up, in a thread for which it may have to wait; and workers look
+    nothing up at all.
     """
-    family, kind, _, _, place = socket.getaddrinfo(
-        address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
-    )[0]
-    connected = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    connected = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        failed = connected.connect_ex(place)
+        failed = connected.connect_ex((address, port))
         if failed == errno.EINPROGRESS:
             await _until_writable(runtime.loop, connected)
             failed = connected.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
