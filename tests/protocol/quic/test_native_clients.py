@@ -313,7 +313,7 @@ class TestTickets:
         [
             {"server_name": "other.test"},
             {"not_valid_after": now() - datetime.timedelta(seconds=1)},
-            {"not_valid_before": now() + datetime.timedelta(minutes=1)},
+            {"not_valid_before": now() + datetime.timedelta(days=1)},
         ],
         ids=["another name", "ended", "not begun"],
     )
