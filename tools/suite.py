@@ -32,7 +32,7 @@ class Part(NamedTuple):
 
 
 PARTS = (
-    Part("test-install", 50, needed=True),
+    Part("test-install", 60, needed=True),
     Part("lint", 15),
     Part("build", 130, needed=True),
     Part("test-pure", 325),
